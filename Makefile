@@ -1,0 +1,52 @@
+# Everything sets itself up: a virtual environment with the exact versions of requirements.lock, then what was asked for.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench lock wheel test-wheel format clean
+
+demo: .venv/ready
+	@$(BIN)/durable-workflows demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: .venv/ready
+	$(BIN)/python -m tests.bench
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The whole suite again, with the built wheel in an environment of its own in place of the checkout.
+test-wheel: wheel
+	@rm -rf .venv-wheel
+	@$(PYTHON) -m venv .venv-wheel
+	@.venv-wheel/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	@.venv-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
+	.venv-wheel/bin/python -m pytest
+
+wheel: .venv/ready
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
+
+lock: .venv/ready
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --python-version 3.11 --upgrade --output-file requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=…")'
+	@echo "Setting up .venv …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-wheel dist .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Durable workflows for AI agents: an MCP server on DBOS and an embedded Postgres."""

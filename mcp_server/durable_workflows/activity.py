@@ -1,0 +1,204 @@
+"""What the runs of one worker do right now, published in our tables: DBOS writes a step when it has ended, and a wait never.
+
+Only what lasts is written: a step that ends within `_SETTLE_SECONDS` costs no statement. Nothing is polled:
+with nothing new to say the publisher sleeps. A published row is a report; no process acts on it.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import anyio
+import psycopg
+
+from durable_workflows.database import tables
+
+_SETTLE_SECONDS = 0.2
+_RETRY_SECONDS = 2.0  # while the database is away
+
+Key = tuple[str, int]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunningStep:
+    """A step in flight; `attempt` counts from 1."""
+
+    name: str
+    attempt: int = 1
+    max_attempts: int = 1
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A `DBOS.recv` in flight."""
+
+    topic: str
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+Entry = RunningStep | Wait
+
+
+class Activity:
+    """The observer that a worker hands to `dbos_internals.observe`, and the publisher of what it saw.
+
+    The observing methods are called in the threads of the runs; `publish` runs in the worker's own event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, executor_id: str) -> None:
+        self._loop = loop
+        self._executor_id = executor_id
+        self._lock = threading.Lock()
+        self._current: dict[Key, Entry] = {}
+        self._published: dict[Key, Entry] = {}
+        self._changed = anyio.Event()
+        self._woken = False
+        self._stopping = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def step_began(self, workflow_id: str, step: int, name: str) -> None:
+        """See `dbos_internals.Observer`. Once `drain` was called, a thread that would begin a step stays here."""
+        if self._stopping.is_set() and not _in_event_loop():
+            threading.Event().wait()
+        self._set((workflow_id, step), RunningStep(name))
+
+    def step_attempted(self, workflow_id: str, step: int, attempt: int, attempts: int) -> None:
+        """See `dbos_internals.Observer`."""
+        entry = self._current.get((workflow_id, step))
+        if isinstance(entry, RunningStep) and attempts > 1:
+            self._set(
+                (workflow_id, step), replace(entry, attempt=attempt, max_attempts=attempts)
+            )
+
+    def step_ended(self, workflow_id: str, step: int) -> None:
+        """See `dbos_internals.Observer`."""
+        self._remove((workflow_id, step))
+
+    @contextmanager
+    def waits(self, workflow_id: str, step: int, topic: str) -> Iterator[None]:
+        """See `dbos_internals.Observer`."""
+        self._set((workflow_id, step), Wait(topic))
+        try:
+            yield
+        finally:
+            self._remove((workflow_id, step))
+
+    def drain(self, seconds: float) -> bool:
+        """Let no further step begin, and wait that long for those in flight; return whether all have ended.
+
+        Steps of async workflows share one event loop, which must go on for those in flight: they still begin.
+        """
+        self._stopping.set()
+        return self._idle.wait(seconds)
+
+    async def publish(self, url: str) -> None:
+        """Write what changes into the database, for ever; while it is away, try again."""
+        while True:
+            try:
+                async with await tables.connect(url, role="activity") as connection:
+                    await self._publish_with(connection)
+            except psycopg.OperationalError as error:
+                logger.info("Activity is not published while the database is away: %s", error)
+                await anyio.sleep(_RETRY_SECONDS)
+
+    def _set(self, key: Key, entry: Entry) -> None:
+        with self._lock:
+            self._current[key] = entry
+            if isinstance(entry, RunningStep):
+                self._idle.clear()
+        self._wake()
+
+    def _remove(self, key: Key) -> None:
+        with self._lock:
+            self._current.pop(key, None)
+            if not any(isinstance(entry, RunningStep) for entry in self._current.values()):
+                self._idle.set()
+        if key in self._published:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:  # at most one wake-up per round, however many steps begin
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._note_change)
+
+    def _note_change(self) -> None:
+        self._changed.set()
+
+    async def _publish_with(self, connection: tables.Connection) -> None:
+        self._published.clear()
+        await tables.run(connection, "clear_activity", executor_id=self._executor_id)
+        while True:
+            young = await self._publish_once(connection)
+            if not young:
+                await self._changed.wait()
+            await anyio.sleep(_SETTLE_SECONDS)
+            self._changed = anyio.Event()
+            self._woken = False
+
+    async def _publish_once(self, connection: tables.Connection) -> bool:
+        """Write the differences; return whether to look again soon: for what is too young yet, or ended meanwhile."""
+        now = datetime.now(UTC)
+        with self._lock:
+            current = dict(self._current)
+        settled = {
+            key: entry
+            for key, entry in current.items()
+            if (now - entry.since).total_seconds() >= _SETTLE_SECONDS
+        }
+        gone = [key for key in self._published if key not in current]
+        fresh = {key: entry for key, entry in settled.items() if self._published.get(key) != entry}
+        if gone:
+            await tables.run(connection, "remove_activity", keys=json.dumps(gone))
+        if fresh:
+            await self._write(connection, fresh)
+        self._published = settled
+        return len(settled) < len(current) or not settled.keys() <= self._current.keys()
+
+    async def _write(self, connection: tables.Connection, fresh: dict[Key, Entry]) -> None:
+        steps = [
+            {
+                "workflow_id": key[0],
+                "function_id": key[1],
+                "name": entry.name,
+                "since": entry.since.isoformat(),
+                "attempt": entry.attempt,
+                "max_attempts": entry.max_attempts,
+            }
+            for key, entry in fresh.items()
+            if isinstance(entry, RunningStep)
+        ]
+        waits = [
+            {
+                "workflow_id": key[0],
+                "function_id": key[1],
+                "topic": entry.topic,
+                "since": entry.since.isoformat(),
+            }
+            for key, entry in fresh.items()
+            if isinstance(entry, Wait)
+        ]
+        executor_id = self._executor_id
+        if steps:
+            await tables.run(
+                connection, "write_steps", executor_id=executor_id, rows=json.dumps(steps)
+            )
+        if waits:
+            await tables.run(
+                connection, "write_waits", executor_id=executor_id, rows=json.dumps(waits)
+            )
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,263 @@
+"""Workflow files: which there are, what they hold, and their version.
+
+A version is a hash over every file of the project's workflow folder and of the bundled one. Looking at files needs no
+import of them; importing (`load`) is for workers only. A folder called `workflows` may belong to something else: only
+files whose text defines a DBOS workflow are imported.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+
+from durable_workflows import content
+from durable_workflows.models import Schema, TemplateEntry
+from durable_workflows.settings import Settings
+
+BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
+MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
+_VERSION_LENGTH = 12
+_IGNORED = {"__pycache__", "node_modules"}
+_DECLARED = re.compile(
+    r"^[ \t]*@(?:\w+\.)*workflow\((?P<arguments>[^)]*)\)\s*\n(?:[ \t]*@.*\n)*[ \t]*(?:async\s+)?def\s+(?P<name>\w+)",
+    re.MULTILINE,
+)
+_NAMED = re.compile(r"name\s*=\s*[\"']([^\"']+)[\"']")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The code as it is now: relative POSIX path to content, and the hash over all of it."""
+
+    version: str
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A workflow file of a version: imported, or with the traceback that says why not."""
+
+    path: str
+    module: ModuleType | None
+    names: tuple[str, ...]
+    error: str | None
+
+
+def snapshot(settings: Settings) -> Snapshot:
+    """Read the project's workflow folder and the bundled one.
+
+    Raises:
+        OSError: a file vanished or cannot be read; reading again may help.
+    """
+    own = _tree(settings.workflow_folder, settings.workflows.name)
+    if not any(_is_workflow_file(path, data) for path, data in own):
+        own = []  # the folder belongs to something else
+    files = dict([*own, *_tree(content.folder("workflows"), BUNDLED)])
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path}\0{len(files[path])}\0".encode())
+        digest.update(files[path])
+    return Snapshot(digest.hexdigest()[:_VERSION_LENGTH], files)
+
+
+def templates() -> list[TemplateEntry]:
+    """The templates of this installation, with the first line of each one's docstring."""
+    return [
+        TemplateEntry(name=path.stem, use_when=_first_line(_docstring(path.read_bytes())))
+        for path in sorted(content.folder("templates").glob("*.py"))
+    ]
+
+
+def workflow_files(files: Mapping[str, bytes]) -> list[str]:
+    """The paths that define workflows, the project's own before the bundled ones."""
+    found = [path for path, data in files.items() if _is_workflow_file(path, data)]
+    return sorted(found, key=lambda path: (path.startswith(f"{BUNDLED}/"), path))
+
+
+def declared_names(source: str) -> list[str]:
+    """The workflow names that a file's text declares, as far as text can show; it need not parse."""
+    names: list[str] = []
+    for match in _DECLARED.finditer(source):
+        given = _NAMED.search(match["arguments"])
+        names.append(given[1] if given else match["name"])
+    return names
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put a version's files below `folder`, which must not exist."""
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def load(files: Mapping[str, bytes], folder: Path) -> Iterator[LoadedFile]:
+    """Import the workflow files of a version that `write` put below `folder`, one after the other.
+
+    A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that declares a
+    workflow of the same name.
+    """
+    _extend_import_path(folder, files)
+    taken: dict[str, str] = {}
+    for path in workflow_files(files):
+        names = tuple(declared_names(files[path].decode("utf-8", "replace")))
+        clash = next((name for name in names if name in taken), None)
+        if clash and path.startswith(f"{BUNDLED}/"):
+            continue
+        if clash:
+            yield LoadedFile(
+                path, None, names, f"The name {clash!r} is already used in {taken[clash]}."
+            )
+            continue
+        taken.update(dict.fromkeys(names, path))
+        yield _import(path, folder, names)
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of a workflow's docstring."""
+    return _first_line(inspect.getdoc(function))
+
+
+def args_schema(function: Callable[..., Any]) -> Schema:
+    """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything."""
+    hints = _hints(function)
+    properties: dict[str, Schema] = {}
+    definitions: dict[str, Schema] = {}
+    required: list[str] = []
+    extra = False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            extra = True
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            schema = _hint_schema(hints.get(parameter.name, Any))
+            definitions.update(schema.pop("$defs", {}))
+            if parameter.default is inspect.Parameter.empty:
+                required.append(parameter.name)
+            else:
+                schema["default"] = _json_default(parameter.default)
+            properties[parameter.name] = schema
+    schema: Schema = {"type": "object", "properties": properties, "required": required}
+    schema["additionalProperties"] = extra
+    return schema | ({"$defs": definitions} if definitions else {})
+
+
+def _tree(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
+    if not folder.is_dir():
+        return []
+    return [
+        (str(PurePosixPath(prefix, *path.relative_to(folder).parts)), path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if _belongs(path, folder)
+    ]
+
+
+def _belongs(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    if any(part.startswith(".") or part in _IGNORED for part in parts) or path.suffix == ".pyc":
+        return False
+    return path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
+
+
+def _is_workflow_file(path: str, data: bytes) -> bool:
+    if not path.endswith(".py") or b"dbos" not in data:
+        return False
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):  # being edited: what its text declares has to do
+        return bool(declared_names(data.decode("utf-8", "replace")))
+    return any(_is_workflow(node) for node in ast.walk(tree))
+
+
+def _is_workflow(node: ast.AST) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    called = [item.func for item in node.decorator_list if isinstance(item, ast.Call)]
+    return any(isinstance(item, ast.Attribute) and item.attr == "workflow" for item in called)
+
+
+def _docstring(source: bytes) -> str | None:
+    return ast.get_docstring(ast.parse(source))
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n", 1)[0]
+
+
+def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Let workflow files import their neighbours.
+
+    The folders come last: a file named like a library must not hide the library from this process.
+    """
+    tops = dict.fromkeys(PurePosixPath(path).parts[0] for path in files)
+    for entry in [*(str(folder / top) for top in tops), str(folder)]:
+        if entry not in sys.path:
+            sys.path.append(entry)
+
+
+def _import(path: str, folder: Path, names: tuple[str, ...]) -> LoadedFile:
+    file = folder / path
+    name = _module_name(path, file)
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        return LoadedFile(path, None, names, f"{path} is not a Python file.")
+    module = sys.modules.get(name)
+    if module is not None:  # a neighbour has imported it
+        return LoadedFile(path, module, names, None)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit):  # the boundary to code that is not ours: whatever it raises is its answer
+        del sys.modules[name]
+        return LoadedFile(path, None, names, _own_traceback(file))
+    return LoadedFile(path, module, names, None)
+
+
+def _module_name(path: str, file: Path) -> str:
+    """The name under which a neighbour would import the file, or one of our own where that name means something else."""
+    natural = ".".join(PurePosixPath(path).with_suffix("").parts[1:])
+    try:
+        found = importlib.util.find_spec(natural)
+    except (ImportError, ValueError):
+        found = None
+    if found is not None and found.origin and Path(found.origin) == file:
+        return natural
+    return "workflow_file_" + re.sub(r"\W", "_", natural)
+
+
+def _own_traceback(file: Path) -> str:
+    """The traceback of the exception being handled, from the workflow file on."""
+    _, error, trace = sys.exc_info()
+    assert error is not None
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename) != file:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).strip()
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):  # a hint that exists for type checkers only
+        return {}
+
+
+def _hint_schema(hint: Any) -> Schema:
+    try:
+        return TypeAdapter(hint).json_schema(ref_template="#/$defs/{model}")
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return {}
+
+
+def _json_default(value: object) -> object:
+    plain = (str, int, float, bool, list, dict)
+    return value if value is None or isinstance(value, plain) else str(value)

@@ -1,0 +1,54 @@
+"""Hints that runs have changed, for those who wait for it: LISTEN, with a look from time to time in case a hint was lost."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+
+import psycopg
+
+from durable_workflows.database import tables
+from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.settings import ACTIVITY_CHANNEL, RUNS_CHANNEL
+
+_RECHECK_SECONDS = 5.0
+_OFTEN_SECONDS = 0.5  # ends of steps are not announced
+
+
+class Changes:
+    """The hints that concern some runs."""
+
+    def __init__(self, connection: tables.Connection, workflow_ids: Iterable[str]) -> None:
+        self._connection = connection
+        self._workflow_ids = frozenset(workflow_ids)
+
+    async def next(self, seconds: float, *, often: bool = False) -> None:
+        """Return when one of the runs may have changed, after `seconds` at the latest.
+
+        Raises:
+            DatabaseUnavailable: the connection was lost.
+        """
+        # By psycopg's own time-out: a cancelled wait would leave the connection unusable.
+        timeout = max(0.0, min(seconds, _OFTEN_SECONDS if often else _RECHECK_SECONDS))
+        try:
+            async with aclosing(self._connection.notifies(timeout=timeout)) as notices:
+                async for notice in notices:
+                    if notice.payload.rpartition(" ")[2] in self._workflow_ids:
+                        return
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable() from error
+
+
+@asynccontextmanager
+async def changes(url: str, workflow_ids: Iterable[str]) -> AsyncIterator[Changes]:
+    """Listen for changes of these runs, on a connection of its own.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    try:
+        connection = await tables.connect(url, role="wait")
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable() from error
+    async with connection:
+        await connection.execute(f"listen {RUNS_CHANNEL}")
+        await connection.execute(f"listen {ACTIVITY_CHANNEL}")
+        yield Changes(connection, workflow_ids)

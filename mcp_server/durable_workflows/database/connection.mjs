@@ -1,0 +1,325 @@
+// One client: its bytes cut into units of work, its output, and what it has of its own in the shared session.
+//
+// A unit ends in Sync, Query or Flush and runs in one go (front.mjs). While a client has enough units waiting, or does
+// not read what it asked for, nothing more is read from it.
+
+import { randomInt } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
+
+import { CopyIn } from './copy.mjs'
+import { Login, LoginRefused } from './login.mjs'
+import { Names } from './names.mjs'
+import { CLIENT, HEADER_BYTES, SERVER, backendKey, fatal, message, parameterStatus, readyForQuery, text } from './protocol.mjs'
+import { inspect } from './sql.mjs'
+import { Settings } from './settings.mjs'
+import { Spool, SpoolFull } from './spool.mjs'
+
+const MOST_UNITS = 64
+const MOST_WAITING_BYTES = 1 << 20
+const MOST_OUTPUT_IN_MEMORY = 4 << 20
+const CONGESTED_BYTES = 1 << 20
+const LATE_MS = 50
+const GOODBYE_MS = 10_000 // for a peer that does not read its last message
+
+const ENDS_UNIT = new Set([CLIENT.SYNC, CLIENT.QUERY, CLIENT.FLUSH, CLIENT.FUNCTION_CALL, CLIENT.TERMINATE])
+const IN_UNIT = new Set([CLIENT.PARSE, CLIENT.BIND, CLIENT.DESCRIBE, CLIENT.EXECUTE, CLIENT.CLOSE])
+const IN_COPY = new Set([CLIENT.COPY_DATA, CLIENT.COPY_DONE, CLIENT.COPY_FAIL])
+
+const BEGIN =
+  /^\s*(?:begin(?:\s+(?:work|transaction))?|start\s+transaction)(?:[\s,]+(?:isolation\s+level\s+(?:serializable|repeatable\s+read|read\s+(?:un)?committed)|read\s+(?:only|write)|(?:not\s+)?deferrable))*\s*;?\s*$/i
+const MOST_BEGIN_BYTES = 200
+const BEGUN = Buffer.concat([message(SERVER.COMMAND_COMPLETE, text('BEGIN')), readyForQuery('T')])
+
+const newUnit = () => ({ parts: [], bytes: 0, end: null, copyIn: false, copied: null, translated: null })
+
+export class Connection {
+  units = []
+  channels = new Set()
+  pending = [] // effects of the open transaction, which count if it commits
+  settings = new Settings()
+  closed = false
+  begun = null // a BEGIN that was answered, and runs with the next unit
+  copy = null // the COPY … FROM STDIN whose data are coming
+  #socket
+  #front
+  #login
+  #loginTimer
+  #received = 0
+  #unit = newUnit()
+  #unitsBytes = 0
+  #chunks = []
+  #held = 0
+  #needed = 0
+  #heldBack = false // a COPY … FROM STDIN is queued: what follows it depends on its answer
+  #spool = null
+
+  constructor(socket, id, front) {
+    this.id = id
+    this.#socket = socket
+    this.#front = front
+    this.#login = new Login(front.verifier)
+    this.names = new Names(id, front.unnamed)
+    this.#watchLogin()
+    socket.setNoDelay(true)
+    socket.on('data', (chunk) => this.#receive(chunk))
+    socket.on('drain', () => this.#drained())
+    socket.on('error', () => {}) // 'close' follows
+    socket.on('close', () => this.#close())
+  }
+
+  // A timer that comes late says that we were busy, and not that the client was slow.
+  #watchLogin() {
+    const wait = this.#front.limits.loginMs
+    const due = performance.now() + wait
+    this.#loginTimer = setTimeout(() => {
+      if (performance.now() - due > LATE_MS) this.#watchLogin()
+      else this.leave(fatal('08006', 'login took too long'))
+    }, wait)
+  }
+
+  /** Whether a unit can run now: there is one, and its answer would not pile up. */
+  get runnable() {
+    return !this.closed && this.units.length > 0 && !this.congested
+  }
+
+  /** Whether the peer does not read what it was sent. */
+  get congested() {
+    return this.#spool !== null || this.#socket.writableLength > CONGESTED_BYTES
+  }
+
+  get loggedIn() {
+    return this.#login === null
+  }
+
+  /** Take the next unit; what waited behind it is read on, once it has run. */
+  shift() {
+    const unit = this.units.shift()
+    this.#unitsBytes -= unit.bytes
+    return unit
+  }
+
+  /** Go on reading, after a unit has run. */
+  proceed() {
+    this.#heldBack = false
+    this.#cut()
+  }
+
+  /** Send bytes; those that the peer does not take go to a file. */
+  send = (bytes) => {
+    if (this.closed || bytes.length === 0) return
+    if (this.#spool === null && this.#socket.writableLength + bytes.length > MOST_OUTPUT_IN_MEMORY) {
+      this.#spool = this.#front.newSpool()
+      setImmediate(() => this.#socket.writableNeedDrain || this.#drained()) // no 'drain' comes if nothing was written
+    }
+    if (this.#spool === null) this.#socket.write(bytes)
+    else this.#keep(bytes)
+  }
+
+  /** Send what `work` sends in as few packets as can be. */
+  together(work) {
+    this.#socket.cork()
+    try {
+      work()
+    } finally {
+      this.#socket.uncork()
+    }
+  }
+
+  /** Tell the client that it is in: the session's parameters, some of them its own, and that it may begin. */
+  welcome(parameters) {
+    const hello = [...parameters].map(([name, value]) => parameterStatus(name, value))
+    this.send(Buffer.concat([...hello, backendKey(this.id, randomInt(2 ** 31)), readyForQuery('I')]))
+  }
+
+  /** Say goodbye and close. */
+  leave(message) {
+    if (this.closed) return
+    if (this.#spool === null) this.#socket.end(message)
+    else this.#socket.destroy()
+    setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref()
+    this.#close()
+  }
+
+  #close() {
+    if (this.closed) return
+    this.closed = true
+    clearTimeout(this.#loginTimer)
+    this.#spool?.close()
+    this.copy?.close()
+    this.units = []
+    this.#chunks = []
+    this.#front.forget(this)
+  }
+
+  #receive(chunk) {
+    if (this.closed) return
+    this.#received += chunk.length
+    this.#chunks.push(chunk)
+    this.#held += chunk.length
+    this.#front.sawLife(this)
+    if (!this.loggedIn && this.#received > this.#front.limits.loginBytes) this.leave(fatal('08P01', 'login too long'))
+    else this.#cut()
+  }
+
+  get #mayCut() {
+    if (this.closed || this.#heldBack) return false
+    return this.units.length < MOST_UNITS && this.#unitsBytes < MOST_WAITING_BYTES
+  }
+
+  // Take the whole messages that are there. Chunks are joined only when they complete one, so that a
+  // message of many megabytes is copied once. Units are offered when all is cut: running one leads back to here.
+  #cut() {
+    if (this.#mayCut && this.#held >= this.#needed && this.#held > 0) this.#cutMessages(this.#joined())
+    if (this.runnable) this.#front.offer(this)
+    if (this.closed) return
+    if (this.#mayCut) this.#socket.resume()
+    else this.#socket.pause()
+  }
+
+  #joined() {
+    return this.#chunks.length === 1 ? this.#chunks[0] : Buffer.concat(this.#chunks)
+  }
+
+  #cutMessages(bytes) {
+    let at = 0
+    this.#needed = 0
+    while (this.#mayCut) {
+      const length = this.#lengthAt(bytes, at)
+      if (length < 0 || at + length > bytes.length) {
+        this.#needed = Math.max(length, 0)
+        break
+      }
+      this.#take(bytes.subarray(at, at + length))
+      at += length
+    }
+    this.#held = bytes.length - at
+    this.#chunks = this.#held > 0 && !this.closed ? [bytes.subarray(at)] : []
+  }
+
+  // The length of the message that begins there, or -1 if that cannot be said yet.
+  #lengthAt(bytes, at) {
+    const header = this.loggedIn ? HEADER_BYTES : this.#login.headerBytes
+    if (bytes.length - at < header) return -1
+    const length = this.loggedIn ? 1 + bytes.readUInt32BE(at + 1) : this.#login.lengthAt(bytes, at)
+    const most = this.loggedIn ? this.#front.limits.messageBytes : this.#front.limits.loginBytes
+    if (length > most) this.leave(fatal('54000', `a message of more than ${most} bytes`))
+    else if (length < header) this.leave(fatal('08P01', 'invalid message length'))
+    return this.closed ? -1 : length
+  }
+
+  #take(bytes) {
+    if (!this.loggedIn) return this.#takeLogin(bytes)
+    const kind = bytes[0]
+    if (IN_COPY.has(kind)) return this.#takeCopy(kind, bytes)
+    if (!ENDS_UNIT.has(kind) && !IN_UNIT.has(kind)) return this.leave(fatal('08P01', 'unknown message'))
+    if (this.copy === null) return this.#takeInUnit(kind, bytes)
+    if (kind === CLIENT.TERMINATE) return this.leave()
+    if (kind === CLIENT.SYNC && this.copy.ended) this.#queueCopy() // COPY ignores what does not belong to it
+    return undefined
+  }
+
+  #takeInUnit(kind, message) {
+    addPart(this.#unit.parts, message)
+    this.#unit.bytes += message.length
+    if (this.#unit.bytes > this.#front.limits.messageBytes) return this.leave(fatal('54000', 'too much without a Sync'))
+    if (kind === CLIENT.PARSE || kind === CLIENT.QUERY) this.#unit.copyIn ||= isCopyIn(kind, message)
+    if (ENDS_UNIT.has(kind)) this.#queue(kind)
+    return undefined
+  }
+
+  #queue(kind) {
+    const unit = this.#unit
+    this.#unit = newUnit()
+    unit.end = kind
+    if (this.#beginsLazily(unit)) return
+    this.#heldBack = unit.copyIn
+    this.#unitsBytes += unit.bytes
+    this.units.push(unit)
+  }
+
+  // A BEGIN alone is answered without a turn: nothing is to be isolated before the first statement. Others are not kept
+  // waiting while the client thinks about it; among many threads of one Python that is a third of a transaction's time.
+  #beginsLazily(unit) {
+    if (this.units.length > 0 || this.begun !== null || unit.end !== CLIENT.QUERY) return false
+    if (unit.bytes > MOST_BEGIN_BYTES || unit.parts[0][0] !== CLIENT.QUERY || this.#front.hasTurn(this)) return false
+    if (!BEGIN.test(unit.parts[0].latin1Slice(HEADER_BYTES, unit.bytes - 1))) return false
+    this.begun = Buffer.from(unit.parts[0])
+    this.names.dropUnnamed()
+    this.send(BEGUN)
+    return true
+  }
+
+  // Outside of a COPY such messages are ignored, as Postgres does: the rest of one that failed.
+  #takeCopy(kind, message) {
+    if (this.copy === null) return
+    if (kind === CLIENT.COPY_DATA) this.copy.append(message)
+    else if (this.copy.end(message)) this.#queueCopy()
+  }
+
+  #queueCopy() {
+    this.units.push(this.copy.unit)
+    this.copy = null
+    this.#heldBack = true
+  }
+
+  /** The backend has asked for the data of this unit's COPY: collect them. */
+  beginCopy(unit) {
+    this.copy = new CopyIn(unit, this.#front.newSpool())
+  }
+
+  #takeLogin(message) {
+    try {
+      const { reply, settings } = this.#login.take(message)
+      this.send(reply)
+      if (settings !== null) this.#enter(settings)
+    } catch (error) {
+      if (!(error instanceof LoginRefused)) throw error
+      this.leave(error.code === null ? undefined : fatal(error.code, error.message))
+    }
+  }
+
+  #enter(values) {
+    clearTimeout(this.#loginTimer)
+    this.#login = null
+    this.settings = new Settings(values)
+    if (values.size === 0) return this.welcome(this.#front.parameters)
+    this.units.push({ ...newUnit(), end: 'welcome' }) // its settings must be tried, in a turn
+    return undefined
+  }
+
+  #keep(bytes) {
+    try {
+      this.#spool.append(bytes)
+    } catch (error) {
+      if (!(error instanceof SpoolFull)) throw error
+      this.#front.log(`connection ${this.id} closed, it does not read its results: ${error.message}`)
+      this.leave()
+    }
+  }
+
+  #drained() {
+    if (this.closed) return
+    while (this.#spool?.waiting > 0) if (!this.#socket.write(this.#spool.take())) return
+    this.#spool?.close()
+    this.#spool = null
+    if (this.units.length > 0) this.#front.offer(this)
+  }
+}
+
+// Neighbours in one read become one part again.
+function addPart(parts, message) {
+  const last = parts.at(-1)
+  if (last?.buffer === message.buffer && last.byteOffset + last.length === message.byteOffset) {
+    parts[parts.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + message.length)
+  } else {
+    parts.push(message)
+  }
+}
+
+function isCopyIn(kind, message) {
+  const at = kind === CLIENT.QUERY ? HEADER_BYTES : message.indexOf(0, HEADER_BYTES) + 1
+  const end = message.indexOf(0, at)
+  const head = message.latin1Slice(at, Math.min(end, at + 200))
+  if (!/^\s*(?:copy\b|--|\/\*)/i.test(head)) return false
+  return inspect(message.latin1Slice(at, end), () => undefined)?.copyIn ?? false
+}

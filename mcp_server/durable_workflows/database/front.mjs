@@ -1,0 +1,323 @@
+// Many clients on one session: who may use it, and what must be kept apart.
+//
+// A client's unit runs in one synchronous call, and a client keeps its turn while a transaction is open or after a Flush.
+// Hence transactions are isolated as if there were one client at a time. Turns go round among those who wait.
+// All state of the session that a client can change is either its own (names.mjs, settings.mjs, channels) or said to be
+// shared: SQL's PREPARE, temporary tables, cursors WITH HOLD, advisory locks of the session, sequences' currval.
+
+import { performance } from 'node:perf_hooks'
+
+import { Answer } from './answer.mjs'
+import { BackendError } from './backend.mjs'
+import { Connection } from './connection.mjs'
+import { refuseData, runCopy, tryCopy } from './copy.mjs'
+import { UnnamedStatement } from './names.mjs'
+import { CLIENT, HEADER_BYTES, SYNC, afterText, errorResponse, fatal, message, query, readyForQuery, text } from './protocol.mjs'
+import { SessionSettings } from './settings.mjs'
+import { Spool } from './spool.mjs'
+
+const SLICE_MS = 10 // of work before the event loop has its turn
+const HURRY_MS = 1000 // for the transaction that is open when the front stops
+const NO_PORTAL = message(CLIENT.EXECUTE, text('durable_workflows_none'), Buffer.alloc(4))
+
+export class Front {
+  unnamed = new UnnamedStatement()
+  #backend
+  #spoolDirectory
+  #settings
+  #connections = new Set()
+  #waiting = new Set() // in the order in which they get their turns
+  #holder = null
+  #chores = [] // work of the front's own, for a moment when nobody has the turn
+  #listeners = new Map() // channel -> connections
+  #running = false
+  #later = false
+  #lastLife = 0
+  #watch = null
+  #count = 0
+  #stopping = null
+
+  constructor(backend, { verifier, limits, spoolDirectory, log }) {
+    this.#backend = backend
+    this.#spoolDirectory = spoolDirectory
+    this.#settings = new SessionSettings(backend)
+    this.verifier = verifier
+    this.limits = limits
+    this.log = log
+    this.onWork = () => {}
+  }
+
+  get parameters() {
+    return this.#backend.parameters
+  }
+
+  accept(socket) {
+    if (this.#connections.size >= this.limits.connections || this.#stopping) {
+      socket.on('error', () => {})
+      socket.end(this.#stopping ? fatal('57P03', 'the database is stopping') : fatal('53300', 'too many connections'))
+      return
+    }
+    this.#count += 1
+    this.#connections.add(new Connection(socket, this.#count, this))
+  }
+
+  newSpool() {
+    return new Spool(this.#spoolDirectory, this.limits.spoolBytes)
+  }
+
+  /** A connection has something to run. */
+  offer(connection) {
+    this.#waiting.add(connection)
+    this.#pump()
+  }
+
+  hasTurn(connection) {
+    return connection === this.#holder
+  }
+
+  /** Bytes came from a connection: whoever has the turn is not idle while it sends. */
+  sawLife(connection) {
+    if (connection === this.#holder) this.#lastLife = performance.now()
+  }
+
+  /** A connection is gone, with all that it had. */
+  forget(connection) {
+    this.#connections.delete(connection)
+    this.#waiting.delete(connection)
+    for (const channel of [...connection.channels]) this.#unlisten(connection, channel)
+    const closing = connection.names.forgetAll()
+    if (connection === this.#holder) this.#release()
+    if (closing.length > 0) this.chore(() => this.#backend.demand([...closing, SYNC]))
+    this.#pump()
+  }
+
+  /** Do some work of the front's own when nobody has the turn. */
+  chore(work) {
+    this.#chores.push(work)
+    this.#pump()
+  }
+
+  /** Let the open transaction end, for a moment; then tell everybody to go. Nothing runs afterwards. */
+  async stop() {
+    await new Promise((resolve) => {
+      this.#stopping = resolve
+      setTimeout(resolve, HURRY_MS).unref()
+      if (this.#holder === null) resolve()
+    })
+    this.#chores = []
+    this.#waiting.clear()
+    for (const connection of [...this.#connections]) connection.leave(fatal('57P01', 'the database is stopping'))
+    if (this.#watch !== null) clearTimeout(this.#watch)
+  }
+
+  // A slice of turns. The rest is done after the event loop has seen to the sockets.
+  #pump() {
+    if (this.#running || this.#later) return
+    this.#running = true
+    const end = performance.now() + SLICE_MS
+    try {
+      for (let next; (next = this.#next()) !== null; ) {
+        next()
+        if (performance.now() > end) return this.#pumpLater()
+      }
+    } finally {
+      this.#running = false
+    }
+    if (this.#holder !== null && this.#watch === null) this.#startWatch(this.limits.idleTransactionMs)
+    return undefined
+  }
+
+  #pumpLater() {
+    this.#later = true
+    setImmediate(() => {
+      this.#later = false
+      this.#pump()
+    })
+  }
+
+  // The next piece of work, or null.
+  #next() {
+    if (this.#holder !== null) return this.#holder.runnable ? () => this.#turn(this.#holder) : null
+    if (this.#stopping) return this.#stopping(), null
+    if (this.#chores.length > 0) return this.#chores.shift()
+    for (const connection of this.#waiting) {
+      this.#waiting.delete(connection)
+      if (connection.runnable) return () => this.#turn(connection)
+    }
+    return null
+  }
+
+  #turn(connection) {
+    const began = this.#holder === null
+    this.#holder = connection
+    this.#lastLife = performance.now()
+    const unit = connection.shift()
+    connection.together(() => {
+      if (began && !this.#giveSettings(connection, unit)) return
+      if (connection.begun !== null) this.#begin(connection)
+      this.#runUnit(connection, unit)
+    })
+    if (this.#holder === connection && !this.#keepsTurn(unit)) this.#holder = null
+    if (connection.closed) return
+    connection.proceed()
+    if (this.#holder === null && connection.runnable) this.#waiting.add(connection)
+    this.onWork()
+  }
+
+  #keepsTurn(unit) {
+    return unit.end === CLIENT.FLUSH || this.#backend.inTransaction
+  }
+
+  // The session gets the client's settings; false if they are invalid, and the client is gone.
+  #giveSettings(connection, unit) {
+    const first = unit.end === 'welcome'
+    if (!first && !this.#settings.differ(connection.settings)) return true
+    try {
+      this.unnamed.owner = null
+      this.#settings.apply(connection.settings)
+      return true
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error
+      connection.leave(fatal(error.fields.C, error.fields.M))
+      return false
+    }
+  }
+
+  #begin(connection) {
+    this.#backend.demand([connection.begun])
+    connection.begun = null
+    this.unnamed.owner = null
+  }
+
+  #runUnit(connection, unit) {
+    if (unit.end === 'welcome') return this.#welcome(connection)
+    if (unit.end === CLIENT.TERMINATE) return connection.leave()
+    if (unit.end === CLIENT.FUNCTION_CALL) return this.#refuseFunctionCall(connection)
+    unit.translated ??= this.#translate(connection, unit)
+    if (unit.translated === null) return undefined
+    const answer = new Answer(connection.send, unit.translated.hidden)
+    const done = this.#execute(connection, unit, answer)
+    if (done) this.#finish(connection, unit, answer)
+    return undefined
+  }
+
+  // False if the unit is a COPY whose data must come first.
+  #execute(connection, unit, answer) {
+    const { parts } = unit.translated
+    if (unit.copied !== null) return runCopy(this.#backend, unit.copied, answer), unit.copied.close(), true
+    if (!unit.copyIn) return this.#backend.run(parts, answer.take, refuseData), true
+    if (!tryCopy(this.#backend, parts, answer)) return true
+    connection.beginCopy(unit)
+    return false
+  }
+
+  #translate(connection, unit) {
+    try {
+      return connection.names.translate(unit)
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      connection.leave(fatal('08P01', 'malformed message'))
+      return null
+    }
+  }
+
+  #welcome(connection) {
+    const own = this.#settings.read([])
+    connection.settings = own
+    const told = [...this.parameters].map(([name, value]) => [name, own.values.get(name) ?? value])
+    connection.welcome(told)
+  }
+
+  #refuseFunctionCall(connection) {
+    const status = this.#backend.inTransaction ? 'T' : 'I'
+    connection.send(errorResponse('ERROR', '0A000', 'function calls by protocol are not supported'))
+    connection.send(readyForQuery(status))
+  }
+
+  // What the unit's special statements mean for this client, and who gets the notifications.
+  #finish(connection, unit, answer) {
+    for (const notification of answer.notifications) this.#notify(connection, notification)
+    const { effects } = unit.translated
+    if (effects.length === 0 && connection.pending.length === 0) return
+    this.#forgetNames(connection, effects, answer)
+    connection.pending.push(...effects.filter((effect) => effect.kind.endsWith('listen') || effect.kind === 'settings'))
+    if (this.#backend.inTransaction) return
+    const pending = connection.pending.splice(0)
+    this.#readSettings(connection, pending)
+    if (answer.ends.has('COMMIT') || !(answer.failed || answer.ends.has('ROLLBACK'))) this.#applyChannels(connection, pending)
+  }
+
+  // Prepared statements belong to no transaction: what closed them has worked, unless the unit failed.
+  #forgetNames(connection, effects, answer) {
+    if (answer.failed) return
+    for (const effect of effects) {
+      if (effect.kind === 'forget') connection.names.forget(effect.name)
+      if (effect.kind === 'deallocate-all') this.#backend.collect([...connection.names.forgetAll(), SYNC])
+    }
+  }
+
+  #readSettings(connection, effects) {
+    const changed = effects.filter((effect) => effect.kind === 'settings')
+    if (changed.length === 0) return
+    this.unnamed.owner = null
+    connection.settings = this.#settings.read([...connection.settings.values.keys(), ...changed.flatMap((effect) => effect.names)])
+  }
+
+  #applyChannels(connection, effects) {
+    for (const { kind, channel } of effects) {
+      if (kind === 'listen') this.#listen(connection, channel)
+      if (kind !== 'unlisten') continue
+      for (const left of channel === null ? [...connection.channels] : [channel]) this.#unlisten(connection, left)
+    }
+  }
+
+  #listen(connection, channel) {
+    connection.channels.add(channel)
+    if (!this.#listeners.has(channel)) this.#listeners.set(channel, new Set())
+    this.#listeners.get(channel).add(connection)
+  }
+
+  #unlisten(connection, channel) {
+    connection.channels.delete(channel)
+    const listeners = this.#listeners.get(channel)
+    if (!listeners?.delete(connection) || listeners.size > 0) return
+    this.#listeners.delete(channel)
+    this.chore(() => this.#stopListening(channel))
+  }
+
+  #stopListening(channel) {
+    if (this.#listeners.has(channel)) return
+    this.unnamed.owner = null
+    const name = Buffer.from(`UNLISTEN "${channel.replaceAll('"', '""')}"\0`, 'latin1')
+    this.#backend.demand([message(CLIENT.QUERY, name)])
+  }
+
+  #notify(sender, notification) {
+    notification.writeInt32BE(sender.id, HEADER_BYTES) // whose it is, by the number that it was told at login
+    const start = HEADER_BYTES + 4
+    const channel = notification.latin1Slice(start, afterText(notification, start) - 1)
+    for (const listener of this.#listeners.get(channel) ?? []) listener.send(notification)
+  }
+
+  // The turn of a client that left is ended as Postgres ends a lost connection: nothing of what was open is kept. After
+  // a Flush there may be work that a Sync would commit; an error does away with it.
+  #release() {
+    this.#backend.collect([NO_PORTAL, SYNC])
+    if (this.#backend.inTransaction) this.#backend.demand([query('ROLLBACK')])
+    this.unnamed.owner = null
+    this.#holder = null
+  }
+
+  // One timer for all turns: it looks whether the holder of the turn has been still for too long.
+  #startWatch(wait) {
+    this.#watch = setTimeout(() => {
+      this.#watch = null
+      const still = performance.now() - this.#lastLife
+      if (this.#holder === null) return
+      if (still < this.limits.idleTransactionMs) return this.#startWatch(this.limits.idleTransactionMs - still)
+      this.log(`connection ${this.#holder.id} closed: idle in a transaction for ${Math.round(still)} ms`)
+      this.#holder.leave(fatal('25P03', 'terminating connection due to idle-in-transaction timeout'))
+    }, wait)
+    this.#watch.unref()
+  }
+}

@@ -1,0 +1,169 @@
+// The prepared statements of one client, under names of their own in the shared session.
+//
+// A named statement gets a name made of the client's number. The unnamed one exists only once in the session, so
+// each client's last Parse of it is kept, and sent again when another client's has replaced it meanwhile.
+// Portals need nothing: they live in a transaction only, and a transaction keeps the turn.
+
+import { CLIENT, HEADER_BYTES, SERVER, afterText, closeStatement, message, messagesIn, text } from './protocol.mjs'
+import { inspect } from './sql.mjs'
+
+const STATEMENT = 'S'.charCodeAt(0)
+const latin1 = (source) => Buffer.from(`${source}\0`, 'latin1')
+
+/** Whose unnamed statement the session holds. */
+export class UnnamedStatement {
+  owner = null
+}
+
+export class Names {
+  #prefix
+  #unnamedInSession
+  #named = new Map() // client's name -> {server, effects}
+  #unnamed = null // {parse, effects}
+  #count = 0
+
+  constructor(id, unnamedInSession) {
+    this.#prefix = `c${id}_`
+    this.#unnamedInSession = unnamedInSession
+  }
+
+  /**
+   * Translate the messages of a unit into the session's names. Gives the `parts` to run, the special `effects` of its SQL
+   * (sql.mjs), and what is to be `hidden` of the answer, since the client did not send the message for it.
+   * Throws RangeError for a malformed message.
+   */
+  translate(unit) {
+    const work = { parts: [], effects: [], hidden: [] }
+    for (const part of unit.parts) this.#translatePart(part, work)
+    return work
+  }
+
+  /** The backend's name of a named statement of this client. */
+  serverName = (name) => this.#named.get(name)?.server
+
+  forget(name) {
+    if (name === '') this.#unnamed = null
+    else this.#named.delete(name)
+  }
+
+  /** Forget all, and give the messages that close them in the backend. */
+  forgetAll() {
+    const closing = [...this.#named.values()].map((record) => closeStatement(record.server))
+    this.#named.clear()
+    this.#unnamed = null
+    if (this.#unnamedInSession.owner === this) this.#unnamedInSession.owner = null
+    return closing
+  }
+
+  #translatePart(part, work) {
+    let copied = 0
+    for (const [kind, start, end] of messagesIn(part)) {
+      const changed = this.#translateMessage(kind, part.subarray(start, end), work)
+      if (changed === null) continue
+      if (start > copied) work.parts.push(part.subarray(copied, start))
+      work.parts.push(...changed)
+      copied = end
+    }
+    if (copied < part.length) work.parts.push(copied === 0 ? part : part.subarray(copied))
+  }
+
+  // The messages to send instead of this one, or null: as it is.
+  #translateMessage(kind, bytes, work) {
+    if (kind === CLIENT.QUERY) return this.#query(bytes, work)
+    if (kind === CLIENT.PARSE) return this.#parse(bytes, work)
+    if (kind === CLIENT.BIND) return this.#bind(bytes, work)
+    if (kind === CLIENT.DESCRIBE) return this.#describe(bytes, work)
+    if (kind === CLIENT.CLOSE) return this.#close(bytes, work)
+    return null
+  }
+
+  /** A simple query does away with the unnamed statement. */
+  dropUnnamed() {
+    this.#unnamed = null
+    this.#unnamedInSession.owner = null
+  }
+
+  #query(bytes, work) {
+    this.dropUnnamed()
+    const special = inspect(bytes.latin1Slice(HEADER_BYTES, bytes.length - 1), this.serverName)
+    if (special === null) return null
+    work.effects.push(...special.effects)
+    return [message(CLIENT.QUERY, latin1(special.source))]
+  }
+
+  #parse(bytes, work) {
+    const afterName = afterText(bytes, HEADER_BYTES)
+    const afterSql = afterText(bytes, afterName)
+    const name = bytes.latin1Slice(HEADER_BYTES, afterName - 1)
+    const sql = bytes.latin1Slice(afterName, afterSql - 1)
+    const special = inspect(sql, this.serverName)
+    const effects = special?.effects ?? []
+    if (name === '' && special === null) return this.#keepUnnamed(bytes, effects), null
+    const server = name === '' ? '' : this.#define(name, effects)
+    const fields = [text(server), latin1(special?.source ?? sql), bytes.subarray(afterSql)]
+    const changed = message(CLIENT.PARSE, ...fields)
+    if (name === '') this.#keepUnnamed(changed, effects)
+    return [changed]
+  }
+
+  #bind(bytes, work) {
+    const afterPortal = afterText(bytes, HEADER_BYTES)
+    const afterName = afterText(bytes, afterPortal)
+    const name = bytes.latin1Slice(afterPortal, afterName - 1)
+    if (name === '') return this.#useUnnamed(bytes, work)
+    const record = this.#named.get(name)
+    if (record === undefined) return null // one of SQL's PREPARE, or none
+    work.effects.push(...record.effects)
+    const portal = bytes.subarray(HEADER_BYTES, afterPortal)
+    return [message(CLIENT.BIND, portal, text(record.server), bytes.subarray(afterName))]
+  }
+
+  #describe(bytes, work) {
+    if (bytes[HEADER_BYTES] !== STATEMENT) return null
+    const name = bytes.latin1Slice(HEADER_BYTES + 1, bytes.length - 1)
+    return name === '' ? this.#restoreUnnamed(bytes, work) : this.#renamed(CLIENT.DESCRIBE, name)
+  }
+
+  #close(bytes, work) {
+    if (bytes[HEADER_BYTES] !== STATEMENT) return null
+    const name = bytes.latin1Slice(HEADER_BYTES + 1, bytes.length - 1)
+    work.effects.push({ kind: 'forget', name })
+    return this.#renamed(CLIENT.CLOSE, name)
+  }
+
+  #renamed(kind, name) {
+    const record = this.#named.get(name)
+    return record && [message(kind, Buffer.of(STATEMENT), text(record.server))] || null
+  }
+
+  #define(name, effects) {
+    const server = this.serverName(name) ?? this.#prefix + ++this.#count
+    this.#named.set(name, { server, effects })
+    return server
+  }
+
+  #keepUnnamed(parse, effects) {
+    this.#unnamed = { parse: Buffer.from(parse), effects } // a copy: `parse` is a view of a whole read
+    this.#unnamedInSession.owner = this
+  }
+
+  #useUnnamed(bytes, work) {
+    if (this.#unnamed) work.effects.push(...this.#unnamed.effects)
+    return this.#restoreUnnamed(bytes, work)
+  }
+
+  #restoreUnnamed(bytes, work) {
+    if (this.#unnamedInSession.owner === this) return null
+    if (this.#unnamed === null) return this.#clearUnnamed(bytes, work)
+    this.#unnamedInSession.owner = this
+    work.hidden.push(SERVER.PARSE_COMPLETE)
+    return [this.#unnamed.parse, bytes]
+  }
+
+  // The client has none: what another client left must not be taken for it.
+  #clearUnnamed(bytes, work) {
+    this.#unnamedInSession.owner = null
+    work.hidden.push(SERVER.CLOSE_COMPLETE)
+    return [closeStatement(''), bytes]
+  }
+}

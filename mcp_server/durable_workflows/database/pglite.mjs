@@ -1,0 +1,158 @@
+// PGlite as a Postgres server for many clients on this machine. Started by pglite.py:
+//
+//   node pglite.mjs --project DIR --data DIR --modules DIR --port N
+//
+// stdin    one line of JSON, {"password", "idle_transaction_seconds", …}; then it stays open. Its end is the order to stop, also
+//          when the parent was killed. SIGTERM is the same order.
+// stdout   one line of JSON: {"event":"ready","port"} or {"event":"failed","reason","message"}.
+// stderr   the log, without statements, values or the password.
+// exit     0 after an orderly stop. Any unforeseen error ends the process at once: what was committed is on the disk,
+//          and whoever started it starts it again.
+//
+// An open file that holds the lock on the data directory is inherited and left alone: it is free when this process is gone.
+
+import fs from 'node:fs'
+import net from 'node:net'
+import path from 'node:path'
+import process from 'node:process'
+import { parseArgs } from 'node:util'
+
+import { Backend } from './backend.mjs'
+import { Front } from './front.mjs'
+import { Housekeeping } from './housekeeping.mjs'
+import { query } from './protocol.mjs'
+import { verifierOf } from './scram.mjs'
+
+const STOP_MS = 4500 // an orderly stop takes no longer; then the process ends as if killed, which loses nothing
+const FULL_DISK_BYTES = 4 << 20
+
+const LIMITS = {
+  idle_transaction_seconds: 60,
+  login_seconds: 10,
+  login_bytes: 8192,
+  max_connections: 200,
+  max_message_bytes: 64 << 20,
+  max_spool_bytes: 1 << 30, // of one client's COPY data or unread results
+  housekeeping_seconds: 30,
+}
+
+const log = (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`)
+const announce = (event) => fs.writeSync(1, `${JSON.stringify(event)}\n`)
+
+class StartFailed extends Error {
+  constructor(reason, problem) {
+    super(problem)
+    this.reason = reason
+  }
+}
+
+function main() {
+  process.on('uncaughtException', (error) => {
+    log(`fatal: ${error.stack ?? error}`)
+    process.exit(70)
+  })
+  process.on('SIGINT', () => {}) // a terminal's Ctrl-C is for the foreground program
+  const { values } = parseArgs({ options: Object.fromEntries(OPTIONS.map((name) => [name, { type: 'string' }])) })
+  configuration(process.stdin)
+    .then((config) => serve(values, config))
+    .catch(giveUp)
+}
+
+const OPTIONS = ['project', 'data', 'modules', 'port']
+
+function giveUp(error) {
+  log(`start failed: ${error.message}`)
+  announce({ event: 'failed', reason: error.reason ?? 'other', message: error.message })
+  process.exit(1)
+}
+
+/** The first line of stdin. */
+async function configuration(stdin) {
+  let received = ''
+  for await (const chunk of stdin.iterator({ destroyOnReturn: false })) {
+    received += chunk
+    if (received.includes('\n')) return { ...LIMITS, ...JSON.parse(received) }
+  }
+  throw new StartFailed('other', 'no configuration on stdin')
+}
+
+async function serve({ data, modules, port }, config) {
+  const early = [] // clients that come while the database starts
+  const server = net.createServer((socket) => early.push(socket))
+  await listen(server, Number(port))
+  const backend = await open(data, modules)
+  const front = new Front(backend, {
+    verifier: verifierOf(config.password),
+    limits: limitsOf(config),
+    spoolDirectory: path.dirname(path.resolve(data)),
+    log,
+  })
+  front.onWork = new Housekeeping(backend, front, { log, everyMs: 1000 * config.housekeeping_seconds }).worked
+  server.removeAllListeners('connection').on('connection', (socket) => front.accept(socket))
+  for (const socket of early) front.accept(socket)
+  const stop = once(() => stopServing(server, front, backend))
+  process.on('SIGTERM', stop)
+  process.stdin.on('end', stop).on('error', stop).resume()
+  announce({ event: 'ready', port: server.address().port })
+  log(`ready on port ${server.address().port}`)
+}
+
+const limitsOf = (config) => ({
+  connections: config.max_connections,
+  idleTransactionMs: 1000 * config.idle_transaction_seconds,
+  loginBytes: config.login_bytes,
+  loginMs: 1000 * config.login_seconds,
+  messageBytes: config.max_message_bytes,
+  spoolBytes: config.max_spool_bytes,
+})
+
+function listen(server, port) {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(new StartFailed('port-taken', error.message)))
+    server.listen({ port, host: '127.0.0.1', exclusive: true }, resolve)
+  })
+}
+
+async function open(data, modules) {
+  const lines = []
+  try {
+    return await Backend.open({ modules, data, log: (line) => (lines.push(line), log(`postgres: ${line}`)) })
+  } catch (error) {
+    const said = lines.slice(-3).join('; ')
+    throw new StartFailed(reasonOf(data, `${error} ${said}`, lines), `${error.message ?? error}. ${said}`)
+  }
+}
+
+function reasonOf(data, problem, lines) {
+  if (/ENOSPC|No space left/i.test(problem) || freeBytes(data) < FULL_DISK_BYTES) return 'no-space'
+  return lines.some((line) => /FATAL|PANIC/.test(line)) ? 'data-directory' : 'other'
+}
+
+function freeBytes(directory) {
+  const { bavail, bsize } = fs.statfsSync(directory)
+  return bavail * bsize
+}
+
+function once(work) {
+  let called = false
+  return () => {
+    if (called) return
+    called = true
+    work()
+  }
+}
+
+async function stopServing(server, front, backend) {
+  setTimeout(() => {
+    log('the stop took too long')
+    process.exit(3)
+  }, STOP_MS)
+  server.close()
+  await front.stop()
+  backend.collect([query('CHECKPOINT')])
+  await backend.close()
+  log('stopped')
+  process.exit(0)
+}
+
+main()

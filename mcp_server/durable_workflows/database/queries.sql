@@ -1,0 +1,244 @@
+-- The statements of this project, by name. Those on tables of the schema `dbos` read only: what DBOS owns is changed through DBOS.
+
+-- name: version_states
+select version, state, error from durable_workflows.versions where version = %(version)s
+
+-- name: save_version
+insert into durable_workflows.versions (version) values (%(version)s) on conflict do nothing
+
+-- name: save_file
+with stored as (
+    insert into durable_workflows.files (digest, content) values (%(digest)s, %(content)s) on conflict do nothing
+)
+insert into durable_workflows.version_files (version, path, digest)
+values (%(version)s, %(path)s, %(digest)s) on conflict do nothing
+
+-- name: version_files
+select path, content from durable_workflows.version_files join durable_workflows.files using (digest) where version = %(version)s
+
+-- name: publish_catalog
+with entries as (
+    select * from jsonb_to_recordset(%(entries)s::jsonb)
+        as entry (name text, summary text, args_schema json, source text, error text)
+), gone as (
+    delete from durable_workflows.catalog
+    where version = %(version)s and name not in (select name from entries)
+)
+insert into durable_workflows.catalog (version, name, summary, args_schema, source, error)
+select %(version)s, name, summary, args_schema, source, error from entries
+on conflict (version, name) do update
+set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error
+
+-- name: version_ready
+update durable_workflows.versions set state = 'ready', error = null where version = %(version)s
+
+-- name: version_failed
+update durable_workflows.versions set state = 'failed', error = %(error)s where version = %(version)s
+
+-- name: announce_worker
+insert into durable_workflows.workers (executor_id, version, pid, host, state)
+values (%(executor_id)s, %(version)s, %(pid)s, %(host)s, 'ready')
+on conflict (executor_id) do update
+set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp()
+
+-- name: worker_seen
+update durable_workflows.workers set seen_at = clock_timestamp() where executor_id = %(executor_id)s
+
+-- name: clear_activity
+with steps as (delete from durable_workflows.running_steps where executor_id = %(executor_id)s)
+delete from durable_workflows.waits where executor_id = %(executor_id)s
+
+-- name: remove_activity
+with gone as (
+    select value ->> 0 as workflow_id, (value ->> 1)::int as function_id from jsonb_array_elements(%(keys)s::jsonb)
+), steps as (
+    delete from durable_workflows.running_steps using gone
+    where running_steps.workflow_id = gone.workflow_id and running_steps.function_id = gone.function_id
+    returning running_steps.workflow_id
+), waits as (
+    delete from durable_workflows.waits using gone
+    where waits.workflow_id = gone.workflow_id and waits.function_id = gone.function_id
+    returning waits.workflow_id
+)
+select pg_notify('durable_workflows_activity', left(workflow_id, 1000))
+from (select workflow_id from steps union select workflow_id from waits) as changed
+
+-- name: write_steps
+with written as (
+    insert into durable_workflows.running_steps (workflow_id, function_id, executor_id, name, since, attempt, max_attempts)
+    select workflow_id, function_id, %(executor_id)s, name, since, attempt, max_attempts
+    from jsonb_to_recordset(%(rows)s::jsonb)
+        as entry (workflow_id text, function_id int, name text, since timestamptz, attempt int, max_attempts int)
+    on conflict (workflow_id, function_id) do update
+    set executor_id = excluded.executor_id, name = excluded.name, since = excluded.since,
+        attempt = excluded.attempt, max_attempts = excluded.max_attempts
+    returning workflow_id
+)
+select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
+
+-- name: write_waits
+-- DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds) outlive restarts.
+with entries as (
+    select * from jsonb_to_recordset(%(rows)s::jsonb)
+        as entry (workflow_id text, function_id int, topic text, since timestamptz)
+), written as (
+    insert into durable_workflows.waits (workflow_id, function_id, executor_id, topic, since, deadline)
+    select entries.workflow_id, entries.function_id, %(executor_id)s, entries.topic,
+        coalesce(to_timestamp(sleep.started_at_epoch_ms / 1000.0), entries.since),
+        to_timestamp(sleep.output::double precision)
+    from entries left join dbos.operation_outputs as sleep
+        on sleep.workflow_uuid = entries.workflow_id and sleep.function_id = entries.function_id + 1
+        and sleep.function_name = 'DBOS.sleep'
+    on conflict (workflow_id, function_id) do update
+    set executor_id = excluded.executor_id, topic = excluded.topic, since = excluded.since, deadline = excluded.deadline
+    returning workflow_id
+)
+select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
+
+-- name: needed_versions
+-- Versions with unfinished runs, the oldest run first, and those saved for a start whose catalog is not published yet.
+select version from durable_workflows.versions left join durable_workflows.unfinished(%(application)s) using (version)
+where oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes')
+order by oldest nulls first
+
+-- name: unfinished_versions
+select version, runs from durable_workflows.unfinished(%(application)s) order by oldest
+
+-- name: active_schedules
+select durable_workflows.active_schedules(%(application)s) as number
+
+-- name: catalog
+select name, summary, args_schema, source, error from durable_workflows.catalog
+where version = %(version)s order by source like '_bundled/%%', name
+
+-- name: queue_names
+select name from dbos.queues order by name
+
+-- name: newest_version
+select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1
+
+-- name: run_heads
+select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id
+from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
+
+-- name: run_states
+-- How runs stand: for waiting on them. Payloads are cut; `output_length` tells of what.
+select run.workflow_uuid as workflow_id, run.name, run.status, run.application_version as version,
+    left(result.output, %(limit)s) as output, length(result.output) as output_length,
+    left(result.error, %(limit)s) as error, length(result.error) as error_length, run.serialization,
+    (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as steps,
+    (select jsonb_agg(to_jsonb(wait)) from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waits,
+    (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running
+from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
+where run.workflow_uuid = any(%(workflow_ids)s)
+
+-- name: list_runs
+select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at,
+    left(result.error, 300) as error, run.serialization,
+    (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
+from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
+where (run.application_name = %(application)s or run.application_name is null)
+    and (%(status)s::text is null or run.status = %(status)s)
+    and (%(name)s::text is null or run.name = %(name)s)
+    and (%(since)s::bigint is null or run.created_at >= %(since)s)
+    and (%(waiting)s::boolean is null
+        or %(waiting)s = (run.status = 'PENDING' and exists (select from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid)))
+    and (%(before)s::bigint is null or (run.created_at, run.workflow_uuid) < (%(before)s, %(before_id)s))
+order by run.created_at desc, run.workflow_uuid desc
+limit %(limit)s
+
+-- name: count_runs
+select status, count(*) as runs from dbos.workflow_status
+where application_name = %(application)s or application_name is null group by status order by status
+
+-- name: run_details
+select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at, run.completed_at,
+    run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
+    run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
+    left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
+    left(result.output, %(limit)s) as output, length(result.output) as output_length,
+    left(result.error, %(limit)s) as error, length(result.error) as error_length,
+    (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as total_steps,
+    (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed) as unread_messages
+from dbos.workflow_status as run
+    left join dbos.workflow_input as given using (workflow_uuid)
+    left join dbos.workflow_output as result using (workflow_uuid)
+where run.workflow_uuid = %(workflow_id)s
+
+-- name: run_steps
+select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+    child_workflow_id, serialization,
+    left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+from dbos.operation_outputs
+where workflow_uuid = %(workflow_id)s and function_id > %(after)s
+order by function_id limit %(count)s
+
+-- name: failed_steps
+select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+    child_workflow_id, serialization,
+    left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+from dbos.operation_outputs
+where workflow_uuid = %(workflow_id)s and error is not null
+order by function_id desc limit 3
+
+-- name: last_steps
+select * from (
+    select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+        child_workflow_id, serialization,
+        left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+    from dbos.operation_outputs where workflow_uuid = %(workflow_id)s order by function_id desc limit %(count)s
+) as last order by step
+
+-- name: step_part
+-- Part of what one step recorded: `part` characters from `offset` on.
+select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+    child_workflow_id, serialization,
+    substr(output, %(offset)s + 1, %(limit)s) as output, length(output) as output_length,
+    substr(error, %(offset)s + 1, %(limit)s) as error, length(error) as error_length
+from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = %(step)s
+
+-- name: highest_step
+select coalesce(max(function_id), 0) as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s
+
+-- name: run_waits
+select workflow_id, topic, since, deadline, prompt from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
+
+-- name: run_running
+select function_id as step, name, since, attempt, max_attempts from durable_workflows.open_steps()
+where workflow_id = %(workflow_id)s order by function_id
+
+-- name: run_messages
+select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consumed_by_step, serialization,
+    left(message, %(limit)s) as message, length(message) as message_length
+from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
+
+-- name: run_descendants
+with recursive tree as (
+    select workflow_uuid, name, status, parent_workflow_id, created_at from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
+    union
+    select run.workflow_uuid, run.name, run.status, run.parent_workflow_id, run.created_at
+    from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+)
+select workflow_uuid as workflow_id, name, status, parent_workflow_id from tree order by created_at limit 1000
+
+-- name: run_forks
+select workflow_uuid as workflow_id from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
+
+-- name: workers
+select executor_id, version, pid, host, state, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
+from durable_workflows.workers order by started_at desc
+
+-- name: catalog_entry
+select name, summary, args_schema, source, error from durable_workflows.catalog where version = %(version)s and name = %(name)s
+
+-- name: similar_ids
+select workflow_uuid as workflow_id from dbos.workflow_status order by created_at desc limit 200
+
+-- name: version_source
+select path, convert_from(content, 'UTF8') as text from durable_workflows.version_files join durable_workflows.files using (digest)
+where version = %(version)s and path = (
+    select source from durable_workflows.catalog where catalog.version = %(version)s and catalog.name = %(name)s
+)
+
+-- name: database_bytes
+select pg_database_size(current_database()) as bytes

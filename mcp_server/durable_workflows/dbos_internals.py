@@ -1,0 +1,262 @@
+"""The private parts of dbos 3.4 that this project relies upon: each is touched here and nowhere else.
+
+Every function changes dbos for the whole process and is called once, before `DBOS.launch()`.
+`tests/test_dbos_internals.py` fails when dbos renames or reshapes any of it. The version range in pyproject.toml is narrow for the
+same reason.
+"""
+
+import builtins
+import inspect
+import sys
+import threading
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn, Protocol
+
+from dbos import DBOSClient, EnqueueOptions
+from dbos import _context as dbos_context
+from dbos import _dbos as dbos_module
+from dbos import _error as dbos_error
+from dbos import _queue as dbos_queue
+from dbos import _serialization as dbos_serialization
+from dbos._enqueue_options import build_enqueue_status
+from dbos._serialization import DefaultSerializer, PortableWorkflowError
+from dbos._sys_db import SystemDatabase, _dbos_null_topic
+from dbos._sys_db_postgres import PostgresSystemDatabase
+
+_TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
+_TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
+
+
+class Observer(Protocol):
+    """Is told what the runs of this process do, in their own threads; must be quick and must not raise."""
+
+    def step_began(self, workflow_id: str, step: int, name: str) -> None:
+        """A step was entered; its recorded result, if there is one, is about to be returned instead."""
+        ...
+
+    def step_attempted(self, workflow_id: str, step: int, attempt: int, attempts: int) -> None:
+        """An attempt (from 1) of a step with retries begins."""
+        ...
+
+    def step_ended(self, workflow_id: str, step: int) -> None:
+        """A step was left; its outcome is recorded."""
+        ...
+
+    def waits(self, workflow_id: str, step: int, topic: str) -> AbstractContextManager[None]:
+        """Around a `DBOS.recv`."""
+        ...
+
+
+class Doorbell:
+    """Wakes the queue threads, which otherwise sleep for their polling interval."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._rings = 0
+
+    def ring(self) -> None:
+        """Have every queue look now (again, if it is looking)."""
+        with self._changed:
+            self._rings += 1
+            self._changed.notify_all()
+
+    def wait(self, heard: int, timeout: float) -> int:
+        """Sleep until more than `heard` rings were rung; return how many there were so far."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._rings > heard, timeout)
+            return self._rings
+
+
+class _QueueStop:
+    """Stands in for a queue thread's stop event, of which dbos uses `is_set` and `wait`."""
+
+    def __init__(self, stop: threading.Event, bell: Doorbell) -> None:
+        self._stop = stop
+        self._bell = bell
+        self._heard = 0
+
+    def is_set(self) -> bool:
+        return self._stop.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        self._heard = self._bell.wait(self._heard, timeout)
+        return self._stop.is_set()
+
+
+def refuse_pickle() -> None:
+    """Never unpickle what a database holds: a crafted row would run its code in whoever reads it."""
+
+    def refuse(_self: DefaultSerializer, _text: str | None) -> NoReturn:
+        raise TypeError("The row is in Python's pickle format, which is not read for safety.")
+
+    DefaultSerializer.deserialize = refuse
+
+
+def keep_errors_whole() -> None:
+    """Record the class and the traceback of an error beside its message, and raise a recorded one as that class again.
+
+    In portable JSON dbos keeps neither: on a replay `except ValueError` would not catch what it caught in the first run, and the run
+    would take another way.
+    """
+    describe = dbos_serialization.exception_to_workflow_error_data
+
+    def described(error: Any) -> Any:
+        text = "".join(traceback.format_exception(error))
+        return describe(error) | {"name": _class_name(type(error)), "traceback": text[-_TRACEBACK:]}
+
+    dbos_serialization.exception_to_workflow_error_data = described
+    dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def share_one_backend() -> None:
+    """Give up the lock of the background jobs, which keeps a transaction open at all times.
+
+    PGlite has one backend: whoever holds a transaction open keeps all others waiting. The jobs are idempotent, and
+    CockroachDB is served by dbos in the same way.
+    """
+    PostgresSystemDatabase.background_job_lock = SystemDatabase.background_job_lock
+
+
+def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
+    """Let `bell` wake every queue thread; dbos's internal queue polls at the given interval besides."""
+    thread = dbos_queue.queue_worker_thread
+
+    def woken(stop: threading.Event, dbos: Any, queue: Any) -> None:
+        thread(_QueueStop(stop, bell), dbos, queue)  # pyright: ignore[reportArgumentType]
+
+    dbos_queue.queue_worker_thread = woken
+    registry = dbos_module._get_or_create_dbos_registry()  # pyright: ignore[reportPrivateUsage]
+    registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds  # pyright: ignore[reportPrivateUsage]
+
+
+def observe(observer: Observer) -> None:
+    """Tell `observer` of every step and every `DBOS.recv` of this process."""
+    _observe_steps(observer)
+    _observe_waits(observer)
+
+
+def registered_workflows() -> Mapping[str, Callable[..., Any]]:
+    """The functions registered as workflows so far, by name, without dbos's wrapping."""
+    registry = dbos_module._get_or_create_dbos_registry()  # pyright: ignore[reportPrivateUsage]
+    return {
+        name: inspect.unwrap(function)
+        for name, function in registry.workflow_info_map.items()
+        if not name.startswith(_TEMPORARY)
+    }
+
+
+def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:
+    """`client.enqueue` for arguments of any name, also those that its own parameters have; returns the workflow_id."""
+    workflow_id, status = build_enqueue_status(options, client._serializer, (), dict(arguments))  # pyright: ignore[reportPrivateUsage]
+    system_database = client._sys_db  # pyright: ignore[reportPrivateUsage]
+    status["application_name"] = system_database.app_name
+    system_database.init_workflow(status, creator_xid=str(uuid.uuid4()), reuse_policy=None)
+    return workflow_id
+
+
+def end_waits(workflow_id: str) -> None:
+    """Wake whatever the run waits for in this process, so that a cancelled one notices now and not at its deadline."""
+    system_database = _system_database()
+    maps = (system_database.notifications_map, system_database.workflow_events_map)
+    for events in maps:
+        for _key, (waiter, *_rest), event in events.snapshot():
+            if waiter == workflow_id:
+                event.set()
+
+
+def _class_name(kind: type[BaseException]) -> str:
+    plain = kind.__module__ in ("builtins", dbos_error.__name__)
+    return kind.__name__ if plain else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _raised_again(message: str, name: str, code: Any = None, data: Any = None) -> Exception:
+    """A recorded error: an instance of its own class, as far as that can be found, and of dbos's portable one."""
+    kind = _class_of(name)
+    bases = (PortableWorkflowError, kind) if kind else (PortableWorkflowError,)
+    try:
+        again = type(name.rpartition(".")[2], bases, {})
+    except TypeError:  # a class that cannot be combined
+        again = PortableWorkflowError
+    return again(message, name, code, data)
+
+
+def _class_of(name: str) -> type[Exception] | None:
+    module, _, rest = name.rpartition(".")
+    found: object = None
+    if module:
+        found = getattr(sys.modules.get(module), rest, None)
+    else:
+        found = getattr(builtins, name, None) or getattr(dbos_error, name, None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else None
+
+
+def _system_database() -> SystemDatabase:
+    return dbos_module._get_dbos_instance()._sys_db  # pyright: ignore[reportPrivateUsage]
+
+
+def _observe_steps(observer: Observer) -> None:
+    scope = dbos_context.EnterDBOSStepCtx
+    enter, leave = scope.__enter__, scope.__exit__
+
+    def entered(self: Any) -> dbos_context.DBOSContext:
+        context = enter(self)
+        if _is_step(self):
+            name = self.attributes["name"]
+            observer.step_began(context.workflow_id, context.function_id, name)
+        return context
+
+    def left(self: Any, *error: Any) -> Any:
+        result = leave(self, *error)
+        if _is_step(self):
+            observer.step_ended(self.use_ctx.workflow_id, self.use_ctx.function_id)
+        return result
+
+    scope.__enter__, scope.__exit__ = entered, left
+    _observe_attempts(observer)
+
+
+def _observe_attempts(observer: Observer) -> None:
+    scope = dbos_context.EnterDBOSStepRetry
+    enter = scope.__enter__
+
+    def entered(self: Any) -> None:
+        enter(self)
+        context = dbos_context.get_local_dbos_context()
+        if context is not None:
+            attempt, attempts = self.current_attempt + 1, self.max_attempts
+            observer.step_attempted(
+                context.workflow_id, context.function_id, attempt, attempts
+            )
+
+    scope.__enter__ = entered
+
+
+def _is_step(scope: Any) -> bool:
+    """Whether it is a step of the author's: dbos enters the same scope for its own recv, sleep and so on."""
+    return scope.attributes.get("operationType") == "step"
+
+
+def _observe_waits(observer: Observer) -> None:
+    recv: Callable[..., Any] = SystemDatabase.recv
+    recv_async: Callable[..., Awaitable[Any]] = SystemDatabase.recv_async
+
+    def observed(self: SystemDatabase, workflow_uuid: str, function_id: int, *rest: Any) -> Any:
+        with observer.waits(workflow_uuid, function_id, _topic(rest)):
+            return recv(self, workflow_uuid, function_id, *rest)
+
+    async def observed_async(
+        self: SystemDatabase, workflow_uuid: str, function_id: int, *rest: Any
+    ) -> Any:
+        with observer.waits(workflow_uuid, function_id, _topic(rest)):
+            return await recv_async(self, workflow_uuid, function_id, *rest)
+
+    SystemDatabase.recv = observed
+    SystemDatabase.recv_async = observed_async
+
+
+def _topic(rest: tuple[Any, ...]) -> str:
+    """The topic among `recv`'s arguments: (timeout_function_id, topic, timeout_seconds)."""
+    return rest[1] or _dbos_null_topic

@@ -1,0 +1,155 @@
+"""Every error that this software raises on purpose.
+
+Each has a message that says what happened and a hint that says what to do next; the reader is often a model.
+A class's docstring is its default message. The tree:
+
+    DurableWorkflowsError
+    ├── UsageError                    the caller asked for something that cannot be; nothing was changed
+    │   ├── UnknownWorkflow
+    │   ├── WorkflowUnavailable
+    │   ├── InvalidArguments
+    │   ├── UnknownWorkflowId
+    │   ├── WorkflowIdTaken
+    │   ├── UnknownStep
+    │   ├── WorkflowFinished
+    │   ├── MessageTooLarge
+    │   └── InvalidProject
+    ├── SetupError                    something on this machine has to be put right first
+    │   ├── StateDirectoryUnusable
+    │   ├── NoSpaceLeft
+    │   ├── PortTaken
+    │   ├── NodeFailed
+    │   ├── PGliteNotInstalled
+    │   ├── DataDirectoryLocked
+    │   └── SupervisorFailed
+    └── DatabaseUnavailable           the database does not answer (now)
+"""
+
+import inspect
+
+
+class DurableWorkflowsError(Exception):
+    """Something went wrong in durable-workflows."""
+
+    hint: str = "Run `durable-workflows status` to see what is running and what is wrong."
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        self.message = message or inspect.cleandoc(type(self).__doc__ or "")
+        if hint is not None:
+            self.hint = hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(DurableWorkflowsError):
+    """The request cannot be carried out; nothing was changed."""
+
+    hint = "Correct the request and call again."
+
+
+class UnknownWorkflow(UsageError):
+    """There is no workflow of that name."""
+
+    hint = "Call workflow_catalog (or `durable-workflows status`) to see the registered names."
+
+
+class WorkflowUnavailable(UsageError):
+    """The file that defines this workflow does not load."""
+
+    hint = "Repair the file; the new version is picked up by itself. Then start the workflow again."
+
+
+class InvalidArguments(UsageError):
+    """The arguments do not fit the workflow."""
+
+    hint = "Call workflow_catalog with the workflow's name to see its args_schema."
+
+
+class UnknownWorkflowId(UsageError):
+    """There is no run with that workflow_id."""
+
+    hint = "Call list_workflows to see the runs of this project."
+
+
+class WorkflowIdTaken(UsageError):
+    """That workflow_id belongs to a run of another workflow."""
+
+    hint = "Choose another workflow_id, or leave it out to have one made."
+
+
+class UnknownStep(UsageError):
+    """The run has no such step."""
+
+    hint = "Call inspect to see the run's steps and their numbers."
+
+
+class WorkflowFinished(UsageError):
+    """The run has ended; it takes no more messages."""
+
+    hint = "Fork it from the step that waits for the message, and send the message to the fork."
+
+
+class MessageTooLarge(UsageError):
+    """The data are larger than the limit of 1 MB."""
+
+    hint = "Write the data to a file in the project and send its path instead."
+
+
+class InvalidProject(UsageError):
+    """The project directory does not exist or is not a directory."""
+
+    hint = "Give an existing directory with --project, or start in one."
+
+
+class SetupError(DurableWorkflowsError):
+    """This machine is not ready to run durable workflows."""
+
+
+class StateDirectoryUnusable(SetupError):
+    """The state directory cannot be created or written."""
+
+    hint = "Make the project directory writable for this user, or choose another one with --project."
+
+
+class NoSpaceLeft(SetupError):
+    """No space is left on the device that holds the state directory."""
+
+    hint = "Free some space, then call again: every finished step is kept."
+
+
+class PortTaken(SetupError):
+    """The port for the database is in use by another program."""
+
+    hint = "Unset DURABLE_WORKFLOWS_PORT to have a free one chosen, or name another."
+
+
+class NodeFailed(SetupError):
+    """Node, which runs the embedded database, did not start."""
+
+    hint = "Read the end of its log above; `durable-workflows status` names the whole log file."
+
+
+class PGliteNotInstalled(SetupError):
+    """PGlite, the embedded database, could not be installed from the npm registry."""
+
+    hint = "Check that the npm registry is reachable, or set DBOS_DATABASE_URL to use a Postgres of your own."
+
+
+class DataDirectoryLocked(SetupError):
+    """Another process holds the data directory of the embedded database."""
+
+    hint = "Run `durable-workflows shutdown` in that project, then try again."
+
+
+class SupervisorFailed(SetupError):
+    """The supervisor did not start."""
+
+    hint = "Read the end of its log above; `durable-workflows status` names the whole log file."
+
+
+class DatabaseUnavailable(DurableWorkflowsError):
+    """The database does not answer."""
+
+    hint = "It is restarted by itself; try again in some seconds. `durable-workflows status` shows its state."

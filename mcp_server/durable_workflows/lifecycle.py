@@ -1,0 +1,131 @@
+"""Starting the supervisor of a project when somebody needs it, and stopping all that it runs."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows import errors, locks, processes, state
+from durable_workflows.models import Connection
+from durable_workflows.settings import Settings
+
+_START_SECONDS = 180.0  # the first start on a machine installs PGlite and makes a data directory
+_STOP_SECONDS = 25.0
+_POLL_SECONDS = 0.05
+
+Progress = Callable[[str], None]
+
+
+def no_progress(_text: str) -> None:
+    """Nobody is interested in the progress."""
+
+
+async def ensure_running(settings: Settings, progress: Progress = no_progress) -> Connection:
+    """Return where the project's database is; start the supervisor first where none runs. Any number of processes may call at once.
+
+    Raises:
+        SetupError: the supervisor cannot start; its subclass and hint say what to do.
+        InvalidProject: the project directory is none.
+    """
+    await anyio.to_thread.run_sync(state.prepare, settings)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        connection = state.read_connection(settings)
+        if connection is not None:
+            return connection
+        try:
+            lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+        except locks.LockHeld:  # one is about to start, or to end
+            await anyio.sleep(_POLL_SECONDS)
+        else:
+            await _start(settings, lock, progress)
+    raise errors.SupervisorFailed(
+        "The supervisor of this project neither starts nor ends.",
+        hint="Run `durable-workflows shutdown`, then try again.",
+    )
+
+
+async def shut_down(settings: Settings) -> bool:
+    """End all processes of the project: workers, database, supervisor. Return whether there were any. What is recorded stays."""
+    return await anyio.to_thread.run_sync(_shut_down, settings)
+
+
+async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> None:
+    ours, theirs = os.pipe()
+    try:
+        with lock, state.log_file(settings, "supervisor").open("ab") as log:
+            project = str(settings.project)
+            arguments = ["--project", project, "--lock", str(lock.fileno()), "--ready", str(theirs)]
+            process = processes.spawn(
+                processes.python("supervisor", *arguments),
+                environment=processes.without_marker(settings.as_environment()),
+                folder=settings.project,
+                log=log,
+                inherit=[lock.fileno(), theirs],
+            )
+    except OSError as error:
+        os.close(ours)
+        raise state.translate(error, settings.state) from error
+    finally:
+        os.close(theirs)
+    await anyio.to_thread.run_sync(process.wait)  # it leaves at once; the supervisor is its child
+    await _until_ready(settings, ours, progress)
+
+
+async def _until_ready(settings: Settings, pipe: int, progress: Progress) -> None:
+    async with await anyio.open_file(pipe, encoding="utf-8") as lines:
+        async for line in lines:
+            event: dict[str, Any] = json.loads(line)
+            if "progress" in event:
+                progress(event["progress"])
+            if "failed" in event:
+                await _until_gone(settings)
+                raise _as_error(event["failed"])
+            if "ready" in event:
+                return
+    tail = state.log_tail(settings, "supervisor")
+    raise errors.SupervisorFailed(f"The supervisor ended before it was ready:\n{tail}")
+
+
+async def _until_gone(settings: Settings) -> None:
+    """Whoever reads the error may try again at once."""
+    lock = await locks.awaited_lock(state.supervisor_lock(settings), wait_seconds=_STOP_SECONDS)
+    lock.close()
+
+
+def _as_error(failed: dict[str, str]) -> errors.DurableWorkflowsError:
+    kind = getattr(errors, failed["kind"])
+    return kind(failed["message"], hint=failed["hint"])
+
+
+def _shut_down(settings: Settings) -> bool:
+    if not settings.state.is_dir():
+        return False
+    there = _end_holder(state.supervisor_lock(settings), "supervisor", settings)
+    left = processes.marked(state.identity(settings)) if (settings.state / "id").exists() else []
+    processes.end(left)
+    database = _end_holder(state.database_lock(settings), "pglite.mjs", settings)
+    state.remove_connection(settings)
+    return there or bool(left) or database
+
+
+def _end_holder(lock: os.PathLike[str], role: str, settings: Settings) -> bool:
+    """End the process that holds the lock, if it is ours: politely, then for certain."""
+    path = settings.state / lock
+    if not locks.is_held(path):
+        return False
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        pid = locks.named_holder(path)
+        if pid is not None and processes.is_ours(pid, role, str(settings.project)):
+            os.kill(pid, number)
+        try:
+            locks.held_lock(path, wait_seconds=_STOP_SECONDS).close()
+        except locks.LockHeld:
+            continue
+        return True
+    raise errors.SupervisorFailed(f"{path} is held by a process that cannot be ended.")

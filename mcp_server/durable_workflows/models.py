@@ -1,0 +1,284 @@
+"""What crosses a boundary: the results of the engine, as tools, resources and the command line show them.
+
+All are frozen. `name` is a registered workflow, `workflow_id` one run of it; steps carry DBOS's own
+numbers (`function_id`, from 1). Times are aware datetimes.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+Status = Literal[
+    "PENDING",
+    "ENQUEUED",
+    "DELAYED",
+    "SUCCESS",
+    "ERROR",
+    "CANCELLED",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED",
+]
+UNFINISHED: frozenset[Status] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+Schema = dict[str, Any]  # a JSON schema: its shape is the schema language's business
+
+
+class Model(BaseModel):
+    """The base of all of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Connection(Model):
+    """What `connection.json` holds: where the database is and who runs it."""
+
+    url: str
+    mode: Literal["embedded", "external"]
+    pid: int
+    versions: dict[str, str]
+
+
+class CatalogEntry(Model):
+    """A workflow that can be started, or, with `error`, one whose file does not load."""
+
+    name: str
+    summary: str
+    args_schema: Schema
+    source: str
+    error: str | None = None
+
+
+class TemplateEntry(Model):
+    """A file to copy as the beginning of a workflow of one's own."""
+
+    name: str
+    use_when: str
+
+
+class Catalog(Model):
+    """The workflows of the newest version of the code."""
+
+    workflows: list[CatalogEntry]
+    templates: list[TemplateEntry]
+    version: str
+
+
+class StartRequest(Model):
+    """One start, as `batch` takes them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    args: dict[str, JsonValue] = {}
+    workflow_id: str | None = None
+    queue: str | None = None
+    delay_seconds: float | None = None
+    timeout_seconds: float | None = None
+    priority: int | None = None
+
+
+class Started(Model):
+    """A run, just started or (with the same workflow_id) started before."""
+
+    workflow_id: str
+    status: Status
+    version: str | None
+    output: JsonValue = None
+    error: str | None = None
+
+
+class RunSummary(Model):
+    """A run in a list."""
+
+    workflow_id: str
+    name: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    waiting_on: str | None = None
+    error: str | None = None
+
+
+class RunList(Model):
+    """A page of runs, newest first, and how many there are by status."""
+
+    workflows: list[RunSummary]
+    counts: dict[str, int]
+    next_cursor: str | None = None
+
+
+class Ended(Model):
+    """A run that has ended, with what came of it."""
+
+    workflow_id: str
+    status: Status
+    output: JsonValue = None
+    error: str | None = None
+
+
+class Waiting(Model):
+    """A run that waits for a message."""
+
+    workflow_id: str
+    topic: str
+    prompt: str | None = None
+    since: datetime | None = None
+    deadline: datetime | None = None
+
+
+class Running(Model):
+    """A run that is under way or in a queue."""
+
+    workflow_id: str
+    status: Status
+    step: str | None = None
+
+
+class WaitResult(Model):
+    """How things stood when the waiting ended."""
+
+    done: list[Ended]
+    waiting: list[Waiting]
+    running: list[Running]
+    timed_out: bool
+
+
+class Delivered(Model):
+    """A message that the run will get, or has got already."""
+
+    workflow_id: str
+    topic: str
+    delivered: bool
+
+
+class Forked(Model):
+    """A new run that begins where another one was."""
+
+    workflow_id: str
+    forked_from: str
+    from_step: int
+    version: str | None
+
+
+class Changed(Model):
+    """What became of one run of a `cancel` or `resume`."""
+
+    workflow_id: str
+    changed: bool
+    status: Status | None
+    note: str
+
+
+class ChangedList(Model):
+    """What became of each."""
+
+    workflows: list[Changed]
+
+
+class Preview(Model):
+    """A recorded value as JSON text, cut to a length; `length` is that of the whole."""
+
+    text: str
+    length: int
+
+    @property
+    def cut(self) -> bool:
+        """Whether something was left out."""
+        return len(self.text) < self.length
+
+
+class Step(Model):
+    """A finished step, as recorded."""
+
+    step: int
+    name: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    output: Preview | None = None
+    error: Preview | None = None
+    child_workflow_id: str | None = None
+
+
+class RunningStep(Model):
+    """A step that runs now. `attempt` counts from 1."""
+
+    step: int
+    name: str
+    since: datetime
+    attempt: int
+    max_attempts: int
+
+
+class Message(Model):
+    """A message that was sent to the run."""
+
+    topic: str
+    sent_at: datetime
+    consumed_by_step: int | None
+    message: Preview
+
+
+class Child(Model):
+    """A run that another one started."""
+
+    workflow_id: str
+    name: str
+    status: Status
+    parent_workflow_id: str
+
+
+class WorkerInfo(Model):
+    """A worker process, as it announced itself."""
+
+    version: str
+    pid: int
+    host: str
+    state: str
+    started_at: datetime
+    alive: bool
+
+
+class Run(Model):
+    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many."""
+
+    workflow_id: str
+    name: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    version: str | None
+    queue: str | None
+    recovery_attempts: int
+    forked_from: str | None
+    parent_workflow_id: str | None
+    deadline: datetime | None
+    delayed_until: datetime | None
+    input: Preview | None
+    output: Preview | None
+    error: Preview | None
+    steps: list[Step]
+    total_steps: int
+    running: list[RunningStep]
+    waiting: list[Waiting]
+    children: list[Child]
+    forks: list[str]
+    unread_messages: int
+    newest_version: str | None
+    worker: WorkerInfo | None
+    unavailable: str | None = None
+
+
+class ServerStatus(Model):
+    """What runs here, and what is wrong."""
+
+    project: str
+    mode: Literal["embedded", "external"]
+    database: str
+    supervisor_pid: int | None
+    version: str | None
+    workers: list[WorkerInfo]
+    versions_with_unfinished_runs: dict[str, int]
+    counts: dict[str, int]
+    database_bytes: int
+    logs: str
+    problems: list[str]

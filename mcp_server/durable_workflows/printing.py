@@ -1,0 +1,158 @@
+"""What the command line's results look like, on a terminal and in a pipe."""
+
+import json
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markdown import Markdown
+
+from durable_workflows import lifecycle
+from durable_workflows.models import Catalog, ChangedList, Ended, RunList, RunSummary, ServerStatus, Step
+from durable_workflows.settings import Settings
+
+_GAP = "  "
+_SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))  # column of a list, and how narrow it may become
+
+errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def progress(text: str) -> Generator[lifecycle.Progress]:
+    """Say what slow work is under way: on one changing line of a terminal, on lines elsewhere."""
+    if not errors_console.is_terminal:
+        yield errors_console.print
+        return
+    with errors_console.status(text) as line:
+        yield line.update
+
+
+def fail(message: str, hint: str) -> NoReturn:
+    errors_console.print(f"Error: {message}", style="red")
+    errors_console.print(hint)
+    raise typer.Exit(1)
+
+
+def print_model(model: BaseModel, as_json: bool, text: str) -> None:
+    typer.echo(model.model_dump_json(indent=2) if as_json else text)
+
+
+def print_markdown(text: str) -> None:
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        typer.echo(text)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    for label, text in pairs:
+        typer.echo(f"{label:<11}{text}")
+
+
+def code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
+    names = [entry.name for entry in catalog.workflows if entry.error is None]
+    return [("version", catalog.version), ("workflows", ", ".join(names))]
+
+
+def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool) -> None:
+    if running:
+        typer.echo(f"The supervisor of {settings.project} runs, but its database does not answer.")
+    elif not settings.state.is_dir():
+        typer.echo(f"{settings.project} has no durable workflows yet.")
+        typer.echo(
+            "`durable-workflows bootstrap` prepares it; so does the first use of any command."
+        )
+    else:
+        typer.echo(f"Nothing runs for {settings.project}; what was recorded is kept.")
+        typer.echo("`durable-workflows bootstrap` starts it; so does the first use of any command.")
+    print_pairs(("problem", problem) for problem in problems)
+
+
+def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
+    megabytes = found.database_bytes / 1_000_000
+    runs = [f"{number} {status}" for status, number in found.counts.items()]
+    print_pairs(
+        [
+            ("project", found.project),
+            ("database", f"{found.mode}, {found.database}, {megabytes:.1f} MB"),
+            ("supervisor", f"process {found.supervisor_pid}"),
+            *(
+                ("worker", f"process {one.pid} on {one.host}, version {one.version}, {one.state}")
+                for one in found.workers
+            ),
+            *(code_pairs(catalog) if catalog else [("version", found.version or "none")]),
+            ("runs", ", ".join(runs) or "none yet"),
+            ("logs", found.logs),
+            *(("problem", problem) for problem in found.problems),
+        ]
+    )
+
+
+def print_runs(runs: RunList) -> None:
+    if not runs.workflows:
+        typer.echo("There are no such runs." if runs.counts else "There are no runs yet.")
+        return
+    rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
+    rows += [
+        (one.workflow_id, one.name, one.status, _age(one), _note(one)) for one in runs.workflows
+    ]
+    console = Console()
+    for line in _lines(rows, console.width if console.is_terminal else None):
+        typer.echo(line)
+    counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
+    more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
+    errors_console.print(f"In all {counts}{more}", style="dim")
+
+
+def _lines(rows: Sequence[Sequence[str]], room: int | None) -> Iterator[str]:
+    """The rows of a list, in columns. With too little room the later ones are cut; an id never is: it is there to be copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    free = math.inf if room is None else room - len(_GAP) * (len(widths) - 1)
+    for column, least in _SHRINKING:
+        excess = max(sum(widths) - free, 0)
+        widths[column] = int(min(widths[column], max(widths[column] - excess, least)))
+    for row in rows:
+        cells = (_cut(text, width).ljust(width) for text, width in zip(row, widths, strict=True))
+        yield _GAP.join(cells).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…" if width else ""
+
+
+def _note(run: RunSummary) -> str:
+    if run.waiting_on is not None:
+        return f"waits: {run.waiting_on}"
+    return (run.error or "").split("\n", 1)[0]
+
+
+def _age(run: RunSummary) -> str:
+    seconds = (datetime.now(UTC) - run.created_at).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def step_text(step: Step) -> str:
+    body = step.error or step.output
+    return body.text if body else "(no output)"
+
+
+def changed_text(changed: ChangedList) -> str:
+    return "\n".join(f"{one.workflow_id}  {one.status}  {one.note}" for one in changed.workflows)
+
+
+def print_ended(ended: Ended, as_json: bool) -> None:
+    if ended.status == "SUCCESS" or as_json:
+        text = json.dumps(ended.output, indent=2, ensure_ascii=False)
+        print_model(ended, as_json, text)
+    if ended.status != "SUCCESS":
+        hint = f"`durable-workflows inspect {ended.workflow_id}` shows what happened."
+        fail(f"{ended.workflow_id} ended with {ended.status}: {ended.error or ''}", hint)

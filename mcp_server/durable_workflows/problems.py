@@ -1,0 +1,47 @@
+"""What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
+
+import json
+from collections.abc import Mapping
+
+from durable_workflows import locks, processes, state
+from durable_workflows.models import Catalog
+from durable_workflows.settings import Settings
+
+_FINE = ("up", "running")  # how the supervisor's report on a process begins when nothing is wrong
+
+
+def of_processes(settings: Settings, *, running: bool) -> list[str]:
+    """What the supervisor reports; where none is `running`, what it left behind. Reads files only."""
+    if not settings.state.is_dir():
+        return []
+    if running:
+        return _reported(settings)
+    if locks.is_held(state.supervisor_lock(settings)):
+        return ["The supervisor is starting or ending."]
+    left = processes.marked(state.identity(settings))
+    ids = ", ".join(str(process.pid) for process in left)
+    return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+
+
+def of_code(catalog: Catalog | None) -> list[str]:
+    """The files that do not load. None: the newest version has no catalog yet."""
+    if catalog is None:
+        return ["No worker has loaded the newest version yet; its log says why."]
+    return [
+        f"{entry.name} in {entry.source} does not load: {entry.error.strip().splitlines()[-1]}"
+        for entry in catalog.workflows
+        if entry.error
+    ]
+
+
+def _reported(settings: Settings) -> list[str]:
+    try:
+        report: Mapping[str, str] = json.loads((settings.state / "supervisor.json").read_bytes())
+    except FileNotFoundError:
+        return []
+    wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
+    waiting = wrong.pop("waiting_versions", "")
+    others = [f"{name}: {text}" for name, text in wrong.items()]
+    if waiting:
+        others.append(f"Unfinished runs of {waiting} wait for a worker; --old-workers allows more.")
+    return others

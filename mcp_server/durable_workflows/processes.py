@@ -1,0 +1,117 @@
+"""Starting and ending processes. What is POSIX-only about that is here.
+
+A worker gives its environment, with `MARKER` in it, to all that its steps start. So what a killed worker left behind can be found and
+ended before the next one repeats the step.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+MARKER = "DURABLE_WORKFLOWS_EXECUTOR"
+_GRACE_SECONDS = 2.0
+
+Popen = subprocess.Popen[bytes]
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command line of one of our own processes. `-P`: a project's json.py must not become our json."""
+    return [sys.executable, "-P", "-m", f"durable_workflows.{module}", *arguments]
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    environment: dict[str, str],
+    folder: Path,
+    log: IO[bytes],
+    inherit: Iterable[int] = (),
+) -> Popen:
+    """Start a process in a session of its own: no terminal's or client's signal reaches it.
+
+    It gets nothing on its standard input, writes to `log`, and inherits the descriptors named.
+    """
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=tuple(inherit),
+        start_new_session=True,
+    )
+
+
+def leave_parent() -> None:
+    """Go on as a child of the system's first process: nobody's tree of children contains this one. Before any thread is started."""
+    if os.fork() > 0:
+        os._exit(0)
+
+
+def stop(process: Popen, seconds: float) -> None:
+    """Ask a child to end and wait until it has; when the time is over, bring it about."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def without_marker(environment: dict[str, str]) -> dict[str, str]:
+    """The environment for a process that shall outlive the worker in whose step it was started."""
+    return {name: value for name, value in environment.items() if name != MARKER}
+
+
+def marked(prefix: str) -> list[psutil.Process]:
+    """The workers whose executor id begins so, and all that their steps have started."""
+    return [process for process in psutil.process_iter() if _marker(process).startswith(prefix)]
+
+
+def end(processes: Sequence[psutil.Process]) -> None:
+    """End them: politely, then for certain. Blocks for `_GRACE_SECONDS` at most."""
+    for process in processes:
+        _signal(process, polite=True)
+    _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    for process in alive:
+        _signal(process, polite=False)
+    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+
+
+def is_ours(pid: int, role: str, project: str) -> bool:
+    """Whether the process is the one of that role and project: pids are used again by others."""
+    try:
+        command = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    return any(role in word for word in command) and project in command
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of that pid exists and is no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _marker(process: psutil.Process) -> str:
+    if process.pid == os.getpid():
+        return ""
+    try:
+        return process.environ().get(MARKER, "")
+    except (psutil.Error, OSError):  # gone, or another user's
+        return ""
+
+
+def _signal(process: psutil.Process, *, polite: bool) -> None:
+    try:
+        process.terminate() if polite else process.kill()
+    except psutil.NoSuchProcess:
+        return

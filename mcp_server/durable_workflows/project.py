@@ -1,0 +1,58 @@
+"""A project as an MCP server or a command has it: the engine, got when it is needed, with all processes behind it."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows import lifecycle, state
+from durable_workflows.settings import Settings
+
+if TYPE_CHECKING:
+    from durable_workflows.engine import Engine
+
+
+class Project:
+    """Gives out the engine of one project. Close it after use (`aclose`)."""
+
+    def __init__(
+        self, settings: Settings, progress: lifecycle.Progress = lifecycle.no_progress
+    ) -> None:
+        self.settings = settings
+        self._progress = progress
+        self._lock = anyio.Lock()
+        self._engine: Engine | None = None
+
+    async def engine(self) -> "Engine":
+        """The engine for the database as it runs now; what does not run is started.
+
+        Raises:
+            SetupError: something on this machine has to be put right first.
+            InvalidProject: the project directory is none.
+        """
+        async with self._lock:
+            connection = await lifecycle.ensure_running(self.settings, self._progress)
+            if self._engine is None or self._engine.connection.url != connection.url:
+                await self._close_engine()
+                # Importing dbos takes a second: behind the first message of a server, and never for `--help`.
+                module = await anyio.to_thread.run_sync(
+                    importlib.import_module, "durable_workflows.engine"
+                )
+                self._engine = module.Engine(self.settings, connection)
+            assert self._engine is not None
+            return self._engine
+
+    def is_running(self) -> bool:
+        """Whether a supervisor runs for the project; nothing is started."""
+        return state.read_connection(self.settings) is not None
+
+    async def aclose(self) -> None:
+        """Close the engine's connections. The project's processes go on."""
+        async with self._lock:
+            await self._close_engine()
+
+    async def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.aclose()

@@ -1,0 +1,277 @@
+"""From rows to models: what the database holds of runs, as the engine gives it out.
+
+DBOS keeps values as JSON text beside a label of their format. Text in another format than portable JSON (Python's pickle, which
+executes what it reads) is not looked into.
+"""
+
+import base64
+import json
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+from pydantic import JsonValue
+
+from durable_workflows.database.tables import Row
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import (
+    UNFINISHED,
+    Child,
+    Ended,
+    Message,
+    Preview,
+    Run,
+    Running,
+    RunningStep,
+    RunSummary,
+    Step,
+    Waiting,
+    WaitResult,
+    WorkerInfo,
+)
+
+INLINE = 4000  # characters of an output that `start` and `wait` give out; the whole is inspect's business
+_PORTABLE = "portable_json"
+_NULL_TOPIC = "__null__topic__"
+
+
+def run_summary(row: Row) -> RunSummary:
+    """A row of `list_runs`."""
+    unfinished = row["status"] in UNFINISHED
+    return RunSummary(
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        status=row["status"],
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        waiting_on=row["waiting_on"] if unfinished else None,
+        error=error_text(row["error"], row["serialization"]),
+    )
+
+
+def wait_result(rows: Iterable[Row], workflow_ids: Sequence[str], *, timed_out: bool) -> WaitResult:
+    """Rows of `run_states`, in the order asked for."""
+    by_id = {row["workflow_id"]: row for row in rows}
+    ordered = [by_id[one] for one in dict.fromkeys(workflow_ids) if one in by_id]
+    unfinished = [row for row in ordered if row["status"] in UNFINISHED]
+    return WaitResult(
+        done=[_ended(row) for row in ordered if row["status"] not in UNFINISHED],
+        waiting=[_waiting(row, wait) for row in unfinished for wait in row["waits"] or []],
+        running=[_running(row) for row in unfinished if not row["waits"]],
+        timed_out=timed_out,
+    )
+
+
+def is_enough(result: WaitResult, until: str, first: WaitResult) -> bool:
+    """Whether what was waited for has come about."""
+    if until == "change":
+        return result != first or not result.running
+    if until == "any":
+        return bool(result.done or result.waiting)
+    return not result.running
+
+
+def progress_line(result: WaitResult) -> str:
+    """How the waiting goes, for a person."""
+    parts = [f"{len(result.done)} done"]
+    parts += [f"{one.workflow_id} waits for {one.topic!r}" for one in result.waiting[:3]]
+    parts += [f"{one.workflow_id}: {one.step or one.status}" for one in result.running[:3]]
+    more = len(result.waiting[3:]) + len(result.running[3:])
+    return "; ".join(parts) + (f"; {more} more" if more else "")
+
+
+def run(
+    row: Row,
+    *,
+    steps: Iterable[Row],
+    waits: Iterable[Row],
+    running: Iterable[Row],
+    children: Iterable[Row],
+    forks: Iterable[Row],
+    workers_: Iterable[Row],
+    newest: str | None,
+    unavailable: str | None,
+) -> Run:
+    """A row of `run_details`, with the rows that belong to it."""
+    unfinished = row["status"] in UNFINISHED
+    label = row["serialization"]
+    own = [worker for worker in workers(workers_) if worker.version == row["version"]]
+    return Run(
+        **{key: row[key] for key in _SAME},
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        completed_at=moment_or_none(row["completed_at"]),
+        deadline=moment_or_none(row["deadline"]),
+        delayed_until=moment_or_none(row["delayed_until"]),
+        recovery_attempts=row["recovery_attempts"] or 0,
+        input=preview(row["input"], row["input_length"], label),
+        output=preview(row["output"], row["output_length"], label),
+        error=preview(row["error"], row["error_length"], label),
+        steps=[step(one) for one in steps],
+        running=[RunningStep.model_validate(one) for one in running] if unfinished else [],
+        waiting=[_waiting(one, one) for one in waits] if unfinished else [],
+        children=[Child.model_validate(one) for one in children],
+        forks=[one["workflow_id"] for one in forks],
+        newest_version=newest,
+        worker=own[0] if own else None,
+        unavailable=unavailable,
+    )
+
+
+_SAME = (
+    "workflow_id",
+    "name",
+    "status",
+    "version",
+    "queue",
+    "forked_from",
+    "parent_workflow_id",
+    "total_steps",
+    "unread_messages",
+)
+
+
+def step(row: Row) -> Step:
+    """A row of `run_steps` and its like."""
+    return Step(
+        step=row["step"],
+        name=row["name"],
+        started_at=moment_or_none(row["started_at"]),
+        completed_at=moment_or_none(row["completed_at"]),
+        output=preview(row["output"], row["output_length"], row["serialization"]),
+        error=preview(row["error"], row["error_length"], row["serialization"]),
+        child_workflow_id=row["child_workflow_id"],
+    )
+
+
+def message(row: Row) -> Message:
+    """A row of `run_messages`."""
+    found = preview(row["message"], row["message_length"], row["serialization"])
+    assert found is not None
+    return Message(
+        topic=_topic(row["topic"]),
+        sent_at=moment(row["sent_at"]),
+        consumed_by_step=row["consumed_by_step"],
+        message=found,
+    )
+
+
+def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
+    """Rows of `workers`. A worker of this machine is alive if its process is; of another one, if it was heard of lately."""
+    here = socket.gethostname()
+    return [
+        WorkerInfo(
+            version=row["version"],
+            pid=row["pid"],
+            host=row["host"],
+            state=row["state"],
+            started_at=row["started_at"],
+            alive=psutil.pid_exists(row["pid"]) if row["host"] == here else row["seen_lately"],
+        )
+        for row in rows
+    ]
+
+
+def preview(text: str | None, length: int | None, label: str | None) -> Preview | None:
+    """A recorded value as its JSON text, which may be a part of the whole."""
+    if text is None or length is None:
+        return None
+    if label not in (None, _PORTABLE):
+        note = f"(not shown: recorded in the format {label})"
+        return Preview(text=note, length=len(note))
+    return Preview(text=text, length=length)
+
+
+def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
+    """A recorded value; one that is too long, or in another format, as a text that says so."""
+    found = preview(text, length, label)
+    if found is None:
+        return None
+    if found.cut:
+        return f"{found.text}… ({found.length:,} characters; inspect gives the rest)"
+    try:
+        return json.loads(found.text)
+    except ValueError:
+        return found.text
+
+
+def error_text(text: str | None, label: str | None) -> str | None:
+    """`Name: message` of a recorded error, of which `text` may be a part."""
+    if text is None:
+        return None
+    if label not in (None, _PORTABLE):
+        return f"(not shown: recorded in the format {label})"
+    try:
+        recorded: Mapping[str, Any] = json.loads(text)
+    except ValueError:
+        return text
+    return f"{recorded.get('name', 'Error')}: {recorded.get('message', '')}"
+
+
+def moment(milliseconds_: int) -> datetime:
+    """DBOS keeps times as milliseconds since 1970."""
+    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
+
+
+def moment_or_none(milliseconds_: int | None) -> datetime | None:
+    """As `moment`."""
+    return None if milliseconds_ is None else moment(milliseconds_)
+
+
+def milliseconds(value_: datetime | None) -> int | None:
+    """The other way round."""
+    return None if value_ is None else int(value_.timestamp() * 1000)
+
+
+def write_cursor(row: Row) -> str:
+    """Where a page of runs ended."""
+    text = json.dumps([row["created_at"], row["workflow_id"]])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_cursor(cursor: str | None) -> tuple[int | None, str | None]:
+    """What `write_cursor` wrote.
+
+    Raises:
+        InvalidArguments: it did not write this.
+    """
+    if cursor is None:
+        return None, None
+    try:
+        created_at, workflow_id = json.loads(base64.urlsafe_b64decode(cursor))
+        return int(created_at), str(workflow_id)
+    except (ValueError, TypeError) as error:
+        raise InvalidArguments(
+            f"{cursor!r} is no cursor.", hint="Pass the next_cursor of the page before."
+        ) from error
+
+
+def _ended(row: Row) -> Ended:
+    return Ended(
+        workflow_id=row["workflow_id"],
+        status=row["status"],
+        output=value(row["output"], row["output_length"], row["serialization"]),
+        error=error_text(row["error"], row["serialization"]),
+    )
+
+
+def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
+    return Waiting(
+        workflow_id=row["workflow_id"],
+        topic=_topic(wait["topic"]),
+        prompt=wait["prompt"],
+        since=wait["since"],
+        deadline=wait["deadline"],
+    )
+
+
+def _running(row: Row) -> Running:
+    steps = [f"step {one['function_id']} {one['name']}" for one in row["running"] or []]
+    now = ", ".join(steps) or (f"{row['steps']} steps done" if row["steps"] else None)
+    return Running(workflow_id=row["workflow_id"], status=row["status"], step=now)
+
+
+def _topic(topic: str | None) -> str:
+    return "" if topic in (None, _NULL_TOPIC) else topic

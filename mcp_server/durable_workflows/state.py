@@ -1,0 +1,140 @@
+"""The state directory, `<project>/.dbos/`: what lies where, and the small files in it."""
+
+import errno
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from durable_workflows import locks
+from durable_workflows.errors import (
+    InvalidProject,
+    NoSpaceLeft,
+    SetupError,
+    StateDirectoryUnusable,
+)
+from durable_workflows.models import Connection
+from durable_workflows.settings import Settings
+
+_LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
+
+
+def prepare(settings: Settings) -> None:
+    """Make the state directory, if it is not there.
+
+    Raises:
+        InvalidProject: the project directory is none.
+        StateDirectoryUnusable: it cannot be made or written.
+        NoSpaceLeft: the disk is full.
+    """
+    if not settings.project.is_dir():
+        raise InvalidProject(f"{settings.project} is not a directory.")
+    try:
+        settings.state.mkdir(mode=0o700, exist_ok=True)
+        for name in ("logs", "code", "locks"):
+            (settings.state / name).mkdir(exist_ok=True)
+        _write_once(settings.state / ".gitignore", "*\n")
+        _write_once(settings.state / "id", secrets.token_hex(4))
+        probe = settings.state / f".probe-{os.getpid()}"
+        probe.write_bytes(b"x" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise translate(error, settings.state) from error
+
+
+def translate(error: OSError, path: Path) -> SetupError:
+    """The error that tells a person what to do about an `OSError` on `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceLeft(f"No space is left on the device that holds {path}.")
+    return StateDirectoryUnusable(f"{path} cannot be used: {error.strerror or error}.")
+
+
+def identity(settings: Settings) -> str:
+    """What tells this state directory from every other one; it moves with the directory."""
+    return (settings.state / "id").read_text(encoding="utf-8")
+
+
+def executor_id(settings: Settings, version: str) -> str:
+    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs."""
+    return f"{identity(settings)}-{version}"
+
+
+def supervisor_lock(settings: Settings) -> Path:
+    """Held by the supervisor for its life."""
+    return settings.state / "lock"
+
+
+def database_lock(settings: Settings) -> Path:
+    """Held by Node for as long as it has the data directory open."""
+    return settings.state / "pgdata.lock"
+
+
+def servers_lock(settings: Settings) -> Path:
+    """Shared by the MCP servers that are connected."""
+    return settings.state / "locks" / "servers"
+
+
+def log_file(settings: Settings, name: str) -> Path:
+    """The log of a process."""
+    return settings.state / "logs" / f"{name}.log"
+
+
+def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
+    """The end of a process's log."""
+    try:
+        text = log_file(settings, name).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def bound_logs(settings: Settings) -> None:
+    """Cut logs that have grown too large. Their writers append, and go on at the new end."""
+    for path in (settings.state / "logs").glob("*.log"):
+        if path.stat().st_size > _LOG_BYTES:
+            path.with_suffix(".log.1").write_bytes(path.read_bytes()[-_LOG_BYTES:])
+            os.truncate(path, 0)
+
+
+def read_connection(settings: Settings) -> Connection | None:
+    """What the running supervisor wrote, or None: there is none, or a dead one left the file behind."""
+    path = settings.state / "connection.json"
+    try:
+        connection = Connection.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    lock = supervisor_lock(settings)
+    alive = locks.named_holder(lock) == connection.pid and locks.is_held(lock)
+    return connection if alive else None
+
+
+def write_connection(settings: Settings, connection: Connection) -> None:
+    """Tell the other processes of the project where the database is."""
+    write_atomically(settings.state / "connection.json", connection.model_dump_json(indent=2))
+
+
+def remove_connection(settings: Settings) -> None:
+    """The database is about to stop."""
+    (settings.state / "connection.json").unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file, readable by this user only; a reader sees the old text or the new one."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(name, path)
+
+
+def _write_once(path: Path, text: str) -> None:
+    if path.exists():
+        return
+    write_atomically(path.with_name(f"{path.name}.new-{os.getpid()}"), text)
+    try:
+        os.link(path.with_name(f"{path.name}.new-{os.getpid()}"), path)  # fails if another was first
+    except FileExistsError:
+        pass
+    finally:
+        path.with_name(f"{path.name}.new-{os.getpid()}").unlink()

@@ -1,0 +1,424 @@
+"""The supervisor: one per state directory, held by an OS lock for its life. It knows processes and nothing of workflows.
+
+It keeps the embedded database running and one worker for each version of the code that is needed: the newest, and older ones with
+unfinished runs. It saves each new state of the workflow folder as a version. What dies is started again, with back-off. It leaves by
+itself when there is nothing left to do. What it starts ends with it, however it ends.
+"""
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import psycopg
+import psycopg.conninfo
+import watchfiles
+
+from durable_workflows import catalog, locks, processes, state
+from durable_workflows.database import pglite, tables, versions
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    DataDirectoryLocked,
+    DurableWorkflowsError,
+    PortTaken,
+    SetupError,
+)
+from durable_workflows.models import Connection
+from durable_workflows.settings import Settings
+
+_TICK_SECONDS = 2.0
+_FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; doubles
+_LONGEST_DELAY_SECONDS = 30.0
+_HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
+_STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
+_PREDECESSOR_SECONDS = 8.0
+
+logger = logging.getLogger(__name__)
+Announce = Callable[[dict[str, object]], None]
+
+
+class Supervisor:
+    """Keeps the processes of one state directory running."""
+
+    def __init__(self, settings: Settings, announce: Announce) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._session: tables.Session | None = None
+        self._url = ""
+        self._current = ""
+        self._workers: dict[str, anyio.CancelScope] = {}
+        self._report: dict[str, str] = {}
+        self._changed = anyio.Event()
+        self._busy_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
+
+        Raises:
+            DurableWorkflowsError: the first start of the database failed.
+        """
+        async with anyio.create_task_group() as group:
+            await group.start(self._keep_database)
+            self._announce({"ready": True})
+            await self._keep_workers()
+            state.remove_connection(self._settings)
+            group.cancel_scope.cancel()
+
+    async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        if self._settings.database_url is not None:
+            await self._database_is_up(self._settings.database_url)
+            task_status.started()
+            return
+        backoff = _Backoff()
+        await self._run_pglite(task_status)
+        while True:
+            await anyio.sleep(backoff.next_delay())
+            try:
+                await self._run_pglite(anyio.TASK_STATUS_IGNORED)
+            except (SetupError, DatabaseUnavailable) as error:
+                logger.error("The database does not start: %s", error)
+                self._note("database", str(error))
+
+    async def _run_pglite(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Run the embedded database until it ends."""
+        await anyio.to_thread.run_sync(self._end_left_behind_database)
+        try:
+            await self._run_pglite_at(self._port(), task_status)
+        except PortTaken:
+            if self._settings.port:
+                raise
+            await self._run_pglite_at(0, task_status)
+
+    async def _run_pglite_at(self, port: int, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with pglite.running_pglite(
+            self._settings, password=self._password(), port=port
+        ) as node:
+            await self._database_is_up(node.url)
+            task_status.started()
+            status = await node.wait()
+            logger.warning("The database ended with status %s; it is started again.", status)
+            self._note("database", f"ended with status {status}; starting again")
+
+    def _end_left_behind_database(self) -> None:
+        """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
+        try:
+            locks.held_lock(
+                state.database_lock(self._settings), wait_seconds=_PREDECESSOR_SECONDS
+            ).close()
+        except locks.LockHeld as held:
+            project = str(self._settings.project)
+            if held.holder is None or not processes.is_ours(held.holder, "pglite.mjs", project):
+                raise DataDirectoryLocked(
+                    f"Process {held.holder} holds the data directory of {project}."
+                ) from held
+            os.kill(held.holder, signal.SIGKILL)
+
+    def _password(self) -> str:
+        path = self._settings.state / "password"
+        if not path.exists():
+            state.write_atomically(path, secrets.token_urlsafe(24))
+        return path.read_text(encoding="utf-8")
+
+    def _port(self) -> int:
+        """The port that is set, else that of last time, so that clients find the database where it was."""
+        if self._settings.port:
+            return self._settings.port
+        path = self._settings.state / "port"
+        return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+
+    async def _database_is_up(self, url: str) -> None:
+        session = tables.Session(url, role="supervisor")
+        async with session.connection() as connection:
+            await tables.migrate(connection)
+        if self._session is not None:
+            await self._session.close()
+        if url != self._url:  # the workers of the old address cannot find the new one
+            for scope in self._workers.values():
+                scope.cancel()
+        self._session, self._url = session, url
+        self._write_connection(url)
+        self._note("database", "up")
+        self._changed.set()
+
+    def _write_connection(self, url: str) -> None:
+        if self._settings.embedded:
+            port = psycopg.conninfo.conninfo_to_dict(url)["port"]
+            state.write_atomically(self._settings.state / "port", str(port))
+        ours = ("durable-workflows", "dbos", "mcp")
+        connection = Connection(
+            url=url,
+            mode="embedded" if self._settings.embedded else "external",
+            pid=os.getpid(),
+            versions={name: installed_version(name) for name in ours},
+        )
+        state.write_connection(self._settings, connection)
+
+    async def _keep_workers(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._stop_on_signal, group.cancel_scope)
+            await self._save_folder()
+            group.start_soon(self._watch_folder)
+            while time.monotonic() - self._busy_at < self._settings.idle_exit_seconds:
+                await self._reconcile(group)
+                state.bound_logs(self._settings)
+                with anyio.move_on_after(_TICK_SECONDS):
+                    await self._changed.wait()
+                self._changed = anyio.Event()
+            logger.info("Nothing is left to do.")
+            group.cancel_scope.cancel()
+
+    async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                logger.info("Asked to stop.")
+                scope.cancel()
+
+    async def _watch_folder(self) -> None:
+        folder = self._settings.workflow_folder
+        while True:
+            if folder.is_dir():
+                async for _ in watchfiles.awatch(folder, debounce=400, recursive=True):
+                    await self._save_folder()
+                    if not folder.is_dir():
+                        break
+            await anyio.sleep(_TICK_SECONDS)
+
+    async def _save_folder(self) -> None:
+        """Save the folder as it is now as the newest version."""
+        assert self._session is not None
+        try:
+            snapshot = await anyio.to_thread.run_sync(catalog.snapshot, self._settings)
+            async with self._session.connection() as connection:
+                await versions.save(connection, snapshot)
+        except (OSError, DatabaseUnavailable) as error:
+            logger.warning("The workflow folder was not saved: %s", error)
+            return
+        if snapshot.version != self._current:
+            logger.info("The newest version is %s.", snapshot.version)
+            self._current = snapshot.version
+            self._changed.set()
+
+    async def _reconcile(self, group: anyio.abc.TaskGroup) -> None:
+        """Start the workers that are needed and not there, end those that are there and not needed."""
+        try:
+            needed = await self._needed()
+        except (DatabaseUnavailable, psycopg.Error) as error:  # the next tick may do better
+            logger.warning("Which workers are needed is not known: %s", error)
+            return
+        for version, scope in self._workers.items():
+            if version not in needed:
+                scope.cancel()
+        for version in needed:
+            if version not in self._workers:
+                scope = self._workers[version] = anyio.CancelScope()
+                group.start_soon(self._keep_worker, version, scope)
+
+    async def _needed(self) -> list[str]:
+        """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
+        assert self._session is not None
+        if not self._current:
+            await self._save_folder()
+        rows = await self._session.fetch("needed_versions", application=self._settings.application)
+        if rows or await self._is_wanted():
+            self._busy_at = time.monotonic()
+        older = [row["version"] for row in rows if row["version"] != self._current]
+        allowed = self._settings.old_workers
+        # Those that run keep their place, so that each comes to its end.
+        older.sort(key=lambda version: version not in self._workers)
+        self._note("waiting_versions", " ".join(older[allowed:]))
+        return [self._current, *older[:allowed]]
+
+    async def _is_wanted(self) -> bool:
+        """Whether a server is connected, or a schedule may start a run."""
+        assert self._session is not None
+        if locks.is_held(state.servers_lock(self._settings), even_shared=True):
+            return True
+        application = self._settings.application
+        rows = await self._session.fetch("active_schedules", application=application)
+        return rows[0]["number"] > 0
+
+    async def _keep_worker(self, version: str, scope: anyio.CancelScope) -> None:
+        backoff = _Backoff()
+        with scope:
+            while True:
+                status = await self._run_worker(version)
+                logger.warning("The worker of version %s ended with status %s.", version, status)
+                await self._note_failure(version, status)
+                await anyio.sleep(backoff.next_delay())
+        del self._workers[version]
+        self._note(f"worker {version}", "")
+        self._changed.set()
+
+    async def _run_worker(self, version: str) -> int:
+        executor_id = state.executor_id(self._settings, version)
+        await anyio.to_thread.run_sync(_end_marked, executor_id)
+        theirs, ours = os.pipe()
+        try:
+            process = self._start_worker(version, executor_id, theirs)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        self._note(f"worker {version}", f"running as process {process.pid}")
+        try:
+            return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(_end_worker, process, executor_id)
+            os.close(ours)
+
+    def _start_worker(self, version: str, executor_id: str, parent: int) -> "processes.Popen":
+        project = str(self._settings.project)
+        command = processes.python("worker", "--project", project, "--version", version)
+        environment = self._settings.as_environment() | {processes.MARKER: executor_id}
+        with state.log_file(self._settings, f"worker-{version}").open("ab") as log:
+            return processes.spawn(
+                [*command, "--parent", str(parent)],
+                environment=environment,
+                folder=self._settings.project,
+                log=log,
+                inherit=[parent],
+            )
+
+    async def _note_failure(self, version: str, status: int) -> None:
+        """Tell those who wait for a version's catalog that its worker does not come up."""
+        tail = state.log_tail(self._settings, f"worker-{version}")
+        self._note(f"worker {version}", f"ended with status {status}; starting again")
+        assert self._session is not None
+        try:
+            await self._session.run("version_failed", version=version, error=tail)
+        except DatabaseUnavailable as error:
+            logger.info("%s", error)
+
+    def _note(self, name: str, text: str) -> None:
+        """Keep `supervisor.json` true: how the processes are, for `status`, also while the database is away."""
+        if self._report.get(name, "") == text:
+            return
+        self._report = {**self._report, name: text} if text else _without(self._report, name)
+        try:
+            state.write_atomically(
+                self._settings.state / "supervisor.json", json.dumps(self._report, indent=2)
+            )
+        except OSError as error:  # a full disk must not end the supervisor
+            logger.error("supervisor.json was not written: %s", error)
+
+
+class _Backoff:
+    """The delays between starts of one process."""
+
+    def __init__(self) -> None:
+        self._delay = _FIRST_DELAY_SECONDS
+        self._last = time.monotonic()
+
+    def next_delay(self) -> float:
+        now = time.monotonic()
+        if now - self._last > _HEALTHY_SECONDS + self._delay:
+            self._delay = _FIRST_DELAY_SECONDS
+        self._last = now
+        delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_SECONDS)
+        return delay
+
+
+def _end_worker(process: "processes.Popen", executor_id: str) -> None:
+    """End the worker, if it has not ended, and what its steps had started."""
+    processes.stop(process, _STOP_SECONDS)
+    _end_marked(executor_id)
+
+
+def _end_marked(executor_id: str) -> None:
+    processes.end(processes.marked(executor_id))
+
+
+def _without(report: dict[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in report.items() if key != name}
+
+
+def main() -> None:
+    """The process's entry: `python -m durable_workflows.supervisor --project DIR --lock FD --ready FD`.
+
+    `--lock` is the supervisor's lock, taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
+    last `ready` or `failed`.
+    """
+    parser = argparse.ArgumentParser(prog="supervisor")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--lock", required=True, type=int)
+    parser.add_argument("--ready", required=True, type=int)
+    arguments = parser.parse_args()
+    processes.leave_parent()
+    settings = Settings(project=Path(arguments.project))
+    lock = locks.Lock(state.supervisor_lock(settings), arguments.lock)
+    lock.name_holder(os.getpid())
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    _supervise(settings, _Announcer(arguments.ready))
+    # The lock is not given back here: it is free when this process is gone.
+
+
+def _supervise(settings: Settings, announcer: "_Announcer") -> None:
+    handler = _ProgressHandler(announcer)
+    logging.getLogger("durable_workflows.database").addHandler(handler)
+    try:
+        anyio.run(Supervisor(settings, announcer).run)
+    except* DurableWorkflowsError as group:
+        error = _first(group)
+        logger.error("%s", error)
+        announcer({"failed": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}})
+        raise SystemExit(1) from None
+    finally:
+        announcer.close()
+
+
+class _Announcer:
+    """Writes to whoever started this supervisor, for as long as that one listens."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+
+    def __call__(self, event: dict[str, object]) -> None:
+        if self._pipe.closed:
+            return
+        try:
+            self._pipe.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            pass
+        if "ready" in event:
+            self.close()
+
+    def close(self) -> None:
+        try:
+            self._pipe.close()
+        except BrokenPipeError:
+            pass
+
+
+class _ProgressHandler(logging.Handler):
+    """Passes what the set-up of the database logs on to whoever waits for it."""
+
+    def __init__(self, announcer: _Announcer) -> None:
+        super().__init__(logging.INFO)
+        self._announcer = announcer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._announcer({"progress": record.getMessage()})
+
+
+def _first(group: BaseExceptionGroup[DurableWorkflowsError]) -> DurableWorkflowsError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")
+
+
+if __name__ == "__main__":
+    main()

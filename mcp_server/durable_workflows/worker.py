@@ -1,0 +1,261 @@
+"""The worker: hosts DBOS for one version of the code, from the files that the database holds of it.
+
+It takes the lock of its executor id, migrates DBOS's schema, loads the version's files, publishes the catalog, launches DBOS (which
+takes up the runs that a worker of the same executor id left behind), and from then on reports what the runs do. On SIGTERM it lets the
+steps in flight end, for a moment, and goes. It also goes when the pipe from its supervisor closes.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import psycopg
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+
+from durable_workflows import catalog, dbos_internals, locks, state
+from durable_workflows.activity import Activity
+from durable_workflows.database import tables
+from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.models import Schema
+from durable_workflows.settings import QUEUE, RUNS_CHANNEL, Settings
+
+_LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
+_DRAIN_SECONDS = 5.0
+_POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
+_HEARTBEAT_SECONDS = 20.0
+_RECONNECT_SECONDS = 1.0
+_COALESCE_SECONDS = 0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
+_POOL = 20
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: Settings, version: str, parent: int) -> None:
+    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
+
+    Raises:
+        locks.LockHeld: a worker of the same executor id still lives.
+        DurableWorkflowsError: the database does not answer.
+    """
+    executor_id = state.executor_id(settings, version)
+    lock = locks.held_lock(
+        settings.state / "locks" / f"executor-{executor_id}", wait_seconds=_LOCK_SECONDS
+    )
+    try:
+        asyncio.run(_Worker(settings, version, executor_id, parent).main())
+    finally:
+        logger.info("The worker of version %s ends.", version)
+        logging.shutdown()
+        del lock  # held until here, and in truth until the process is gone
+        os._exit(0 if sys.exc_info()[0] is None else 1)
+
+
+class _Worker:
+    def __init__(self, settings: Settings, version: str, executor_id: str, parent: int) -> None:
+        connection = state.read_connection(settings)
+        if connection is None:
+            raise DatabaseUnavailable("The supervisor of this worker is gone.")
+        self._settings = settings
+        self._url = connection.url
+        self._version = version
+        self._executor_id = executor_id
+        self._parent = parent
+        self._bell = dbos_internals.Doorbell()
+
+    async def main(self) -> None:
+        activity = Activity(asyncio.get_running_loop(), self._executor_id)
+        self._prepare_dbos(activity)
+        async with await tables.connect(self._url, role="worker") as connection:
+            await anyio.to_thread.run_sync(self._migrate)
+            await tables.follow_dbos(connection)
+            await self._publish_catalog(connection)
+            await anyio.to_thread.run_sync(self._launch)
+            await self._announce(connection)
+        logger.info("The worker of version %s is ready.", self._version)
+        await self._serve(activity)
+
+    async def _serve(self, activity: Activity) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(activity.publish, self._url)
+            group.start_soon(self._listen)
+            orphaned = await self._stop_asked()
+            # Without its supervisor the embedded database is gone too: no step could be recorded.
+            seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
+            drained = await anyio.to_thread.run_sync(activity.drain, seconds)
+            logger.info("Stopping; steps in flight: %s.", "none" if drained else "interrupted")
+            group.cancel_scope.cancel()
+
+    def _prepare_dbos(self, activity: Activity) -> None:
+        dbos_internals.refuse_pickle()
+        dbos_internals.keep_errors_whole()
+        dbos_internals.observe(activity)
+        if self._settings.embedded:
+            dbos_internals.share_one_backend()
+        DBOS(config=self._config())
+        dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+
+    def _config(self) -> DBOSConfig:
+        config: DBOSConfig = {
+            "name": self._settings.application,
+            "system_database_url": self._url,
+            "application_version": self._version,
+            "executor_id": self._executor_id,
+            "sys_db_pool_size": _POOL,
+            "use_listen_notify": True,
+            "notification_coalesce_sec": _COALESCE_SECONDS,
+            "serializer": DBOSPortableJSONSerializer(),
+            "run_migrations": False,
+            "log_level": "WARNING",
+        }
+        if self._settings.embedded:
+            # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
+            config["db_engine_kwargs"] = {"pool_pre_ping": False}
+        return config
+
+    def _migrate(self) -> None:
+        # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
+        with locks.held_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
+            DBOS.migrate(self._url)
+
+    async def _publish_catalog(self, connection: tables.Connection) -> None:
+        rows = await tables.fetch(connection, "version_files", version=self._version)
+        files = {row["path"]: bytes(row["content"]) for row in rows}
+        folder = self._materialise(files)
+        entries = [
+            entry for loaded in catalog.load(files, folder) for entry in _entries(loaded, folder)
+        ]
+        async with connection.transaction():
+            await tables.run(
+                connection, "publish_catalog", version=self._version, entries=json.dumps(entries)
+            )
+
+    def _materialise(self, files: Mapping[str, bytes]) -> Path:
+        """Write the version's files into a folder of its own, fresh at each start: what is saved runs, nothing else."""
+        parent = self._settings.state / "code"
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{self._version}-"))
+        catalog.write(files, folder)
+        for old in parent.glob(f"{self._version}-*"):
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    def _launch(self) -> None:
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE,
+            worker_concurrency=self._settings.concurrency,
+            polling_interval_sec=_POLLING_SECONDS,
+            on_conflict="always_update",
+        )
+
+    async def _announce(self, connection: tables.Connection) -> None:
+        await tables.run(
+            connection,
+            "announce_worker",
+            executor_id=self._executor_id,
+            version=self._version,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
+        await tables.run(connection, "version_ready", version=self._version)
+
+    async def _listen(self) -> None:
+        """Ring the bell when a run enters a queue or leaves one; between that, say that this worker lives."""
+        while True:
+            try:
+                async with await tables.connect(self._url, role="doorbell") as connection:
+                    await connection.execute(f"listen {RUNS_CHANNEL}")
+                    self._bell.ring()  # for what was missed while not listening
+                    await self._hear(connection)
+            except psycopg.OperationalError as error:
+                logger.info("The database is away: %s", error)
+                await anyio.sleep(_RECONNECT_SECONDS)
+
+    async def _hear(self, connection: tables.Connection) -> None:
+        while True:
+            async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
+                self._heard(notice.payload)
+            await tables.run(connection, "worker_seen", executor_id=self._executor_id)
+
+    def _heard(self, payload: str) -> None:
+        status, _, workflow_id = payload.partition(" ")
+        if status == "CANCELLED":
+            dbos_internals.end_waits(workflow_id)
+        self._bell.ring()
+
+    async def _stop_asked(self) -> bool:
+        """Return when the supervisor asks for the end (False) or has gone (True)."""
+        orphaned = False
+        async with anyio.create_task_group() as group:
+
+            async def signalled() -> None:
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    async for _ in signals:
+                        group.cancel_scope.cancel()
+
+            async def watch_parent() -> None:
+                nonlocal orphaned
+                await anyio.wait_readable(self._parent)  # nothing is ever written: it has closed
+                orphaned = True
+                group.cancel_scope.cancel()
+
+            group.start_soon(signalled)
+            group.start_soon(watch_parent)
+        return orphaned
+
+
+def _entries(loaded: catalog.LoadedFile, folder: Path) -> list[dict[str, object]]:
+    """The catalog rows of a file."""
+    if loaded.error is not None:
+        names = loaded.names or (Path(loaded.path).stem,)
+        return [_entry(name, loaded.path, error=loaded.error) for name in names]
+    return [
+        _entry(name, loaded.path, catalog.summary(function), catalog.args_schema(function))
+        for name, function in dbos_internals.registered_workflows().items()
+        if Path(function.__code__.co_filename) == folder / loaded.path
+    ]
+
+
+def _entry(
+    name: str,
+    source: str,
+    summary: str = "",
+    args_schema: Schema | None = None,
+    error: str | None = None,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "summary": summary,
+        "args_schema": args_schema or {},
+        "source": source,
+        "error": error,
+    }
+
+
+def main() -> None:
+    """The process's entry: `python -m durable_workflows.worker --project DIR --version V --parent FD`."""
+    parser = argparse.ArgumentParser(prog="worker")
+    parser.add_argument("--project", required=True, help="the project directory, for ps")
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--parent", required=True, type=int, help="a pipe from the supervisor")
+    arguments = parser.parse_args()
+    settings = Settings(project=arguments.project)
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    run(settings, arguments.version, arguments.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Fixtures: projects of one's own with real processes, which must all be gone after the test."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from helpers import FLOWS, copy_flow, processes_of
+
+from durable_workflows import lifecycle
+from durable_workflows.engine import Engine
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty project directory. Whatever runs for it is shut down afterwards, and nothing may be left."""
+    project = (tmp_path / "project").resolve()
+    project.mkdir()
+    yield project
+    anyio.run(lifecycle.shut_down, Settings(project=project))
+    left = processes_of(project)
+    assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def settings(folder: Path) -> Settings:
+    return Settings(project=folder)
+
+
+@pytest.fixture
+async def project(settings: Settings) -> AsyncIterator[Project]:
+    project = Project(settings)
+    yield project
+    await project.aclose()
+
+
+@pytest.fixture
+async def engine(project: Project) -> Engine:
+    return await project.engine()
+
+
+@pytest.fixture(scope="session")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """The engine of one project for many tests, with all of `flows/`: for tests that kill and edit nothing."""
+    folder = (tmp_path_factory.mktemp("shared") / "project").resolve()
+    folder.mkdir()
+    for path in FLOWS.glob("*.py"):
+        copy_flow(path.stem, folder)
+    project = Project(Settings(project=folder))
+    yield await project.engine()
+    await project.aclose()
+    await lifecycle.shut_down(project.settings)
+    left = processes_of(folder)
+    assert not left, f"left behind: {left}"

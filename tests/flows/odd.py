@@ -1,0 +1,73 @@
+"""Runs that fail, that are large, and that say too much."""
+
+import os
+import sys
+import time
+
+from dbos import DBOS
+
+
+@DBOS.step()
+def large(size: int) -> str:
+    return "x" * size
+
+
+@DBOS.workflow()
+def large_outputs(steps: int, size: int) -> int:
+    """Steps with large outputs."""
+    return sum(len(large(size)) for _ in range(steps))
+
+
+@DBOS.step()
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=0.01, max_attempts=3)
+def fail_often(message: str) -> None:
+    raise ValueError(message)
+
+
+@DBOS.step()
+def fine() -> str:
+    return "fine"
+
+
+@DBOS.workflow()
+def fails(message: str) -> None:
+    """Fail in the second step."""
+    fine()
+    fail(message)
+
+
+@DBOS.workflow()
+def catches(file: str, seconds: float) -> str:
+    """Catch a step's error by its class, then take a while: a replay must take the same way."""
+    try:
+        fail("caught")
+    except ValueError:
+        slow(file, seconds)
+        return "as a ValueError"
+    return "not at all"
+
+
+@DBOS.step()
+def slow(file: str, seconds: float) -> None:
+    with open(file, "a", encoding="utf-8") as lines:
+        lines.write("begun\n")
+    time.sleep(seconds)
+
+
+@DBOS.workflow()
+def one_slow_step(file: str, seconds: float) -> None:
+    """One step that takes its time."""
+    slow(file, seconds)
+
+
+@DBOS.workflow()
+def noisy() -> str:
+    """Print to where the protocol would be."""
+    print("printed")  # noqa: T201
+    sys.stdout.flush()
+    os.write(1, b"written\n")
+    return "said"

@@ -1,0 +1,55 @@
+"""What tests share: waiting for facts, and finding processes of a project."""
+
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import psutil
+
+FLOWS = Path(__file__).parent / "flows"
+T = TypeVar("T")
+
+
+async def until(
+    fact: Callable[[], T | Awaitable[T]], description: str, *, seconds: float = 30.0
+) -> T:
+    """Return the fact once it is true; fail with its description when the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = fact()
+        value = await found if isinstance(found, Awaitable) else found
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"never came true within {seconds} s: {description}"
+        await anyio.sleep(0.02)
+
+
+def copy_flow(name: str, project: Path) -> Path:
+    """Put one of `flows/` into a project's workflow folder."""
+    folder = project / "workflows"
+    folder.mkdir(exist_ok=True)
+    return Path(shutil.copy(FLOWS / f"{name}.py", folder / f"{name}.py"))
+
+
+def processes_of(project: Path, role: str = "") -> list[psutil.Process]:
+    """The living processes whose command line names the project, with this role on it."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if _is_of(process, str(project), role)
+    ]
+
+
+def _is_of(process: psutil.Process, project: str, role: str) -> bool:
+    try:
+        command = process.cmdline()
+        return (
+            project in command
+            and any(role in word for word in command)
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.Error:
+        return False

@@ -1,0 +1,155 @@
+"""The server as a process: it answers at once, speaks nothing but the protocol, and goes when it shall."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from durable_workflows import locks, state
+from durable_workflows.settings import Settings
+
+Launch = Callable[..., AbstractContextManager[Any]]
+
+# Speaks as soon as the transport has taken standard output: through Python, past it, and from a child.
+NOISE = """
+import os, subprocess, threading, time
+def speak():
+    while sys.stdout is not sys.stderr:
+        time.sleep(0.005)
+    print("noise")
+    os.write(1, b"noise\\n")
+    subprocess.run(["echo", "noise"], check=True)
+    sys.__stdout__.write("noise, not flushed")
+threading.Thread(target=speak).start()
+"""
+
+ENVELOPE = {
+    "_meta": {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+}
+
+
+def test_the_first_message_is_answered_before_anything_has_started(
+    nowhere: Settings, launch: Launch, held_supervisor_lock: None
+) -> None:
+    began = time.monotonic()
+    with launch(nowhere.project) as server:
+        answer = server.initialize()
+        seconds = time.monotonic() - began
+    assert answer["result"]["serverInfo"]["name"] == "durable-workflows"
+    assert seconds < 10, "2.5 s on a machine of one's own; this one may be busy"
+
+
+def test_a_modern_client_is_served_as_well(nowhere: Settings, launch: Launch) -> None:
+    with launch(nowhere.project) as server:
+        found = server.request("server/discover", ENVELOPE)
+        assert "2026-07-28" in found["result"]["supportedVersions"]
+        tools = server.request("tools/list", ENVELOPE)["result"]["tools"]
+        called = {"name": "list_workflows", "arguments": {}, **ENVELOPE}
+        result = server.request("tools/call", called)["result"]
+    assert len(tools) == 10
+    assert result["isError"]
+    assert "is not a directory" in result["content"][0]["text"]
+
+
+def test_a_legacy_client_is_told_by_the_tool_what_cannot_start(
+    nowhere: Settings, launch: Launch
+) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        result = server.request("tools/call", {"name": "server_status", "arguments": {}})["result"]
+    assert result["isError"]
+    assert "is not a directory" in result["content"][0]["text"]
+
+
+def test_nothing_but_the_protocol_reaches_the_client(nowhere: Settings, launch: Launch) -> None:
+    with launch(nowhere.project, extra=NOISE) as server:
+        server.initialize()
+        for _ in range(3):
+            assert len(server.request("tools/list")["result"]["tools"]) == 10
+            server.request("tools/call", {"name": "list_workflows", "arguments": {}})
+        server.close_input()
+        rest = server.rest_of_output()
+    assert [line for line in rest if "jsonrpc" not in json.loads(line)] == []
+
+
+def test_a_malformed_line_does_not_end_the_connection(nowhere: Settings, launch: Launch) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.write("{this is no JSON")
+        server.write("[]")
+        assert server.request("ping")["result"] == {}
+
+
+def test_the_server_ends_when_the_client_closes_its_end(nowhere: Settings, launch: Launch) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.close_input()
+        assert server.seconds_to_exit() < 3
+        assert server.process.returncode == 0
+
+
+def test_what_was_asked_before_the_client_closed_its_end_is_answered(
+    nowhere: Settings, launch: Launch
+) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        asked = server.send("tools/list")
+        assert server.answer(asked)["result"]["tools"]
+        server.close_input()
+        assert server.rest_of_output() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server(
+    nowhere: Settings, launch: Launch, number: signal.Signals
+) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.process.send_signal(number)
+        assert server.seconds_to_exit() < 3
+        assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("how", ["end of input", "signal"])
+def test_a_start_that_hangs_keeps_the_server_from_nothing(
+    nowhere: Settings, launch: Launch, held_supervisor_lock: None, how: str
+) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.send("tools/call", {"name": "list_workflows", "arguments": {}})
+        assert server.request("ping")["result"] == {}
+        if how == "signal":
+            server.process.terminate()
+        else:
+            server.close_input()
+        assert server.seconds_to_exit() < 3
+        assert server.process.returncode == 0
+
+
+def test_a_waiting_call_hears_how_the_start_goes(
+    nowhere: Settings, launch: Launch, held_supervisor_lock: None
+) -> None:
+    call = {"name": "list_workflows", "arguments": {}, "_meta": {"progressToken": "p"}}
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.send("tools/call", call)
+        progress = server.read()
+    assert progress["method"] == "notifications/progress"
+    assert progress["params"]["message"] == "Starting the workflow engine"
+
+
+def test_a_server_without_a_supervisor_holds_no_lock_after_it_went(
+    nowhere: Settings, launch: Launch, held_supervisor_lock: None
+) -> None:
+    with launch(nowhere.project) as server:
+        server.initialize()
+        server.close_input()
+        server.seconds_to_exit()
+    assert not locks.is_held(state.servers_lock(nowhere), even_shared=True)

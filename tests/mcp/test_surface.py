@@ -1,0 +1,271 @@
+"""What a client sees of the server before anything runs: its tools, its words, and how it answers wrong calls. In both protocol eras."""
+
+import re
+from typing import Any, Literal
+
+import anyio
+import pytest
+from durable_workflows.server import INSTRUCTIONS, build_server
+from durable_workflows.settings import Settings
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.types import TextContent, Tool
+
+pytestmark = pytest.mark.anyio
+Mode = Literal["auto", "legacy"]
+
+ARGUMENTS = {
+    "workflow_catalog": {"query"},
+    "start_workflow": {
+        "name",
+        "args",
+        "batch",
+        "workflow_id",
+        "queue",
+        "delay_seconds",
+        "timeout_seconds",
+        "priority",
+        "wait_seconds",
+    },
+    "list_workflows": {"status", "name", "waiting", "since", "limit", "cursor"},
+    "wait_for_workflows": {"workflow_ids", "until", "timeout_seconds"},
+    "inspect": {"workflow_id", "step", "detail", "cursor"},
+    "send_message": {"workflow_id", "topic", "message", "idempotency_key"},
+    "fork": {"workflow_id", "from_step", "version"},
+    "cancel": {"workflow_ids", "children"},
+    "resume": {"workflow_ids", "children"},
+    "server_status": set[str](),
+}
+DEFAULTS: dict[tuple[str, str], object] = {
+    ("start_workflow", "wait_seconds"): 0,
+    ("list_workflows", "limit"): 20,
+    ("wait_for_workflows", "until"): "all",
+    ("wait_for_workflows", "timeout_seconds"): 45,
+    ("inspect", "detail"): "summary",
+    ("fork", "version"): "latest",
+    ("cancel", "children"): False,
+    ("resume", "children"): False,
+}
+
+
+async def listed(settings: Settings, mode: Mode) -> list[Tool]:
+    async with Client(build_server(settings), mode=mode) as client:
+        return (await client.list_tools()).tools
+
+
+async def refused(settings: Settings, mode: Mode, tool: str, **arguments: Any) -> str:
+    """The text of the error that a call is answered with."""
+    async with Client(build_server(settings), mode=mode) as client:
+        result = await client.call_tool(tool, arguments)
+    assert result.is_error
+    assert isinstance(result.content[0], TextContent)
+    return result.content[0].text
+
+
+async def test_the_tools_come_in_a_fixed_order_with_the_arguments_of_the_design(
+    nowhere: Settings, mode: Mode
+) -> None:
+    tools = await listed(nowhere, mode)
+    assert [tool.name for tool in tools] == list(ARGUMENTS)
+    for tool in tools:
+        assert set(tool.input_schema["properties"]) == ARGUMENTS[tool.name]
+        assert tool.input_schema["additionalProperties"] is False
+
+
+async def test_defaults_are_those_of_the_design(nowhere: Settings, mode: Mode) -> None:
+    tools = {tool.name: tool for tool in await listed(nowhere, mode)}
+    for (name, argument), default in DEFAULTS.items():
+        assert tools[name].input_schema["properties"][argument]["default"] == default
+
+
+async def test_listing_the_tools_twice_gives_the_same(nowhere: Settings, mode: Mode) -> None:
+    assert await listed(nowhere, mode) == await listed(nowhere, mode)
+
+
+async def test_each_tool_is_described_within_what_clients_read(
+    nowhere: Settings, mode: Mode
+) -> None:
+    for tool in await listed(nowhere, mode):
+        assert tool.title
+        assert tool.description is not None
+        assert 100 < len(tool.description) <= 2048
+        assert "  " not in tool.description
+        for name, field in tool.input_schema["properties"].items():
+            assert field.get("description"), f"{tool.name}.{name}"
+
+
+async def test_each_tool_has_all_four_annotations(nowhere: Settings, mode: Mode) -> None:
+    for tool in await listed(nowhere, mode):
+        hints = tool.annotations
+        assert hints is not None
+        assert None not in (
+            hints.read_only_hint,
+            hints.destructive_hint,
+            hints.idempotent_hint,
+            hints.open_world_hint,
+        )
+        assert not (hints.read_only_hint and hints.destructive_hint)
+
+
+async def test_all_tools_but_inspect_have_an_output_schema(nowhere: Settings, mode: Mode) -> None:
+    without = [tool.name for tool in await listed(nowhere, mode) if tool.output_schema is None]
+    assert without == ["inspect"]
+
+
+async def test_every_tool_that_a_description_names_is_there(nowhere: Settings, mode: Mode) -> None:
+    tools = await listed(nowhere, mode)
+    texts = [tool.description or "" for tool in tools] + [INSTRUCTIONS]
+    named = set(re.findall(r"\b[a-z]+_(?:workflows?|message|status|catalog)\b", " ".join(texts)))
+    assert named <= {tool.name for tool in tools}
+
+
+async def test_the_server_introduces_itself(nowhere: Settings, mode: Mode) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        assert client.server_info is not None
+        assert client.server_info.title == "Durable workflows"
+        assert re.fullmatch(r"\d+\.\d+\.\d+.*", client.server_info.version)
+        assert client.instructions == INSTRUCTIONS
+    assert len(INSTRUCTIONS) <= 2048
+    for word in ("start_workflow", "wait_for_workflows", "inspect", "send_message", "fork"):
+        assert word in INSTRUCTIONS
+
+
+async def test_the_resources_are_listed(nowhere: Settings, mode: Mode) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        resources = (await client.list_resources()).resources
+        templates = (await client.list_resource_templates()).resource_templates
+    assert [str(one.uri) for one in resources] == ["durable://workflows"]
+    assert {one.uri_template: one.mime_type for one in templates} == {
+        "durable://workflows/{workflow_id}/trace": "text/markdown",
+        "durable://workflows/{workflow_id}/trace.json": "application/json",
+    }
+
+
+# Wrong calls
+
+
+async def test_an_unknown_argument_is_named_with_the_closest_one(
+    nowhere: Settings, mode: Mode
+) -> None:
+    text = await refused(nowhere, mode, "inspect", workflowid="x")
+    assert text == (
+        "Wrong arguments of inspect: workflow_id is missing; there is no 'workflowid' (did you mean 'workflow_id'?)."
+        " Nothing was done. Its arguments are workflow_id, step, detail, cursor."
+    )
+
+
+async def test_a_tool_without_arguments_takes_none(nowhere: Settings, mode: Mode) -> None:
+    text = await refused(nowhere, mode, "server_status", verbose=True)
+    assert "there is no 'verbose'" in text
+    assert text.endswith("Its arguments are none.")
+
+
+async def test_a_wrong_value_is_answered_with_what_is_allowed(
+    nowhere: Settings, mode: Mode
+) -> None:
+    text = await refused(nowhere, mode, "inspect", workflow_id="x", detail="log")
+    assert "detail: Input should be 'summary', 'full', 'tree', 'messages' or 'source'" in text
+
+
+async def test_a_mistake_in_a_batch_is_named_by_its_place(nowhere: Settings, mode: Mode) -> None:
+    batch = [{"name": "one"}, {"nam": "two"}]
+    text = await refused(nowhere, mode, "start_workflow", batch=batch)
+    assert "batch.1.name is missing" in text
+    assert "there is no 'batch.1.nam'" in text
+
+
+async def test_many_mistakes_are_not_all_listed(nowhere: Settings, mode: Mode) -> None:
+    batch = [{"nam": "x" * 1000}] * 150
+    text = await refused(nowhere, mode, "start_workflow", batch=batch)
+    assert len(text) < 1000
+    assert "; 295 more." in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({}, "Neither name nor batch was given."),
+        ({"name": "a", "batch": [{"name": "b"}]}, "With batch, name must be given in its items."),
+        (
+            {"args": {"x": 1}, "batch": [{"name": "b"}]},
+            "With batch, args must be given in its items.",
+        ),
+    ],
+)
+async def test_a_start_is_either_one_or_a_batch(
+    nowhere: Settings, mode: Mode, arguments: dict[str, Any], complaint: str
+) -> None:
+    text = await refused(nowhere, mode, "start_workflow", **arguments)
+    assert text.startswith(complaint)
+    assert '{"name": "…", "args": {…}}' in text
+
+
+async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(
+    nowhere: Settings, mode: Mode
+) -> None:
+    for tool, arguments in (
+        ("workflow_catalog", {}),
+        ("start_workflow", {"name": "x", "args": '{"as": "text"}'}),
+        ("list_workflows", {}),
+        ("wait_for_workflows", {"workflow_ids": '["a"]'}),
+        ("inspect", {"workflow_id": "a"}),
+        ("send_message", {"workflow_id": "a", "topic": "t", "message": None}),
+        ("fork", {"workflow_id": "a", "from_step": 1}),
+        ("cancel", {"workflow_ids": ["a"]}),
+        ("resume", {"workflow_ids": ["a"]}),
+        ("server_status", {}),
+    ):
+        text = await refused(nowhere, mode, tool, **arguments)
+        assert text == (
+            f"{nowhere.project} is not a directory. Give an existing directory with --project, or start in one."
+        )
+
+
+async def test_a_state_directory_that_cannot_be_made_is_told(nowhere: Settings, mode: Mode) -> None:
+    nowhere.project.mkdir()
+    nowhere.state.write_text("a file where the directory should be", encoding="utf-8")
+    text = await refused(nowhere, mode, "list_workflows")
+    assert str(nowhere.state) in text
+    assert "Make the project directory writable" in text
+
+
+async def test_a_server_whose_project_appears_later_finds_it(nowhere: Settings, mode: Mode) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        first = await client.call_tool("list_workflows", {})
+        nowhere.project.mkdir()
+        nowhere.state.write_text("", encoding="utf-8")
+        second = await client.call_tool("list_workflows", {})
+    assert "is not a directory" in str(first.content)
+    assert "Make the project directory writable" in str(second.content)
+
+
+async def test_a_resource_tells_what_cannot_start(nowhere: Settings, mode: Mode) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        with pytest.raises(MCPError, match="is not a directory"):
+            await client.read_resource("durable://workflows")
+        with pytest.raises(MCPError, match="is not a directory"):
+            await client.read_resource("durable://workflows/some-id/trace.json")
+
+
+async def test_an_unexpected_error_reaches_nobody_but_the_log(
+    nowhere: Settings, mode: Mode, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere.project.mkdir()
+    nowhere.state.mkdir()
+    (nowhere.state / "connection.json").mkdir()  # nobody has thought of that
+    text = await refused(nowhere, mode, "list_workflows")
+    assert text == (
+        "list_workflows failed because of an error inside the server, which has logged it."
+        " Nothing is lost: call again, or call server_status to see what is wrong."
+    )
+    assert "IsADirectoryError" in caplog.text
+
+
+async def test_a_call_that_is_given_up_leaves_the_server_well(
+    nowhere: Settings, mode: Mode, held_supervisor_lock: None
+) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        with anyio.move_on_after(0.2) as given_up:
+            await client.call_tool("list_workflows", {})
+        assert given_up.cancelled_caught
+        assert (await client.list_tools()).tools

@@ -1,0 +1,441 @@
+"""Runs as Markdown: the cause first, what matters always there, never longer than its budget."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import pytest
+from durable_workflows import traces
+from durable_workflows.models import (
+    Child,
+    Message,
+    Preview,
+    Run,
+    RunningStep,
+    Status,
+    Step,
+    Waiting,
+    WorkerInfo,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+LATER = NOW + timedelta(minutes=5)
+EARLIER = NOW - timedelta(seconds=40)
+RunMaker = Callable[..., Run]
+StepMaker = Callable[..., Step]
+
+
+def preview(text: str, length: int | None = None) -> Preview:
+    return Preview(text=text, length=len(text) if length is None else length)
+
+
+def error(name: str, message: str, traceback: str = "") -> Preview:
+    recorded = {"name": name, "message": message, "code": None, "traceback": traceback}
+    return preview(json.dumps(recorded))
+
+
+def dead_worker() -> WorkerInfo:
+    return WorkerInfo(version="v1", pid=1, host="here", state="ready", started_at=NOW, alive=False)
+
+
+def why(run: Run) -> tuple[str, str]:
+    cause = traces.cause(run, NOW)
+    lines = traces.markdown(run, now=NOW).splitlines()
+    assert lines[1:3] == [f"**Why:** {cause.text}", f"**Next:** {cause.next}"]
+    return cause.text, cause.next
+
+
+# One test per cause
+
+
+def test_a_run_that_waits_says_for_which_topic_since_when_and_how_to_answer(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    wait = Waiting(
+        workflow_id="run-1", topic="approval", prompt="Deploy?", since=EARLIER, deadline=LATER
+    )
+    text, following = why(a_run(waiting=[wait], steps=[a_step(1)]))
+    assert text == (
+        "waits for a message on topic 'approval' · since 2026-11-23 11:59:20 UTC (40 s)"
+        " · until 2026-11-23 12:05:00 UTC · asks: Deploy?"
+    )
+    assert following == 'send_message(workflow_id="run-1", topic="approval", message=…)'
+
+
+def test_a_sleeping_run_says_until_when(a_run: RunMaker, a_step: StepMaker) -> None:
+    asleep = a_step(1, "DBOS.sleep", completed_at=LATER, output=preview(str(LATER.timestamp())))
+    run = a_run(steps=[asleep])
+    text, _ = why(run)
+    assert text == "sleeping until 2026-11-23 12:05:00 UTC (for another 5 min 0 s)."
+    assert "1. DBOS.sleep · 5 min 31 s · until 2026-11-23 12:05:00 UTC" in traces.markdown(run)
+
+
+def test_a_sleep_that_is_over_is_no_cause(a_run: RunMaker, a_step: StepMaker) -> None:
+    text, _ = why(a_run(steps=[a_step(1, "DBOS.sleep", completed_at=EARLIER)]))
+    assert text == "running its own code after step 1."
+
+
+def test_a_running_step_says_since_when_and_which_attempt(a_run: RunMaker) -> None:
+    running = RunningStep(step=3, name="fetch", since=EARLIER, attempt=2, max_attempts=5)
+    text, following = why(a_run(running=[running]))
+    assert text == "running step 3 fetch since 2026-11-23 11:59:20 UTC (40 s), attempt 2 of 5"
+    assert following == 'wait_for_workflows(workflow_ids=["run-1"])'
+
+
+def test_a_run_before_its_first_step_says_so(a_run: RunMaker) -> None:
+    assert why(a_run())[0] == "running its own code before its first step."
+
+
+def test_a_run_that_waits_for_a_child_names_it(a_run: RunMaker, a_step: StepMaker) -> None:
+    children = [
+        Child(workflow_id="c-1", name="part", status="SUCCESS", parent_workflow_id="run-1"),
+        Child(workflow_id="c-2", name="part", status="PENDING", parent_workflow_id="run-1"),
+        Child(workflow_id="c-3", name="part", status="PENDING", parent_workflow_id="c-2"),
+    ]
+    text, following = why(a_run(children=children, steps=[a_step(1, child_workflow_id="c-2")]))
+    assert text == "waits for child runs, or runs beside them: c-2 (PENDING)"
+    assert following == 'inspect(workflow_id="c-2")'
+
+
+def test_a_queued_run_names_its_queue(a_run: RunMaker) -> None:
+    text, _ = why(a_run(status="ENQUEUED"))
+    assert text == "queued in workflows: its worker takes it up when there is room."
+
+
+def test_a_queued_run_without_a_worker_of_its_version_says_so(a_run: RunMaker) -> None:
+    text, following = why(a_run(status="ENQUEUED", worker=None, newest_version="v2"))
+    assert text == "queued: no worker of its version v1, which is not the newest runs now."
+    assert following.startswith("server_status()")
+
+
+def test_an_interrupted_run_says_what_was_under_way(a_run: RunMaker) -> None:
+    running = RunningStep(step=3, name="fetch", since=EARLIER, attempt=1, max_attempts=1)
+    text, _ = why(a_run(worker=dead_worker(), running=[running]))
+    assert text == (
+        "interrupted: no worker of its version v1 runs now; step 3 fetch was under way."
+    )
+
+
+def test_a_delayed_run_says_until_when(a_run: RunMaker) -> None:
+    text, _ = why(a_run(status="DELAYED", delayed_until=LATER))
+    assert text == "delayed until 2026-11-23 12:05:00 UTC (in 5 min 0 s)."
+
+
+def test_a_failed_run_names_the_step_its_error_and_the_fork(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    failure = error("ValueError", "no such card", "Traceback …\n  File x\nValueError: no such card")
+    caught = error("KeyError", "caught")
+    steps = [a_step(1, error=caught), a_step(2, "charge", error=failure), a_step(3, "clean_up")]
+    run = a_run(status="ERROR", error=failure, steps=steps, completed_at=NOW)
+    text, following = why(run)
+    assert text == "failed in step 2 charge: ValueError: no such card"
+    assert 'inspect(workflow_id="run-1", step=2)' in following
+    assert following.endswith('fork(workflow_id="run-1", from_step=2)')
+    assert "File x\nValueError: no such card\n```" in traces.markdown(run, now=NOW)
+
+
+def test_a_run_that_failed_in_its_own_code_says_after_which_step(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    failure = error("ZeroDivisionError", "division by zero")
+    text, following = why(a_run(status="ERROR", error=failure, steps=[a_step(1), a_step(2)]))
+    assert text == (
+        "failed in the workflow's own code after step 2: ZeroDivisionError: division by zero"
+    )
+    assert following.endswith('fork(workflow_id="run-1", from_step=3)')
+
+
+def test_a_run_that_failed_with_its_child_sends_the_reader_there(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    failure = error("ValueError", "bad part")
+    result = a_step(2, "DBOS.getResult", error=failure, child_workflow_id="c-1")
+    text, following = why(a_run(status="ERROR", error=failure, steps=[a_step(1), result]))
+    assert text == "its child run c-1 failed (step 2 DBOS.getResult): ValueError: bad part"
+    assert following == 'inspect(workflow_id="c-1")'
+
+
+def test_an_error_whose_record_is_cut_is_still_read(a_run: RunMaker) -> None:
+    whole = error("ValueError", "no such card", "Traceback …" * 100)
+    cut = preview(whole.text[:200], whole.length)
+    assert "ValueError: no such card" in why(a_run(status="ERROR", error=cut))[0]
+
+
+def test_a_cancelled_run_says_how_it_goes_on(a_run: RunMaker) -> None:
+    text, following = why(a_run(status="CANCELLED", completed_at=NOW))
+    assert text == "cancelled."
+    assert following.startswith('resume(workflow_ids=["run-1"])')
+
+
+def test_a_run_that_ran_out_of_time_says_so(a_run: RunMaker) -> None:
+    text, _ = why(a_run(status="CANCELLED", deadline=EARLIER, completed_at=NOW))
+    assert text == "cancelled: its time-out passed at 2026-11-23 11:59:20 UTC."
+
+
+def test_a_dead_lettered_run_says_after_how_many_attempts(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    status = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+    text, following = why(a_run(status=status, recovery_attempts=100, steps=[a_step(4)]))
+    assert text.startswith(
+        "dead-lettered after 100 attempts: its worker ended each time after step 4"
+    )
+    assert 'resume(workflow_ids=["run-1"])' in following
+
+
+def test_a_run_whose_file_does_not_load_says_why(a_run: RunMaker) -> None:
+    traceback = 'Traceback …\n  File "report.py", line 3\nSyntaxError: invalid syntax'
+    run = a_run(status="ENQUEUED", unavailable=traceback)
+    text, following = why(run)
+    assert text == "its file does not load in version v1: SyntaxError: invalid syntax"
+    assert 'detail="source"' in following
+    assert 'File "report.py", line 3' in traces.markdown(run, now=NOW)
+
+
+def test_a_run_that_ended_shows_its_input_and_output(a_run: RunMaker) -> None:
+    shown = traces.markdown(
+        a_run(status="SUCCESS", completed_at=NOW, output=preview('{"pages":3}')), now=NOW
+    )
+    assert 'Input: {"path": "src"}' in shown
+    assert 'Output: {"pages":3}' in shown
+
+
+# Budgets
+
+
+def random_text(choice: random.Random, longest: int) -> str:
+    alphabet = choice.choice(["x", "ab\n", '"\\', "`", "é漢字 ", "a b|*_#\n"])
+    return "".join(choice.choices(alphabet, k=choice.randint(0, longest)))
+
+
+def random_preview(choice: random.Random) -> Preview | None:
+    if choice.random() < 0.2:
+        return None
+    text = random_text(choice, 600)
+    return preview(text, len(text) + choice.choice([0, 1_000_000]))
+
+
+def random_error(choice: random.Random) -> Preview:
+    whole = error(random_text(choice, 50), random_text(choice, 400), random_text(choice, 4000))
+    return preview(whole.text[: choice.randint(1, 600)], whole.length)
+
+
+def random_steps(choice: random.Random, a_step: StepMaker) -> list[Step]:
+    return [
+        a_step(
+            number,
+            random_text(choice, 200),
+            output=random_preview(choice),
+            error=random_error(choice) if choice.random() < 0.05 else None,
+            child_workflow_id=choice.choice([None, None, f"child-{number}"]),
+        )
+        for number in range(1, choice.choice([0, 1, 5, 40, 300, 1000]) + 1)
+    ]
+
+
+def random_run(choice: random.Random, a_run: RunMaker, a_step: StepMaker) -> Run:
+    workflow_id = "w" * choice.choice([5, 36, 250])
+    steps = random_steps(choice, a_step)
+    waiting = [
+        Waiting(
+            workflow_id=workflow_id,
+            topic=random_text(choice, 3000),
+            prompt=random_text(choice, 3000),
+        )
+        for _ in range(choice.randint(0, 20))
+    ]
+    running = [
+        RunningStep(step=n, name=random_text(choice, 500), since=EARLIER, attempt=1, max_attempts=3)
+        for n in range(choice.randint(0, 20))
+    ]
+    children = [
+        Child(
+            workflow_id=f"child-{n}", name="part", status="PENDING", parent_workflow_id=workflow_id
+        )
+        for n in range(choice.choice([0, 3, 1000]))
+    ]
+    return a_run(
+        workflow_id=workflow_id,
+        name=random_text(choice, 1000),
+        status=choice.choice(get_args(Status)),
+        steps=steps,
+        total_steps=len(steps) + choice.choice([0, 4000]),
+        waiting=waiting,
+        running=running,
+        children=children,
+        forks=[f"fork-{n}" for n in range(choice.choice([0, 3, 500]))],
+        error=choice.choice([None, random_error(choice)]),
+        input=random_preview(choice),
+        output=random_preview(choice),
+        unavailable=choice.choice([None, None, random_text(choice, 9000)]),
+        worker=choice.choice([None, dead_worker()]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: StepMaker) -> None:
+    choice = random.Random(seed)
+    run = random_run(choice, a_run, a_step)
+    after = choice.randint(0, 1000)
+    messages = [
+        Message(
+            topic=random_text(choice, 3000),
+            sent_at=NOW,
+            consumed_by_step=None,
+            message=preview(random_text(choice, 600), 1_000_000),
+        )
+        for _ in range(50)
+    ]
+    for budget in (traces.BUDGET, choice.randint(1500, 20_000)):
+        assert len(traces.markdown(run, budget=budget)) <= budget
+        assert len(traces.full_markdown(run, after_step=after, budget=budget)) <= budget
+        assert len(traces.full_markdown(run, budget=budget)) <= budget
+        assert len(traces.tree_markdown("w", run.children, budget=budget)) <= budget
+        assert len(traces.messages_markdown("w", messages, budget=budget)) <= budget
+        for which in ("input", "output", "error"):
+            assert len(traces.payload_markdown(run, which=which, budget=budget)) <= budget
+        for step in run.steps[:20]:
+            assert len(traces.step_markdown("w", step, budget=budget)) <= budget
+
+
+def test_of_many_large_steps_the_first_the_failed_and_the_last_are_shown(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    large = preview("x" * 600, 1_000_000)
+    failure = error("ValueError", "odd one")
+    steps = [
+        a_step(n, output=None if n == 500 else large, error=failure if n == 500 else None)
+        for n in range(1, 1001)
+    ]
+    shown = traces.markdown(a_run(status="ERROR", error=failure, steps=steps), now=NOW)
+    assert len(shown) <= 8000
+    assert "failed in step 500 work: ValueError: odd one" in shown
+    for number in (1, 2, 500, 999, 1000):
+        assert re.search(rf"^{number}\. work", shown, re.MULTILINE)
+    numbers = [int(found) for found in re.findall(r"^(\d+)\. work", shown, re.MULTILINE)]
+    assert numbers == sorted(numbers)
+    assert (
+        f'… left out before 500: inspect(workflow_id="run-1", detail="full", cursor="{numbers[numbers.index(500) - 1]}")'
+        in shown
+    )
+
+
+def test_steps_that_fit_are_all_shown(a_run: RunMaker, a_step: StepMaker) -> None:
+    shown = traces.markdown(a_run(steps=[a_step(n, output=preview("1")) for n in range(1, 101)]))
+    assert all(f"\n{n}. work · 1 s · 1" in shown for n in range(1, 101))
+    assert "left out" not in shown
+
+
+def test_steps_beyond_those_that_were_read_are_said_to_be_left_out(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    shown = traces.markdown(a_run(steps=[a_step(1), a_step(2)], total_steps=5000))
+    assert '… left out after 2: inspect(workflow_id="run-1", detail="full", cursor="2")' in shown
+
+
+def test_the_pages_of_the_full_trace_hold_every_step_once(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    run = a_run(steps=[a_step(n, output=preview("y" * 900)) for n in range(1, 61)])
+    numbers: list[int] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        page = traces.full_markdown(run, after_step=cursor, now=NOW)
+        numbers += [int(found) for found in re.findall(r"^## (\d+)\. work", page, re.MULTILINE)]
+        cursor = next_cursor(page)
+    assert numbers == list(range(1, 61))
+
+
+def test_the_pages_of_a_step_give_its_whole_output(a_step: StepMaker) -> None:
+    whole = json.dumps("".join(random.Random(1).choices('abc\n`"', k=50_000)))
+    assert "".join(pages_of(whole, a_step)) == whole
+
+
+def pages_of(whole: str, a_step: StepMaker) -> list[str]:
+    pages: list[str] = []
+    cursor: int | None = 0
+    while cursor is not None:
+        part = preview(whole[cursor : cursor + traces.PAGE], len(whole))
+        page = traces.step_markdown("run-1", a_step(7, output=part), offset=cursor)
+        fence = re.search(r"^(`{3,})\n(.*)\n\1$", page, re.MULTILINE | re.DOTALL)
+        assert fence is not None
+        pages.append(fence[2])
+        cursor = next_cursor(page)
+    return pages
+
+
+def next_cursor(page: str) -> int | None:
+    found = re.search(r'cursor="(\d+)"\)$', page)
+    return int(found[1]) if found else None
+
+
+def test_a_step_that_fits_is_shown_readably(a_step: StepMaker) -> None:
+    text = traces.step_markdown("run-1", a_step(2, output=preview(json.dumps("one\ntwo"))))
+    assert "```\none\ntwo\n```" in text
+    failed = a_step(3, "charge", error=error("ValueError", "odd", "Traceback …\nValueError: odd"))
+    text = traces.step_markdown("run-1", failed)
+    assert "ValueError: odd\n\nTraceback …\nValueError: odd" in text
+
+
+def test_a_fence_is_longer_than_those_in_the_text(a_step: StepMaker) -> None:
+    text = traces.step_markdown("run-1", a_step(2, output=preview(json.dumps("```js\n1\n```"))))
+    assert "````\n```js\n1\n```\n````" in text
+
+
+def test_a_cursor_beyond_the_end_is_answered_for(a_run: RunMaker, a_step: StepMaker) -> None:
+    assert "none from 50 on" in traces.step_markdown(
+        "r", a_step(1, output=preview("", 3)), offset=50
+    )
+    assert "No finished step comes after 9." in traces.full_markdown(a_run(), after_step=9)
+
+
+def test_the_tree_shows_who_started_whom() -> None:
+    children = [
+        Child(workflow_id="a", name="part", status="SUCCESS", parent_workflow_id="root"),
+        Child(workflow_id="b", name="part", status="ERROR", parent_workflow_id="root"),
+        Child(workflow_id="a-1", name="piece", status="PENDING", parent_workflow_id="a"),
+    ]
+    assert traces.tree_markdown("root", children).splitlines() == [
+        "# Runs started by root",
+        "3 runs: 1 ERROR, 1 PENDING, 1 SUCCESS",
+        "",
+        "- a part SUCCESS",
+        "  - a-1 piece PENDING",
+        "- b part ERROR",
+    ]
+
+
+def test_a_chain_of_a_thousand_runs_is_no_problem() -> None:
+    children = [
+        Child(workflow_id=f"r-{n}", name="part", status="PENDING", parent_workflow_id=f"r-{n - 1}")
+        for n in range(1, 1001)
+    ]
+    text = traces.tree_markdown("r-0", children)
+    assert text.splitlines()[3] == "- r-1 part PENDING"
+    assert next_cursor(text) is not None
+
+
+def test_messages_say_which_step_received_them() -> None:
+    messages: list[dict[str, Any]] = [
+        {"topic": "go", "sent_at": NOW, "consumed_by_step": 4, "message": preview("true")},
+        {"topic": "", "sent_at": NOW, "consumed_by_step": None, "message": preview('"x', 900)},
+    ]
+    text = traces.messages_markdown("r", [Message.model_validate(one) for one in messages])
+    assert "1. topic 'go', sent 2026-11-23 12:00:00 UTC, received by step 4: true" in text
+    assert (
+        "2. topic '', sent 2026-11-23 12:00:00 UTC, not received yet: \"x (900 characters)" in text
+    )
+
+
+def test_source_is_shown_as_python_in_pages() -> None:
+    text = "line\n" * 3000
+    page = traces.source_markdown("r", "workflows/a.py", text)
+    assert page.startswith("# workflows/a.py, as r runs it")
+    assert "```python\nline\n" in page
+    cursor = next_cursor(page)
+    assert cursor is not None
+    assert "This is its end." in traces.source_markdown("r", "a.py", text, offset=len(text) - 10)

@@ -1,0 +1,43 @@
+"""The promises that people rely upon. Each has an id; `test_requirements.py` holds that tests name all of them and nothing else.
+
+A test names what it proves with `@proves("recovery:worker-killed")`.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+PROMISES = {
+    "recovery:worker-killed": "A killed worker's runs go on; finished steps do not run again.",
+    "recovery:database-killed": "A killed database comes back by itself; nothing recorded is lost.",
+    "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",
+    "recovery:server-killed": "A killed MCP server stops nothing.",
+    "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",
+    "recovery:left-behind-steps": "What a killed worker's step had started is ended before the step runs again.",
+    "replay:same-error": "On a replay a recorded error has the class that it had.",
+    "start:once": "A start is one run, done once, however many start at the same moment.",
+    "start:same-id": "A workflow_id that was used before names the run that has it.",
+    "supervisor:one": "Any number of processes at the same moment start exactly one supervisor.",
+    "version:old-code": "A run finishes on the code with which it began.",
+    "version:new-code": "A start after an edit uses the edited code.",
+    "version:broken-file": "A file that does not load makes only its own workflows unavailable, and the catalog says why.",
+    "version:repair": "A fork runs on the newest code, with the recorded steps before it.",
+    "client:gone": "Runs go on without the client that started them, and any other client finds them.",
+    "message:once": "A message with an idempotency key arrives once, however often it is sent.",
+    "message:in-order": "Messages of one topic arrive in the order in which they were sent.",
+    "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
+    "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",
+    "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
+    "shutdown:nothing-left": "After a shutdown no process of ours is left.",
+    "pickle:refused": "What a database holds in Python's pickle format is never executed.",
+}
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+
+def proves(*promises: str) -> Callable[[Test], Test]:
+    """Say which promises a test proves."""
+    unknown = set(promises) - PROMISES.keys()
+    assert not unknown, f"not promised: {unknown}"
+    return pytest.mark.proves(*promises)

@@ -1,0 +1,233 @@
+"""Starting and stopping the processes of a project, and what can be wrong with a machine."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import copy_flow, processes_of, until
+from requirements import proves
+
+from durable_workflows import lifecycle, locks, processes, state
+from durable_workflows.engine import Engine
+from durable_workflows.errors import (
+    InvalidProject,
+    NodeFailed,
+    NoSpaceLeft,
+    PortTaken,
+    StateDirectoryUnusable,
+)
+from durable_workflows.models import Connection, StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@proves("shutdown:nothing-left")
+async def test_after_a_shutdown_no_process_is_left_and_unfinished_runs_go_on_later(
+    project: Project, folder: Path
+) -> None:
+    copy_flow("messages", folder)
+    engine = await project.engine()
+    started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await engine.wait([started.workflow_id], until="any")
+    assert await lifecycle.shut_down(project.settings)
+    assert processes_of(folder) == []
+    assert not await lifecycle.shut_down(project.settings)
+    engine = await project.engine()
+    await engine.send(started.workflow_id, "t", "late")
+    result = await engine.wait([started.workflow_id], timeout_seconds=30)
+    assert result.done[0].output == "late"
+
+
+@proves("shutdown:nothing-left")
+async def test_a_shutdown_ends_what_a_killed_supervisor_left(project: Project, folder: Path) -> None:
+    engine = await project.engine()
+    await engine.catalog()
+    for process in processes_of(folder, "supervisor"):
+        process.kill()
+    await lifecycle.shut_down(project.settings)
+    assert processes_of(folder) == []
+
+
+async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Path) -> None:
+    copy_flow("odd", folder)
+    engine = await project.engine()
+    args = {"file": str(folder / "begun"), "seconds": 1.5}
+    started = await engine.start(StartRequest(name="one_slow_step", args=args))
+    await until(lambda: (folder / "begun").exists(), "the step runs")
+    await lifecycle.shut_down(project.settings)
+    engine = await project.engine()
+    await engine.wait([started.workflow_id], timeout_seconds=30)
+    assert (folder / "begun").read_text(encoding="utf-8") == "begun\n"
+
+
+async def test_a_connection_file_of_a_dead_process_is_not_believed(settings: Settings) -> None:
+    state.prepare(settings)
+    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    connection = Connection(
+        url="postgresql://127.0.0.1:1/postgres", mode="embedded", pid=int(dead.stdout), versions={}
+    )
+    state.write_connection(settings, connection)
+    assert state.read_connection(settings) is None
+    started = await lifecycle.ensure_running(settings)
+    assert started.pid != connection.pid
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"url": 3}', "null"])
+async def test_a_connection_file_that_was_half_written_is_not_believed(text: str, settings: Settings) -> None:
+    state.prepare(settings)
+    (settings.state / "connection.json").write_text(text, encoding="utf-8")
+    assert state.read_connection(settings) is None
+
+
+@proves("request:refused")
+async def test_a_project_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidProject, match="missing"):
+        await lifecycle.ensure_running(Settings(project=tmp_path / "missing"))
+    assert not (tmp_path / "missing").exists()
+
+
+@proves("request:refused")
+async def test_a_state_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / ".dbos").write_text("in the way", encoding="utf-8")
+    with pytest.raises(StateDirectoryUnusable, match=r"\.dbos"):
+        await lifecycle.ensure_running(Settings(project=project))
+
+
+@proves("request:refused")
+async def test_a_full_disk_is_said(folder: Path) -> None:
+    """A file system of one page, filled: the errors are the kernel's own."""
+    state_directory = folder / ".dbos"
+    state_directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state_directory)], capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        with pytest.raises(OSError, match="No space"):
+            (state_directory / "filler").write_bytes(b"x" * 200_000)
+        with pytest.raises(NoSpaceLeft, match=r"\.dbos"):
+            await lifecycle.ensure_running(Settings(project=folder))
+    finally:
+        subprocess.run(["umount", str(state_directory)], check=True)
+
+
+@proves("request:refused")
+async def test_a_port_that_is_taken_is_said(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(project=folder, port=taken.getsockname()[1])
+        with pytest.raises(PortTaken) as caught:
+            await lifecycle.ensure_running(settings)
+        assert "DURABLE_WORKFLOWS_PORT" in str(caught.value)
+    assert processes_of(folder) == []
+
+
+async def test_a_port_of_last_time_that_is_taken_now_is_replaced(settings: Settings) -> None:
+    state.prepare(settings)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (settings.state / "port").write_text(str(port), encoding="utf-8")
+        connection = await lifecycle.ensure_running(settings)
+        assert f":{port}/" not in connection.url
+
+
+async def test_the_database_comes_back_at_the_same_port(engine: Engine, project: Project, folder: Path) -> None:
+    await engine.catalog()
+    (node,) = processes_of(folder, "pglite.mjs")
+    node.kill()
+    await until(lambda: processes_of(folder, "pglite.mjs"), "Node runs again")
+    again = await project.engine()
+    await until(lambda: _answers(again), "the database answers")
+    assert again.connection.url == engine.connection.url
+
+
+async def _answers(engine: Engine) -> bool:
+    try:
+        await engine.counts()
+    except Exception:  # noqa: BLE001 - whatever it is, it does not answer
+        return False
+    return True
+
+
+@proves("request:refused")
+async def test_a_node_that_does_not_start_is_said_with_the_end_of_its_log(settings: Settings) -> None:
+    state.prepare(settings)
+    (settings.state / "pgdata").mkdir()
+    (settings.state / "pgdata" / "PG_VERSION").write_text("9.6\n", encoding="utf-8")
+    with pytest.raises(NodeFailed) as caught:
+        await lifecycle.ensure_running(settings)
+    assert len(caught.value.message.splitlines()) > 1
+    assert processes_of(settings.project) == []
+
+
+async def test_a_supervisor_with_nothing_to_do_leaves(folder: Path) -> None:
+    settings = Settings(project=folder, idle_exit_seconds=1)
+    await lifecycle.ensure_running(settings)
+    await until(lambda: not processes_of(folder), "all have left", seconds=60)
+    assert state.read_connection(settings) is None
+
+
+async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:
+    settings = Settings(project=folder, idle_exit_seconds=1)
+    state.prepare(settings)
+    with locks.shared_lock(state.servers_lock(settings)):
+        await lifecycle.ensure_running(settings)
+        supervisor = processes_of(folder, "supervisor")[0]
+        report = settings.state / "supervisor.json"
+        await until(lambda: "worker" in report.read_text(encoding="utf-8"), "a worker runs")
+        await until(lambda: report.stat().st_mtime + 4 < _now(report), "four idle seconds have passed")
+        assert supervisor.is_running()
+    await until(lambda: not processes_of(folder), "all have left", seconds=60)
+
+
+def _now(path: Path) -> float:
+    """The file system's own clock."""
+    probe = path.with_name("probe")
+    probe.touch()
+    return probe.stat().st_mtime
+
+
+async def test_no_secret_is_on_a_command_line_or_in_a_log(engine: Engine, folder: Path) -> None:
+    await engine.catalog()
+    password = (folder / ".dbos" / "password").read_text(encoding="utf-8")
+    assert all(password not in " ".join(process.cmdline()) for process in processes_of(folder))
+    for log in (folder / ".dbos" / "logs").iterdir():
+        assert password not in log.read_text(encoding="utf-8")
+    for name in ("password", "connection.json"):
+        assert (folder / ".dbos" / name).stat().st_mode & 0o077 == 0
+
+
+async def test_the_state_directory_ignores_itself_in_git(engine: Engine, folder: Path) -> None:
+    assert (folder / ".dbos" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    assert (folder / ".dbos").stat().st_mode & 0o077 == 0
+
+
+async def test_every_process_shows_its_role_and_its_project(engine: Engine, folder: Path) -> None:
+    await engine.catalog()
+    for role in ("supervisor", "worker", "pglite.mjs"):
+        assert len(processes_of(folder, role)) == 1, role
+
+
+async def test_a_log_that_grows_is_cut(settings: Settings) -> None:
+    state.prepare(settings)
+    log = state.log_file(settings, "worker-x")
+    log.write_bytes(b"old\n" + b"x" * 6_000_000 + b"\nnew\n")
+    state.bound_logs(settings)
+    assert log.stat().st_size == 0
+    assert log.with_suffix(".log.1").read_bytes().endswith(b"new\n")
+
+
+def test_a_reused_pid_is_not_taken_for_ours() -> None:
+    assert not processes.is_ours(1, "supervisor", "/nowhere")
+
+
+async def test_the_report_of_the_processes_is_kept_for_status(engine: Engine, folder: Path) -> None:
+    await engine.catalog()
+    report = json.loads((folder / ".dbos" / "supervisor.json").read_text(encoding="utf-8"))
+    assert report["database"] == "up"

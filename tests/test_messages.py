@@ -1,0 +1,107 @@
+"""Messages, and what a run waits for."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from helpers import processes_of, until
+from requirements import proves
+
+from durable_workflows.engine import Engine
+from durable_workflows.models import Run, StartRequest
+
+pytestmark = pytest.mark.anyio
+
+
+@proves("wait:visible")
+async def test_a_plain_recv_shows_its_topic_since_when_and_until_when(shared: Engine) -> None:
+    began = datetime.now(UTC)
+    args = {"topic": "decision", "timeout_seconds": 300}
+    started = await shared.start(StartRequest(name="wait_for", args=args))
+    result = await shared.wait([started.workflow_id], until="any")
+    waiting = result.waiting[0]
+    assert waiting.topic == "decision"
+    assert waiting.since is not None
+    assert abs(waiting.since - began) < timedelta(seconds=10)
+    assert waiting.deadline is not None
+    assert abs(waiting.deadline - waiting.since - timedelta(seconds=300)) < timedelta(seconds=1)
+    listed = await shared.runs(waiting=True)
+    assert (started.workflow_id, "decision") in [(r.workflow_id, r.waiting_on) for r in listed.workflows]
+    await shared.send(started.workflow_id, "decision", "yes")
+    result = await shared.wait([started.workflow_id])
+    assert (result.done[0].output, result.waiting) == ("yes", [])
+
+
+@proves("wait:visible", "recovery:worker-killed")
+async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(engine: Engine, folder: Path) -> None:
+    (folder / "workflows").mkdir()
+    source = Path(__file__).parent / "flows" / "messages.py"
+    (folder / "workflows" / "messages.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    started = await engine.start(StartRequest(name="wait_for", args={"topic": "decision"}))
+    before = (await engine.wait([started.workflow_id], until="any")).waiting[0]
+    pids = [process.pid for process in processes_of(folder, "worker")]
+    for process in processes_of(folder, "worker"):
+        process.kill()
+
+    async def waits_again() -> Run | None:
+        run = await engine.run(started.workflow_id)
+        alive = run.worker is not None and run.worker.alive and run.worker.pid not in pids
+        return run if alive and run.waiting and run.recovery_attempts > 1 else None
+
+    after = await until(waits_again, "the new worker waits")
+    assert (after.waiting[0].since, after.waiting[0].deadline) == (before.since, before.deadline)
+
+
+@proves("wait:visible")
+async def test_the_step_that_runs_now_is_shown(shared: Engine, folder: Path) -> None:
+    args = {"file": str(folder / "begun"), "seconds": 3}
+    started = await shared.start(StartRequest(name="one_slow_step", args=args))
+
+    async def running() -> Run | None:
+        run = await shared.run(started.workflow_id)
+        return run if run.running else None
+
+    run = await until(running, "the step is shown")
+    assert (run.running[0].step, run.running[0].name, run.running[0].attempt) == (1, "slow", 1)
+    await shared.wait([started.workflow_id])
+    assert (await shared.run(started.workflow_id)).running == []
+
+
+@proves("message:once")
+async def test_a_message_with_an_idempotency_key_arrives_once(shared: Engine) -> None:
+    started = await shared.start(StartRequest(name="collect", args={"topic": "t", "count": 2}))
+    for _ in range(3):
+        await shared.send(started.workflow_id, "t", "first", idempotency_key="a")
+    await shared.send(started.workflow_id, "t", "second", idempotency_key="b")
+    result = await shared.wait([started.workflow_id])
+    assert result.done[0].output == ["first", "second"]
+
+
+@proves("message:in-order")
+async def test_messages_of_one_topic_arrive_in_their_order(shared: Engine) -> None:
+    started = await shared.start(StartRequest(name="collect", args={"topic": "t", "count": 20}))
+    for number in range(20):
+        await shared.send(started.workflow_id, "t", number)
+    result = await shared.wait([started.workflow_id])
+    assert result.done[0].output == list(range(20))
+
+
+async def test_a_cancelled_run_that_waits_ends_now_and_not_at_its_deadline(shared: Engine) -> None:
+    started = await shared.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await shared.wait([started.workflow_id], until="any")
+    await shared.cancel([started.workflow_id])
+    await shared.resume([started.workflow_id])
+    await shared.send(started.workflow_id, "t", "go on")
+    result = await shared.wait([started.workflow_id], timeout_seconds=30)
+    assert result.done[0].output == "go on"
+
+
+@pytest.mark.parametrize("until_", ["all", "any", "change"])
+async def test_a_wait_that_times_out_is_an_answer(until_: str, shared: Engine, folder: Path) -> None:
+    args = {"file": str(folder / "begun"), "seconds": 4}
+    started = await shared.start(StartRequest(name="one_slow_step", args=args))
+    await until(lambda: (folder / "begun").exists(), "the step runs")
+    while (result := await shared.wait([started.workflow_id], until=until_, timeout_seconds=0.5)).timed_out is False:
+        assert until_ == "change"  # the step became visible
+    assert result.running[0].workflow_id == started.workflow_id
+    await shared.cancel([started.workflow_id])

@@ -1,0 +1,172 @@
+"""Anything may be killed at any moment, in any order: runs go on, and finished steps stay finished."""
+
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from contextlib import suppress
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from helpers import copy_flow, processes_of, until
+from mcp import Client, StdioServerParameters
+from requirements import proves
+
+from durable_workflows.engine import Engine
+from durable_workflows.models import Run, StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+ROLES = {
+    "worker": ["worker"],
+    "database": ["pglite.mjs"],
+    "supervisor": ["supervisor"],
+    "all": ["supervisor", "worker", "pglite.mjs"],
+}
+KILLS = 4  # of each kind; with those of the server, twenty in all
+SECONDS_PER_STEP = 0.25
+
+
+def kill(project: Path, roles: list[str]) -> None:
+    victims = [process for role in roles for process in processes_of(project, role)]
+    for victim in victims:
+        with suppress(psutil.NoSuchProcess):
+            victim.kill()
+    _, alive = psutil.wait_procs(victims, timeout=10)
+    assert not alive
+
+
+def lines_of(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text(encoding="utf-8").split()] if path.exists() else []
+
+
+def assert_each_step_once(path: Path, interruptions: int) -> None:
+    """All ten lines are there, and one may be there again for each time that something was killed in mid-step."""
+    counted = Counter(lines_of(path))
+    assert set(counted) == set(range(1, 11))
+    again = sum(counted.values()) - 10
+    assert again <= interruptions, counted
+
+
+@proves(
+    "recovery:worker-killed",
+    "recovery:database-killed",
+    "recovery:supervisor-killed",
+    "recovery:all-killed",
+)
+@pytest.mark.parametrize("victim", list(ROLES))
+@pytest.mark.timeout(300)
+async def test_a_run_of_ten_steps_survives_sigkill_at_random_moments(
+    victim: str, project: Project, folder: Path
+) -> None:
+    copy_flow("ten_steps", folder)
+    lines = folder / "lines"
+    engine = await project.engine()
+    started = await engine.start(
+        StartRequest(name="ten_steps", args={"file": str(lines), "seconds": SECONDS_PER_STEP})
+    )
+    for number in range(1, KILLS + 1):
+        goal = number * 2  # so that the kills are spread over the run
+        await until(lambda goal=goal: len(set(lines_of(lines))) >= goal, f"line {goal}", seconds=60)
+        await anyio.sleep(random.uniform(0, SECONDS_PER_STEP))  # a random moment, not a wait for something
+        kill(folder, ROLES[victim])
+        await project.engine()
+    result = await (await project.engine()).wait([started.workflow_id], timeout_seconds=90)
+    assert result.done, await describe(await project.engine(), started.workflow_id)
+    assert (result.done[0].status, result.done[0].output) == ("SUCCESS", 55)
+    assert_each_step_once(lines, KILLS)
+
+
+async def describe(engine: Engine, workflow_id: str) -> Run:
+    return await engine.run(workflow_id)
+
+
+@proves("recovery:server-killed", "client:gone")
+@pytest.mark.timeout(300)
+async def test_a_run_survives_its_server_and_a_new_client_gets_its_result(
+    settings: Settings, folder: Path
+) -> None:
+    copy_flow("ten_steps", folder)
+    lines = folder / "lines"
+    arguments = {"file": str(lines), "seconds": SECONDS_PER_STEP}
+    async with Client(server_parameters(folder)) as client:
+        answer = await client.call_tool("start_workflow", {"name": "ten_steps", "args": arguments})
+        assert answer.structured_content is not None, answer
+        workflow_id = answer.structured_content["workflow_id"]
+    for number in range(1, KILLS + 1):
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - the client may notice in several ways
+            async with Client(server_parameters(folder)) as client:
+                await client.call_tool("server_status", {})
+                kill(folder, ["serve"])
+                await client.call_tool("server_status", {})
+        await until(lambda number=number: len(lines_of(lines)) >= number * 2, "more lines", seconds=60)
+    async with Client(server_parameters(folder)) as client:
+        listed = await client.call_tool("list_workflows", {})
+        assert listed.structured_content is not None
+        assert workflow_id in [run["workflow_id"] for run in listed.structured_content["workflows"]]
+        waited = await client.call_tool("wait_for_workflows", {"workflow_ids": [workflow_id]})
+        assert waited.structured_content is not None
+        assert waited.structured_content["done"][0]["output"] == 55
+    assert Counter(lines_of(lines)) == Counter(range(1, 11))  # nothing that runs it was killed
+
+
+def server_parameters(project: Path) -> StdioServerParameters:
+    return StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "durable_workflows", "serve", "--project", str(project)],
+        env=dict(os.environ),
+    )
+
+
+@proves("recovery:left-behind-steps")
+async def test_what_a_killed_workers_step_had_started_is_ended_before_the_step_runs_again(
+    engine: Engine, project: Project, folder: Path
+) -> None:
+    lines = folder / "lines"
+    script = f"echo begun >> {lines}; for i in $(seq 600); do sleep 0.05; echo $$ >> {lines}.pids; done"
+    commands = [{"name": "long", "run": script, "timeout_seconds": 60}]
+    started = await engine.start(StartRequest(name="run_commands", args={"commands": commands}))
+    pids = folder / "lines.pids"
+    await until(pids.exists, "the command runs")
+    first = int(pids.read_text(encoding="utf-8").split()[0])
+    kill(folder, ["worker"])
+    await until(lambda: lines.read_text(encoding="utf-8").count("begun") == 2, "the step runs again")
+    assert not psutil.pid_exists(first)
+    await engine.cancel([started.workflow_id])
+
+
+@proves("replay:same-error")
+async def test_a_replayed_error_is_caught_by_its_class(engine: Engine, folder: Path) -> None:
+    copy_flow("odd", folder)
+    begun = folder / "begun"
+    started = await engine.start(
+        StartRequest(name="catches", args={"file": str(begun), "seconds": 2})
+    )
+    await until(begun.exists, "the step after the caught error runs")
+    kill(folder, ["worker"])
+    result = await engine.wait([started.workflow_id], timeout_seconds=60)
+    assert result.done[0].output == "as a ValueError"
+
+
+@proves("recovery:supervisor-killed")
+@pytest.mark.parametrize("role", ["worker", "pglite.mjs"])
+async def test_a_new_supervisor_ends_what_a_killed_one_left_behind_stopped(
+    role: str, engine: Engine, project: Project, folder: Path
+) -> None:
+    """A stopped process cannot notice that its supervisor is gone, and still holds its lock."""
+    await engine.catalog()
+    left = processes_of(folder, role)
+    for process in left:
+        process.send_signal(signal.SIGSTOP)
+    kill(folder, ["supervisor"])
+    engine = await project.engine()
+    await engine.catalog()
+    await until(lambda: not any(process.is_running() for process in left), "the stopped one is gone")
+
+

@@ -1,0 +1,168 @@
+"""A run finishes on the code with which it began; a start uses the newest."""
+
+from pathlib import Path
+
+import pytest
+from helpers import copy_flow, processes_of, until
+from requirements import proves
+
+from durable_workflows.engine import Engine
+from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
+from durable_workflows.models import StartRequest
+
+pytestmark = pytest.mark.anyio
+
+FLOW = '''
+from dbos import DBOS
+
+
+@DBOS.step()
+def answer() -> str:
+    return "{answer}"
+
+
+@DBOS.workflow()
+def flow() -> str:
+    """Wait, then answer."""
+    DBOS.recv("go", timeout_seconds=600)
+    return answer()
+'''
+
+
+def write_flow(folder: Path, answer: str, name: str = "flow") -> Path:
+    path = folder / "workflows" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(FLOW.format(answer=answer).replace("flow()", f"{name}()"), encoding="utf-8")
+    return path
+
+
+@proves("version:old-code", "version:new-code")
+async def test_an_edit_changes_later_starts_and_not_the_runs_under_way(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "old")
+    before = await engine.start(StartRequest(name="flow"))
+    await engine.wait([before.workflow_id], until="any")
+    write_flow(folder, "new")
+    after = await engine.start(StartRequest(name="flow"))
+    assert before.version != after.version
+    for one in (before, after):
+        await engine.send(one.workflow_id, "go", None)
+    result = await engine.wait([before.workflow_id, after.workflow_id], timeout_seconds=30)
+    assert [one.output for one in result.done] == ["old", "new"]
+
+
+@proves("version:old-code", "recovery:worker-killed")
+async def test_after_a_kill_a_run_still_finishes_on_its_own_code(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "old")
+    started = await engine.start(StartRequest(name="flow"))
+    await engine.wait([started.workflow_id], until="any")
+    write_flow(folder, "new")
+    await engine.catalog()
+    for worker in processes_of(folder, "worker"):
+        worker.kill()
+    await engine.send(started.workflow_id, "go", None)
+    result = await engine.wait([started.workflow_id], timeout_seconds=60)
+    assert result.done[0].output == "old"
+
+
+@proves("version:broken-file")
+async def test_a_syntax_error_makes_only_its_own_workflows_unavailable(
+    engine: Engine, folder: Path
+) -> None:
+    flow = write_flow(folder, "fine")
+    write_flow(folder, "other", name="other")
+    running = await engine.start(StartRequest(name="flow"))
+    flow.write_text(flow.read_text(encoding="utf-8") + "\ndef broken(:\n", encoding="utf-8")
+    with pytest.raises(WorkflowUnavailable, match="SyntaxError"):
+        await engine.start(StartRequest(name="flow"))
+    entries = {entry.name: entry for entry in (await engine.catalog()).workflows}
+    assert "SyntaxError" in (entries["flow"].error or "")
+    assert entries["other"].error is None
+    other = await engine.start(StartRequest(name="other"))
+    for one in (running, other):
+        await engine.send(one.workflow_id, "go", None)
+    result = await engine.wait([running.workflow_id, other.workflow_id], timeout_seconds=30)
+    assert [one.output for one in result.done] == ["fine", "other"]
+
+
+@proves("version:broken-file")
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+async def test_a_file_that_fails_on_import_is_in_the_catalog_with_its_traceback(
+    code: str, reason: str, engine: Engine, folder: Path
+) -> None:
+    flow = write_flow(folder, "fine")
+    flow.write_text(f"{flow.read_text(encoding='utf-8')}\n{code}\n", encoding="utf-8")
+    entries = {entry.name: entry for entry in (await engine.catalog()).workflows}
+    assert reason in (entries["flow"].error or "")
+    assert entries["run_commands"].error is None
+
+
+@proves("version:repair")
+async def test_a_failed_run_is_repaired_by_an_edit_and_a_fork(engine: Engine, folder: Path) -> None:
+    flow = copy_flow("odd", folder)
+    failed = await engine.start(StartRequest(name="fails", args={"message": "no"}))
+    await engine.wait([failed.workflow_id])
+    text = flow.read_text(encoding="utf-8")
+    flow.write_text(text.replace("raise ValueError(message)", "pass"), encoding="utf-8")
+    forked = await engine.fork(failed.workflow_id, 2)
+    result = await engine.wait([forked.workflow_id], timeout_seconds=30)
+    assert result.done[0].status == "SUCCESS"
+    original, repaired = await engine.run(failed.workflow_id), await engine.run(forked.workflow_id)
+    assert original.status == "ERROR"
+    assert repaired.steps[0].completed_at == original.steps[0].completed_at  # copied, not run again
+    assert repaired.version != original.version
+
+
+async def test_a_folder_that_belongs_to_something_else_is_left_alone(
+    engine: Engine, folder: Path
+) -> None:
+    other = folder / "workflows" / "deploy.py"
+    other.parent.mkdir()
+    other.write_text(f"open({str(folder / 'touched')!r}, 'w')\n", encoding="utf-8")
+    assert {entry.source.split("/")[0] for entry in (await engine.catalog()).workflows} == {"_bundled"}
+    assert not (folder / "touched").exists()
+
+
+async def test_a_workflow_file_can_import_its_neighbours(engine: Engine, folder: Path) -> None:
+    write_flow(folder, "unused")
+    (folder / "workflows" / "phrases.py").write_text("GREETING = 'hello'\n", encoding="utf-8")
+    text = FLOW.format(answer="x").replace('return "x"', "return GREETING")
+    (folder / "workflows" / "flow.py").write_text(
+        text.replace("from dbos", "from phrases import GREETING\nfrom dbos", 1), encoding="utf-8"
+    )
+    started = await engine.start(StartRequest(name="flow"))
+    await engine.send(started.workflow_id, "go", None)
+    result = await engine.wait([started.workflow_id])
+    assert result.done[0].output == "hello"
+
+
+async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "old")
+    started = await engine.start(StartRequest(name="flow"))
+    write_flow(folder, "new")
+    await engine.catalog()
+    assert len(processes_of(folder, "worker")) == 2
+    await engine.send(started.workflow_id, "go", None)
+    await engine.wait([started.workflow_id])
+    await until(lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone")
+
+
+@proves("request:refused")
+async def test_a_workflow_that_was_removed_is_unknown(engine: Engine, folder: Path) -> None:
+    flow = write_flow(folder, "old")
+    await engine.start(StartRequest(name="flow"))
+    flow.unlink()
+    with pytest.raises(UnknownWorkflow):
+        await engine.start(StartRequest(name="flow"))
