@@ -48,7 +48,7 @@ def _is_of(process: psutil.Process, project: str, role: str) -> bool:
         command = process.cmdline()
         return (
             project in command
-            and any(role in word for word in command)
+            and any(role in word for word in command if project not in word)
             and process.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.Error:

@@ -32,7 +32,7 @@ def flow() -> str:
 def write_flow(folder: Path, answer: str, name: str = "flow") -> Path:
     path = folder / "workflows" / f"{name}.py"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(FLOW.format(answer=answer).replace("flow()", f"{name}()"), encoding="utf-8")
+    path.write_text(FLOW.format(answer=answer).replace("def flow", f"def {name}"), encoding="utf-8")
     return path
 
 

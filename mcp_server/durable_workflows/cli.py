@@ -10,33 +10,24 @@ import importlib.metadata
 import inspect
 import json
 import logging
-import math
 import shlex
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import anyio
-import psycopg.conninfo
 import typer
-from pydantic import BaseModel, JsonValue, ValidationError
-from rich.console import Console
-from rich.markdown import Markdown
+from pydantic import JsonValue, ValidationError
 
-from durable_workflows import lifecycle, processes, state, traces
+from durable_workflows import lifecycle, printing, problems, state, traces
 from durable_workflows.errors import DatabaseUnavailable, DurableWorkflowsError, InvalidProject
 from durable_workflows.models import (
     Catalog,
-    ChangedList,
     Ended,
-    RunList,
-    RunSummary,
     ServerStatus,
     StartRequest,
     Status,
-    Step,
 )
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
@@ -95,13 +86,9 @@ async def bootstrap(settings: Settings) -> None:
     """
     async with _engine(settings) as engine:
         catalog = await engine.catalog()
-        problems = [*problems.of_processes(settings, running=True), *problems.of_code(catalog)]
-        found = await engine.status(problems)
-    typer.echo(f"Ready: durable workflows in {settings.project}")
-    address = psycopg.conninfo.conninfo_to_dict(engine.connection.url)
-    place = f"{address.get('host', 'localhost')}:{address.get('port', 5432)}"
-    printing.print_pairs([("database", f"{found.mode} Postgres at {place}"), *printing.code_pairs(catalog)])
-    printing.print_pairs(("problem", problem) for problem in found.problems)
+        wrong = [*problems.of_processes(settings, running=True), *problems.of_code(catalog)]
+        found = await engine.status(wrong)
+    printing.print_ready(found, catalog, engine.connection.url)
 
 
 async def shutdown(settings: Settings) -> None:
@@ -122,26 +109,26 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
 
     Nothing is started by this command.
     """
+    running = _is_running(settings)
+    wrong = problems.of_processes(settings, running=running)
     found: ServerStatus | None = None
     catalog: Catalog | None = None
-    running = _is_running(settings)
-    problems = problems.of_processes(settings, running=running)
     if running:
         try:
             async with _engine(settings) as engine:
                 with anyio.move_on_after(_CATALOG_SECONDS):
                     catalog = await engine.catalog()
-                found = await engine.status([*problems, *problems.of_code(catalog)])
+                found = await engine.status([*wrong, *problems.of_code(catalog)])
         except DatabaseUnavailable as error:
-            problems.append(str(error))
+            wrong.append(str(error))
     if as_json:
-        facts = {"running": found is not None, "project": str(settings.project)}
-        rest = found.model_dump(mode="json") if found else {"problems": problems}
-        typer.echo(json.dumps(facts | rest, indent=2))
-    elif found is None:
-        printing.print_stopped(settings, problems, running=running)
-    else:
+        facts = found.model_dump(mode="json") if found else {"problems": wrong}
+        facts = {"running": running, "project": str(settings.project)} | facts
+        typer.echo(json.dumps(facts, indent=2))
+    elif found is not None:
         printing.print_status(found, catalog)
+    else:
+        printing.print_stopped(settings, wrong, running=running)
 
 
 async def start(
@@ -237,7 +224,7 @@ async def inspect_run(
     if as_json:
         typer.echo(run.model_dump_json(indent=2))
     else:
-        printing.print_markdown(traces.markdown(run, budget=budget))
+        printing.print_trace(traces.markdown(run, budget=budget))
 
 
 async def send(

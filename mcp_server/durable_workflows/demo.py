@@ -24,10 +24,9 @@ from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.text import Text
 
-from durable_workflows import lifecycle, processes, state
+from durable_workflows import lifecycle, printing, processes, state
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import (
     Catalog,
@@ -96,12 +95,6 @@ class _Stage:
 
     def failed(self, error: BaseException) -> None:
         self._line("✗", "red", str(error) or f"It took more than {_DEADLINE_SECONDS:.0f} seconds.")
-
-    def markdown(self, text: str) -> None:
-        if self._console.is_terminal:
-            self._console.print(Markdown(text))
-        else:
-            self.say(text)
 
     def working(self, text: str) -> Any:
         """Show, on a terminal, that something is under way."""
@@ -191,7 +184,7 @@ async def _play(demo: _Demo) -> None:
             await _fork(demo, survey)
             demo.stage.event("inspect: what is recorded of the run")
             trace = await demo.call("inspect", workflow_id=survey)
-            demo.stage.markdown(trace["result"])
+            printing.print_trace(trace["result"])
 
 
 async def _prepare(demo: _Demo) -> None:
@@ -205,7 +198,7 @@ async def _prepare(demo: _Demo) -> None:
             if line is None:
                 demo.stage.say(f"           {text}")
             else:
-                line.update(text)
+                line.update(Text(text))
 
         connection = await lifecycle.ensure_running(demo.settings, progress)
     demo.stage.event(f"The supervisor and the {connection.mode} Postgres run.")

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -114,18 +115,31 @@ def _shut_down(settings: Settings) -> bool:
     return there or bool(left) or database
 
 
-def _end_holder(lock: os.PathLike[str], role: str, settings: Settings) -> bool:
+def _end_holder(lock: Path, role: str, settings: Settings) -> bool:
     """End the process that holds the lock, if it is ours: politely, then for certain."""
-    path = settings.state / lock
-    if not locks.is_held(path):
+    if not locks.is_held(lock):
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
-        pid = locks.named_holder(path)
-        if pid is not None and processes.is_ours(pid, role, str(settings.project)):
-            os.kill(pid, number)
+        if _is_free_after(number, lock, role, settings):
+            return True
+    raise errors.SupervisorFailed(
+        f"{lock} is held by process {locks.named_holder(lock)}, which is none of ours or cannot be ended.",
+        hint="End that process by hand, then try again.",
+    )
+
+
+def _is_free_after(number: int, lock: Path, role: str, settings: Settings) -> bool:
+    """Send the signal to whoever holds the lock (a new holder may still have to write its name), and wait."""
+    told: set[int] = set()
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline:
         try:
-            locks.held_lock(path, wait_seconds=_STOP_SECONDS).close()
-        except locks.LockHeld:
-            continue
-        return True
-    raise errors.SupervisorFailed(f"{path} is held by a process that cannot be ended.")
+            locks.held_lock(lock, wait_seconds=_POLL_SECONDS).close()
+        except locks.LockHeld as held:
+            pid = held.holder
+            if pid and pid not in told and processes.is_ours(pid, role, str(settings.project)):
+                told.add(pid)
+                os.kill(pid, number)
+        else:
+            return True
+    return False

@@ -2,20 +2,31 @@
 
 import json
 import math
+import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.markdown import Markdown
+from rich.text import Text
 
 from durable_workflows import lifecycle
-from durable_workflows.models import Catalog, ChangedList, Ended, RunList, RunSummary, ServerStatus, Step
+from durable_workflows.models import (
+    Catalog,
+    ChangedList,
+    Ended,
+    RunList,
+    RunSummary,
+    ServerStatus,
+    Step,
+)
 from durable_workflows.settings import Settings
 
+_EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
 _GAP = "  "
 _SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))  # column of a list, and how narrow it may become
 
@@ -28,39 +39,59 @@ def progress(text: str) -> Generator[lifecycle.Progress]:
     if not errors_console.is_terminal:
         yield errors_console.print
         return
-    with errors_console.status(text) as line:
-        yield line.update
+    with errors_console.status(Text(text)) as line:
+        yield lambda news: line.update(Text(news))
 
 
 def fail(message: str, hint: str) -> NoReturn:
+    """End the command with status 1: what happened, and what to do."""
     errors_console.print(f"Error: {message}", style="red")
     errors_console.print(hint)
     raise typer.Exit(1)
 
 
 def print_model(model: BaseModel, as_json: bool, text: str) -> None:
+    """A result, as a sentence or as JSON."""
     typer.echo(model.model_dump_json(indent=2) if as_json else text)
 
 
-def print_markdown(text: str) -> None:
-    console = Console()
-    if console.is_terminal:
-        console.print(Markdown(text))
-    else:
-        typer.echo(text)
+def print_trace(markdown: str) -> None:
+    """A trace, with its headings and labels in bold on a terminal.
+
+    The rest stays as it is: it holds recorded data, whose underscores and asterisks are no Markdown.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        typer.echo(markdown)
+        return
+    for line in markdown.splitlines():
+        found = _EMPHASIZED.match(line)
+        bold, rest = (found[1] or found[2], line[found.end() :]) if found else ("", line)
+        console.print(Text.assemble((bold, "bold"), rest), soft_wrap=True)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Lines of a label and what belongs to it."""
     for label, text in pairs:
         typer.echo(f"{label:<11}{text}")
 
 
-def code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
+def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
+    """What `bootstrap` has got ready; of the URL only where it points to."""
+    address = urlsplit(url)
+    place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
+    typer.echo(f"Ready: durable workflows in {found.project}")
+    print_pairs([("database", f"{found.mode} Postgres at {place}"), *_code_pairs(catalog)])
+    print_pairs(("problem", problem) for problem in found.problems)
+
+
+def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
     names = [entry.name for entry in catalog.workflows if entry.error is None]
     return [("version", catalog.version), ("workflows", ", ".join(names))]
 
 
 def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool) -> None:
+    """A project whose database does not answer, or that nothing runs for."""
     if running:
         typer.echo(f"The supervisor of {settings.project} runs, but its database does not answer.")
     elif not settings.state.is_dir():
@@ -75,6 +106,7 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
 
 
 def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
+    """What runs for a project."""
     megabytes = found.database_bytes / 1_000_000
     runs = [f"{number} {status}" for status, number in found.counts.items()]
     print_pairs(
@@ -86,7 +118,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
                 ("worker", f"process {one.pid} on {one.host}, version {one.version}, {one.state}")
                 for one in found.workers
             ),
-            *(code_pairs(catalog) if catalog else [("version", found.version or "none")]),
+            *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
             ("logs", found.logs),
             *(("problem", problem) for problem in found.problems),
@@ -95,6 +127,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
 
 
 def print_runs(runs: RunList) -> None:
+    """A list of runs; how many there are in all goes to standard error."""
     if not runs.workflows:
         typer.echo("There are no such runs." if runs.counts else "There are no runs yet.")
         return
@@ -141,15 +174,18 @@ def _age(run: RunSummary) -> str:
 
 
 def step_text(step: Step) -> str:
+    """The output of a step, or its error, as recorded."""
     body = step.error or step.output
     return body.text if body else "(no output)"
 
 
 def changed_text(changed: ChangedList) -> str:
+    """A line for each run."""
     return "\n".join(f"{one.workflow_id}  {one.status}  {one.note}" for one in changed.workflows)
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:
+    """The output of a run; one that did not succeed fails the command."""
     if ended.status == "SUCCESS" or as_json:
         text = json.dumps(ended.output, indent=2, ensure_ascii=False)
         print_model(ended, as_json, text)

@@ -90,7 +90,8 @@ def is_ours(pid: int, role: str, project: str) -> bool:
         command = psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
-    return any(role in word for word in command) and project in command
+    roles = [word for word in command if project not in word]  # a directory may be called worker
+    return any(role in word for word in roles) and project in command
 
 
 def is_alive(pid: int) -> bool:

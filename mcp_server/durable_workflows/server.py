@@ -118,7 +118,7 @@ class _Backend:
     """The project behind a server: started when the server is, and again when it is needed."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._project = Project(settings, progress=self._note)
         self._news = "Starting the workflow engine"
         self._starting: asyncio.Task[Engine] | None = None
@@ -178,14 +178,14 @@ class _Backend:
 
     def _was_killed(self) -> bool:
         """Whether the supervisor went without a word. One that was told to stop has removed its connection file, and stays away until a tool needs it."""
-        left = self._settings.state / "connection.json"
+        left = self.settings.state / "connection.json"
         try:
             return left.exists() and not self._project.is_running()
         except OSError:  # the next tool call tells what is wrong there
             return False
 
     def _hold_lock(self) -> None:
-        path = state.servers_lock(self._settings)
+        path = state.servers_lock(self.settings)
         if self._lock is not None or not path.parent.is_dir():
             return
         try:

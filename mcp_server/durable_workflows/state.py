@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -37,9 +38,7 @@ def prepare(settings: Settings) -> None:
             (settings.state / name).mkdir(exist_ok=True)
         _write_once(settings.state / ".gitignore", "*\n")
         _write_once(settings.state / "id", secrets.token_hex(4))
-        probe = settings.state / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x" * 4096)
-        probe.unlink()
+        _temporary(settings.state / "probe", "x" * 4096).unlink()
     except OSError as error:
         raise translate(error, settings.state) from error
 
@@ -122,19 +121,23 @@ def remove_connection(settings: Settings) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file, readable by this user only; a reader sees the old text or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(name, path)
+    os.replace(_temporary(path, text), path)
 
 
 def _write_once(path: Path, text: str) -> None:
+    """Write a file that shall not change any more, unless another process or thread was first."""
     if path.exists():
         return
-    write_atomically(path.with_name(f"{path.name}.new-{os.getpid()}"), text)
+    temporary = _temporary(path, text)
     try:
-        os.link(path.with_name(f"{path.name}.new-{os.getpid()}"), path)  # fails if another was first
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):
+            os.link(temporary, path)
     finally:
-        path.with_name(f"{path.name}.new-{os.getpid()}").unlink()
+        temporary.unlink()
+
+
+def _temporary(path: Path, text: str) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    return Path(name)

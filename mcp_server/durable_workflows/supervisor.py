@@ -58,7 +58,7 @@ class Supervisor:
         self._workers: dict[str, anyio.CancelScope] = {}
         self._report: dict[str, str] = {}
         self._changed = anyio.Event()
-        self._busy_at = time.monotonic()
+        self._busy_at = 0.0
 
     async def run(self) -> None:
         """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
@@ -67,9 +67,12 @@ class Supervisor:
             DurableWorkflowsError: the first start of the database failed.
         """
         async with anyio.create_task_group() as group:
-            await group.start(self._keep_database)
-            self._announce({"ready": True})
-            await self._keep_workers()
+            stop = anyio.CancelScope()
+            group.start_soon(self._stop_on_signal, stop)
+            with stop:
+                await group.start(self._keep_database)
+                self._announce({"ready": True})
+                await self._keep_workers()
             state.remove_connection(self._settings)
             group.cancel_scope.cancel()
 
@@ -164,10 +167,10 @@ class Supervisor:
 
     async def _keep_workers(self) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(self._stop_on_signal, group.cancel_scope)
             await self._save_folder()
             group.start_soon(self._watch_folder)
-            while time.monotonic() - self._busy_at < self._settings.idle_exit_seconds:
+            self._busy_at = time.monotonic()
+            while not self._is_idle():
                 await self._reconcile(group)
                 state.bound_logs(self._settings)
                 with anyio.move_on_after(_TICK_SECONDS):
@@ -175,6 +178,9 @@ class Supervisor:
                 self._changed = anyio.Event()
             logger.info("Nothing is left to do.")
             group.cancel_scope.cancel()
+
+    def _is_idle(self) -> bool:
+        return time.monotonic() - self._busy_at >= self._settings.idle_exit_seconds
 
     async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

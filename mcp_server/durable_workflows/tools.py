@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import ToolAnnotations
 from pydantic import Field, JsonValue
 
-from durable_workflows import traces
+from durable_workflows import problems, traces
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     Catalog,
@@ -34,11 +34,12 @@ from durable_workflows.models import (
     Waiting,
     WaitResult,
 )
+from durable_workflows.settings import Settings
 
 if TYPE_CHECKING:  # importing it imports dbos, which takes a second
     from durable_workflows.engine import Engine
 
-_ROOM = 7600  # characters for the items of an answer; the rest of the budget is for what is said about them
+_ROOM = 7500  # characters for the items of an answer; the rest of the budget is for what is said about them
 _FIELD = 14  # characters of `,"output":""` and its like
 _CUT = "… (cut)"
 _WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
@@ -46,6 +47,9 @@ _MAX_RUNS = 100  # in one call: the ids of so many fit into an answer
 _ALL_STEPS = 2**31 - 1
 _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which they hear nothing
 _LONGEST_WAIT = 3600.0
+_CATALOG_SECONDS = (
+    10.0  # of waiting for a version that is being loaded, before that is reported as a problem
+)
 
 Report = Callable[[str], Awaitable[None]]
 T = TypeVar("T")
@@ -53,6 +57,8 @@ T = TypeVar("T")
 
 class Backend(Protocol):
     """What the server holds for its tools and resources while it runs."""
+
+    settings: Settings
 
     async def engine(self, report: Report | None = None) -> "Engine":
         """The engine, once everything behind it runs; tells `report` how the start goes."""
@@ -70,6 +76,20 @@ WorkflowIds = Annotated[
     ),
 ]
 OneWorkflowId = Annotated[WorkflowId, Field(description="The run's workflow_id.")]
+Arguments = Annotated[
+    dict[str, JsonValue] | None,
+    Field(
+        description='The arguments by name, e.g. {"path": "src"}, as its args_schema says. Default: none.'
+    ),
+]
+Batch = Annotated[
+    list[StartRequest] | None,
+    Field(
+        min_length=1,
+        max_length=_MAX_RUNS,
+        description='Several starts at once, each with the fields of a single one: [{"name": …, "args": {…}}, …].',
+    ),
+]
 Children = Annotated[bool, Field(description="Also the runs that these started, and theirs.")]
 
 
@@ -135,20 +155,8 @@ async def start_workflow(
         str | None,
         Field(description="A name from workflow_catalog. Required unless `batch` is given."),
     ] = None,
-    args: Annotated[
-        dict[str, JsonValue] | None,
-        Field(
-            description='The arguments by name, e.g. {"path": "src"}, as its args_schema says. Default: none.'
-        ),
-    ] = None,
-    batch: Annotated[
-        list[StartRequest] | None,
-        Field(
-            min_length=1,
-            max_length=_MAX_RUNS,
-            description='Several starts at once, each with the fields of a single one: [{"name": …, "args": {…}}, …].',
-        ),
-    ] = None,
+    args: Arguments = None,
+    batch: Batch = None,
     workflow_id: Annotated[
         str | None,
         Field(
@@ -393,7 +401,11 @@ async def server_status(ctx: Call) -> ServerStatus:
     work; for the state of runs use list_workflows.
     """
     engine = await _engine(ctx)
-    return fit_status(await engine.status())
+    wrong = problems.of_processes(ctx.request_context.lifespan_context.settings, running=True)
+    catalog: Catalog | None = None
+    with anyio.move_on_after(_CATALOG_SECONDS):
+        catalog = await engine.catalog()
+    return fit_status(await engine.status([*wrong, *problems.of_code(catalog)]))
 
 
 @dataclass(frozen=True)
@@ -733,7 +745,7 @@ def fit_status(status: ServerStatus) -> ServerStatus:
             "workers": status.workers[:12],
             "versions_with_unfinished_runs": dict(versions[:20])
             | ({"others": sum(runs for _, runs in versions[20:])} if versions[20:] else {}),
-            "problems": [_short(problem, 800) for problem in status.problems[:4]],
+            "problems": [_short(problem, 800) for problem in status.problems[:5]],
         }
     )
 

@@ -15,8 +15,8 @@ from pydantic_core import from_json
 
 from durable_workflows.models import UNFINISHED, Child, Message, Preview, Run, Step, Waiting
 
-BUDGET = 8000  # characters: about 2,000 tokens, a fifth of where clients begin to warn
-PAGE = 7000  # characters of one payload in one answer; the rest of the budget is for what is said about it
+BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
+PAGE = 6900  # characters of one payload in one answer; the rest of the budget is for what is said about it
 _NAME = 100
 _ERROR = 600
 _TRACEBACK = 1500

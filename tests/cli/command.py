@@ -44,12 +44,12 @@ def succeed(*arguments: str, folder: Path, **environment: str) -> str:
     return result.output
 
 
-def begin(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def begin(*arguments: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a command that takes its time."""
     return subprocess.Popen(
         [*_COMMAND, *arguments],
         cwd=folder,
-        env=_environment(),
+        env=_environment() | {"PYTHONUNBUFFERED": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",

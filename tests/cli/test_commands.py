@@ -170,11 +170,14 @@ def test_inspect_shows_the_trace_as_markdown_and_a_step_as_a_whole(running: Path
     )
 
 
-def test_inspect_on_a_terminal_is_rendered(running: Path) -> None:
-    workflow_id = finish(running, "noisy", {})
-    text = "\n".join(on_terminal("inspect", workflow_id, folder=running, columns=80))
-    assert workflow_id in text
-    assert "**" not in text
+def test_inspect_on_a_terminal_shows_recorded_data_as_they_are(running: Path) -> None:
+    workflow_id = "__init__"
+    given = ["--args", '{"message": "<b> **not** [bold] __main__.py"}', "--id", workflow_id]
+    run("start", "fails", *given, "--wait", folder=running)
+    lines = on_terminal("inspect", workflow_id, folder=running, columns=80)
+    assert lines[0].startswith("__init__: fails ERROR")
+    assert lines[1].startswith("Why:")
+    assert "<b> **not** [bold] __main__.py" in "\n".join(lines)
 
 
 def test_a_message_with_an_idempotency_key_arrives_once(running: Path) -> None:

@@ -1,11 +1,12 @@
 """The demo, as the README's first command runs it."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from helpers import processes_of
 
-from .command import run, succeed
+from .command import begin, run, succeed
 
 
 @pytest.fixture
@@ -61,9 +62,14 @@ def test_a_demo_that_fails_says_why_in_a_line_and_leaves_its_project_but_no_proc
     assert processes_of(project) == []
 
 
-def test_a_demo_to_keep_leaves_its_project(shop: Path, temporary: Path) -> None:
-    output = succeed("demo", str(shop), "--keep", folder=temporary, TMPDIR=str(temporary))
+def test_an_interrupted_demo_leaves_no_process(shop: Path, temporary: Path) -> None:
+    command = begin("demo", str(shop), folder=temporary, TMPDIR=str(temporary))
+    assert command.stdout is not None
+    next(line for line in command.stdout if "started 3 sub-workflows" in line)
+    command.send_signal(signal.SIGINT)
+    output, errors = command.communicate(timeout=60)
+    assert command.returncode != 0
+    assert "shutdown: no process is left" in output
+    assert "Traceback" not in errors
     [project] = temporary.iterdir()
-    assert str(project) in output
-    assert (project / "workflows" / "survey.py").is_file()
     assert processes_of(project) == []

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from database.fronts import Front, eventually
-
 from durable_workflows.database.pglite import running_pglite
 from durable_workflows.settings import Settings
 
@@ -48,9 +47,9 @@ async def adb(front: Front) -> AsyncIterator[psycopg.AsyncConnection]:
 def table(db: psycopg.Connection) -> Iterator[str]:
     """An empty table of two columns, `id int` and `name text`."""
     name = f"t_{secrets.token_hex(4)}"
-    db.execute(f"CREATE TABLE {name} (id int, name text)")  # pyright: ignore[reportArgumentType, reportCallIssue]
+    db.execute(f"CREATE TABLE {name} (id int, name text)".encode())
     yield name
-    db.execute(f"DROP TABLE IF EXISTS {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+    db.execute(f"DROP TABLE IF EXISTS {name}".encode())
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,11 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _children() -> set[int]:
-    return {child.pid for child in psutil.Process().children(recursive=True) if "pglite.mjs" not in _command(child) or "shared" not in _command(child)}
+    return {
+        child.pid
+        for child in psutil.Process().children(recursive=True)
+        if "pglite.mjs" not in _command(child) or "shared" not in _command(child)
+    }
 
 
 def _command(process: psutil.Process) -> str:

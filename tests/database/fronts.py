@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,20 +56,23 @@ def copy_of_pristine(target: Path) -> Path:
 @contextmanager
 def own_front(
     data: Path, *, flags: tuple[str, ...] = (), port: int = 0, **configuration: Any
-) -> Iterator[tuple[Front, subprocess.Popen[bytes]]]:
+) -> Generator[tuple[Front, subprocess.Popen[bytes]]]:
     """Node, started without the Python code of the product, with any configuration."""
     log = (data.parent / "pglite.log").open("ab")
-    with log, subprocess.Popen(
-        [
-            *(str(node()), *NODE_FLAGS, *flags, str(FOLDER / "pglite.mjs")),
-            *("--project", str(data.parent), "--data", str(data)),
-            *("--modules", str(cached_modules()), "--port", str(port)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env={"PATH": os.environ["PATH"]},
-    ) as process:
+    with (
+        log,
+        subprocess.Popen(
+            [
+                *(str(node()), *NODE_FLAGS, *flags, str(FOLDER / "pglite.mjs")),
+                *("--project", str(data.parent), "--data", str(data)),
+                *("--modules", str(cached_modules()), "--port", str(port)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={"PATH": os.environ["PATH"]},
+        ) as process,
+    ):
         try:
             yield _ready(process, configuration), process
         finally:
@@ -103,7 +106,7 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def python_client(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def python_client(source: str, *arguments: str) -> Generator[subprocess.Popen[str]]:
     """Another Python process that runs `source`; killed at the end if it is still there, also when it is stopped."""
     with subprocess.Popen(
         [sys.executable, "-c", source, *arguments],
@@ -125,7 +128,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def bare_socket(front: Front) -> Iterator[socket.socket]:
+def bare_socket(front: Front) -> Generator[socket.socket]:
     """A connection on which nothing has been said yet."""
     with socket.create_connection(("127.0.0.1", front.port), timeout=20) as connection:
         yield connection

@@ -29,10 +29,15 @@ from database.wire import (
 
 @pytest.fixture(scope="module")
 def strict(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A front with narrow limits. (`front` has seen to it that there is something to copy.)"""
+    """A front with narrow limits. `front` has seen to it that there is something to copy."""
     data = copy_of_pristine(tmp_path_factory.mktemp("shared-strict") / "pgdata")
-    limits = {"login_seconds": 0.5, "max_connections": 5, "max_message_bytes": 100_000, "max_spool_bytes": 8 << 20}
-    with own_front(data, **limits) as (own, _):
+    with own_front(
+        data,
+        login_seconds=0.5,
+        max_connections=5,
+        max_message_bytes=100_000,
+        max_spool_bytes=8 << 20,
+    ) as (own, _):
         yield own
 
 
@@ -41,10 +46,15 @@ def test_a_wrong_password_is_refused_with_the_usual_code(front: Front) -> None:
         psycopg.connect(front.url.replace(front.password, "wrong"))
 
 
-@pytest.mark.parametrize(("wrong", "problem"), [({"user": "nobody"}, "role"), ({"dbname": "nothing"}, "database")])
-def test_a_user_or_database_that_is_not_there_is_named(front: Front, wrong: dict[str, str], problem: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "wrong", "problem"),
+    [("//postgres:", "//nobody:", "role"), ("/postgres?", "/nothing?", "database")],
+)
+def test_a_user_or_database_that_is_not_there_is_named(
+    front: Front, part: str, wrong: str, problem: str
+) -> None:
     with pytest.raises(psycopg.OperationalError, match=f'{problem} "no[a-z]+" does not exist'):
-        psycopg.connect(front.url, **wrong)  # pyright: ignore[reportArgumentType]
+        psycopg.connect(front.url.replace(part, wrong))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +70,9 @@ def test_a_user_or_database_that_is_not_there_is_named(front: Front, wrong: dict
     ],
     ids=["http", "zeros", "ones", "query", "junk", "mechanism", "length"],
 )
-def test_whatever_is_sent_before_the_login_closes_only_that_connection(front: Front, db: psycopg.Connection, bytes_sent: bytes) -> None:
+def test_whatever_is_sent_before_the_login_closes_only_that_connection(
+    front: Front, db: psycopg.Connection, bytes_sent: bytes
+) -> None:
     with bare_socket(front) as connection:
         connection.sendall(bytes_sent)
         answer = read_to_end(connection)
@@ -110,8 +122,12 @@ def test_many_messages_without_a_sync_are_bounded_too(strict: Front) -> None:
         assert b"C54000" in read_to_end(wire.socket)
 
 
-@pytest.mark.parametrize("sent", [b"!\x00\x00\x00\x04", b"Q\x00\x00\x00\x03", message("P", b"no end") + SYNC])
-def test_a_malformed_message_closes_only_its_connection(front: Front, db: psycopg.Connection, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"!\x00\x00\x00\x04", b"Q\x00\x00\x00\x03", message("P", b"no end") + SYNC]
+)
+def test_a_malformed_message_closes_only_its_connection(
+    front: Front, db: psycopg.Connection, sent: bytes
+) -> None:
     with logged_in(front) as wire:
         wire.send(sent)
         assert b"C08P01" in read_to_end(wire.socket)
@@ -144,7 +160,7 @@ def test_work_after_a_flush_is_undone_when_the_client_leaves_before_its_sync(
     with logged_in(front) as wire:
         wire.send(parse(f"INSERT INTO {table} VALUES (1, 'x')"), bind(), EXECUTE, FLUSH)
         assert [wire.receive().kind for _ in range(3)] == ["1", "2", "C"]
-    assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # pyright: ignore[reportArgumentType]
+    assert db.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
 
 
 def test_the_unnamed_statement_of_one_client_is_never_anothers(front: Front) -> None:
@@ -164,7 +180,7 @@ def test_a_statement_sent_just_before_the_goodbye_is_carried_out(
     with logged_in(front) as wire:
         wire.send(query(f"INSERT INTO {table} VALUES (1, 'x')"), message("X"))
         read_to_end(wire.socket)
-    assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)  # pyright: ignore[reportArgumentType]
+    assert db.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (1,)
 
 
 def test_copy_data_outside_of_a_copy_are_ignored(front: Front) -> None:

@@ -38,7 +38,7 @@ with connection.cursor().copy("COPY kept FROM STDIN") as copy:
 
 @pytest.fixture(scope="module")
 def quick(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A front that soon loses patience. (`front` has seen to it that there is something to copy.)"""
+    """A front that soon loses patience. `front` has seen to it that there is something to copy."""
     data = copy_of_pristine(tmp_path_factory.mktemp("shared-quick") / "pgdata")
     with own_front(data, idle_transaction_seconds=LIMIT_SECONDS) as (own, _):
         with psycopg.connect(own.url) as connection:
@@ -53,7 +53,9 @@ def kept(front: Front) -> int:
     return row[0]
 
 
-def test_a_client_killed_in_a_transaction_leaves_nothing_and_keeps_nobody_waiting(front: Front, db: psycopg.Connection) -> None:
+def test_a_client_killed_in_a_transaction_leaves_nothing_and_keeps_nobody_waiting(
+    front: Front, db: psycopg.Connection
+) -> None:
     db.execute("CREATE TABLE kept (id int)")
     try:
         with python_client(IN_TRANSACTION, front.url) as client:
@@ -91,7 +93,9 @@ def test_a_client_that_goes_on_in_its_transaction_is_not_put_out(quick: Front) -
         connection.rollback()
 
 
-def test_a_transaction_idle_for_less_than_the_limit_makes_others_wait_and_is_kept(quick: Front) -> None:
+def test_a_transaction_idle_for_less_than_the_limit_makes_others_wait_and_is_kept(
+    quick: Front,
+) -> None:
     with psycopg.connect(quick.url) as connection:
         connection.execute("INSERT INTO kept VALUES (1)")
         seen: list[int] = []
@@ -108,14 +112,19 @@ def test_a_transaction_idle_for_less_than_the_limit_makes_others_wait_and_is_kep
         connection.execute("DELETE FROM kept")
 
 
-def test_a_client_that_does_not_read_keeps_nobody_waiting_and_gets_all_in_the_end(quick: Front) -> None:
+def test_a_client_that_does_not_read_keeps_nobody_waiting_and_gets_all_in_the_end(
+    quick: Front,
+) -> None:
     node = psutil.Process(quick.pid)
     with logged_in(quick) as slow:
         before = node.memory_info().rss
-        slow.send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 200)"))
+        slow.send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 300)"))
         eventually(lambda: kept(quick) == 0, "others are served", seconds=15)
-        assert node.memory_info().rss - before < 100_000_000
-        assert sum(len(part.body) for part in slow.until_ready() if part.kind == "D") == 200 * 1_000_006
+        assert node.memory_info().rss - before < 180_000_000
+        assert (
+            sum(len(part.body) for part in slow.until_ready() if part.kind == "D")
+            == 300 * 1_000_006
+        )
 
 
 def test_a_client_that_does_not_read_in_its_transaction_is_put_out(quick: Front) -> None:
@@ -130,13 +139,9 @@ def test_turns_go_round_among_those_who_wait(quick: Front) -> None:
         greedy.send(*(query("SELECT count(*) FROM generate_series(1, 20000)") for _ in range(300)))
         for _ in range(3):
             modest.execute("SELECT 1")
-        greedy.socket.settimeout(0.0001)
-        answered = 0
-        greedy.socket.settimeout(20)
-        for _ in range(300):
-            greedy.until_ready()
-            answered += 1
-        assert answered == 300
+        greedy.socket.setblocking(False)  # what has been answered so far is far from everything
+        received = greedy.socket.recv(1_000_000)
+        assert received.count(b"SELECT 1") < 150
 
 
 def test_without_clients_the_process_rests(front: Front, tmp_path: Path) -> None:
@@ -144,4 +149,6 @@ def test_without_clients_the_process_rests(front: Front, tmp_path: Path) -> None
         with psycopg.connect(own.url) as connection:
             connection.execute("SELECT 1")
         node = psutil.Process(own.pid)
-        eventually(lambda: node.cpu_percent(interval=1) == 0.0, "no processor time is used", seconds=15)
+        eventually(
+            lambda: node.cpu_percent(interval=1) == 0.0, "no processor time is used", seconds=15
+        )

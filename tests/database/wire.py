@@ -6,7 +6,7 @@ import hmac
 import secrets
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -81,7 +81,7 @@ def query(sql: str) -> bytes:
 
 
 @contextmanager
-def logged_in(front: Front) -> Iterator[Wire]:
+def logged_in(front: Front) -> Generator[Wire]:
     """A client of bare messages that has proved itself."""
     with bare_socket(front) as connection:
         connection.sendall(CLIENT_HELLO)
@@ -97,10 +97,14 @@ def logged_in(front: Front) -> Iterator[Wire]:
 def _prove(wire: Wire, password: str) -> None:
     assert wire.receive().kind == "R"
     first = f"n=,r={secrets.token_hex(9)}"
-    wire.send(message("p", "SCRAM-SHA-256", struct.pack("!i", len(first) + 3), f"n,,{first}".encode()))
+    wire.send(
+        message("p", "SCRAM-SHA-256", struct.pack("!i", len(first) + 3), f"n,,{first}".encode())
+    )
     server_first = wire.receive().body[4:].decode()
     nonce, salt, iterations = (part[2:] for part in server_first.split(","))
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), int(iterations))
+    salted = hashlib.pbkdf2_hmac(
+        "sha256", password.encode(), base64.b64decode(salt), int(iterations)
+    )
     final = f"c=biws,r={nonce}"
     covered = f"{first},{server_first},{final}".encode()
     key = hmac.digest(salted, b"Client Key", "sha256")
@@ -109,4 +113,6 @@ def _prove(wire: Wire, password: str) -> None:
     wire.send(message("p", f"{final},p={proof}".encode()))
     server_key = hmac.digest(salted, b"Server Key", "sha256")
     expected = base64.b64encode(hmac.digest(server_key, covered, "sha256")).decode()
-    assert wire.receive().body[4:].decode() == f"v={expected}", "the server does not know the password"
+    assert wire.receive().body[4:].decode() == f"v={expected}", (
+        "the server does not know the password"
+    )

@@ -29,7 +29,6 @@ def length(answer: BaseModel) -> int:
 
 
 def outputs(choice: random.Random, count: int) -> list[Ended]:
-    y: JsonValue = {"y": "y" * 100}
     values: list[JsonValue] = [
         None,
         1,
@@ -37,7 +36,7 @@ def outputs(choice: random.Random, count: int) -> list[Ended]:
         "x" * 4000,
         '"\\\n' * 1300,
         "é漢" * 2000,
-        ["y" * 100] * 30,
+        {"words": "y " * 2000},
     ]
     return [
         Ended(
@@ -72,7 +71,7 @@ def test_an_answer_about_any_number_of_runs_keeps_within_the_limit(seed: int) ->
     answer = tools.fit_waited(
         WaitResult(done=done, waiting=waiting, running=running, timed_out=True)
     )
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     complete = (len(done), len(waiting), len(running))
     shown = (len(answer.done), len(answer.waiting), len(answer.running))
     assert ("Left out for length" in (answer.note or "")) == (shown != complete)
@@ -105,6 +104,16 @@ def test_failed_runs_are_shown_before_successful_ones() -> None:
     )
 
 
+def test_where_there_is_room_for_few_payloads_they_are_the_errors() -> None:
+    many = [Ended(workflow_id=f"run-{n:030}", status="SUCCESS", output="x" * 99) for n in range(90)]
+    result = WaitResult(done=[failed(1), *many], waiting=[], running=[], timed_out=False)
+    answer = tools.fit_waited(result)
+    assert len(answer.done) == 91
+    assert (answer.done[0].error or "").startswith("ValueError: no no")
+    assert [one.output for one in answer.done[1:]] == [None] * 90
+    assert answer.note == "inspect(workflow_id, step=0) brings what is cut or missing."
+
+
 def test_a_short_answer_is_left_as_it_is() -> None:
     result = WaitResult(
         done=[Ended(workflow_id="a", status="SUCCESS", output="x" * 3000)],
@@ -122,7 +131,7 @@ def test_a_batch_that_was_waited_for_keeps_within_the_limit(count: int) -> None:
         for n in range(count)
     ]
     answer = tools.fit_started(started, None, single=False)
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     assert answer.workflows is not None
     assert [one.workflow_id for one in answer.workflows] == [one.workflow_id for one in started]
     assert answer.version == "v1"
@@ -144,7 +153,7 @@ def test_of_many_changed_runs_those_left_as_they_were_come_first() -> None:
         for n in range(1000)
     ]
     answer = tools.fit_changed(ChangedList(workflows=changes))
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     assert answer.workflows[0] == changes[900]
     left = 1000 - len(answer.workflows)
     assert answer.note == f"{left} more are not shown: {left} changed, 0 left as they were."
@@ -159,7 +168,7 @@ def test_a_large_catalog_loses_schemas_before_names() -> None:
         for n in range(25)
     ]
     answer = tools.fit_catalog(Catalog(workflows=entries, templates=[], version="v1"))
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     assert [one.name for one in answer.workflows] == [one.name for one in entries]
     assert answer.workflows[0].args_schema == schema
     assert answer.workflows[-1].args_schema == {
@@ -181,7 +190,7 @@ def test_a_catalog_of_any_size_keeps_within_the_limit(count: int) -> None:
     ]
     templates = [TemplateEntry(name=f"t_{n}", use_when="when " * 200) for n in range(count)]
     answer = tools.fit_catalog(Catalog(workflows=entries, templates=templates, version="v1"))
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     error = answer.workflows[0].error
     assert error is not None
     assert error.endswith("SyntaxError: at the end")
@@ -215,6 +224,6 @@ def test_a_status_of_any_size_keeps_within_the_limit() -> None:
         }
     )
     answer = tools.fit_status(status)
-    assert length(answer) <= LIMIT
+    assert length(answer) < LIMIT
     assert sum(answer.versions_with_unfinished_runs.values()) == sum(range(500))
     assert json.loads(answer.model_dump_json())["counts"] == {"PENDING": 3}

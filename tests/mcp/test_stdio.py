@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +18,13 @@ Launch = Callable[..., AbstractContextManager[Any]]
 NOISE = """
 import os, subprocess, threading, time
 def speak():
-    while sys.stdout is not sys.stderr:
+    while not os.path.sameopenfile(1, 2):
         time.sleep(0.005)
-    print("noise")
+    print("noise", flush=True)
     os.write(1, b"noise\\n")
     subprocess.run(["echo", "noise"], check=True)
     sys.__stdout__.write("noise, not flushed")
+    Path(sys.argv[1] + ".spoken").touch()
 threading.Thread(target=speak).start()
 """
 
@@ -71,7 +73,8 @@ def test_a_legacy_client_is_told_by_the_tool_what_cannot_start(
 def test_nothing_but_the_protocol_reaches_the_client(nowhere: Settings, launch: Launch) -> None:
     with launch(nowhere.project, extra=NOISE) as server:
         server.initialize()
-        for _ in range(3):
+        spoken = Path(f"{nowhere.project}.spoken")
+        while not spoken.exists():
             assert len(server.request("tools/list")["result"]["tools"]) == 10
             server.request("tools/call", {"name": "list_workflows", "arguments": {}})
         server.close_input()

@@ -74,6 +74,7 @@ export function tryCopy(backend, parts, answer) {
 /** Run a COPY with its data; the client has had the beginning of the answer. */
 export function runCopy(backend, copy, answer) {
   const all = backend.collect(copy.messages(), refuseData)
+  copy.close()
   answer.take(all.subarray(afterCopyIn(all) ?? afterBeginning(all)))
 }
 

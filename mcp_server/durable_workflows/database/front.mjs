@@ -86,7 +86,7 @@ export class Front {
     this.#waiting.delete(connection)
     for (const channel of [...connection.channels]) this.#unlisten(connection, channel)
     const closing = connection.names.forgetAll()
-    if (connection === this.#holder) this.#release()
+    if (connection === this.#holder && !this.#running) this.#release() // while it runs, #turn will see to it
     if (closing.length > 0) this.chore(() => this.#backend.demand([...closing, SYNC]))
     this.#pump()
   }
@@ -138,13 +138,26 @@ export class Front {
   // The next piece of work, or null.
   #next() {
     if (this.#holder !== null) return this.#holder.runnable ? () => this.#turn(this.#holder) : null
-    if (this.#stopping) return this.#stopping(), null
-    if (this.#chores.length > 0) return this.#chores.shift()
+    if (this.#stopping) {
+      this.#stopping() // the last transaction has ended
+      return null
+    }
+    if (this.#chores.length > 0) return () => this.#doChore(this.#chores.shift())
     for (const connection of this.#waiting) {
       this.#waiting.delete(connection)
       if (connection.runnable) return () => this.#turn(connection)
     }
     return null
+  }
+
+  // It may fail, for want of space for instance; clients go on.
+  #doChore(work) {
+    try {
+      work()
+    } catch (error) {
+      if (!(error instanceof BackendError)) throw error
+      this.log(`housekeeping failed: ${error.fields.C}`)
+    }
   }
 
   #turn(connection) {
@@ -157,11 +170,11 @@ export class Front {
       if (connection.begun !== null) this.#begin(connection)
       this.#runUnit(connection, unit)
     })
-    if (this.#holder === connection && !this.#keepsTurn(unit)) this.#holder = null
-    if (connection.closed) return
+    if (connection.closed) return this.#release()
+    if (!this.#keepsTurn(unit)) this.#holder = null
     connection.proceed()
     if (this.#holder === null && connection.runnable) this.#waiting.add(connection)
-    this.onWork()
+    return this.onWork()
   }
 
   #keepsTurn(unit) {
@@ -204,11 +217,13 @@ export class Front {
   // False if the unit is a COPY whose data must come first.
   #execute(connection, unit, answer) {
     const { parts } = unit.translated
-    if (unit.copied !== null) return runCopy(this.#backend, unit.copied, answer), unit.copied.close(), true
-    if (!unit.copyIn) return this.#backend.run(parts, answer.take, refuseData), true
-    if (!tryCopy(this.#backend, parts, answer)) return true
-    connection.beginCopy(unit)
-    return false
+    if (unit.copied !== null) runCopy(this.#backend, unit.copied, answer)
+    else if (!unit.copyIn) this.#backend.run(parts, answer.take, refuseData)
+    else if (tryCopy(this.#backend, parts, answer)) {
+      connection.beginCopy(unit)
+      return false
+    }
+    return true
   }
 
   #translate(connection, unit) {

@@ -98,7 +98,10 @@ export class Names {
     const sql = bytes.latin1Slice(afterName, afterSql - 1)
     const special = inspect(sql, this.serverName)
     const effects = special?.effects ?? []
-    if (name === '' && special === null) return this.#keepUnnamed(bytes, effects), null
+    if (name === '' && special === null) {
+      this.#keepUnnamed(bytes, effects)
+      return null
+    }
     const server = name === '' ? '' : this.#define(name, effects)
     const fields = [text(server), latin1(special?.source ?? sql), bytes.subarray(afterSql)]
     const changed = message(CLIENT.PARSE, ...fields)
@@ -133,7 +136,7 @@ export class Names {
 
   #renamed(kind, name) {
     const record = this.#named.get(name)
-    return record && [message(kind, Buffer.of(STATEMENT), text(record.server))] || null
+    return record ? [message(kind, Buffer.of(STATEMENT), text(record.server))] : null
   }
 
   #define(name, effects) {

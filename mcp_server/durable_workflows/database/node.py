@@ -42,7 +42,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return {
         name: value
         for name, value in given.items()
-        if name == _WANTED or not name.startswith("NODE_") and not name.endswith("DATABASE_URL")
+        if name == _WANTED or not (name.startswith("NODE_") or name.endswith("DATABASE_URL"))
     }
 
 

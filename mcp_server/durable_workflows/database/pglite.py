@@ -5,7 +5,7 @@ never be on one data directory, whoever was killed and in whichever order.
 """
 
 import errno
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
@@ -23,7 +23,7 @@ __all__ = ["PGliteProcess", "running_pglite"]
 @asynccontextmanager
 async def running_pglite(
     settings: Settings, *, password: str, port: int
-) -> AsyncIterator[PGliteProcess]:
+) -> AsyncGenerator[PGliteProcess]:
     """The project's database, running; stopped in an orderly way at the end.
 
     It listens on 127.0.0.1 at `port` (0: any free one) for clients that know `password`. It also ends when this process
@@ -69,10 +69,14 @@ def _lock(settings: Settings) -> Lock:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors() -> Generator[None]:
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NoSpaceLeft(f"{NoSpaceLeft.__doc__} ({error})") from error
         raise StateDirectoryUnusable(f"{StateDirectoryUnusable.__doc__} ({error})") from error
+    except (
+        LockHeld
+    ) as error:  # in the cache: another process has not finished its installation for minutes
+        raise StateDirectoryUnusable(f"The cache is in use for too long: {error}.") from error

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def appearing(target: Path) -> Iterator[Path]:
+def appearing(target: Path) -> Generator[Path]:
     """A new directory beside `target` to fill; at the end it is on the disk and is `target`.
 
     The caller holds a lock that keeps others from making the same one. A half-made one, of a process that was

