@@ -5,12 +5,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from helpers import FLOWS, copy_flow, processes_of
 
 from durable_workflows import lifecycle
 from durable_workflows.engine import Engine
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
+from helpers import FLOWS, copy_flow, processes_of
 
 
 @pytest.fixture(scope="session")

@@ -13,18 +13,24 @@ FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
 
 
-async def until(
-    fact: Callable[[], T | Awaitable[T]], description: str, *, seconds: float = 30.0
+async def until(fact: Callable[[], object], description: str, *, seconds: float = 30.0) -> None:
+    """Return once the fact is true; fail with its description when the time is over."""
+
+    async def asked() -> object:
+        return fact()
+
+    await until_found(asked, description, seconds=seconds)
+
+
+async def until_found(
+    find: Callable[[], Awaitable[T | None]], description: str, *, seconds: float = 30.0
 ) -> T:
-    """Return the fact once it is true; fail with its description when the time is over."""
+    """Return what was found as soon as there is something; fail with its description when the time is over."""
     deadline = time.monotonic() + seconds
-    while True:
-        found = fact()
-        value = await found if isinstance(found, Awaitable) else found
-        if value:
-            return value
+    while not (found := await find()):
         assert time.monotonic() < deadline, f"never came true within {seconds} s: {description}"
         await anyio.sleep(0.02)
+    return found
 
 
 def copy_flow(name: str, project: Path) -> Path:
@@ -36,11 +42,7 @@ def copy_flow(name: str, project: Path) -> Path:
 
 def processes_of(project: Path, role: str = "") -> list[psutil.Process]:
     """The living processes whose command line names the project, with this role on it."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if _is_of(process, str(project), role)
-    ]
+    return [process for process in psutil.process_iter() if _is_of(process, str(project), role)]
 
 
 def _is_of(process: psutil.Process, project: str, role: str) -> bool:

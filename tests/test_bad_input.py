@@ -1,10 +1,10 @@
 """Bad input gets a clear error and changes nothing."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from requirements import proves
 
 from durable_workflows.engine import Engine
 from durable_workflows.errors import (
@@ -18,6 +18,7 @@ from durable_workflows.errors import (
     WorkflowIdTaken,
 )
 from durable_workflows.models import StartRequest
+from requirements import proves
 
 pytestmark = [pytest.mark.anyio, proves("request:refused")]
 
@@ -27,17 +28,37 @@ pytestmark = [pytest.mark.anyio, proves("request:refused")]
     [
         ({"name": "ten_step"}, UnknownWorkflow, "'ten_steps'"),
         ({"name": "ten_steps"}, InvalidArguments, "'file' is a required property"),
-        ({"name": "ten_steps", "args": {"file": 3}}, InvalidArguments, "file: 3 is not of type 'string'"),
+        (
+            {"name": "ten_steps", "args": {"file": 3}},
+            InvalidArguments,
+            "file: 3 is not of type 'string'",
+        ),
         (
             {"name": "ten_steps", "args": {"file": "x", "second": 1}},
             InvalidArguments,
             "'second' is not an argument (did you mean 'seconds'?)",
         ),
-        ({"name": "ten_steps", "args": {"file": "x"}, "queue": "workflow"}, InvalidArguments, "'workflows'"),
+        (
+            {"name": "ten_steps", "args": {"file": "x"}, "queue": "workflow"},
+            InvalidArguments,
+            "'workflows'",
+        ),
         ({"name": "ten_steps", "args": {"file": "x"}, "priority": 0}, InvalidArguments, "priority"),
-        ({"name": "ten_steps", "args": {"file": "x"}, "delay_seconds": -1}, InvalidArguments, "delay_seconds"),
-        ({"name": "ten_steps", "args": {"file": "x"}, "timeout_seconds": 0}, InvalidArguments, "timeout_seconds"),
-        ({"name": "ten_steps", "args": {"file": "x"}, "workflow_id": " "}, InvalidArguments, "workflow_id"),
+        (
+            {"name": "ten_steps", "args": {"file": "x"}, "delay_seconds": -1},
+            InvalidArguments,
+            "delay_seconds",
+        ),
+        (
+            {"name": "ten_steps", "args": {"file": "x"}, "timeout_seconds": 0},
+            InvalidArguments,
+            "timeout_seconds",
+        ),
+        (
+            {"name": "ten_steps", "args": {"file": "x"}, "workflow_id": " "},
+            InvalidArguments,
+            "workflow_id",
+        ),
         ({"name": "ten_steps", "args": {"file": "x" * 1_000_001}}, MessageTooLarge, "1,000,"),
     ],
 )
@@ -67,31 +88,39 @@ async def test_a_workflow_id_of_another_workflow_is_refused(shared: Engine, fold
         await shared.start(StartRequest(name="noisy", workflow_id="taken"))
 
 
-@pytest.mark.parametrize("what", ["run", "send", "fork", "cancel", "resume", "wait", "messages", "tree"])
+@pytest.mark.parametrize(
+    "what", ["run", "send", "fork", "cancel", "resume", "wait", "messages", "tree"]
+)
 async def test_an_unknown_workflow_id_is_refused_everywhere_with_the_closest(
     what: str, shared: Engine, folder: Path
 ) -> None:
     args = {"file": str(folder / "lines")}
     await shared.start(StartRequest(name="ten_steps", args=args, workflow_id="nightly-report"))
-    calls = {
-        "run": lambda one: shared.run(one),
+    calls: dict[str, Callable[[str], Awaitable[object]]] = {
+        "run": shared.run,
         "send": lambda one: shared.send(one, "topic", 1),
         "fork": lambda one: shared.fork(one, 1),
         "cancel": lambda one: shared.cancel(["nightly-report", one]),
         "resume": lambda one: shared.resume([one]),
         "wait": lambda one: shared.wait([one]),
-        "messages": lambda one: shared.messages(one),
-        "tree": lambda one: shared.tree(one),
+        "messages": shared.messages,
+        "tree": shared.tree,
     }
     with pytest.raises(UnknownWorkflowId, match="nightly-report"):
         await calls[what]("nightly-reprot")
     await shared.wait(["nightly-report"])
-    assert (await shared.run("nightly-report")).status == "SUCCESS"  # not cancelled with the unknown one
+    assert (
+        await shared.run("nightly-report")
+    ).status == "SUCCESS"  # not cancelled with the unknown one
 
 
 @pytest.mark.parametrize("step", [0, 12, 999])
-async def test_a_fork_from_a_step_that_is_not_there_is_refused(step: int, shared: Engine, folder: Path) -> None:
-    started = await shared.start(StartRequest(name="ten_steps", args={"file": str(folder / "lines")}))
+async def test_a_fork_from_a_step_that_is_not_there_is_refused(
+    step: int, shared: Engine, folder: Path
+) -> None:
+    started = await shared.start(
+        StartRequest(name="ten_steps", args={"file": str(folder / "lines")})
+    )
     await shared.wait([started.workflow_id])
     with pytest.raises(UnknownStep, match="from 1 to 11"):
         await shared.fork(started.workflow_id, step)
@@ -122,8 +151,9 @@ async def test_a_cursor_of_ones_own_invention_is_refused(shared: Engine) -> None
 async def test_finished_runs_are_neither_cancelled_nor_resumed(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="noisy"))
     await shared.wait([started.workflow_id])
-    for answer in (await shared.cancel([started.workflow_id]), await shared.resume([started.workflow_id])):
+    for answer in (
+        await shared.cancel([started.workflow_id]),
+        await shared.resume([started.workflow_id]),
+    ):
         assert not answer.workflows[0].changed
         assert answer.workflows[0].status == "SUCCESS"
-
-

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import anyio
 import pytest
-from helpers import copy_flow, processes_of
-from mcp import Client
-from requirements import proves
-from test_recovery import server_parameters
 
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
+from helpers import copy_flow, processes_of
+from mcp import Client
+from requirements import proves
+from test_recovery import server_parameters
 
 pytestmark = pytest.mark.anyio
 
@@ -41,13 +41,11 @@ async def start_by_server(project: Path, numbers: range) -> None:
 
 
 async def start_by_command(project: Path, numbers: range) -> None:
+    args = json.dumps({"file": str(project / "lines"), "steps": 1})
+    command = [sys.executable, "-m", "durable_workflows", "start", "ten_steps"]
     for number in numbers:
-        args = {"file": str(project / "lines"), "steps": 1}
-        process = await anyio.run_process(
-            [sys.executable, "-m", "durable_workflows", "start", "ten_steps"]
-            + ["--project", str(project), "--id", f"run-{number}", "--args", json.dumps(args)],
-            check=False,
-        )
+        options = ["--project", str(project), "--id", f"run-{number}", "--args", args]
+        process = await anyio.run_process([*command, *options], check=False)
         assert process.returncode == 0, process.stderr.decode()
 
 

@@ -1,10 +1,20 @@
+# pyright: reportPrivateUsage=false
 """The private names of dbos that we rely upon: this fails when a new dbos has changed them."""
 
 import inspect
 from typing import Any
 
 import pytest
-from dbos import DBOSClient, _context, _dbos, _enqueue_options, _error, _queue, _serialization
+from dbos import (
+    DBOSClient,
+    _context,
+    _core,
+    _dbos,
+    _enqueue_options,
+    _error,
+    _queue,
+    _serialization,
+)
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
@@ -22,7 +32,9 @@ def test_the_background_jobs_take_their_lock_by_the_method_that_we_replace() -> 
     assert "pg_try_advisory_xact_lock" in inspect.getsource(PostgresSystemDatabase)
 
 
-def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_their_stop_event() -> None:
+def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_their_stop_event() -> (
+    None
+):
     assert parameters(_queue.queue_worker_thread) == ["stop_event", "dbos", "queue"]
     assert "target=queue_worker_thread" in inspect.getsource(_queue.queue_thread)
     source = inspect.getsource(_queue.queue_worker_thread)
@@ -36,7 +48,14 @@ def test_the_internal_queue_has_a_polling_interval() -> None:
 
 
 def test_a_recv_passes_the_arguments_that_we_read() -> None:
-    expected = ["self", "workflow_uuid", "function_id", "timeout_function_id", "topic", "timeout_seconds"]
+    expected = [
+        "self",
+        "workflow_uuid",
+        "function_id",
+        "timeout_function_id",
+        "topic",
+        "timeout_seconds",
+    ]
     assert parameters(SystemDatabase.recv) == expected
     assert parameters(SystemDatabase.recv_async) == expected
     for function in (_dbos.DBOS.recv, _dbos.DBOS.recv_async):
@@ -46,7 +65,7 @@ def test_a_recv_passes_the_arguments_that_we_read() -> None:
 def test_a_step_is_entered_and_left_by_the_scopes_that_we_observe() -> None:
     assert parameters(_context.EnterDBOSStepCtx) == ["attributes", "ctx"]
     assert parameters(_context.EnterDBOSStepRetry) == ["current_attempt", "max_attempts"]
-    from_core = inspect.getsource(inspect.getmodule(_dbos.start_workflow) or _dbos)
+    from_core = inspect.getsource(_core)
     assert '"operationType": "step"' in from_core
     assert ".also(EnterDBOSStepCtx(attributes, step_ctx))" in from_core
 
@@ -60,13 +79,20 @@ def test_errors_are_recorded_and_raised_again_by_the_names_that_we_replace() -> 
 
 def test_pickle_is_read_by_the_method_that_we_replace() -> None:
     assert isinstance(_serialization.DBOSDefaultSerializer, _serialization.DefaultSerializer)
-    assert "DBOSDefaultSerializer.deserialize(" in inspect.getsource(_serialization.deserialize_value)
+    assert "DBOSDefaultSerializer.deserialize(" in inspect.getsource(
+        _serialization.deserialize_value
+    )
 
 
 def test_a_start_is_built_and_written_by_the_functions_that_we_call() -> None:
     expected = ["options", "serializer", "args", "kwargs"]
     assert parameters(_enqueue_options.build_enqueue_status) == expected
-    assert parameters(SystemDatabase.init_workflow) == ["self", "status", "creator_xid", "reuse_policy"]
+    assert parameters(SystemDatabase.init_workflow) == [
+        "self",
+        "status",
+        "creator_xid",
+        "reuse_policy",
+    ]
     assert {"_serializer", "_sys_db"} <= set(DBOSClient.__init__.__code__.co_names)
 
 

@@ -2,12 +2,10 @@
 
 import json
 import socket
-import subprocess
 from pathlib import Path
 
+import anyio
 import pytest
-from helpers import copy_flow, processes_of, until
-from requirements import proves
 
 from durable_workflows import lifecycle, locks, processes, state
 from durable_workflows.engine import Engine
@@ -21,6 +19,8 @@ from durable_workflows.errors import (
 from durable_workflows.models import Connection, StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
+from helpers import copy_flow, processes_of, until, until_found
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,9 @@ async def test_after_a_shutdown_no_process_is_left_and_unfinished_runs_go_on_lat
 
 
 @proves("shutdown:nothing-left")
-async def test_a_shutdown_ends_what_a_killed_supervisor_left(project: Project, folder: Path) -> None:
+async def test_a_shutdown_ends_what_a_killed_supervisor_left(
+    project: Project, folder: Path
+) -> None:
     engine = await project.engine()
     await engine.catalog()
     for process in processes_of(folder, "supervisor"):
@@ -66,7 +68,7 @@ async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Pa
 
 async def test_a_connection_file_of_a_dead_process_is_not_believed(settings: Settings) -> None:
     state.prepare(settings)
-    dead = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    dead = await anyio.run_process(["sh", "-c", "echo $$"])
     connection = Connection(
         url="postgresql://127.0.0.1:1/postgres", mode="embedded", pid=int(dead.stdout), versions={}
     )
@@ -77,7 +79,9 @@ async def test_a_connection_file_of_a_dead_process_is_not_believed(settings: Set
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"url": 3}', "null"])
-async def test_a_connection_file_that_was_half_written_is_not_believed(text: str, settings: Settings) -> None:
+async def test_a_connection_file_that_was_half_written_is_not_believed(
+    text: str, settings: Settings
+) -> None:
     state.prepare(settings)
     (settings.state / "connection.json").write_text(text, encoding="utf-8")
     assert state.read_connection(settings) is None
@@ -104,8 +108,9 @@ async def test_a_full_disk_is_said(folder: Path) -> None:
     """A file system of one page, filled: the errors are the kernel's own."""
     state_directory = folder / ".dbos"
     state_directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state_directory)], capture_output=True
+    mounted = await anyio.run_process(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(state_directory)],
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip("file systems cannot be mounted here")
@@ -115,7 +120,7 @@ async def test_a_full_disk_is_said(folder: Path) -> None:
         with pytest.raises(NoSpaceLeft, match=r"\.dbos"):
             await lifecycle.ensure_running(Settings(project=folder))
     finally:
-        subprocess.run(["umount", str(state_directory)], check=True)
+        await anyio.run_process(["umount", str(state_directory)])
 
 
 @proves("request:refused")
@@ -137,13 +142,15 @@ async def test_a_port_of_last_time_that_is_taken_now_is_replaced(settings: Setti
         assert f":{port}/" not in connection.url
 
 
-async def test_the_database_comes_back_at_the_same_port(engine: Engine, project: Project, folder: Path) -> None:
+async def test_the_database_comes_back_at_the_same_port(
+    engine: Engine, project: Project, folder: Path
+) -> None:
     await engine.catalog()
     (node,) = processes_of(folder, "pglite.mjs")
     node.kill()
     await until(lambda: processes_of(folder, "pglite.mjs"), "Node runs again")
     again = await project.engine()
-    await until(lambda: _answers(again), "the database answers")
+    await until_found(lambda: _answers(again), "the database answers")
     assert again.connection.url == engine.connection.url
 
 
@@ -156,7 +163,9 @@ async def _answers(engine: Engine) -> bool:
 
 
 @proves("request:refused")
-async def test_a_node_that_does_not_start_is_said_with_the_end_of_its_log(settings: Settings) -> None:
+async def test_a_node_that_does_not_start_is_said_with_the_end_of_its_log(
+    settings: Settings,
+) -> None:
     state.prepare(settings)
     (settings.state / "pgdata").mkdir()
     (settings.state / "pgdata" / "PG_VERSION").write_text("9.6\n", encoding="utf-8")
@@ -181,7 +190,9 @@ async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:
         supervisor = processes_of(folder, "supervisor")[0]
         report = settings.state / "supervisor.json"
         await until(lambda: "worker" in report.read_text(encoding="utf-8"), "a worker runs")
-        await until(lambda: report.stat().st_mtime + 4 < _now(report), "four idle seconds have passed")
+        await until(
+            lambda: report.stat().st_mtime + 4 < _now(report), "four idle seconds have passed"
+        )
         assert supervisor.is_running()
     await until(lambda: not processes_of(folder), "all have left", seconds=60)
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from helpers import processes_of, until
-from requirements import proves
 
 from durable_workflows.engine import Engine
 from durable_workflows.models import Run, StartRequest
+from helpers import processes_of, until, until_found
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -26,17 +26,23 @@ async def test_a_plain_recv_shows_its_topic_since_when_and_until_when(shared: En
     assert waiting.deadline is not None
     assert abs(waiting.deadline - waiting.since - timedelta(seconds=300)) < timedelta(seconds=1)
     listed = await shared.runs(waiting=True)
-    assert (started.workflow_id, "decision") in [(r.workflow_id, r.waiting_on) for r in listed.workflows]
+    assert (started.workflow_id, "decision") in [
+        (r.workflow_id, r.waiting_on) for r in listed.workflows
+    ]
     await shared.send(started.workflow_id, "decision", "yes")
     result = await shared.wait([started.workflow_id])
     assert (result.done[0].output, result.waiting) == ("yes", [])
 
 
 @proves("wait:visible", "recovery:worker-killed")
-async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(engine: Engine, folder: Path) -> None:
+async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(
+    engine: Engine, folder: Path
+) -> None:
     (folder / "workflows").mkdir()
     source = Path(__file__).parent / "flows" / "messages.py"
-    (folder / "workflows" / "messages.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "workflows" / "messages.py").write_text(
+        source.read_text(encoding="utf-8"), encoding="utf-8"
+    )
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "decision"}))
     before = (await engine.wait([started.workflow_id], until="any")).waiting[0]
     pids = [process.pid for process in processes_of(folder, "worker")]
@@ -48,7 +54,7 @@ async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(engine: 
         alive = run.worker is not None and run.worker.alive and run.worker.pid not in pids
         return run if alive and run.waiting and run.recovery_attempts > 1 else None
 
-    after = await until(waits_again, "the new worker waits")
+    after = await until_found(waits_again, "the new worker waits")
     assert (after.waiting[0].since, after.waiting[0].deadline) == (before.since, before.deadline)
 
 
@@ -61,7 +67,7 @@ async def test_the_step_that_runs_now_is_shown(shared: Engine, folder: Path) -> 
         run = await shared.run(started.workflow_id)
         return run if run.running else None
 
-    run = await until(running, "the step is shown")
+    run = await until_found(running, "the step is shown")
     assert (run.running[0].step, run.running[0].name, run.running[0].attempt) == (1, "slow", 1)
     await shared.wait([started.workflow_id])
     assert (await shared.run(started.workflow_id)).running == []
@@ -97,11 +103,15 @@ async def test_a_cancelled_run_that_waits_ends_now_and_not_at_its_deadline(share
 
 
 @pytest.mark.parametrize("until_", ["all", "any", "change"])
-async def test_a_wait_that_times_out_is_an_answer(until_: str, shared: Engine, folder: Path) -> None:
+async def test_a_wait_that_times_out_is_an_answer(
+    until_: str, shared: Engine, folder: Path
+) -> None:
     args = {"file": str(folder / "begun"), "seconds": 4}
     started = await shared.start(StartRequest(name="one_slow_step", args=args))
     await until(lambda: (folder / "begun").exists(), "the step runs")
-    while (result := await shared.wait([started.workflow_id], until=until_, timeout_seconds=0.5)).timed_out is False:
+    while (
+        result := await shared.wait([started.workflow_id], until=until_, timeout_seconds=0.5)
+    ).timed_out is False:
         assert until_ == "change"  # the step became visible
     assert result.running[0].workflow_id == started.workflow_id
     await shared.cancel([started.workflow_id])

@@ -4,11 +4,11 @@ import json
 
 import psycopg
 import pytest
-from requirements import proves
 
 from durable_workflows import traces
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,9 @@ async def test_steps_of_a_megabyte_are_kept_whole_and_shown_in_part(shared: Engi
     assert f"{MEGABYTE + 2:,}" in text  # says of what it is a part
     parts: list[str] = []
     while sum(map(len, parts)) < MEGABYTE + 2:
-        step = await shared.step(started.workflow_id, 3, offset=sum(map(len, parts)), length=400_000)
+        step = await shared.step(
+            started.workflow_id, 3, offset=sum(map(len, parts)), length=400_000
+        )
         assert step.output is not None
         parts.append(step.output.text)
     assert json.loads("".join(parts)) == "x" * MEGABYTE
@@ -51,7 +53,9 @@ async def test_a_run_with_a_thousand_steps_is_shown_within_the_limit(shared: Eng
 async def test_a_pickled_row_is_shown_as_refused_and_never_executed(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="noisy"))
     await shared.wait([started.workflow_id])
-    async with await psycopg.AsyncConnection.connect(shared.connection.url, autocommit=True) as other:
+    async with await psycopg.AsyncConnection.connect(
+        shared.connection.url, autocommit=True
+    ) as other:
         await other.execute(
             "update dbos.workflow_status set serialization = 'py_pickle' where workflow_uuid = %s",
             [started.workflow_id],

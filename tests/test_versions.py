@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from helpers import copy_flow, processes_of, until
-from requirements import proves
 
 from durable_workflows.engine import Engine
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import StartRequest
+from helpers import copy_flow, processes_of, until
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +129,9 @@ async def test_a_folder_that_belongs_to_something_else_is_left_alone(
     other = folder / "workflows" / "deploy.py"
     other.parent.mkdir()
     other.write_text(f"open({str(folder / 'touched')!r}, 'w')\n", encoding="utf-8")
-    assert {entry.source.split("/")[0] for entry in (await engine.catalog()).workflows} == {"_bundled"}
+    assert {entry.source.split("/")[0] for entry in (await engine.catalog()).workflows} == {
+        "_bundled"
+    }
     assert not (folder / "touched").exists()
 
 

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -74,16 +74,14 @@ class Activity:
         """See `dbos_internals.Observer`."""
         entry = self._current.get((workflow_id, step))
         if isinstance(entry, RunningStep) and attempts > 1:
-            self._set(
-                (workflow_id, step), replace(entry, attempt=attempt, max_attempts=attempts)
-            )
+            self._set((workflow_id, step), replace(entry, attempt=attempt, max_attempts=attempts))
 
     def step_ended(self, workflow_id: str, step: int) -> None:
         """See `dbos_internals.Observer`."""
         self._remove((workflow_id, step))
 
     @contextmanager
-    def waits(self, workflow_id: str, step: int, topic: str) -> Iterator[None]:
+    def waits(self, workflow_id: str, step: int, topic: str) -> Generator[None]:
         """See `dbos_internals.Observer`."""
         self._set((workflow_id, step), Wait(topic))
         try:

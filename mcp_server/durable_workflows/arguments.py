@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -31,8 +31,11 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     Raises:
         InvalidArguments: naming each field that is missing, unknown or of the wrong type.
     """
-    validator = Draft202012Validator(entry.args_schema)
-    problems = [_problem(error, entry.args_schema) for error in validator.iter_errors(dict(args))]
+    validator: Any = Draft202012Validator(
+        entry.args_schema
+    )  # jsonschema's types are in part unknown
+    found: Iterable[ValidationError] = validator.iter_errors(dict(args))
+    problems = [_problem(error, entry.args_schema) for error in found]
     if problems:
         example = json.dumps(_example(entry.args_schema), ensure_ascii=False)
         raise InvalidArguments(
@@ -66,13 +69,15 @@ def _problem(error: ValidationError, schema: Schema) -> str:
 
 
 def _unknown_fields(error: ValidationError, schema: Schema) -> str:
-    given: dict[str, Any] = dict(error.instance)
+    given: Any = error.instance
     known = list(schema["properties"])
     parts: list[str] = []
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            parts.append(f"{name!r} is not an argument" + (f" (did you mean {close[0]!r}?)" if close else ""))
+            parts.append(
+                f"{name!r} is not an argument" + (f" (did you mean {close[0]!r}?)" if close else "")
+            )
     return "; ".join(parts)
 
 

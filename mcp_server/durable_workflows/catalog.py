@@ -63,7 +63,8 @@ def snapshot(settings: Settings) -> Snapshot:
     if not any(_is_workflow_file(path, data) for path, data in own):
         own = []  # the folder belongs to something else
     files = dict([*own, *_tree(content.folder("workflows"), BUNDLED)])
-    digest = hashlib.sha256()
+    # In a database that projects share, equal code of two projects is two versions: DBOS wants their names to differ.
+    digest = hashlib.sha256(b"" if settings.embedded else settings.application.encode())
     for path in sorted(files):
         digest.update(f"{path}\0{len(files[path])}\0".encode())
         digest.update(files[path])
@@ -217,7 +218,7 @@ def _import(path: str, folder: Path, names: tuple[str, ...]) -> LoadedFile:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit):  # the boundary to code that is not ours: whatever it raises is its answer
+    except (Exception, SystemExit):  # noqa: BLE001 - code that is not ours: what it raises is its answer
         del sys.modules[name]
         return LoadedFile(path, None, names, _own_traceback(file))
     return LoadedFile(path, module, names, None)
@@ -259,5 +260,6 @@ def _hint_schema(hint: Any) -> Schema:
 
 
 def _json_default(value: object) -> object:
-    plain = (str, int, float, bool, list, dict)
-    return value if value is None or isinstance(value, plain) else str(value)
+    """The default of an argument, as a schema can show it."""
+    plain = value is None or isinstance(value, str | int | float | bool)
+    return value if plain else repr(value)

@@ -1,8 +1,9 @@
 """Hints that runs have changed, for those who wait for it: LISTEN, with a look from time to time in case a hint was lost."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
+import anyio
 import psycopg
 
 from durable_workflows.database import tables
@@ -10,6 +11,7 @@ from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.settings import ACTIVITY_CHANNEL, RUNS_CHANNEL
 
 _RECHECK_SECONDS = 5.0
+_AGAIN_SECONDS = 0.2
 _OFTEN_SECONDS = 0.5  # ends of steps are not announced
 
 
@@ -19,6 +21,18 @@ class Changes:
     def __init__(self, connection: tables.Connection, workflow_ids: Iterable[str]) -> None:
         self._connection = connection
         self._workflow_ids = frozenset(workflow_ids)
+
+    async def listen(self) -> None:
+        """Begin to listen; what happens from now on is heard.
+
+        Raises:
+            DatabaseUnavailable: the connection was lost.
+        """
+        try:
+            await self._connection.execute(f"listen {RUNS_CHANNEL}")
+            await self._connection.execute(f"listen {ACTIVITY_CHANNEL}")
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable() from error
 
     async def next(self, seconds: float, *, often: bool = False) -> None:
         """Return when one of the runs may have changed, after `seconds` at the latest.
@@ -38,7 +52,7 @@ class Changes:
 
 
 @asynccontextmanager
-async def changes(url: str, workflow_ids: Iterable[str]) -> AsyncIterator[Changes]:
+async def changes(url: str, workflow_ids: Iterable[str]) -> AsyncGenerator[Changes]:
     """Listen for changes of these runs, on a connection of its own.
 
     Raises:
@@ -47,8 +61,9 @@ async def changes(url: str, workflow_ids: Iterable[str]) -> AsyncIterator[Change
     try:
         connection = await tables.connect(url, role="wait")
     except psycopg.OperationalError as error:
+        await anyio.sleep(_AGAIN_SECONDS)  # whoever waits tries again
         raise DatabaseUnavailable() from error
     async with connection:
-        await connection.execute(f"listen {RUNS_CHANNEL}")
-        await connection.execute(f"listen {ACTIVITY_CHANNEL}")
-        yield Changes(connection, workflow_ids)
+        hints = Changes(connection, workflow_ids)
+        await hints.listen()
+        yield hints

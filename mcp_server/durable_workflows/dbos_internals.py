@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """The private parts of dbos 3.4 that this project relies upon: each is touched here and nowhere else.
 
 Every function changes dbos for the whole process and is called once, before `DBOS.launch()`.
@@ -11,7 +12,7 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
@@ -89,7 +90,7 @@ class _QueueStop:
 def refuse_pickle() -> None:
     """Never unpickle what a database holds: a crafted row would run its code in whoever reads it."""
 
-    def refuse(_self: DefaultSerializer, _text: str | None) -> NoReturn:
+    def refuse(cls: DefaultSerializer, serialized_data: str) -> NoReturn:
         raise TypeError("The row is in Python's pickle format, which is not read for safety.")
 
     DefaultSerializer.deserialize = refuse
@@ -103,9 +104,13 @@ def keep_errors_whole() -> None:
     """
     describe = dbos_serialization.exception_to_workflow_error_data
 
-    def described(error: Any) -> Any:
-        text = "".join(traceback.format_exception(error))
-        return describe(error) | {"name": _class_name(type(error)), "traceback": text[-_TRACEBACK:]}
+    def described(err: BaseException) -> Any:
+        text = "".join(traceback.format_exception(err))
+        return {
+            **describe(err),
+            "name": _class_name(type(err)),
+            "traceback": text[-_TRACEBACK:],
+        }
 
     dbos_serialization.exception_to_workflow_error_data = described
     dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
@@ -128,8 +133,8 @@ def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
         thread(_QueueStop(stop, bell), dbos, queue)  # pyright: ignore[reportArgumentType]
 
     dbos_queue.queue_worker_thread = woken
-    registry = dbos_module._get_or_create_dbos_registry()  # pyright: ignore[reportPrivateUsage]
-    registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds  # pyright: ignore[reportPrivateUsage]
+    registry = dbos_module._get_or_create_dbos_registry()
+    registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
 
 
 def observe(observer: Observer) -> None:
@@ -140,7 +145,7 @@ def observe(observer: Observer) -> None:
 
 def registered_workflows() -> Mapping[str, Callable[..., Any]]:
     """The functions registered as workflows so far, by name, without dbos's wrapping."""
-    registry = dbos_module._get_or_create_dbos_registry()  # pyright: ignore[reportPrivateUsage]
+    registry = dbos_module._get_or_create_dbos_registry()
     return {
         name: inspect.unwrap(function)
         for name, function in registry.workflow_info_map.items()
@@ -150,8 +155,8 @@ def registered_workflows() -> Mapping[str, Callable[..., Any]]:
 
 def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:
     """`client.enqueue` for arguments of any name, also those that its own parameters have; returns the workflow_id."""
-    workflow_id, status = build_enqueue_status(options, client._serializer, (), dict(arguments))  # pyright: ignore[reportPrivateUsage]
-    system_database = client._sys_db  # pyright: ignore[reportPrivateUsage]
+    workflow_id, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
+    system_database = client._sys_db
     status["application_name"] = system_database.app_name
     system_database.init_workflow(status, creator_xid=str(uuid.uuid4()), reuse_policy=None)
     return workflow_id
@@ -194,11 +199,11 @@ def _class_of(name: str) -> type[Exception] | None:
 
 
 def _system_database() -> SystemDatabase:
-    return dbos_module._get_dbos_instance()._sys_db  # pyright: ignore[reportPrivateUsage]
+    return dbos_module._get_dbos_instance()._sys_db
 
 
 def _observe_steps(observer: Observer) -> None:
-    scope = dbos_context.EnterDBOSStepCtx
+    scope: Any = dbos_context.EnterDBOSStepCtx
     enter, leave = scope.__enter__, scope.__exit__
 
     def entered(self: Any) -> dbos_context.DBOSContext:
@@ -219,7 +224,7 @@ def _observe_steps(observer: Observer) -> None:
 
 
 def _observe_attempts(observer: Observer) -> None:
-    scope = dbos_context.EnterDBOSStepRetry
+    scope: Any = dbos_context.EnterDBOSStepRetry
     enter = scope.__enter__
 
     def entered(self: Any) -> None:
@@ -227,9 +232,7 @@ def _observe_attempts(observer: Observer) -> None:
         context = dbos_context.get_local_dbos_context()
         if context is not None:
             attempt, attempts = self.current_attempt + 1, self.max_attempts
-            observer.step_attempted(
-                context.workflow_id, context.function_id, attempt, attempts
-            )
+            observer.step_attempted(context.workflow_id, context.function_id, attempt, attempts)
 
     scope.__enter__ = entered
 
@@ -240,8 +243,8 @@ def _is_step(scope: Any) -> bool:
 
 
 def _observe_waits(observer: Observer) -> None:
-    recv: Callable[..., Any] = SystemDatabase.recv
-    recv_async: Callable[..., Awaitable[Any]] = SystemDatabase.recv_async
+    scope: Any = SystemDatabase
+    recv, recv_async = scope.recv, scope.recv_async
 
     def observed(self: SystemDatabase, workflow_uuid: str, function_id: int, *rest: Any) -> Any:
         with observer.waits(workflow_uuid, function_id, _topic(rest)):
@@ -253,8 +256,7 @@ def _observe_waits(observer: Observer) -> None:
         with observer.waits(workflow_uuid, function_id, _topic(rest)):
             return await recv_async(self, workflow_uuid, function_id, *rest)
 
-    SystemDatabase.recv = observed
-    SystemDatabase.recv_async = observed_async
+    scope.recv, scope.recv_async = observed, observed_async
 
 
 def _topic(rest: tuple[Any, ...]) -> str:

@@ -19,7 +19,6 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import psutil
-from mcp import Client, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 from pydantic import ValidationError
@@ -39,6 +38,7 @@ from durable_workflows.models import (
     WorkerInfo,
 )
 from durable_workflows.settings import Settings
+from mcp import Client, MCPError, StdioServerParameters
 
 _DEADLINE_SECONDS = 90.0  # for each event; a slow machine takes its time to start a worker
 _POLL_SECONDS = 0.02

@@ -7,6 +7,7 @@ asked for. All errors of dbos and psycopg are translated here into those of `err
 import difflib
 import functools
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -56,15 +57,17 @@ from durable_workflows.models import (
 )
 from durable_workflows.settings import MAX_PAYLOAD_BYTES, QUEUE, Settings
 
-_CATALOG_SECONDS = 60.0  # a worker needs some seconds to start and load a version's files
+_CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
 _THREADS = 8
 _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
+_LAST_STEPS = 20
 _MAX_ID = 256
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Progress = Callable[[str], Awaitable[None]]
 
 
@@ -79,6 +82,7 @@ class Engine:
         )
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
         self._ready: set[str] = set()
+        self._migrated = False
         dbos_internals.refuse_pickle()
         self._client = DBOSClient(
             system_database_url=connection.url,
@@ -99,7 +103,7 @@ class Engine:
     async def catalog(self, query: str | None = None) -> Catalog:
         """The workflows of the newest version whose name or summary contains `query`, and the templates."""
         version = await self._newest()
-        rows = await self._session.fetch("catalog", version=version)
+        rows = await self._fetch("catalog", version=version)
         entries = [CatalogEntry.model_validate(row) for row in rows]
         if query:
             entries = [e for e in entries if query.lower() in f"{e.name} {e.summary}".lower()]
@@ -132,9 +136,9 @@ class Engine:
         )
 
     async def _entry(self, name: str, version: str) -> CatalogEntry:
-        rows = await self._session.fetch("catalog_entry", version=version, name=name)
+        rows = await self._fetch("catalog_entry", version=version, name=name)
         if not rows:
-            known = await self._session.fetch("catalog", version=version)
+            known = await self._fetch("catalog", version=version)
             raise UnknownWorkflow(
                 f"There is no workflow {name!r}." + _closest(name, [row["name"] for row in known])
             )
@@ -169,7 +173,7 @@ class Engine:
         arguments.check_options(request)
         _check_size(request.args, "The arguments")
         if request.queue is not None:
-            queues = [row["name"] for row in await self._session.fetch("queue_names")]
+            queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
                 raise InvalidArguments(
                     f"There is no queue {request.queue!r}." + _closest(request.queue, queues),
@@ -225,7 +229,7 @@ class Engine:
             UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
         """
         head = await self._head(workflow_id)
-        rows = await self._session.fetch("highest_step", workflow_id=workflow_id)
+        rows = await self._fetch("highest_step", workflow_id=workflow_id)
         last = rows[0]["step"] + 1  # the one that runs now, or would come next
         if not 1 <= from_step <= last:
             raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
@@ -310,7 +314,7 @@ class Engine:
             InvalidArguments, DatabaseUnavailable
         """
         before, before_id = records.read_cursor(cursor)
-        rows = await self._session.fetch(
+        rows = await self._fetch(
             "list_runs",
             application=self._settings.application,
             status=status,
@@ -330,7 +334,7 @@ class Engine:
 
     async def counts(self) -> dict[str, int]:
         """How many runs there are, by status."""
-        rows = await self._session.fetch("count_runs", application=self._settings.application)
+        rows = await self._fetch("count_runs", application=self._settings.application)
         return {row["status"]: row["runs"] for row in rows}
 
     async def wait(
@@ -351,6 +355,21 @@ class Engine:
         await self._heads(workflow_ids)
         deadline = time.monotonic() + timeout_seconds
         first = await self._states(workflow_ids)
+        while True:
+            try:
+                return await self._wait(workflow_ids, until, first, deadline, progress)
+            except DatabaseUnavailable:  # it is started again; the wait goes on
+                if time.monotonic() >= deadline:
+                    raise
+
+    async def _wait(
+        self,
+        workflow_ids: Sequence[str],
+        until: str,
+        first: WaitResult,
+        deadline: float,
+        progress: Progress | None,
+    ) -> WaitResult:
         async with changes(self.connection.url, workflow_ids) as hints:
             while True:
                 result = await self._states(workflow_ids)
@@ -364,24 +383,31 @@ class Engine:
                 await hints.next(left, often=until == "change")
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
-        rows = await self._session.fetch(
+        rows = await self._fetch(
             "run_states", workflow_ids=list(workflow_ids), limit=records.INLINE
         )
         return records.wait_result(rows, workflow_ids, timed_out=False)
 
     async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
-        """All about a run: at most 1,000 steps after `after_step`, payloads cut to `preview` characters.
+        """All about a run, payloads cut to `preview` characters, errors to 6,000.
+
+        Of more than 1,000 steps after `after_step`: the first thousand, the last ones, and the last that failed.
 
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
         """
-        fetch = functools.partial(self._session.fetch, workflow_id=workflow_id)
+        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
         rows = await fetch("run_details", limit=preview)
         if not rows:
             raise await self._unknown(workflow_id)
         row = rows[0]
         steps = await fetch("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
-        newest = await self._session.fetch("newest_version")
+        if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
+            steps += await fetch("failed_steps", limit=preview)
+            steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
+            steps = list({step["step"]: step for step in steps}.values())
+            steps.sort(key=lambda step: step["step"])
+        newest = await self._fetch("newest_version")
         return records.run(
             row,
             steps=steps,
@@ -389,7 +415,7 @@ class Engine:
             running=await fetch("run_running"),
             children=await fetch("run_descendants"),
             forks=await fetch("run_forks"),
-            workers_=await self._session.fetch("workers"),
+            workers_=await self._fetch("workers"),
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
         )
@@ -397,7 +423,7 @@ class Engine:
     async def _why_unavailable(self, row: tables.Row) -> str | None:
         if row["status"] not in UNFINISHED or row["version"] is None:
             return None
-        rows = await self._session.fetch("catalog_entry", version=row["version"], name=row["name"])
+        rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
         return rows[0]["error"] if rows else None
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
@@ -407,7 +433,7 @@ class Engine:
             UnknownWorkflowId, UnknownStep, DatabaseUnavailable
         """
         await self._head(workflow_id)
-        rows = await self._session.fetch(
+        rows = await self._fetch(
             "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
         )
         if not rows:
@@ -417,7 +443,7 @@ class Engine:
     async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
         """The messages sent to a run, oldest first; errors as for `run`."""
         await self._head(workflow_id)
-        rows = await self._session.fetch(
+        rows = await self._fetch(
             "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
         )
         return [records.message(row) for row in rows]
@@ -425,15 +451,13 @@ class Engine:
     async def tree(self, workflow_id: str) -> list[Child]:
         """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
         await self._head(workflow_id)
-        rows = await self._session.fetch("run_descendants", workflow_id=workflow_id)
+        rows = await self._fetch("run_descendants", workflow_id=workflow_id)
         return [Child.model_validate(row) for row in rows]
 
     async def source(self, workflow_id: str) -> tuple[str, str]:
         """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
         head = await self._head(workflow_id)
-        rows = await self._session.fetch(
-            "version_source", version=head["version"], name=head["name"]
-        )
+        rows = await self._fetch("version_source", version=head["version"], name=head["name"])
         if not rows:
             raise UsageError(f"The code of version {head['version']} is not saved here.")
         return rows[0]["path"], rows[0]["text"]
@@ -441,10 +465,10 @@ class Engine:
     async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
         """What runs, and what is wrong; `problems` are those that the caller knows of."""
         application = self._settings.application
-        unfinished = await self._session.fetch("unfinished_versions", application=application)
-        newest = await self._session.fetch("newest_version")
-        size = await self._session.fetch("database_bytes")
-        workers = records.workers(await self._session.fetch("workers"))
+        unfinished = await self._fetch("unfinished_versions", application=application)
+        newest = await self._fetch("newest_version")
+        size = await self._fetch("database_bytes")
+        workers = records.workers(await self._fetch("workers"))
         return ServerStatus(
             project=str(self._settings.project),
             mode=self.connection.mode,
@@ -461,11 +485,26 @@ class Engine:
 
     # Helpers
 
+    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
+        """Run a named statement, once the first worker of this database has made DBOS's tables."""
+        if not self._migrated:
+            await self._until_migrated()
+        return await self._session.fetch(name, **values)
+
+    async def _until_migrated(self) -> None:
+        with anyio.move_on_after(_CATALOG_SECONDS):
+            while not self._migrated:
+                rows = await self._session.fetch("has_dbos_tables")
+                self._migrated = rows[0]["there"]
+                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
+        if not self._migrated:
+            raise DatabaseUnavailable("The database is still being set up.")
+
     async def _head(self, workflow_id: str) -> tables.Row:
         return (await self._heads([workflow_id]))[workflow_id]
 
     async def _heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
-        rows = await self._session.fetch("run_heads", workflow_ids=list(workflow_ids))
+        rows = await self._fetch("run_heads", workflow_ids=list(workflow_ids))
         found = {row["workflow_id"]: row for row in rows}
         for workflow_id in workflow_ids:
             if workflow_id not in found:
@@ -473,7 +512,7 @@ class Engine:
         return found
 
     async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
-        rows = await self._session.fetch("similar_ids")
+        rows = await self._fetch("similar_ids")
         known = [row["workflow_id"] for row in rows]
         return UnknownWorkflowId(f"There is no run {workflow_id!r}." + _closest(workflow_id, known))
 
@@ -486,6 +525,7 @@ class Engine:
         except DBOSConflictingWorkflowError as error:
             raise WorkflowIdTaken(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
+            logger.warning("dbos could not use the database: %s", error.orig)
             raise DatabaseUnavailable() from error
 
 

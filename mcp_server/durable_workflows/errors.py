@@ -110,7 +110,9 @@ class SetupError(DurableWorkflowsError):
 class StateDirectoryUnusable(SetupError):
     """The state directory cannot be created or written."""
 
-    hint = "Make the project directory writable for this user, or choose another one with --project."
+    hint = (
+        "Make the project directory writable for this user, or choose another one with --project."
+    )
 
 
 class NoSpaceLeft(SetupError):

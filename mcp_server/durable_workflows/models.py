@@ -4,6 +4,7 @@ All are frozen. `name` is a registered workflow, `workflow_id` one run of it; st
 numbers (`function_id`, from 1). Times are aware datetimes.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ class StartRequest(Model):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    args: dict[str, JsonValue] = {}
+    args: Mapping[str, JsonValue] = {}
     workflow_id: str | None = None
     queue: str | None = None
     delay_seconds: float | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 from durable_workflows.database.tables import Row
 from durable_workflows.errors import InvalidArguments
@@ -58,7 +59,7 @@ def wait_result(rows: Iterable[Row], workflow_ids: Sequence[str], *, timed_out: 
     unfinished = [row for row in ordered if row["status"] in UNFINISHED]
     return WaitResult(
         done=[_ended(row) for row in ordered if row["status"] not in UNFINISHED],
-        waiting=[_waiting(row, wait) for row in unfinished for wait in row["waits"] or []],
+        waiting=[_waiting(row, wait) for row in unfinished for wait in _listed(row, "waits")],
         running=[_running(row) for row in unfinished if not row["waits"]],
         timed_out=timed_out,
     )
@@ -204,7 +205,7 @@ def error_text(text: str | None, label: str | None) -> str | None:
     if label not in (None, _PORTABLE):
         return f"(not shown: recorded in the format {label})"
     try:
-        recorded: Mapping[str, Any] = json.loads(text)
+        recorded: Mapping[str, Any] = from_json(text, allow_partial="trailing-strings")
     except ValueError:
         return text
     return f"{recorded.get('name', 'Error')}: {recorded.get('message', '')}"
@@ -268,9 +269,14 @@ def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
 
 
 def _running(row: Row) -> Running:
-    steps = [f"step {one['function_id']} {one['name']}" for one in row["running"] or []]
-    now = ", ".join(steps) or (f"{row['steps']} steps done" if row["steps"] else None)
+    steps = [f"step {one['function_id']} {one['name']}" for one in _listed(row, "running")]
+    now = ", ".join(steps) or (f"steps done: {row['steps']}" if row["steps"] else None)
     return Running(workflow_id=row["workflow_id"], status=row["status"], step=now)
+
+
+def _listed(row: Row, key: str) -> list[dict[str, Any]]:
+    """What `jsonb_agg` gave: null where there was nothing."""
+    return row[key] or []
 
 
 def _topic(topic: str | None) -> str:

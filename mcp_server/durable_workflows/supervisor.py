@@ -12,7 +12,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import psycopg
 import psycopg.conninfo
 import watchfiles
 
-from durable_workflows import catalog, locks, processes, state
+from durable_workflows import catalog, content, locks, processes, state
 from durable_workflows.database import pglite, tables, versions
 from durable_workflows.errors import (
     DatabaseUnavailable,
@@ -36,6 +37,7 @@ from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
 
 _TICK_SECONDS = 2.0
+_DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
 _FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; doubles
 _LONGEST_DELAY_SECONDS = 30.0
 _HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
@@ -156,12 +158,15 @@ class Supervisor:
         if self._settings.embedded:
             port = psycopg.conninfo.conninfo_to_dict(url)["port"]
             state.write_atomically(self._settings.state / "port", str(port))
-        ours = ("durable-workflows", "dbos", "mcp")
         connection = Connection(
             url=url,
             mode="embedded" if self._settings.embedded else "external",
             pid=os.getpid(),
-            versions={name: installed_version(name) for name in ours},
+            versions={
+                "durable-workflows": content.package_version(),
+                "dbos": installed_version("dbos"),
+                "mcp": installed_version("mcp"),
+            },
         )
         state.write_connection(self._settings, connection)
 
@@ -192,7 +197,8 @@ class Supervisor:
         folder = self._settings.workflow_folder
         while True:
             if folder.is_dir():
-                async for _ in watchfiles.awatch(folder, debounce=400, recursive=True):
+                changes: AsyncIterator[object] = watchfiles.awatch(folder, debounce=_DEBOUNCE_MS)  # pyright: ignore[reportUnknownMemberType]
+                async for _ in changes:
                     await self._save_folder()
                     if not folder.is_dir():
                         break
@@ -380,7 +386,9 @@ def _supervise(settings: Settings, announcer: "_Announcer") -> None:
     except* DurableWorkflowsError as group:
         error = _first(group)
         logger.error("%s", error)
-        announcer({"failed": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}})
+        announcer(
+            {"failed": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
+        )
         raise SystemExit(1) from None
     finally:
         announcer.close()
@@ -395,18 +403,14 @@ class _Announcer:
     def __call__(self, event: dict[str, object]) -> None:
         if self._pipe.closed:
             return
-        try:
+        with suppress(BrokenPipeError):
             self._pipe.write(json.dumps(event) + "\n")
-        except BrokenPipeError:
-            pass
         if "ready" in event:
             self.close()
 
     def close(self) -> None:
-        try:
+        with suppress(BrokenPipeError):
             self._pipe.close()
-        except BrokenPipeError:
-            pass
 
 
 class _ProgressHandler(logging.Handler):

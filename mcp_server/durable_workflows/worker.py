@@ -35,7 +35,9 @@ _DRAIN_SECONDS = 5.0
 _POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
-_COALESCE_SECONDS = 0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
+_COALESCE_SECONDS = (
+    0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
+)
 _POOL = 20
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from helpers import copy_flow, processes_of
 from requirements import proves
 

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from helpers import processes_of
 
 from .command import begin, run, succeed

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
+
 from durable_workflows.cli import COMMANDS, Command, build_app
 from durable_workflows.settings import Settings
-from typer.main import get_command
 
 from .command import run, succeed
 

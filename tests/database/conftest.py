@@ -7,6 +7,7 @@ import psutil
 import psycopg
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+
 from database.fronts import Front, eventually
 from durable_workflows.database.pglite import running_pglite
 from durable_workflows.settings import Settings

@@ -6,6 +6,7 @@
 import anyio
 import asyncpg
 import pytest
+
 from database.fronts import Front
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import anyio
 import psycopg
 import pytest
+from psycopg import sql
+
 from database.fronts import Front
 from database.wire import logged_in, query
-from psycopg import sql
 
 pytestmark = pytest.mark.anyio
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from database.fronts import Front, FrontFailed, copy_of_pristine, eventually, own_front
 
 COUNTER = """

@@ -12,6 +12,7 @@ import anyio
 import psutil
 import psycopg
 import pytest
+
 from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
 from durable_workflows import locks
 from durable_workflows.database import process as process_module

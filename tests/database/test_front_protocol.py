@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from database.fronts import (
     CLIENT_HELLO,
     Front,

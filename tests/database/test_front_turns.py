@@ -8,6 +8,7 @@ from threading import Thread
 import psutil
 import psycopg
 import pytest
+
 from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
 from database.wire import logged_in, query
 

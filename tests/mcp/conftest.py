@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import pytest
+
 from durable_workflows import locks, state
 from durable_workflows.models import Preview, Run, Step, WorkerInfo
 from durable_workflows.settings import Settings

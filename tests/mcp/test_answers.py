@@ -5,6 +5,8 @@ import random
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import BaseModel, JsonValue
+
 from durable_workflows import tools
 from durable_workflows.models import (
     Catalog,
@@ -19,7 +21,6 @@ from durable_workflows.models import (
     Waiting,
     WaitResult,
 )
-from pydantic import BaseModel, JsonValue
 
 LIMIT = 8000
 

@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
+from mcp.types import TextContent, TextResourceContents
+
 from durable_workflows import locks, state
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import copy_flow, until
 from mcp import Client
-from mcp.shared.exceptions import MCPError
-from mcp.types import TextContent, TextResourceContents
 
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]

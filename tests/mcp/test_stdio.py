@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from durable_workflows import locks, state
 from durable_workflows.settings import Settings
 

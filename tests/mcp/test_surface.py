@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
+from mcp.types import TextContent, Tool
+
 from durable_workflows.server import INSTRUCTIONS, build_server
 from durable_workflows.settings import Settings
 from mcp import Client
-from mcp.shared.exceptions import MCPError
-from mcp.types import TextContent, Tool
 
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import pytest
+
 from durable_workflows import traces
 from durable_workflows.models import (
     Child,

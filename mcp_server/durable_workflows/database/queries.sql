@@ -157,7 +157,7 @@ select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, r
     run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
-    left(result.error, %(limit)s) as error, length(result.error) as error_length,
+    left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
     (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as total_steps,
     (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed) as unread_messages
 from dbos.workflow_status as run
@@ -168,7 +168,7 @@ where run.workflow_uuid = %(workflow_id)s
 -- name: run_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
-    left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+    left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
 from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and function_id > %(after)s
 order by function_id limit %(count)s
@@ -176,7 +176,7 @@ order by function_id limit %(count)s
 -- name: failed_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
-    left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+    left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
 from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and error is not null
 order by function_id desc limit 3
@@ -185,7 +185,7 @@ order by function_id desc limit 3
 select * from (
     select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
         child_workflow_id, serialization,
-        left(output, %(limit)s) as output, length(output) as output_length, left(error, %(limit)s) as error, length(error) as error_length
+        left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
     from dbos.operation_outputs where workflow_uuid = %(workflow_id)s order by function_id desc limit %(count)s
 ) as last order by step
 
@@ -242,3 +242,7 @@ where version = %(version)s and path = (
 
 -- name: database_bytes
 select pg_database_size(current_database()) as bytes
+
+-- name: has_dbos_tables
+-- What builds on them is made last.
+select to_regprocedure('durable_workflows.open_waits()') is not null as there

@@ -5,7 +5,7 @@ Connections are in autocommit mode, with rows as dictionaries.
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,7 @@ class Session:
         return await self._twice(lambda connection: run(connection, name, **values))
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
         """The connection for one's own use for a while; it answered a moment ago.
 
         Raises:
