@@ -63,6 +63,18 @@ def run(settings: Settings, version: str, parent: int) -> None:
         os._exit(0 if sys.exc_info()[0] is None else 1)
 
 
+async def migrate(url: str) -> None:
+    """Make or renew all tables: DBOS's and our own. The caller sees to it that nobody else does so at the same time.
+
+    Raises:
+        psycopg.Error: the database does not answer, or refuses.
+    """
+    async with await tables.connect(url, role="migration") as connection:
+        await tables.migrate(connection)
+        await anyio.to_thread.run_sync(DBOS.migrate, url)
+        await tables.follow_dbos(connection)
+
+
 class _Worker:
     def __init__(self, settings: Settings, version: str, executor_id: str, parent: int) -> None:
         connection = state.read_connection(settings)
@@ -78,9 +90,10 @@ class _Worker:
     async def main(self) -> None:
         activity = Activity(asyncio.get_running_loop(), self._executor_id)
         self._prepare_dbos(activity)
+        # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
+        with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
+            await migrate(self._url)
         async with await tables.connect(self._url, role="worker") as connection:
-            await anyio.to_thread.run_sync(self._migrate)
-            await tables.follow_dbos(connection)
             await self._publish_catalog(connection)
             await anyio.to_thread.run_sync(self._launch)
             await self._announce(connection)
@@ -124,11 +137,6 @@ class _Worker:
             # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
             config["db_engine_kwargs"] = {"pool_pre_ping": False}
         return config
-
-    def _migrate(self) -> None:
-        # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
-        with locks.held_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
-            DBOS.migrate(self._url)
 
     async def _publish_catalog(self, connection: tables.Connection) -> None:
         rows = await tables.fetch(connection, "version_files", version=self._version)
@@ -246,17 +254,25 @@ def _entry(
 
 
 def main() -> None:
-    """The process's entry: `python -m durable_workflows.worker --project DIR --version V --parent FD`."""
+    """The process's entry: `python -m durable_workflows.worker --project DIR --version V --parent FD`.
+
+    With `--migrate` in place of the last two it makes the tables in the database of DBOS_DATABASE_URL, and ends.
+    """
     parser = argparse.ArgumentParser(prog="worker")
     parser.add_argument("--project", required=True, help="the project directory, for ps")
-    parser.add_argument("--version", required=True)
-    parser.add_argument("--parent", required=True, type=int, help="a pipe from the supervisor")
+    parser.add_argument("--version")
+    parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
+    parser.add_argument("--migrate", action="store_true")
     arguments = parser.parse_args()
     settings = Settings(project=arguments.project)
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    run(settings, arguments.version, arguments.parent)
+    if arguments.migrate:
+        assert settings.database_url is not None
+        asyncio.run(migrate(settings.database_url))
+    else:
+        run(settings, arguments.version, arguments.parent)
 
 
 if __name__ == "__main__":

@@ -132,9 +132,9 @@ export class Connection {
   }
 
   /** Say goodbye and close. */
-  leave(message) {
+  leave(goodbye) {
     if (this.closed) return
-    if (this.#spool === null) this.#socket.end(message)
+    if (this.#spool === null) this.#socket.end(goodbye)
     else this.#socket.destroy()
     setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref()
     this.#close()
@@ -218,11 +218,11 @@ export class Connection {
     return undefined
   }
 
-  #takeInUnit(kind, message) {
-    addPart(this.#unit.parts, message)
-    this.#unit.bytes += message.length
+  #takeInUnit(kind, bytes) {
+    addPart(this.#unit.parts, bytes)
+    this.#unit.bytes += bytes.length
     if (this.#unit.bytes > this.#front.limits.messageBytes) return this.leave(fatal('54000', 'too much without a Sync'))
-    if (kind === CLIENT.PARSE || kind === CLIENT.QUERY) this.#unit.copyIn ||= isCopyIn(kind, message)
+    if (kind === CLIENT.PARSE || kind === CLIENT.QUERY) this.#unit.copyIn ||= isCopyIn(kind, bytes)
     if (ENDS_UNIT.has(kind)) this.#queue(kind)
     return undefined
   }
@@ -250,10 +250,10 @@ export class Connection {
   }
 
   // Outside of a COPY such messages are ignored, as Postgres does: the rest of one that failed.
-  #takeCopy(kind, message) {
+  #takeCopy(kind, bytes) {
     if (this.copy === null) return
-    if (kind === CLIENT.COPY_DATA) this.copy.append(message)
-    else if (this.copy.end(message)) this.#queueCopy()
+    if (kind === CLIENT.COPY_DATA) this.copy.append(bytes)
+    else if (this.copy.end(bytes)) this.#queueCopy()
   }
 
   #queueCopy() {
@@ -267,9 +267,9 @@ export class Connection {
     this.copy = new CopyIn(unit, this.#front.newSpool())
   }
 
-  #takeLogin(message) {
+  #takeLogin(bytes) {
     try {
-      const { reply, settings } = this.#login.take(message)
+      const { reply, settings } = this.#login.take(bytes)
       this.send(reply)
       if (settings !== null) this.#enter(settings)
     } catch (error) {
@@ -307,19 +307,19 @@ export class Connection {
 }
 
 // Neighbours in one read become one part again.
-function addPart(parts, message) {
+function addPart(parts, bytes) {
   const last = parts.at(-1)
-  if (last?.buffer === message.buffer && last.byteOffset + last.length === message.byteOffset) {
-    parts[parts.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + message.length)
+  if (last?.buffer === bytes.buffer && last.byteOffset + last.length === bytes.byteOffset) {
+    parts[parts.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + bytes.length)
   } else {
-    parts.push(message)
+    parts.push(bytes)
   }
 }
 
-function isCopyIn(kind, message) {
-  const at = kind === CLIENT.QUERY ? HEADER_BYTES : message.indexOf(0, HEADER_BYTES) + 1
-  const end = message.indexOf(0, at)
-  const head = message.latin1Slice(at, Math.min(end, at + 200))
+function isCopyIn(kind, bytes) {
+  const at = kind === CLIENT.QUERY ? HEADER_BYTES : bytes.indexOf(0, HEADER_BYTES) + 1
+  const end = bytes.indexOf(0, at)
+  const head = bytes.latin1Slice(at, Math.min(end, at + 200))
   if (!/^\s*(?:copy\b|--|\/\*)/i.test(head)) return false
-  return inspect(message.latin1Slice(at, end), () => undefined)?.copyIn ?? false
+  return inspect(bytes.latin1Slice(at, end), () => undefined)?.copyIn ?? false
 }

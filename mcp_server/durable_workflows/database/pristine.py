@@ -1,25 +1,30 @@
 """A project's data directory, copied from a pristine one that is made once per user.
 
-Making one (initdb) takes seconds and much memory; copying it takes a fraction of a second.
+Making one (initdb, then the tables of DBOS and our own) takes seconds and much memory; copying it takes a fraction of a second.
 """
 
 import json
 import secrets
 import shutil
+import subprocess
+from importlib.metadata import version
 from logging import getLogger
 from pathlib import Path
 
 import anyio
 
+from durable_workflows import processes
+from durable_workflows.database import tables
 from durable_workflows.database.node import PGLITE
 from durable_workflows.database.process import Launch, launched
 from durable_workflows.database.trees import appearing
-from durable_workflows.errors import StateDirectoryUnusable
+from durable_workflows.errors import SetupError, StateDirectoryUnusable
 from durable_workflows.locks import awaited_lock
 from durable_workflows.settings import Settings
 
 _FORMAT = 1  # to be raised when backend.mjs has initdb make something else of the same PGlite
 _MAKE_SECONDS = 180
+_TAIL_CHARACTERS = 1500  # of what a failing process said, in an error
 
 _logger = getLogger(__name__)
 
@@ -41,8 +46,7 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
 
 
 async def _pristine(settings: Settings, modules: Path) -> Path:
-    package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
-    target = settings.cache / f"pristine-{package['version']}-{_FORMAT}"
+    target = settings.cache / f"pristine-{_contents(modules)}"
     if not target.is_dir():
         settings.cache.mkdir(parents=True, exist_ok=True)
         lock = settings.cache / "pristine.lock"
@@ -65,8 +69,29 @@ async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor
             lock_descriptor=lock_descriptor,
         )
         process = await launched(settings, launch)
-        with anyio.CancelScope(shield=True):
-            await process.stop()
+        try:
+            await _make_tables(settings, process.url)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.stop()
+
+
+def _contents(modules: Path) -> str:
+    """What a pristine directory holds: another PGlite, dbos or table of ours is another directory."""
+    package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
+    return f"{package['version']}-{version('dbos')}-{tables.fingerprint()}-{_FORMAT}"
+
+
+async def _make_tables(settings: Settings, url: str) -> None:
+    """By a process of its own: this one does not import dbos."""
+    command = processes.python("worker", "--project", str(settings.project), "--migrate")
+    environment = settings.as_environment() | {"DBOS_DATABASE_URL": url}
+    done = await anyio.run_process(
+        command, check=False, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
+    if done.returncode != 0:
+        said = done.stdout.decode(errors="replace")[-_TAIL_CHARACTERS:]
+        raise SetupError(f"The tables of the embedded database could not be made:\n{said}")
 
 
 def _copy(pristine: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 Connections are in autocommit mode, with rows as dictionaries.
 """
 
+import hashlib
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -144,6 +145,14 @@ async def fetch(connection: Connection, name: str, /, **values: object) -> list[
 async def run(connection: Connection, name: str, /, **values: object) -> int:
     """Run the named statement and return how many rows it touched."""
     return (await connection.execute(queries()[name], values)).rowcount
+
+
+def fingerprint() -> str:
+    """A hash over all that `migrate` and `follow_dbos` would do."""
+    digest = hashlib.sha256()
+    for path in [*sorted((_FOLDER / "migrations").glob("*.sql")), _FOLDER / "on_dbos.sql"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 async def migrate(connection: Connection) -> None:
