@@ -1,0 +1,162 @@
+"""How fast this project is, beside what one would use instead: `make bench`, or `python -m tests.bench [--quick]`.
+
+Contenders take turns in short rounds, so that the noise of a shared machine falls on all of them. Prints tables and writes `bench.json`
+into the current directory. All processes are ended, also after Ctrl-C.
+"""
+
+import argparse
+import dataclasses
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import psutil
+from rich.console import Console
+
+from . import contenders, measures, native, report
+from .contenders import Contender, Kind
+from .measures import Effort, Samples
+
+Measure = Callable[[Contender], Awaitable[Samples]]
+
+
+class Bench:
+    """One run of all measurements; `folder` gets all files, and must be empty."""
+
+    def __init__(self, effort: Effort, folder: Path, console: Console) -> None:
+        self.results = report.Results()
+        self.kinds: list[Kind] = []
+        self._effort = effort
+        self._folder = folder
+        self._console = console
+        self._running: dict[str, Contender] = {}
+        self._started = 0.0
+
+    async def run(self) -> None:
+        """Start all contenders, measure, end them."""
+        async with AsyncExitStack() as stack:
+            self.kinds = await self._available(stack)
+            for kind in self.kinds:
+                self._say(f"starting {kind.title}")
+                (self._folder / kind.key).mkdir()
+                contender = await stack.enter_async_context(kind.open(self._folder / kind.key))
+                self._running[kind.key] = contender
+            self._started = time.monotonic()
+            for number in range(self._effort.rounds):
+                await self._round(number)
+            await self._idle()
+
+    async def _available(self, stack: AsyncExitStack) -> list[Kind]:
+        kinds = [contenders.embedded(), contenders.sqlite()]
+        programs = native.programs()
+        if programs is None:
+            self._console.print(
+                "There is no native Postgres on this machine: ratios are not known."
+            )
+            return kinds
+        # Each its own server, so that the cost of one is not counted for the other.
+        names = ("postgres-plain", "postgres-ours")
+        servers = [
+            await stack.enter_async_context(native.cluster(programs, self._folder / name))
+            for name in names
+        ]
+        return [*kinds, contenders.native(servers[0]), contenders.external(servers[1])]
+
+    async def _round(self, number: int) -> None:
+        turned = number % len(self.kinds)
+        order = [*self.kinds[turned:], *self.kinds[:turned]]
+        for name, measure in self._measures().items():
+            for kind in order:
+                self._say(f"round {number + 1} of {self._effort.rounds}: {name}, {kind.title}")
+                self.results.add(kind.key, await measure(self._running[kind.key]))
+        for kind in order:
+            self._say(f"round {number + 1}: cold and warm start, {kind.title}")
+            folder = self._folder / f"{kind.key}_{number}"
+            self.results.add(kind.key, await measures.start_times(kind, folder))
+        self._say(f"round {number + 1}: initialize")
+        spawned = await measures.initialize(self._ours, self._log, self._effort.spawns)
+        self.results.add("ours", spawned)
+
+    def _measures(self) -> dict[str, Measure]:
+        effort = self._effort
+        log = self._folder / "messages"
+        return {
+            "steps": lambda contender: measures.one_workflow(contender, effort),
+            "parallel steps": lambda contender: measures.many_workflows(contender, effort),
+            "starts": lambda contender: measures.starts(contender, effort),
+            "first step": lambda contender: measures.first_step(contender, effort),
+            "messages": lambda contender: measures.messages(contender, effort, log),
+        }
+
+    async def _idle(self) -> None:
+        """With a server connected to ours, as in a session; after the first minute, in which dbos looks around more often."""
+        self._say("idle")
+        async with measures.serving(self._ours, self._log) as server:
+            await anyio.sleep(3)
+            settled = self._started + self._effort.settle_seconds
+            await anyio.sleep(max(0.0, settled - time.monotonic()))
+            groups = {key: one.processes() for key, one in self._running.items()}
+            groups["ours"].append(psutil.Process(server.pid))
+            self.results.add_idle(await measures.idle(groups, self._effort.idle_seconds))
+
+    @property
+    def _ours(self) -> Path:
+        return self._folder / "ours"
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "serve.log"
+
+    def _say(self, text: str) -> None:
+        self._console.log(text)
+
+
+@asynccontextmanager
+async def _until_signalled() -> AsyncGenerator[anyio.CancelScope]:
+    """A block that Ctrl-C and SIGTERM leave in good order."""
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        yield group.cancel_scope
+        group.cancel_scope.cancel()
+
+
+async def _main(effort: Effort, output: Path) -> int:
+    progress = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="dw-bench-", ignore_cleanup_errors=True) as folder:
+        root = Path(folder).resolve()
+        root.chmod(0o711)  # Postgres runs as another user where this is root
+        bench = Bench(effort, root, progress)
+        done = False
+        async with _until_signalled():
+            await bench.run()
+            done = True
+    if not done:
+        return 130
+    report.show(Console(), bench.results, bench.kinds)
+    report.write(output, bench.results, dataclasses.asdict(effort))
+    return 0
+
+
+def main() -> None:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one short round: about a minute")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"))
+    arguments = parser.parse_args()
+    effort = measures.QUICK if arguments.quick else measures.FULL
+    sys.exit(anyio.run(_main, effort, arguments.output))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What is compared: this project, and plain DBOS on SQLite and on a native Postgres. All run `flow.py`."""
+
+import functools
+import shutil
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import psutil
+from dbos import DBOSClient, DBOSPortableJSONSerializer
+
+from durable_workflows import lifecycle
+from durable_workflows.engine import Engine
+from durable_workflows.models import StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+
+from .children import child
+from .host import APPLICATION, QUEUE
+from .native import Cluster
+
+_HERE = Path(__file__).parent
+_SECONDS = 120.0  # for any one run
+
+T = TypeVar("T")
+
+
+class Contender(Protocol):
+    """One system under measurement, running."""
+
+    async def start(self, workflow: str, **arguments: Any) -> str:
+        """Start a run; return its workflow_id."""
+        ...
+
+    async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
+        """Wait for runs; return what each returned, in this order."""
+        ...
+
+    async def send(self, workflow_id: str, message: str) -> None:
+        """Send a message on the topic `bench`."""
+        ...
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that it needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sort of contender. `open` starts one in a folder; the same folder again is a warm start."""
+
+    key: str
+    title: str
+    open: Callable[[Path], AbstractAsyncContextManager[Contender]]
+
+
+def embedded() -> Kind:
+    """This project with its own database."""
+    return Kind("ours", "durable-workflows", _ours)
+
+
+def external(cluster: Cluster) -> Kind:
+    """This project on a native Postgres."""
+    return Kind("ours_native", "durable-workflows on native", functools.partial(_ours_on, cluster))
+
+
+def sqlite() -> Kind:
+    """Plain DBOS on a file."""
+    return Kind("sqlite", "DBOS on SQLite", _on_sqlite)
+
+
+def native(cluster: Cluster) -> Kind:
+    """Plain DBOS on a native Postgres."""
+    return Kind("native", "DBOS on native Postgres", functools.partial(_on_cluster, cluster))
+
+
+class _Ours:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def start(self, workflow: str, **arguments: Any) -> str:
+        started = await self._engine.start(StartRequest(name=workflow, args=arguments))
+        return started.workflow_id
+
+    async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
+        found = await self._engine.wait(workflow_ids, timeout_seconds=_SECONDS)
+        done = {ended.workflow_id: ended for ended in found.done}
+        failed = [one for one in workflow_ids if one not in done or done[one].error]
+        assert not failed, f"not ended well: {failed}: {found}"
+        return [done[one].output for one in workflow_ids]
+
+    async def send(self, workflow_id: str, message: str) -> None:
+        await self._engine.send(workflow_id, "bench", message)
+
+    def processes(self) -> list[psutil.Process]:
+        supervisor = psutil.Process(self._engine.connection.pid)
+        return [supervisor, *supervisor.children(recursive=True)]
+
+
+@asynccontextmanager
+async def _ours(folder: Path, database_url: str | None = None) -> AsyncGenerator[Contender]:
+    workflows = folder / "workflows"
+    workflows.mkdir(exist_ok=True)
+    shutil.copy(_HERE / "flow.py", workflows / "flow.py")
+    settings = Settings(project=folder, database_url=database_url)
+    project = Project(settings)
+    try:
+        engine = await project.engine()
+        await engine.catalog()
+        yield _Ours(engine)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await project.aclose()
+            await lifecycle.shut_down(settings)
+
+
+@asynccontextmanager
+async def _ours_on(cluster: Cluster, folder: Path) -> AsyncGenerator[Contender]:
+    async with _ours(folder, await cluster.database(folder.name)) as contender:
+        yield contender
+
+
+class _Plain:
+    def __init__(self, client: DBOSClient, pid: int, cluster: Cluster | None) -> None:
+        self._client = client
+        self._pid = pid
+        self._cluster = cluster
+
+    async def start(self, workflow: str, **arguments: Any) -> str:
+        handle = await _in_thread(
+            lambda: self._client.enqueue(
+                {"workflow_name": workflow, "queue_name": QUEUE}, **arguments
+            )
+        )
+        return handle.get_workflow_id()
+
+    async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
+        return [await self._result(workflow_id) for workflow_id in workflow_ids]
+
+    async def _result(self, workflow_id: str) -> Any:
+        def wait() -> Any:
+            return self._client.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.2)
+
+        with anyio.fail_after(_SECONDS):
+            return await _in_thread(wait)
+
+    async def send(self, workflow_id: str, message: str) -> None:
+        await _in_thread(lambda: self._client.send(workflow_id, message, "bench"))
+
+    def processes(self) -> list[psutil.Process]:
+        server = self._cluster.processes() if self._cluster else []
+        return [psutil.Process(self._pid), *server]
+
+
+@asynccontextmanager
+async def _on_sqlite(folder: Path) -> AsyncGenerator[Contender]:
+    async with _plain(folder, f"sqlite:///{folder / 'bench.sqlite'}") as contender:
+        yield contender
+
+
+@asynccontextmanager
+async def _on_cluster(cluster: Cluster, folder: Path) -> AsyncGenerator[Contender]:
+    url = await cluster.database(folder.name)
+    async with _plain(folder, url, cluster) as contender:
+        yield contender
+
+
+@asynccontextmanager
+async def _plain(
+    folder: Path, url: str, cluster: Cluster | None = None
+) -> AsyncGenerator[Contender]:
+    command = [sys.executable, "-m", f"{__package__}.host", url]
+    async with child(command, log=folder / "host.log", folder=_HERE.parents[1]) as host:
+        await host.read_line()
+        client = DBOSClient(
+            system_database_url=url,
+            serializer=DBOSPortableJSONSerializer(),
+            application_name=APPLICATION,
+        )
+        try:
+            yield _Plain(client, host.pid, cluster)
+        finally:
+            client.destroy()
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)

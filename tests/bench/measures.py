@@ -1,0 +1,192 @@
+"""What is measured. Each function gives samples by the key of a metric (`report.METRICS`); rates are per second, times in seconds."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import psutil
+
+from .children import Child, child
+from .contenders import Contender, Kind
+
+Samples = Mapping[str, list[float]]
+
+_PARALLEL = 20
+_GATHER_SECONDS = 2.5  # in which a queue that polls every second has taken up all of them
+_ROLES = ("pglite.mjs", "supervisor", "worker", "serve", "host", "postgres")
+_INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "bench", "version": "1"},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of each is done in a round."""
+
+    rounds: int
+    steps: int
+    parallel_steps: int
+    starts: int
+    first_steps: int
+    messages: int
+    spawns: int
+    idle_seconds: float
+    settle_seconds: float  # DBOS looks for schedules every second in its first minute
+
+
+FULL = Effort(3, 200, 25, 100, 8, 8, 3, 15.0, 65.0)
+QUICK = Effort(1, 60, 10, 30, 4, 4, 3, 6.0, 3.0)
+
+
+async def one_workflow(contender: Contender, effort: Effort) -> Samples:
+    """Steps of one run, from the begin of its first to that of its last."""
+    run = await contender.start("bench_steps", count=effort.steps)
+    [[first, last]] = await contender.results([run])
+    return {"steps_one": [(effort.steps - 1) / (last - first)]}
+
+
+async def many_workflows(contender: Contender, effort: Effort) -> Samples:
+    """Steps of runs that all begin at the same moment."""
+    at = time.time() + _GATHER_SECONDS
+    count = effort.parallel_steps
+    runs = [
+        await contender.start("bench_steps", count=count, not_before=at) for _ in range(_PARALLEL)
+    ]
+    ends = await contender.results(runs)
+    seconds = max(last for _, last in ends) - min(first for first, _ in ends)
+    return {"steps_many": [_PARALLEL * (count - 1) / seconds]}
+
+
+async def starts(contender: Contender, effort: Effort) -> Samples:
+    """Starts by one client, one after another: how fast it can, and how fast they are done."""
+    began = time.time()
+    runs = [await contender.start("bench_nothing") for _ in range(effort.starts)]
+    started = time.time()
+    done = max(await contender.results(runs))
+    return {
+        "starts": [effort.starts / (started - began)],
+        "runs": [effort.starts / (done - began)],
+    }
+
+
+async def first_step(contender: Contender, effort: Effort) -> Samples:
+    """From the call that starts a run until its first step says that it has begun."""
+    seconds: list[float] = []
+    for _ in range(effort.first_steps):
+        await anyio.sleep(random.uniform(0.1, 0.6))  # not in step with a queue that polls
+        began = time.time()
+        run = await contender.start("bench_steps", count=1)
+        [[first, _]] = await contender.results([run])
+        seconds.append(first - began)
+    return {"first_step": seconds}
+
+
+async def messages(contender: Contender, effort: Effort, log: Path) -> Samples:
+    """From the call that sends a message until `recv` has returned it."""
+    log.unlink(missing_ok=True)
+    run = await contender.start("bench_receive", count=effort.messages + 1, log=str(log))
+    await contender.send(run, "the first one is late: the run begins")
+    await _lines(log, 1)
+    seconds: list[float] = []
+    for number in range(effort.messages):
+        await anyio.sleep(0.15)  # it waits again
+        began = time.time()
+        await contender.send(run, "hello")
+        seconds.append((await _lines(log, number + 2))[-1] - began)
+    await contender.results([run])
+    return {"send_recv": seconds}
+
+
+async def start_times(kind: Kind, folder: Path) -> Samples:
+    """A first start in an empty folder, and one more after an orderly end."""
+    folder.mkdir()
+    seconds: list[float] = []
+    for _ in range(2):
+        began = time.monotonic()
+        async with kind.open(folder):
+            seconds.append(time.monotonic() - began)
+    return {"cold_start": seconds[:1], "warm_start": seconds[1:]}
+
+
+async def initialize(project: Path, log: Path, spawns: int) -> Samples:
+    """From the spawn of a server over stdio to its answer to the first message."""
+    seconds: list[float] = []
+    for _ in range(spawns):
+        began = time.monotonic()
+        async with serving(project, log):
+            seconds.append(time.monotonic() - began)
+    return {"initialize": seconds}
+
+
+@asynccontextmanager
+async def serving(project: Path, log: Path) -> AsyncGenerator[Child]:
+    """An MCP server over stdio that has answered `initialize`."""
+    command = [str(Path(sys.executable).with_name("durable-workflows")), "serve"]
+    async with child([*command, "--project", str(project)], log=log, folder=project) as server:
+        await server.write_line(json.dumps(_INITIALIZE))
+        answer = json.loads(await server.read_line())
+        assert "result" in answer, answer
+        yield server
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one process costs while there is nothing to do; memory in bytes."""
+
+    role: str
+    cpu_percent: float  # of one core
+    rss: int
+    pss: int
+    uss: int
+
+
+async def idle(groups: Mapping[str, list[psutil.Process]], seconds: float) -> dict[str, list[Load]]:
+    """What the processes of each group cost, all groups over the same time."""
+    began = time.monotonic()
+    before = {process.pid: _cpu(process) for group in groups.values() for process in group}
+    await anyio.sleep(seconds)
+    passed = time.monotonic() - began
+    return {
+        key: [_load(process, before[process.pid], passed) for process in group]
+        for key, group in groups.items()
+    }
+
+
+def _load(process: psutil.Process, before: float, seconds: float) -> Load:
+    memory = process.memory_full_info()
+    percent = 100 * (_cpu(process) - before) / seconds
+    pss = getattr(memory, "pss", 0)  # Linux only
+    return Load(_role(process), percent, memory.rss, pss, memory.uss)
+
+
+def _cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _role(process: psutil.Process) -> str:
+    words = process.cmdline()
+    return next((role for role in _ROLES if any(role in word for word in words)), process.name())
+
+
+async def _lines(log: Path, count: int) -> list[float]:
+    """The lines of the file once there are so many."""
+    with anyio.fail_after(60):
+        while True:
+            lines = log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
+            if len(lines) >= count:
+                return [float(line) for line in lines]
+            await anyio.sleep(0.01)

@@ -1,0 +1,212 @@
+"""The figures: medians, their spread, the ratio to native Postgres, and which targets were reached."""
+
+import dataclasses
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .contenders import Kind
+from .measures import Load
+
+MS = 1000.0
+MB = 1_000_000.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What `ours` is to reach: `value`, or the ratio to native Postgres, on the right side of the limit."""
+
+    text: str
+    reached: Callable[[float, float | None], bool | None]
+
+
+def at_least_of_native(limit: float) -> Target:
+    """A target for the ratio; unknown without a native Postgres."""
+    return Target(
+        f"≥ {limit} of native", lambda _, ratio: None if ratio is None else ratio >= limit
+    )
+
+
+def below(limit: float, unit: str) -> Target:
+    """A target for the value."""
+    return Target(f"< {limit:g} {unit}", lambda value, _: value < limit)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table: `statistic` of the samples of `key`, times `factor`."""
+
+    key: str
+    title: str
+    factor: float = 1.0
+    statistic: str = "median"
+    target: Target | None = None
+    digits: int = 0
+
+
+METRICS: Sequence[Metric] = (
+    Metric("steps_one", "steps/s, one workflow", target=at_least_of_native(0.85)),
+    Metric("steps_many", "steps/s, 20 workflows", target=at_least_of_native(0.85)),
+    Metric("starts", "workflow starts/s"),
+    Metric("runs", "workflows started and done/s"),
+    Metric("first_step", "start → first step, ms", MS, target=below(150, "ms")),
+    Metric("first_step", "  its 90th percentile", MS, "p90"),
+    Metric("send_recv", "send → recv, ms", MS, target=below(30, "ms")),
+    Metric("send_recv", "  its 90th percentile", MS, "p90"),
+    Metric("initialize", "initialize answered, ms", MS, target=below(1500, "ms")),
+    Metric("cold_start", "cold start, s", digits=2),
+    Metric("warm_start", "warm start, s", digits=2),
+    Metric("idle_cpu", "idle, % of a core", target=below(4, "%"), digits=1),
+    Metric("idle_rss", "idle, MB resident (RSS)", 1 / MB, target=below(500, "MB")),
+    Metric("idle_pss", "  shared pages once (PSS)", 1 / MB),
+    Metric("idle_uss", "  its own pages (USS)", 1 / MB),
+)
+
+
+@dataclass
+class Results:
+    """All samples: contender → metric → its samples, and the processes' idle costs."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    idle: dict[str, list[Load]] = field(default_factory=dict)
+    load_before: tuple[float, float, float] = field(default_factory=os.getloadavg)
+
+    def add(self, key: str, samples: Mapping[str, list[float]]) -> None:
+        """Put new samples of a contender to those that are there."""
+        mine = self.samples.setdefault(key, {})
+        for name, values in samples.items():
+            mine.setdefault(name, []).extend(values)
+
+    def add_idle(self, idle: Mapping[str, list[Load]]) -> None:
+        """Put in what the processes cost while idle."""
+        self.idle.update(idle)
+        for key, loads in idle.items():
+            self.add(key, {"idle_cpu": [sum(load.cpu_percent for load in loads)]})
+            for name in ("rss", "pss", "uss"):
+                total = float(sum(getattr(load, name) for load in loads))
+                self.add(key, {f"idle_{name}": [total] if total else []})
+
+    def value(self, key: str, metric: Metric) -> float | None:
+        """The figure of a contender."""
+        values = self.samples.get(key, {}).get(metric.key)
+        return _statistic(values, metric.statistic) * metric.factor if values else None
+
+    def ratio(self, metric: Metric) -> float | None:
+        """Ours to that of native Postgres: the median over the rounds where there is a sample for each, else of the medians."""
+        ours = self.samples.get("ours", {}).get(metric.key, [])
+        native = self.samples.get("native", {}).get(metric.key, [])
+        if not ours or not native:
+            return None
+        if metric.statistic == "median" and len(ours) == len(native) and len(ours) <= 5:
+            return statistics.median(a / b for a, b in zip(ours, native, strict=True))
+        return _statistic(ours, metric.statistic) / _statistic(native, metric.statistic)
+
+    def reached(self, metric: Metric) -> bool | None:
+        """Whether the target was reached; None: there is none, or it cannot be known."""
+        value = self.value("ours", metric)
+        if metric.target is None or value is None:
+            return None
+        return metric.target.reached(value, self.ratio(metric))
+
+
+def show(console: Console, results: Results, kinds: Sequence[Kind]) -> None:
+    """Print the tables."""
+    console.print(_figures(results, kinds))
+    console.print(_processes(results, kinds))
+    console.print(
+        f"Medians (least–most). Load average before {_load(results.load_before)}, after {_load(os.getloadavg())}."
+    )
+
+
+def write(path: Path, results: Results, options: Mapping[str, Any]) -> None:
+    """Write everything as JSON."""
+    document = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "options": options,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "versions": {name: version(name) for name in ("durable-workflows", "dbos", "mcp")},
+        "load_average": {"before": results.load_before, "after": os.getloadavg()},
+        "metrics": [_as_json(results, metric) for metric in METRICS],
+        "samples": results.samples,
+        "idle": {
+            key: [dataclasses.asdict(one) for one in loads] for key, loads in results.idle.items()
+        },
+    }
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _as_json(results: Results, metric: Metric) -> dict[str, Any]:
+    return {
+        "key": metric.key,
+        "statistic": metric.statistic,
+        "title": metric.title.strip(),
+        "values": {key: results.value(key, metric) for key in results.samples},
+        "ratio_to_native": results.ratio(metric),
+        "target": metric.target.text if metric.target else None,
+        "reached": results.reached(metric),
+    }
+
+
+def _figures(results: Results, kinds: Sequence[Kind]) -> Table:
+    table = Table(title="durable-workflows beside plain DBOS")
+    table.add_column("")
+    for kind in kinds:
+        table.add_column(kind.title, justify="right")
+    table.add_column("ours : native", justify="right")
+    table.add_column("target")
+    for metric in METRICS:
+        cells = [_cell(results, kind.key, metric) for kind in kinds]
+        ratio = results.ratio(metric)
+        shown = "" if ratio is None else f"{ratio:.2f}"
+        table.add_row(metric.title, *cells, shown, _verdict(results, metric))
+    return table
+
+
+def _cell(results: Results, key: str, metric: Metric) -> str:
+    value = results.value(key, metric)
+    if value is None:
+        return "–"
+    text = f"{value:.{metric.digits}f}"
+    samples = [one * metric.factor for one in results.samples[key][metric.key]]
+    if metric.statistic != "median" or len(samples) == 1:
+        return text
+    return f"{text} ({min(samples):.{metric.digits}f}–{max(samples):.{metric.digits}f})"
+
+
+def _verdict(results: Results, metric: Metric) -> str:
+    if metric.target is None:
+        return ""
+    words = {True: "[green]reached[/]", False: "[red]missed[/]", None: "[yellow]not known[/]"}
+    return f"{metric.target.text} {words[results.reached(metric)]}"
+
+
+def _processes(results: Results, kinds: Sequence[Kind]) -> Table:
+    table = Table(title="Idle processes")
+    for name in ("", "process", "% of a core", "RSS MB", "PSS MB", "USS MB"):
+        table.add_column(name, justify="left" if name in ("", "process") else "right")
+    for kind in kinds:
+        for load in results.idle.get(kind.key, []):
+            if load.role != "postgres":
+                memory = [f"{size / MB:.0f}" for size in (load.rss, load.pss, load.uss)]
+                table.add_row(kind.title, load.role, f"{load.cpu_percent:.1f}", *memory)
+    return table
+
+
+def _statistic(values: Sequence[float], name: str) -> float:
+    if name == "median" or len(values) < 2:
+        return statistics.median(values)
+    return statistics.quantiles(values, n=10, method="inclusive")[-1]
+
+
+def _load(average: tuple[float, float, float]) -> str:
+    return " ".join(f"{one:.1f}" for one in average)
