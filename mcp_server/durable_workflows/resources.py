@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.types import Annotations
 
 from durable_workflows import traces
+from durable_workflows.backend import Backend
 from durable_workflows.errors import DurableWorkflowsError, UnknownWorkflowId
 from durable_workflows.models import Message, Run
-from durable_workflows.tools import Backend
+
+if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+    from durable_workflows.engine import Engine
 
 _RECENT = 50
 _PAYLOAD = 20_000  # characters of each payload in a trace as JSON
@@ -27,60 +31,51 @@ class TraceJson(Run):
 
 def add_resources(server: MCPServer[Backend], backend: Backend) -> None:
     """Add all resources to a server whose lifespan `backend` shares."""
-    here = _Resources(backend)
-    server.resource(
+
+    @server.resource(
         "durable://workflows",
-        name="workflows",
         title="Recent workflows",
         description=f"The {_RECENT} newest runs of this project with their status, as JSON.",
         mime_type="application/json",
         annotations=_FOR_BOTH,
-    )(here.workflows)
-    server.resource(
+    )
+    async def workflows() -> str:
+        async with _engine(backend) as engine:
+            return (await engine.runs(limit=_RECENT)).model_dump_json()
+
+    @server.resource(
         "durable://workflows/{workflow_id}/trace",
-        name="trace",
         title="Trace of a workflow",
         description="Why a run is where it is and what its steps did, as Markdown; the same as the tool `inspect` shows.",
         mime_type="text/markdown",
         annotations=_FOR_BOTH,
-    )(here.trace)
-    server.resource(
+    )
+    async def trace(workflow_id: str) -> str:
+        async with _engine(backend) as engine:
+            return traces.markdown(await engine.run(workflow_id))
+
+    @server.resource(
         "durable://workflows/{workflow_id}/trace.json",
         name="trace.json",
         title="Trace of a workflow as JSON",
         description="All that is recorded of a run, its steps, children and messages, for programs.",
         mime_type="application/json",
         annotations=Annotations(audience=["user"]),
-    )(here.trace_json)
-
-
-class _Resources:
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    async def workflows(self) -> str:
-        async with _readable_errors():
-            engine = await self._backend.engine()
-            return (await engine.runs(limit=_RECENT)).model_dump_json()
-
-    async def trace(self, workflow_id: str) -> str:
-        async with _readable_errors():
-            engine = await self._backend.engine()
-            return traces.markdown(await engine.run(workflow_id))
-
-    async def trace_json(self, workflow_id: str) -> str:
-        async with _readable_errors():
-            engine = await self._backend.engine()
+    )
+    async def trace_json(workflow_id: str) -> str:
+        async with _engine(backend) as engine:
             run = await engine.run(workflow_id, preview=_PAYLOAD)
             messages = await engine.messages(workflow_id, count=_MESSAGES)
             return TraceJson(**dict(run), messages=messages).model_dump_json()
 
+    del workflows, trace, trace_json  # the server has them
+
 
 @asynccontextmanager
-async def _readable_errors() -> AsyncGenerator[None]:
-    """Our own errors reach the client as they read."""
+async def _engine(backend: Backend) -> AsyncGenerator["Engine"]:
+    """The engine; our own errors reach the client as they read."""
     try:
-        yield
+        yield await backend.engine()
     except UnknownWorkflowId as error:
         raise ResourceNotFoundError(str(error)) from error
     except DurableWorkflowsError as error:

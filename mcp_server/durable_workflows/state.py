@@ -102,7 +102,7 @@ def read_connection(settings: Settings) -> Connection | None:
     path = settings.state / "connection.json"
     try:
         connection = Connection.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+    except (FileNotFoundError, ValidationError):
         return None
     lock = supervisor_lock(settings)
     alive = locks.named_holder(lock) == connection.pid and locks.is_held(lock)

@@ -22,6 +22,9 @@ from . import contenders, measures, native, report
 from .contenders import Contender, Kind
 from .measures import Effort, Samples
 
+_WIDTH = 150
+_INTERRUPTED = 130  # as a shell says it
+
 Measure = Callable[[Contender], Awaitable[Samples]]
 
 
@@ -117,7 +120,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def _until_signalled() -> AsyncGenerator[anyio.CancelScope]:
+async def _until_signalled() -> AsyncGenerator[None]:
     """A block that Ctrl-C and SIGTERM leave in good order."""
     async with anyio.create_task_group() as group:
 
@@ -127,25 +130,33 @@ async def _until_signalled() -> AsyncGenerator[anyio.CancelScope]:
                     group.cancel_scope.cancel()
 
         group.start_soon(watch)
-        yield group.cancel_scope
+        yield
         group.cancel_scope.cancel()
 
 
-async def _main(effort: Effort, output: Path) -> int:
-    progress = Console(stderr=True)
+async def _finished(bench: Bench) -> bool:
+    """Run the bench; False if it was interrupted."""
+    async with _until_signalled():
+        await bench.run()
+        return True
+    return False
+
+
+def _run(effort: Effort, output: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="dw-bench-", ignore_cleanup_errors=True) as folder:
         root = Path(folder).resolve()
         root.chmod(0o711)  # Postgres runs as another user where this is root
-        bench = Bench(effort, root, progress)
-        done = False
-        async with _until_signalled():
-            await bench.run()
-            done = True
-    if not done:
-        return 130
-    report.show(Console(), bench.results, bench.kinds)
+        bench = Bench(effort, root, Console(stderr=True))
+        if not anyio.run(_finished, bench):
+            return _INTERRUPTED
+    report.show(_wide(Console()), bench.results, bench.kinds)
     report.write(output, bench.results, dataclasses.asdict(effort))
     return 0
+
+
+def _wide(console: Console) -> Console:
+    """In a file or a pipe the table is as wide as it wants to be."""
+    return console if console.is_terminal else Console(width=_WIDTH)
 
 
 def main() -> None:
@@ -155,7 +166,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     arguments = parser.parse_args()
     effort = measures.QUICK if arguments.quick else measures.FULL
-    sys.exit(anyio.run(_main, effort, arguments.output))
+    sys.exit(_run(effort, arguments.output))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ _LINE_BYTES = 1_000_000
 class Child:
     """A running child process, to which lines can be written and whose lines can be read."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
+        self._log = log
         self._stdin = process.stdin
         self._lines = BufferedByteReceiveStream(process.stdout)
 
@@ -39,10 +40,13 @@ class Child:
 
         Raises:
             TimeoutError: there is none for so long.
-            anyio.IncompleteRead: it ended.
+            RuntimeError: it ended; with the end of its log.
         """
-        with anyio.fail_after(seconds):
-            return (await self._lines.receive_until(b"\n", _LINE_BYTES)).decode()
+        try:
+            with anyio.fail_after(seconds):
+                return (await self._lines.receive_until(b"\n", _LINE_BYTES)).decode()
+        except anyio.IncompleteRead as error:
+            raise RuntimeError(self._log.read_text(encoding="utf-8")[-2000:]) from error
 
 
 @asynccontextmanager
@@ -58,7 +62,7 @@ async def child(
             command, stdin=subprocess.PIPE, stderr=errors, cwd=folder, start_new_session=True
         )
     try:
-        yield Child(process)
+        yield Child(process, log)
     finally:
         with anyio.CancelScope(shield=True):
             await _stop(process, stop_signal)

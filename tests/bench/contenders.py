@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 import psutil
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowHandle
 
 from durable_workflows import lifecycle
 from durable_workflows.engine import Engine
@@ -66,7 +66,7 @@ def embedded() -> Kind:
 
 def external(cluster: Cluster) -> Kind:
     """This project on a native Postgres."""
-    return Kind("ours_native", "durable-workflows on native", functools.partial(_ours_on, cluster))
+    return Kind("ours_native", "ours on native", functools.partial(_ours_on, cluster))
 
 
 def sqlite() -> Kind:
@@ -76,7 +76,7 @@ def sqlite() -> Kind:
 
 def native(cluster: Cluster) -> Kind:
     """Plain DBOS on a native Postgres."""
-    return Kind("native", "DBOS on native Postgres", functools.partial(_on_cluster, cluster))
+    return Kind("native", "DBOS on native", functools.partial(_on_cluster, cluster))
 
 
 class _Ours:
@@ -132,19 +132,19 @@ class _Plain:
         self._cluster = cluster
 
     async def start(self, workflow: str, **arguments: Any) -> str:
-        handle = await _in_thread(
-            lambda: self._client.enqueue(
-                {"workflow_name": workflow, "queue_name": QUEUE}, **arguments
-            )
-        )
-        return handle.get_workflow_id()
+        def enqueue() -> str:
+            options: EnqueueOptions = {"workflow_name": workflow, "queue_name": QUEUE}
+            return self._client.enqueue(options, **arguments).get_workflow_id()  # pyright: ignore[reportUnknownMemberType]
+
+        return await _in_thread(enqueue)
 
     async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
         return [await self._result(workflow_id) for workflow_id in workflow_ids]
 
     async def _result(self, workflow_id: str) -> Any:
         def wait() -> Any:
-            return self._client.retrieve_workflow(workflow_id).get_result(polling_interval_sec=0.2)
+            handle: WorkflowHandle[Any] = self._client.retrieve_workflow(workflow_id)
+            return handle.get_result(polling_interval_sec=0.2)
 
         with anyio.fail_after(_SECONDS):
             return await _in_thread(wait)

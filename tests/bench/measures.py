@@ -47,15 +47,17 @@ class Effort:
     settle_seconds: float  # DBOS looks for schedules every second in its first minute
 
 
-FULL = Effort(3, 200, 25, 100, 8, 8, 3, 15.0, 65.0)
+FULL = Effort(4, 200, 25, 80, 8, 8, 3, 15.0, 65.0)
 QUICK = Effort(1, 60, 10, 30, 4, 4, 3, 6.0, 3.0)
 
 
 async def one_workflow(contender: Contender, effort: Effort) -> Samples:
-    """Steps of one run, from the begin of its first to that of its last."""
+    """Steps of one run, from the begin of its first to that of its last; and the CPU time that each took in all processes."""
+    before = _total_cpu(contender)
     run = await contender.start("bench_steps", count=effort.steps)
     [[first, last]] = await contender.results([run])
-    return {"steps_one": [(effort.steps - 1) / (last - first)]}
+    cpu = _total_cpu(contender) - before
+    return {"steps_one": [(effort.steps - 1) / (last - first)], "step_cpu": [cpu / effort.steps]}
 
 
 async def many_workflows(contender: Contender, effort: Effort) -> Samples:
@@ -96,7 +98,7 @@ async def first_step(contender: Contender, effort: Effort) -> Samples:
 
 async def messages(contender: Contender, effort: Effort, log: Path) -> Samples:
     """From the call that sends a message until `recv` has returned it."""
-    log.unlink(missing_ok=True)
+    await anyio.Path(log).unlink(missing_ok=True)
     run = await contender.start("bench_receive", count=effort.messages + 1, log=str(log))
     await contender.send(run, "the first one is late: the run begins")
     await _lines(log, 1)
@@ -112,7 +114,7 @@ async def messages(contender: Contender, effort: Effort, log: Path) -> Samples:
 
 async def start_times(kind: Kind, folder: Path) -> Samples:
     """A first start in an empty folder, and one more after an orderly end."""
-    folder.mkdir()
+    await anyio.Path(folder).mkdir()
     seconds: list[float] = []
     for _ in range(2):
         began = time.monotonic()
@@ -172,6 +174,10 @@ def _load(process: psutil.Process, before: float, seconds: float) -> Load:
     return Load(_role(process), percent, memory.rss, pss, memory.uss)
 
 
+def _total_cpu(contender: Contender) -> float:
+    return sum(_cpu(process) for process in contender.processes())
+
+
 def _cpu(process: psutil.Process) -> float:
     times = process.cpu_times()
     return times.user + times.system
@@ -186,7 +192,13 @@ async def _lines(log: Path, count: int) -> list[float]:
     """The lines of the file once there are so many."""
     with anyio.fail_after(60):
         while True:
-            lines = log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
+            lines = _read(log)
             if len(lines) >= count:
-                return [float(line) for line in lines]
+                return lines
             await anyio.sleep(0.01)
+
+
+def _read(log: Path) -> list[float]:
+    if not log.exists():
+        return []
+    return [float(line) for line in log.read_text(encoding="utf-8").split("\n")[:-1]]

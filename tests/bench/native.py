@@ -27,8 +27,8 @@ class Cluster:
         self._pid = pid
 
     def url(self, database: str) -> str:
-        """The URL of one of its databases."""
-        return f"postgresql://{_USER}@127.0.0.1:{self._port}/{database}"
+        """The URL of one of its databases. Any password is right, but dbos wants one."""
+        return f"postgresql://{_USER}:any@127.0.0.1:{self._port}/{database}"
 
     async def database(self, name: str) -> str:
         """The URL of a database, which is made if it is not there."""
@@ -60,23 +60,24 @@ def programs() -> Path | None:
 @asynccontextmanager
 async def cluster(bin_directory: Path, folder: Path) -> AsyncGenerator[Cluster]:
     """Run a fresh server with its files in `folder`."""
-    folder.mkdir()
-    log = folder / "log"
-    if os.getuid() == 0:
-        shutil.chown(folder, _USER, _USER)
+    _prepare(folder)
     data = folder / "data"
-    await anyio.run_process(
-        [*_as_user(), str(bin_directory / "initdb"), "-A", "trust", "-U", _USER, "-D", str(data)],
-        cwd=folder,
-    )
+    initdb = [str(bin_directory / "initdb"), "-A", "trust", "-E", "UTF8", "-U", _USER]
+    await anyio.run_process([*_as_user(), *initdb, "-D", str(data)], cwd=folder)
     port = _free_port()
     command = [str(bin_directory / "postgres"), "-D", str(data), "-p", str(port), "-k", str(folder)]
     async with child(
-        [*_as_user(), *command], log=log, folder=folder, stop_signal=signal.SIGINT
+        [*_as_user(), *command], log=folder / "log", folder=folder, stop_signal=signal.SIGINT
     ) as postmaster:
         server = Cluster(port, postmaster.pid)
         await _until_ready(server)
         yield server
+
+
+def _prepare(folder: Path) -> None:
+    folder.mkdir()
+    if os.getuid() == 0:
+        shutil.chown(folder, _USER, _USER)
 
 
 def _as_user() -> list[str]:

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from durable_workflows.database.node import FOLDER, lock_hash, node
+from anyio.from_thread import start_blocking_portal
+
+from durable_workflows.database.node import FOLDER, installed_modules, lock_hash, node
+from durable_workflows.database.pristine import pristine_directory
 from durable_workflows.database.process import NODE_FLAGS
 from durable_workflows.settings import Settings
 
@@ -49,7 +52,9 @@ def cached_modules() -> Path:
 
 def copy_of_pristine(target: Path) -> Path:
     """A data directory for a front of one's own."""
-    (pristine,) = Settings().cache.glob("pristine-*")
+    with start_blocking_portal() as portal:
+        modules = portal.call(installed_modules, Settings())
+        pristine = portal.call(pristine_directory, Settings(), modules)
     return Path(shutil.copytree(pristine, target))
 
 

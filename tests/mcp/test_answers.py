@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import BaseModel, JsonValue
 
-from durable_workflows import tools
+from durable_workflows import answers
 from durable_workflows.models import (
     Catalog,
     CatalogEntry,
@@ -69,7 +69,7 @@ def test_an_answer_about_any_number_of_runs_keeps_within_the_limit(seed: int) ->
     ]
     done = [*outputs(choice, size), failed(1), failed(2)]
     choice.shuffle(done)
-    answer = tools.fit_waited(
+    answer = answers.fit_waited(
         WaitResult(done=done, waiting=waiting, running=running, timed_out=True)
     )
     assert length(answer) < LIMIT
@@ -81,7 +81,7 @@ def test_an_answer_about_any_number_of_runs_keeps_within_the_limit(seed: int) ->
 def test_small_outputs_stay_whole_beside_large_ones() -> None:
     large = [Ended(workflow_id=f"l-{n}", status="SUCCESS", output="x" * 4000) for n in range(5)]
     small = Ended(workflow_id="s", status="SUCCESS", output={"pages": 3, "none": None})
-    answer = tools.fit_waited(
+    answer = answers.fit_waited(
         WaitResult(done=[*large, small], waiting=[], running=[], timed_out=False)
     )
     assert answer.done[-1].output == {"pages": 3, "none": None}
@@ -95,7 +95,7 @@ def test_small_outputs_stay_whole_beside_large_ones() -> None:
 def test_failed_runs_are_shown_before_successful_ones() -> None:
     many = [Ended(workflow_id=f"run-{n:030}", status="SUCCESS", output=1) for n in range(200)]
     result = WaitResult(done=[*many, failed(1)], waiting=[], running=[], timed_out=False)
-    answer = tools.fit_waited(result)
+    answer = answers.fit_waited(result)
     assert answer.done[-1].workflow_id == "bad-1"
     assert answer.done[0].workflow_id == many[0].workflow_id
     left = len(result.done) - len(answer.done)
@@ -108,7 +108,7 @@ def test_failed_runs_are_shown_before_successful_ones() -> None:
 def test_where_there_is_room_for_few_payloads_they_are_the_errors() -> None:
     many = [Ended(workflow_id=f"run-{n:030}", status="SUCCESS", output="x" * 99) for n in range(90)]
     result = WaitResult(done=[failed(1), *many], waiting=[], running=[], timed_out=False)
-    answer = tools.fit_waited(result)
+    answer = answers.fit_waited(result)
     assert len(answer.done) == 91
     assert (answer.done[0].error or "").startswith("ValueError: no no")
     assert [one.output for one in answer.done[1:]] == [None] * 90
@@ -122,7 +122,7 @@ def test_a_short_answer_is_left_as_it_is() -> None:
         running=[Running(workflow_id="c", status="PENDING", step="step 2 fetch")],
         timed_out=False,
     )
-    assert tools.fit_waited(result).model_dump(exclude={"note"}) == result.model_dump()
+    assert answers.fit_waited(result).model_dump(exclude={"note"}) == result.model_dump()
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 100])
@@ -131,7 +131,7 @@ def test_a_batch_that_was_waited_for_keeps_within_the_limit(count: int) -> None:
         Started(workflow_id=f"{n:036}", status="SUCCESS", version="v1", output='"' * 4000)
         for n in range(count)
     ]
-    answer = tools.fit_started(started, None, single=False)
+    answer = answers.fit_started(started, None, single=False)
     assert length(answer) < LIMIT
     assert answer.workflows is not None
     assert [one.workflow_id for one in answer.workflows] == [one.workflow_id for one in started]
@@ -142,7 +142,7 @@ def test_a_start_that_ended_waiting_says_for_what() -> None:
     started = Started(workflow_id="a", status="PENDING", version="v1")
     wait = Waiting(workflow_id="a", topic="go", prompt="Shall I?")
     result = WaitResult(done=[], waiting=[wait], running=[], timed_out=False)
-    answer = tools.fit_started([started], result, single=True)
+    answer = answers.fit_started([started], result, single=True)
     assert answer.workflow_id == "a"
     assert answer.workflows is None
     assert answer.note == "a waits for a message on topic 'go': send_message. It asks: Shall I?"
@@ -153,7 +153,7 @@ def test_of_many_changed_runs_those_left_as_they_were_come_first() -> None:
         Changed(workflow_id=f"{n:036}", changed=n != 900, status="CANCELLED", note="cancelled")
         for n in range(1000)
     ]
-    answer = tools.fit_changed(ChangedList(workflows=changes))
+    answer = answers.fit_changed(ChangedList(workflows=changes))
     assert length(answer) < LIMIT
     assert answer.workflows[0] == changes[900]
     left = 1000 - len(answer.workflows)
@@ -168,7 +168,7 @@ def test_a_large_catalog_loses_schemas_before_names() -> None:
         )
         for n in range(25)
     ]
-    answer = tools.fit_catalog(Catalog(workflows=entries, templates=[], version="v1"))
+    answer = answers.fit_catalog(Catalog(workflows=entries, templates=[], version="v1"))
     assert length(answer) < LIMIT
     assert [one.name for one in answer.workflows] == [one.name for one in entries]
     assert answer.workflows[0].args_schema == schema
@@ -190,7 +190,7 @@ def test_a_catalog_of_any_size_keeps_within_the_limit(count: int) -> None:
         for n in range(count)
     ]
     templates = [TemplateEntry(name=f"t_{n}", use_when="when " * 200) for n in range(count)]
-    answer = tools.fit_catalog(Catalog(workflows=entries, templates=templates, version="v1"))
+    answer = answers.fit_catalog(Catalog(workflows=entries, templates=templates, version="v1"))
     assert length(answer) < LIMIT
     error = answer.workflows[0].error
     assert error is not None
@@ -224,7 +224,7 @@ def test_a_status_of_any_size_keeps_within_the_limit() -> None:
             "problems": ["it is wrong " * 500] * 50,
         }
     )
-    answer = tools.fit_status(status)
+    answer = answers.fit_status(status)
     assert length(answer) < LIMIT
     assert sum(answer.versions_with_unfinished_runs.values()) == sum(range(500))
     assert json.loads(answer.model_dump_json())["counts"] == {"PENDING": 3}

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from durable_workflows import traces
+from durable_workflows import causes, pages, traces, wording
 from durable_workflows.models import (
     Child,
     Message,
@@ -43,7 +43,7 @@ def dead_worker() -> WorkerInfo:
 
 
 def why(run: Run) -> tuple[str, str]:
-    cause = traces.cause(run, NOW)
+    cause = causes.cause(run, NOW)
     lines = traces.markdown(run, now=NOW).splitlines()
     assert lines[1:3] == [f"**Why:** {cause.text}", f"**Next:** {cause.next}"]
     return cause.text, cause.next
@@ -291,16 +291,17 @@ def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: 
         )
         for _ in range(50)
     ]
-    for budget in (traces.BUDGET, choice.randint(1500, 20_000)):
+    for budget in (wording.BUDGET, choice.randint(1500, 20_000)):
         assert len(traces.markdown(run, budget=budget)) <= budget
-        assert len(traces.full_markdown(run, after_step=after, budget=budget)) <= budget
-        assert len(traces.full_markdown(run, budget=budget)) <= budget
-        assert len(traces.tree_markdown("w", run.children, budget=budget)) <= budget
-        assert len(traces.messages_markdown("w", messages, budget=budget)) <= budget
-        for which in ("input", "output", "error"):
-            assert len(traces.payload_markdown(run, which=which, budget=budget)) <= budget
-        for step in run.steps[:20]:
-            assert len(traces.step_markdown("w", step, budget=budget)) <= budget
+    shown = [
+        traces.full_markdown(run, after_step=after),
+        traces.full_markdown(run),
+        pages.tree("w", run.children),
+        pages.messages("w", messages),
+        *(pages.payload(run, which=which) for which in ("input", "output", "error")),
+        *(pages.step("w", step) for step in run.steps[:20]),
+    ]
+    assert max(map(len, shown)) <= wording.BUDGET
 
 
 def test_of_many_large_steps_the_first_the_failed_and_the_last_are_shown(
@@ -345,7 +346,7 @@ def test_the_pages_of_the_full_trace_hold_every_step_once(
     numbers: list[int] = []
     cursor: int | None = 0
     while cursor is not None:
-        page = traces.full_markdown(run, after_step=cursor, now=NOW)
+        page = traces.full_markdown(run, after_step=cursor)
         numbers += [int(found) for found in re.findall(r"^## (\d+)\. work", page, re.MULTILINE)]
         cursor = next_cursor(page)
     assert numbers == list(range(1, 61))
@@ -360,8 +361,8 @@ def pages_of(whole: str, a_step: StepMaker) -> list[str]:
     pages: list[str] = []
     cursor: int | None = 0
     while cursor is not None:
-        part = preview(whole[cursor : cursor + traces.PAGE], len(whole))
-        page = traces.step_markdown("run-1", a_step(7, output=part), offset=cursor)
+        part = preview(whole[cursor : cursor + pages.PART], len(whole))
+        page = pages.step("run-1", a_step(7, output=part), offset=cursor)
         fence = re.search(r"^(`{3,})\n(.*)\n\1$", page, re.MULTILINE | re.DOTALL)
         assert fence is not None
         pages.append(fence[2])
@@ -375,22 +376,20 @@ def next_cursor(page: str) -> int | None:
 
 
 def test_a_step_that_fits_is_shown_readably(a_step: StepMaker) -> None:
-    text = traces.step_markdown("run-1", a_step(2, output=preview(json.dumps("one\ntwo"))))
+    text = pages.step("run-1", a_step(2, output=preview(json.dumps("one\ntwo"))))
     assert "```\none\ntwo\n```" in text
     failed = a_step(3, "charge", error=error("ValueError", "odd", "Traceback …\nValueError: odd"))
-    text = traces.step_markdown("run-1", failed)
+    text = pages.step("run-1", failed)
     assert "ValueError: odd\n\nTraceback …\nValueError: odd" in text
 
 
 def test_a_fence_is_longer_than_those_in_the_text(a_step: StepMaker) -> None:
-    text = traces.step_markdown("run-1", a_step(2, output=preview(json.dumps("```js\n1\n```"))))
+    text = pages.step("run-1", a_step(2, output=preview(json.dumps("```js\n1\n```"))))
     assert "````\n```js\n1\n```\n````" in text
 
 
 def test_a_cursor_beyond_the_end_is_answered_for(a_run: RunMaker, a_step: StepMaker) -> None:
-    assert "none from 50 on" in traces.step_markdown(
-        "r", a_step(1, output=preview("", 3)), offset=50
-    )
+    assert "none from 50 on" in pages.step("r", a_step(1, output=preview("", 3)), offset=50)
     assert "No finished step comes after 9." in traces.full_markdown(a_run(), after_step=9)
 
 
@@ -400,7 +399,7 @@ def test_the_tree_shows_who_started_whom() -> None:
         Child(workflow_id="b", name="part", status="ERROR", parent_workflow_id="root"),
         Child(workflow_id="a-1", name="piece", status="PENDING", parent_workflow_id="a"),
     ]
-    assert traces.tree_markdown("root", children).splitlines() == [
+    assert pages.tree("root", children).splitlines() == [
         "# Runs started by root",
         "3 runs: 1 ERROR, 1 PENDING, 1 SUCCESS",
         "",
@@ -415,7 +414,7 @@ def test_a_chain_of_a_thousand_runs_is_no_problem() -> None:
         Child(workflow_id=f"r-{n}", name="part", status="PENDING", parent_workflow_id=f"r-{n - 1}")
         for n in range(1, 1001)
     ]
-    text = traces.tree_markdown("r-0", children)
+    text = pages.tree("r-0", children)
     assert text.splitlines()[3] == "- r-1 part PENDING"
     assert next_cursor(text) is not None
 
@@ -425,7 +424,7 @@ def test_messages_say_which_step_received_them() -> None:
         {"topic": "go", "sent_at": NOW, "consumed_by_step": 4, "message": preview("true")},
         {"topic": "", "sent_at": NOW, "consumed_by_step": None, "message": preview('"x', 900)},
     ]
-    text = traces.messages_markdown("r", [Message.model_validate(one) for one in messages])
+    text = pages.messages("r", [Message.model_validate(one) for one in messages])
     assert "1. topic 'go', sent 2026-11-23 12:00:00 UTC, received by step 4: true" in text
     assert (
         "2. topic '', sent 2026-11-23 12:00:00 UTC, not received yet: \"x (900 characters)" in text
@@ -434,9 +433,9 @@ def test_messages_say_which_step_received_them() -> None:
 
 def test_source_is_shown_as_python_in_pages() -> None:
     text = "line\n" * 3000
-    page = traces.source_markdown("r", "workflows/a.py", text)
+    page = pages.source("r", "workflows/a.py", text)
     assert page.startswith("# workflows/a.py, as r runs it")
     assert "```python\nline\n" in page
     cursor = next_cursor(page)
     assert cursor is not None
-    assert "This is its end." in traces.source_markdown("r", "a.py", text, offset=len(text) - 10)
+    assert "This is its end." in pages.source("r", "a.py", text, offset=len(text) - 10)

@@ -40,13 +40,25 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
         return target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise StateDirectoryUnusable(f"{target} exists, but is not a data directory.")
-    pristine = await _pristine(settings, modules)
+    pristine = await pristine_directory(settings, modules)
     await anyio.to_thread.run_sync(_copy, pristine, target)
     return target
 
 
-async def _pristine(settings: Settings, modules: Path) -> Path:
-    target = settings.cache / f"pristine-{_contents(modules)}"
+def _location(settings: Settings, modules: Path) -> Path:
+    """Another PGlite, dbos or table of ours is another directory."""
+    package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
+    contents = f"{package['version']}-{version('dbos')}-{tables.fingerprint()}-{_FORMAT}"
+    return settings.cache / f"pristine-{contents}"
+
+
+async def pristine_directory(settings: Settings, modules: Path) -> Path:
+    """The pristine data directory of this user; made now if it is not there.
+
+    Raises:
+        SetupError: Node or the making of the tables failed.
+    """
+    target = _location(settings, modules)
     if not target.is_dir():
         settings.cache.mkdir(parents=True, exist_ok=True)
         lock = settings.cache / "pristine.lock"
@@ -74,12 +86,6 @@ async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor
         finally:
             with anyio.CancelScope(shield=True):
                 await process.stop()
-
-
-def _contents(modules: Path) -> str:
-    """What a pristine directory holds: another PGlite, dbos or table of ours is another directory."""
-    package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
-    return f"{package['version']}-{version('dbos')}-{tables.fingerprint()}-{_FORMAT}"
 
 
 async def _make_tables(settings: Settings, url: str) -> None:

@@ -1,0 +1,111 @@
+"""The project behind an MCP server: started when the server is, and again when it is needed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows import locks, state
+from durable_workflows.errors import SetupError
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+
+if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+    from durable_workflows.engine import Engine
+
+_CHECK_SECONDS = 5.0  # how long a killed supervisor may be away
+_REPORT_SECONDS = 5.0
+_START_SECONDS = 40.0  # clients cut calls at 60 s; the start goes on behind the answer
+_CLOSE_SECONDS = 0.3
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Report = Callable[[str], Awaitable[None]]
+
+
+class Backend:
+    """What the server holds for its tools and resources while it runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._project = Project(settings, progress=self._note)
+        self._news = "Starting the workflow engine"
+        self._starting: asyncio.Task[Engine] | None = None
+        self._lock: locks.Lock | None = None
+        self._limiter = anyio.CapacityLimiter(2)  # never the threads that stdio uses
+
+    async def engine(self, report: Report | None = None) -> "Engine":
+        """The engine, once everything behind it runs.
+
+        The start is a task of its own: a call that is cancelled, or has no more time, does not interrupt it.
+
+        Raises:
+            DurableWorkflowsError: why it cannot start, or that it has not started yet.
+        """
+        start = self._start()
+        with anyio.move_on_after(_START_SECONDS):
+            while not start.done():
+                await asyncio.wait({start}, timeout=_REPORT_SECONDS)
+                if report is not None and not start.done():
+                    await report(self._news)
+            return start.result()
+        raise SetupError(
+            f"The workflow engine is still starting: {self._news}.",
+            hint="The first start on a machine takes a minute. Call again in some seconds.",
+        )
+
+    async def keep(self) -> None:
+        """Start everything, hold the lock that shows that a server is connected, and bring back a supervisor that was killed."""
+        start = self._start()
+        while True:
+            await asyncio.wait({start})
+            if not start.cancelled() and (error := start.exception()) is not None:
+                logger.warning("The workflow engine did not start: %s", error)
+            while not await self._in_thread(self._was_killed):
+                await self._in_thread(self._hold_lock)
+                await anyio.sleep(_CHECK_SECONDS)
+            start = self._start()
+
+    async def aclose(self) -> None:
+        """Close the connections, if that goes quickly. The project's processes go on."""
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            if self._starting is not None and not self._starting.done():
+                self._starting.cancel()
+                await asyncio.wait({self._starting})
+            await self._project.aclose()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _note(self, text: str) -> None:
+        self._news = text
+
+    def _start(self) -> "asyncio.Task[Engine]":
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.create_task(self._project.engine())
+        return self._starting
+
+    def _was_killed(self) -> bool:
+        """Whether the supervisor went without a word. One that was told to stop has removed its connection file, and stays away until a tool needs it."""
+        left = self.settings.state / "connection.json"
+        try:
+            return left.exists() and not self._project.is_running()
+        except OSError:  # the next tool call tells what is wrong there
+            return False
+
+    def _hold_lock(self) -> None:
+        path = state.servers_lock(self.settings)
+        if self._lock is not None or not path.parent.is_dir():
+            return
+        try:
+            self._lock = locks.shared_lock(path)
+        except (locks.LockHeld, OSError) as error:
+            logger.info("The lock of the connected servers is tried again: %s", error)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(
+            function, limiter=self._limiter, abandon_on_cancel=True
+        )

@@ -1,0 +1,260 @@
+"""Why a run is where it is, and what to call next: one sentence each. Nothing is looked up; all follows from the `Run`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+from durable_workflows.models import UNFINISHED, Preview, Run, Step, Waiting
+from durable_workflows.wording import NAME, PAYLOAD, call, inspect, joined, line, some, span, time
+
+SLEEP = "DBOS.sleep"
+_ERROR = 600
+_PROMPT = 300
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a run is where it is, and what to call next."""
+
+    text: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recorded error."""
+
+    name: str
+    message: str
+    traceback: str = ""
+
+    @property
+    def line(self) -> str:
+        """The error in one line."""
+        return line(f"{self.name}: {self.message}", _ERROR)
+
+
+def cause(run: Run, now: datetime) -> Cause:
+    """Why the run is where it is, in one sentence, and the next call in another."""
+    if run.status in UNFINISHED and run.unavailable is not None:
+        return _unavailable(run, run.unavailable)
+    if run.status in ("ENQUEUED", "PENDING") and not (run.worker and run.worker.alive):
+        return _without_worker(run)
+    return _CAUSES[run.status](run, now)
+
+
+def failure(error: Preview | None) -> Failure | None:
+    """A recorded error, of whose JSON the end may be missing."""
+    if error is None:
+        return None
+    try:
+        recorded: Any = from_json(error.text, allow_partial="trailing-strings")
+    except ValueError:
+        return Failure("Error", error.text)
+    if not isinstance(recorded, dict):
+        return Failure("Error", str(recorded))
+    fields = cast("dict[str, Any]", recorded)
+    return Failure(
+        str(fields.get("name") or "Error"),
+        str(fields.get("message") or ""),
+        str(fields.get("traceback") or "").rstrip(),
+    )
+
+
+def wait_line(wait: Waiting, now: datetime) -> str:
+    """For which topic a run waits, since when, how long, and what it asks."""
+    return joined(
+        repr(line(wait.topic, NAME)),
+        f"since {time(wait.since)} ({span(now - wait.since)})" if wait.since else None,
+        f"until {time(wait.deadline)}" if wait.deadline else "without a deadline",
+        f"asks: {line(wait.prompt, _PROMPT)}" if wait.prompt else None,
+    )
+
+
+# Runs that have ended
+
+
+def _succeeded(run: Run, _now: datetime) -> Cause:
+    if run.output is not None and len(run.output.text) < PAYLOAD and not run.output.cut:
+        return Cause("it has ended; its output is below.", "nothing: this run needs no more.")
+    return Cause("it has ended.", f"{inspect(run.workflow_id, step=0)} for its output.")
+
+
+def _failed(run: Run, _now: datetime) -> Cause:
+    error = failure(run.error)
+    said = error.line if error else "no error was recorded"
+    step = _failing_step(run, error)
+    if step is not None:
+        return _failed_in(run, step, said)
+    if len(run.steps) < run.total_steps:
+        return Cause(f"failed: {said}", inspect(run.workflow_id, detail="full"))
+    last = _last_step(run)
+    return Cause(
+        f"failed in the workflow's own code after step {last}: {said}",
+        f"repair the code ({_source(run)}), then {_fork(run, last + 1)}",
+    )
+
+
+def _failed_in(run: Run, step: Step, said: str) -> Cause:
+    name = line(step.name, NAME)
+    child = step.child_workflow_id
+    if child:
+        return Cause(
+            f"its child run {child} failed (step {step.step} {name}): {said}", inspect(child)
+        )
+    whole = inspect(run.workflow_id, step=step.step)
+    return Cause(
+        f"failed in step {step.step} {name}: {said}",
+        f"{whole} for the whole error; once repaired, {_fork(run, step.step)}",
+    )
+
+
+def _failing_step(run: Run, error: Failure | None) -> Step | None:
+    """The last step whose error is the run's; a step may also have failed and been caught."""
+    for step in reversed(run.steps):
+        own = failure(step.error)
+        if error and own and own.name == error.name and _same_start(own.message, error.message):
+            return step
+    return None
+
+
+def _same_start(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)  # either may be cut
+
+
+def _cancelled(run: Run, now: datetime) -> Cause:
+    going_on = f"{_resume(run)} to go on after its last finished step."
+    if run.deadline is not None and run.deadline <= (run.completed_at or now):
+        return Cause(
+            f"cancelled: its time-out passed at {time(run.deadline)}.",
+            f"start it again with more time, or {going_on}",
+        )
+    return Cause("cancelled.", going_on)
+
+
+def _dead_lettered(run: Run, _now: datetime) -> Cause:
+    where = f" after step {_last_step(run)}" if run.steps else " in its first step"
+    return Cause(
+        f"dead-lettered after {run.recovery_attempts} attempts: its worker ended each time{where}, before the run did.",
+        f"find what ends the worker (server_status() names the logs), then {_resume(run)}",
+    )
+
+
+# Runs that go on
+
+
+def _delayed(run: Run, now: datetime) -> Cause:
+    until = run.delayed_until
+    when = f" until {time(until)} (in {span(until - now)})" if until else ""
+    return Cause(f"delayed{when}.", _wait_for(run))
+
+
+def _queued(run: Run, _now: datetime) -> Cause:
+    return Cause(
+        f"queued in {run.queue}: its worker takes it up when there is room.",
+        f'{_wait_for(run)}; list_workflows(status="PENDING") shows what is ahead of it.',
+    )
+
+
+def _pending(run: Run, now: datetime) -> Cause:
+    if run.waiting:
+        return _waits(run.waiting, now)
+    if run.running:
+        return Cause(f"running {_running(run, now)}", _wait_for(run))
+    asleep = _asleep_until(run)
+    if asleep is not None and asleep > now:
+        text = f"sleeping until {time(asleep)} (for another {span(asleep - now)})."
+        return Cause(text, _wait_for(run))
+    children = [
+        one
+        for one in run.children
+        if one.parent_workflow_id == run.workflow_id and one.status in UNFINISHED
+    ]
+    if children:
+        names = some(f"{one.workflow_id} ({one.status})" for one in children)
+        text = f"waits for child runs, or runs beside them: {names}"
+        return Cause(text, inspect(children[0].workflow_id))
+    last = f"after step {_last_step(run)}" if run.steps else "before its first step"
+    return Cause(f"running its own code {last}.", _wait_for(run))
+
+
+def _waits(waits: list[Waiting], now: datetime) -> Cause:
+    first = waits[0]
+    more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
+    send = call("send_message", workflow_id=first.workflow_id, topic=line(first.topic, NAME))
+    return Cause(
+        f"waits for a message on topic {wait_line(first, now)}{more}", f"{send[:-1]}, message=…)"
+    )
+
+
+def _running(run: Run, now: datetime) -> str:
+    return some(
+        f"step {step.step} {line(step.name, NAME)} since {time(step.since)} ({span(now - step.since)})"
+        + (f", attempt {step.attempt} of {step.max_attempts}" if step.max_attempts > 1 else "")
+        for step in run.running
+    )
+
+
+def _asleep_until(run: Run) -> datetime | None:
+    """DBOS records a sleep when it begins, with the time at which it will end."""
+    last = run.steps[-1] if run.steps else None
+    return last.completed_at if last and last.name == SLEEP else None
+
+
+def _without_worker(run: Run) -> Cause:
+    state = "queued" if run.status == "ENQUEUED" else "interrupted"
+    age = "" if run.version == run.newest_version else ", which is not the newest"
+    where = ""
+    if run.waiting:
+        where = f"; it waited for topic {line(run.waiting[0].topic, NAME)!r}"
+    elif run.running:
+        where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
+    return Cause(
+        f"{state}: no worker of its version {run.version}{age} runs now{where}.",
+        "server_status() for the workers and their problems; it goes on by itself once one runs.",
+    )
+
+
+def _unavailable(run: Run, traceback: str) -> Cause:
+    last = traceback.strip().rpartition("\n")[2]
+    return Cause(
+        f"its file does not load in version {run.version}: {line(last, _ERROR)}",
+        f"{_source(run)}; repair the file, then {_fork(run, _last_step(run) + 1)}",
+    )
+
+
+_CAUSES: dict[str, Callable[[Run, datetime], Cause]] = {
+    "SUCCESS": _succeeded,
+    "ERROR": _failed,
+    "CANCELLED": _cancelled,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": _dead_lettered,
+    "DELAYED": _delayed,
+    "ENQUEUED": _queued,
+    "PENDING": _pending,
+}
+
+
+# Calls
+
+
+def _last_step(run: Run) -> int:
+    return run.steps[-1].step if run.steps else 0
+
+
+def _source(run: Run) -> str:
+    return inspect(run.workflow_id, detail="source")
+
+
+def _fork(run: Run, step: int) -> str:
+    return call("fork", workflow_id=run.workflow_id, from_step=step)
+
+
+def _resume(run: Run) -> str:
+    return call("resume", workflow_ids=[run.workflow_id])
+
+
+def _wait_for(run: Run) -> str:
+    return call("wait_for_workflows", workflow_ids=[run.workflow_id])

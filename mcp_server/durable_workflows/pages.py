@@ -1,0 +1,168 @@
+"""One thing of a run in pages, as Markdown: a payload, its children, its messages, its code.
+
+A page is no longer than the budget; `offset` is where it begins, and its last line is the call that brings the next one.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from durable_workflows import wording
+from durable_workflows.models import Child, Message, Preview, Run, Step
+from durable_workflows.wording import (
+    BUDGET,
+    LONGEST_FENCE,
+    NAME,
+    PAYLOAD,
+    clamp,
+    fenced,
+    inspect,
+    line,
+)
+
+PART = 6900  # characters of one payload in one page; the rest of the budget is for what is said about it
+_DEEPEST = 10  # levels of a tree that are drawn
+
+NextPage = Callable[[int], str]
+
+
+def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
+    """One step, whose payload's preview begins at character `offset` of the whole."""
+    head = f"# Step {found.step} {line(found.name, NAME)} of {workflow_id}\n" + wording.joined(
+        "failed" if found.error else "finished",
+        f"began {wording.time(found.started_at)}" if found.started_at else None,
+        f"took {took}" if (took := wording.took(found)) else None,
+    )
+    if found.child_workflow_id:
+        head += f"\nChild run: {inspect(found.child_workflow_id)}"
+    return _payload_page(
+        head,
+        "Error" if found.error else "Output",
+        found.error or found.output,
+        offset,
+        lambda end: inspect(workflow_id, step=found.step, cursor=str(end)),
+    )
+
+
+def payload(run: Run, *, which: str, offset: int = 0) -> str:
+    """The run's own `input`, `output` or `error` from character `offset` on; its preview begins at the beginning."""
+    whole = {"input": run.input, "output": run.output, "error": run.error}[which]
+    part = Preview(text=whole.text[offset:], length=whole.length) if whole else None
+    return _payload_page(
+        wording.title_of(run),
+        which.capitalize(),
+        part,
+        offset,
+        lambda end: inspect(run.workflow_id, step=0, cursor=f"{which}:{end}"),
+    )
+
+
+def source(workflow_id: str, path: str, text: str, *, offset: int = 0) -> str:
+    """The file that the run's version has of its workflow, from character `offset` on."""
+    head = f"# {path}, as {workflow_id} runs it"
+    part = Preview(text=text[offset:], length=len(text))
+    following = _next_page(workflow_id, "source")
+    return _payload_page(head, "Source", part, offset, following, language="python")
+
+
+def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str:
+    """The runs that a run started, and theirs, as a tree; `offset` runs are left out at the beginning."""
+    counts = Counter(child.status for child in children)
+    total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    head = f"# Runs started by {workflow_id}\n{len(children)} runs: {total or 'none'}\n"
+    lines = [
+        f"{'  ' * min(depth, _DEEPEST)}- {child.workflow_id} {line(child.name, NAME)} {child.status}"
+        for depth, child in _in_depth_first_order(workflow_id, children)
+    ]
+    return _list_page(head, lines, offset, _next_page(workflow_id, "tree"))
+
+
+def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
+    """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
+    head = f"# Messages to {workflow_id}\n{len(found)} messages\n"
+    lines = [_message(number, message) for number, message in enumerate(found, 1)]
+    return _list_page(head, lines, offset, _next_page(workflow_id, "messages"))
+
+
+def _message(number: int, message: Message) -> str:
+    reader = message.consumed_by_step
+    read = f"received by step {reader}" if reader is not None else "not received yet"
+    text = line(message.message.text, PAYLOAD)
+    more = f" ({message.message.length:,} characters)" if message.message.cut else ""
+    topic = line(message.topic, NAME)
+    return f"{number}. topic {topic!r}, sent {wording.time(message.sent_at)}, {read}: {text}{more}"
+
+
+def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[int, Child]]:
+    by_parent: dict[str, list[Child]] = {}
+    for child in reversed(children):
+        by_parent.setdefault(child.parent_workflow_id, []).append(child)
+    ordered: list[tuple[int, Child]] = []
+    stack = [(0, child) for child in by_parent.get(root, [])]
+    while stack:
+        depth, child = stack.pop()
+        ordered.append((depth, child))
+        stack += [(depth + 1, one) for one in by_parent.get(child.workflow_id, [])]
+    return ordered
+
+
+# Pages
+
+
+def _next_page(workflow_id: str, detail: str) -> NextPage:
+    return lambda end: inspect(workflow_id, detail=detail, cursor=str(end))
+
+
+def _payload_page(
+    head: str,
+    title: str,
+    part: Preview | None,
+    offset: int,
+    next_page: NextPage,
+    language: str = "",
+) -> str:
+    """A part of a payload that begins at `offset`, and the call that brings the next one."""
+    if part is None:
+        return f"{head}\n{title}: nothing was recorded."
+    if not part.text:
+        return f"{head}\n{title}: it has {part.length:,} characters, none from {offset} on."
+    if offset == 0 and not part.cut:
+        readable = f"{head}\n\n{title}:\n{fenced(_readable(part.text), language)}"
+        if len(readable) <= BUDGET:
+            return readable
+    said = len(head) + len(title) + len(next_page(part.length)) + 120 + 2 * LONGEST_FENCE
+    text = part.text[: max(1, BUDGET - said)]
+    end = offset + len(text)
+    rest = f"Next part: {next_page(end)}" if end < part.length else "This is its end."
+    span = f"{title}, characters {offset:,} to {end:,} of {part.length:,}:"
+    return f"{head}\n\n{span}\n{fenced(text, language)}\n{rest}"
+
+
+def _list_page(head: str, lines: Sequence[str], offset: int, next_page: NextPage) -> str:
+    room = BUDGET - len(head) - len(f"Next: {next_page(len(lines))}") - 2
+    shown: list[str] = []
+    for one in lines[offset:]:
+        room -= len(one) + 1
+        if room < 0 and shown:
+            break
+        shown.append(one)
+    end = offset + len(shown)
+    tail = [f"Next: {next_page(end)}"] if end < len(lines) else []
+    return clamp("\n".join([head, *shown, *tail]), BUDGET)
+
+
+def _readable(text: str) -> str:
+    """JSON as a person reads it: a text as such, a recorded error with its traceback's lines."""
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and "traceback" in value and "message" in value:
+        fields = cast("dict[str, Any]", value)
+        extra = {key: fields[key] for key in ("code", "data") if fields.get(key) is not None}
+        more = f"\n{wording.as_json(extra)}" if extra else ""
+        return f"{fields.get('name')}: {fields['message']}{more}\n\n{fields['traceback']}".rstrip()
+    return text

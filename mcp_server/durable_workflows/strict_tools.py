@@ -1,0 +1,138 @@
+"""Tools as the protocol has them: the error boundary, arguments taken literally, descriptions from docstrings."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+
+from durable_workflows.errors import DurableWorkflowsError
+
+_LONGEST_ERROR = 4000  # characters
+_SHOWN_PROBLEMS = 5
+_ARGUMENT = re.compile(r"^- (\w+): (.+(?:\n  .+)*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as the server adds it. The function's docstring describes it, and in lines `- name: text` at its end its arguments."""
+
+    function: Callable[..., Awaitable[Any]]
+    title: str
+    annotations: ToolAnnotations
+    structured: bool = True
+
+
+def hints(
+    *,
+    reads: bool = False,
+    destroys: bool = False,
+    repeatable: bool = False,
+    open_world: bool = False,
+) -> ToolAnnotations:
+    """All four annotations of a tool."""
+    return ToolAnnotations(
+        read_only_hint=reads,
+        destructive_hint=destroys,
+        idempotent_hint=repeatable,
+        open_world_hint=open_world,
+    )
+
+
+def strict_tool(spec: ToolSpec) -> Tool:
+    """The tool of a specification, which refuses unknown arguments."""
+    described = inspect.cleandoc(spec.function.__doc__ or "")
+    tool = _StrictTool.from_function(
+        spec.function,
+        title=spec.title,
+        description=_unwrapped(_ARGUMENT.sub("", described)),
+        annotations=spec.annotations,
+        structured_output=spec.structured,
+    )
+    loose = tool.fn_metadata.arg_model
+    strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
+    tool.fn_metadata.arg_model = strict
+    tool.parameters = strict.model_json_schema(by_alias=True, schema_generator=_Untitled)
+    for name, text in _ARGUMENT.findall(described):
+        tool.parameters["properties"][name]["description"] = _unwrapped(text)
+    return tool
+
+
+def _unwrapped(text: str) -> str:
+    """A text without the line breaks that its width asked for."""
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+class _StrictTool(Tool):
+    """A tool that refuses unknown arguments, whose errors are written for a model, and whose answers hold no empty fields."""
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> Any:
+        try:
+            result = await super().run(arguments, context)
+        except ToolError as error:
+            raise self._readable(error) from error.__cause__
+        return _answer(result) if convert_result else result
+
+    def _readable(self, error: ToolError) -> ToolError:
+        cause = error.__cause__
+        if isinstance(cause, ValidationError):
+            return ToolError(_shortened(self._wrong_arguments(cause)))
+        if isinstance(cause, DurableWorkflowsError):
+            return ToolError(_shortened(str(cause)))
+        return UnexpectedToolError(
+            f"{self.name} failed because of an error inside the server, which has logged it. "
+            "Nothing is lost: call again, or call server_status to see what is wrong."
+        )
+
+    def _wrong_arguments(self, error: ValidationError) -> str:
+        known = list(self.parameters["properties"])
+        problems = [_problem(one["type"], one["loc"], one["msg"], known) for one in error.errors()]
+        more = len(problems) - _SHOWN_PROBLEMS
+        shown = "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; {more} more" if more > 0 else "")
+        return f"Wrong arguments of {self.name}: {shown}. Nothing was done. Its arguments are {', '.join(known) or 'none'}."
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without a `title` for each field, which says nothing that its name does not."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _answer(result: object) -> CallToolResult:
+    """Text for the tools that give Markdown; for the others the same data twice, as clients show their models one or the other."""
+    if not isinstance(result, BaseModel):
+        return CallToolResult(content=[TextContent(type="text", text=str(result))])
+    return CallToolResult(
+        content=[TextContent(type="text", text=result.model_dump_json(exclude_defaults=True))],
+        structured_content=result.model_dump(mode="json", exclude_defaults=True),
+    )
+
+
+def _problem(kind: str, location: Sequence[int | str], message: str, known: Sequence[str]) -> str:
+    name = ".".join(map(str, location))
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind != "extra_forbidden":
+        return f"{name}: {message}"
+    close = difflib.get_close_matches(name, known, n=1) if len(location) == 1 else []
+    return f"there is no {name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+
+
+def _shortened(text: str) -> str:
+    """An error with its beginning, which says what happened, and its end, which says what to do."""
+    if len(text) <= _LONGEST_ERROR:
+        return text
+    half = _LONGEST_ERROR // 2
+    return f"{text[:half]} … {text[-half:]}"

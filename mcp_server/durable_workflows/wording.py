@@ -1,0 +1,99 @@
+"""How a trace is worded: texts on one line and of a bounded length, times, and calls that a model may repeat."""
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from durable_workflows.models import Run, Step
+
+BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
+NAME = 100  # characters of a name or topic
+PAYLOAD = 800  # characters of a payload among other things
+SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
+LONGEST_FENCE = 12
+
+
+def line(text: str, width: int) -> str:
+    """One line of at most `width` characters; what is far beyond it is not even looked at."""
+    flat = " ".join(text[: width * 4].split())
+    if len(flat) <= width and len(text) <= width * 4:
+        return flat
+    return flat[: max(0, width - 1)] + "…"
+
+
+def short(text: str, width: int) -> str:
+    """A text of at most `width` characters, its lines as they are."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def clamp(text: str, budget: int) -> str:
+    """The last guard of a budget."""
+    note = "\n… (cut)"
+    return text if len(text) <= budget else text[: max(0, budget - len(note))] + note
+
+
+def joined(*parts: str | None) -> str:
+    """What there is of several facts, in one line."""
+    return " · ".join(part for part in parts if part)
+
+
+def some(words: Iterable[str]) -> str:
+    """The first of several words, and how many more there are."""
+    found = list(words)
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return ", ".join(found[:SHOWN]) + more
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A code block; its fence is longer than any in the text, within reason."""
+    longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * min(longest + 1, LONGEST_FENCE)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def as_json(value: object) -> str:
+    """A value as the JSON that a model would write."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def call(tool: str, **arguments: str | int | list[str]) -> str:
+    """A tool's call as a model may repeat it."""
+    given = ", ".join(f"{name}={as_json(value)}" for name, value in arguments.items())
+    return f"{tool}({given})"
+
+
+def inspect(workflow_id: str, **arguments: str | int) -> str:
+    """The call that shows more of a run."""
+    return call("inspect", workflow_id=workflow_id, **arguments)
+
+
+def time(moment: datetime) -> str:
+    """A moment to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its two largest units."""
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def title_of(run: Run) -> str:
+    """The heading of all that is told of a run."""
+    return f"# {run.workflow_id}: {line(run.name, NAME)} {run.status}"
+
+
+def took(step: Step) -> str | None:
+    """How long a step took, where that is recorded."""
+    if step.started_at is None or step.completed_at is None:
+        return None
+    return span(step.completed_at - step.started_at)
