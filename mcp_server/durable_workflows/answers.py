@@ -1,7 +1,7 @@
 """Structured answers that keep within the budget, whatever the data: what is cut or left out is said in `note`, with the call that brings it."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from pydantic import JsonValue
@@ -23,9 +23,14 @@ from durable_workflows.models import (
 from durable_workflows.wording import short
 
 ROOM = 7500  # characters for the items of an answer; the rest of the budget is for what is said about them
-_FIELD = 14  # characters of `,"output":""` and its like
 _CUT = "… (cut)"
 _WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
+_SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
+_WIDTHS = [
+    *zip(_SHARES, _SHARES, strict=True),
+    *((0, width) for width in _SHARES),
+    (0, 0),
+]  # of outputs, of errors
 _LOADING_ERROR = 800
 _WORKERS, _VERSIONS, _PROBLEMS = 12, 20, 5  # in a status
 
@@ -122,7 +127,7 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
 def fit_waited(result: WaitResult) -> WaitAnswer:
     """All runs, with as much about each as there is room for; those that need an answer or failed come before the rest."""
     done = sorted(result.done, key=lambda one: one.status == "SUCCESS")
-    room = ROOM - min(ROOM // 3, _sizes(map(_bare, done)))
+    room = ROOM - min(ROOM // 3, _sizes(_cut(one, 0, 0) for one in done))
     waiting, running = _with_texts(result, prompt=500, step=200)
     if _sizes(waiting) + _sizes(running) > room:
         waiting, running = _with_texts(result, prompt=60, step=0)
@@ -161,18 +166,16 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
 
 def fit_catalog(catalog: Catalog) -> CatalogAnswer:
     """Schemas are the first to go, then the entries at the end."""
-    whole = [_with_short_texts(entry) for entry in catalog.workflows]
-    templates, left_templates = _first(
-        [_shortened(one, use_when=200) for one in catalog.templates], ROOM // 4
-    )
+    templates = [_shortened(one, use_when=200) for one in catalog.templates]
+    templates, left_templates = _first(templates, ROOM // 4)
     room = ROOM - _sizes(templates)
-    shown, left = _first([_without_schema(entry) for entry in whole], room)
-    room -= _sizes(shown)
-    for place, slim in enumerate(shown):
-        extra = _size(whole[place]) - _size(slim)
-        if extra <= room:
-            shown[place] = whole[place]
-            room -= extra
+    entries = [_with_short_texts(entry) for entry in catalog.workflows]
+    too_much = _sizes(entries) - room
+    for place in reversed(range(len(entries))):
+        if too_much > 0:
+            whole, entries[place] = entries[place], _without_schema(entries[place])
+            too_much -= length(whole) - length(entries[place])
+    shown, left = _first(entries, room)
     hidden = _left_out(
         {"workflows": left, "templates": left_templates}, "narrow the list with query."
     )
@@ -215,79 +218,54 @@ def fit_status(status: ServerStatus) -> ServerStatus:
     )
 
 
-# Payloads in shares of the room
+# Payloads, and what else there may be much of
 
 
 def _fit(items: Sequence[Outcome], room: int) -> tuple[list[Outcome], int]:
-    """As many items as fit, payloads cut to equal shares of what room there is, and the number of those left out.
+    """As many items as fit, their payloads as long as there is room for, and the number of those left out.
 
     That a run is listed matters more than its payload, and an error more than an output.
     """
-    if _sizes(items, _least) > room:
-        items = [_bare(item) if item.error is None else item for item in items]
-    if _sizes(items, _least) > room:
-        items = [_bare(item) for item in items]
-    kept, left = _first(items, room, _least)
-    loads = [_payload_length(item) for item in kept]
-    share = _fair_share(loads, room - _sizes(kept, _least)) + len(_CUT)
-    shown = [
-        item if load <= share else _cut(item, share) for item, load in zip(kept, loads, strict=True)
-    ]
-    return shown, left
+    shown = items
+    for output, error in _WIDTHS:
+        shown = [_cut(item, output, error) for item in items]
+        if _sizes(shown) <= room:
+            break
+    return _first(shown, room)
 
 
-def _least(item: Ended) -> int:
-    """What an item takes at least: its payload cut to nothing, with the mark that says so."""
-    return _size(_bare(item)) + (_FIELD + len(_CUT) if _payload_length(item) else 0)
+def _cut(item: Outcome, output: int, error: int) -> Outcome:
+    """The item with a payload of at most so many characters; with 0 it is left out."""
+    if item.error is not None:
+        return item.model_copy(update={"error": _cut_text(item.error, error)})
+    text = item.output if isinstance(item.output, str) else _json(item.output)
+    if item.output is None or len(text) <= output:
+        return item
+    return item.model_copy(update={"output": _cut_text(text, output)})
 
 
-def _fair_share(loads: Sequence[int], room: int) -> int:
-    """The largest load that each may have, so that all of them together keep within `room`."""
-    room = max(0, room)
-    for place, load in enumerate(sorted(loads)):
-        share = room // (len(loads) - place)
-        if load > share:
-            return share
-        room -= load
-    return max(loads, default=0)
-
-
-def _payload_length(item: Ended) -> int:
-    return sum(len(_json(value)) for value in (item.output, item.error) if value is not None)
-
-
-def _bare(item: Outcome) -> Outcome:
-    return item.model_copy(update={"output": None, "error": None})
-
-
-def _cut(item: Outcome, most: int) -> Outcome:
-    field, value = ("output", item.output) if item.error is None else ("error", item.error)
-    room = max(0, most - len(_CUT) - 2)
-    text = (value if isinstance(value, str) else _json(value))[:room]
-    while (encoded := len(_json(text)) - 2) > room:
-        text = text[: len(text) * room // encoded]
-    return item.model_copy(update={field: text + _CUT})
+def _cut_text(text: str, width: int) -> str | None:
+    if len(text) <= width:
+        return text
+    return text[:width] + _CUT if width else None
 
 
 def _json(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-# Items and texts
-
-
 def _size(item: Model) -> int:
     return length(item) + 1
 
 
-def _sizes(items: Iterable[M], size: Callable[[M], int] = _size) -> int:
-    return sum(map(size, items))
+def _sizes(items: Iterable[Model]) -> int:
+    return sum(map(_size, items))
 
 
-def _first(items: Sequence[M], room: int, size: Callable[[M], int] = _size) -> tuple[list[M], int]:
+def _first(items: Sequence[M], room: int) -> tuple[list[M], int]:
     """As many items as there is room for, and the number of those left out."""
     for count, item in enumerate(items):
-        room -= size(item)
+        room -= _size(item)
         if room < 0:
             return list(items[:count]), len(items) - count
     return list(items), 0

@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -57,7 +58,7 @@ def snapshot(settings: Settings) -> Snapshot:
     """Read the project's workflow folder and the bundled one.
 
     Raises:
-        OSError: a file vanished or cannot be read; reading again may help.
+        OSError: a file cannot be read.
     """
     own = _tree(settings.workflow_folder, settings.workflows.name)
     if not any(_is_workflow_file(path, data) for path, data in own):
@@ -155,11 +156,13 @@ def args_schema(function: Callable[..., Any]) -> Schema:
 def _tree(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
     if not folder.is_dir():
         return []
-    return [
-        (str(PurePosixPath(prefix, *path.relative_to(folder).parts)), path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if _belongs(path, folder)
-    ]
+    found: list[tuple[str, bytes]] = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):  # gone since it was listed: an editor at work
+            if _belongs(path, folder):
+                name = PurePosixPath(prefix, *path.relative_to(folder).parts)
+                found.append((str(name), path.read_bytes()))
+    return found
 
 
 def _belongs(path: Path, folder: Path) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
-from dbos import DBOSClient, EnqueueOptions
+from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
@@ -160,6 +160,13 @@ def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str,
     status["application_name"] = system_database.app_name
     system_database.init_workflow(status, creator_xid=str(uuid.uuid4()), reuse_policy=None)
     return workflow_id
+
+
+def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> None:
+    """Have `make` make the run of that id, unless it is there already."""
+    if client._sys_db.get_workflow_status(workflow_id) is None:
+        with SetWorkflowID(workflow_id):
+            make()
 
 
 def end_waits(workflow_id: str) -> None:

@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -111,7 +112,10 @@ class Engine:
 
     async def _newest(self) -> str:
         """The version of the files as they are now, with its catalog published."""
-        snapshot = await self._in_thread(functools.partial(catalog.snapshot, self._settings))
+        try:
+            snapshot = await self._in_thread(functools.partial(catalog.snapshot, self._settings))
+        except OSError as error:
+            raise WorkflowUnavailable(f"The workflow folder cannot be read: {error}") from error
         if snapshot.version not in self._ready:
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
@@ -186,15 +190,14 @@ class Engine:
             "queue_name": request.queue or QUEUE,
             "app_version": version,
         }
-        if request.workflow_id is not None:
-            options["workflow_id"] = request.workflow_id
+        options["workflow_id"] = request.workflow_id or str(uuid.uuid4())
         if request.delay_seconds is not None:
             options["delay_seconds"] = request.delay_seconds
         if request.timeout_seconds is not None:
             options["workflow_timeout"] = request.timeout_seconds
         if request.priority is not None:
             options["priority"] = request.priority
-        workflow_id = await self._in_thread(
+        workflow_id = await self._certainly(
             functools.partial(dbos_internals.enqueue, self._client, options, request.args)
         )
         status: Status = "DELAYED" if request.delay_seconds else "ENQUEUED"
@@ -215,11 +218,9 @@ class Engine:
         head = await self._head(workflow_id)
         if head["status"] not in UNFINISHED:
             raise WorkflowFinished(f"{workflow_id} has ended with status {head['status']}.")
-        await self._in_thread(
-            functools.partial(
-                self._client.send, workflow_id, message, topic or None, idempotency_key
-            )
-        )
+        key = idempotency_key or str(uuid.uuid4())
+        send = functools.partial(self._client.send, workflow_id, message, topic or None, key)
+        await self._certainly(send)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
 
     async def fork(self, workflow_id: str, from_step: int, *, same_version: bool = False) -> Forked:
@@ -236,20 +237,17 @@ class Engine:
         version = head["version"] if same_version else await self._newest()
         if not same_version:
             await self._entry(head["name"], version)
-        handle = await self._in_thread(
-            functools.partial(
-                self._client.fork_workflow,
-                workflow_id,
-                from_step,
-                application_version=version,
-                queue_name=QUEUE,
-            )
+        fork_id = str(uuid.uuid4())
+        fork = functools.partial(
+            self._client.fork_workflow,
+            workflow_id,
+            from_step,
+            application_version=version,
+            queue_name=QUEUE,
         )
+        await self._certainly(functools.partial(dbos_internals.once, self._client, fork_id, fork))
         return Forked(
-            workflow_id=handle.get_workflow_id(),
-            forked_from=workflow_id,
-            from_step=from_step,
-            version=version,
+            workflow_id=fork_id, forked_from=workflow_id, from_step=from_step, version=version
         )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
@@ -515,6 +513,17 @@ class Engine:
         rows = await self._fetch("similar_ids")
         known = [row["workflow_id"] for row in rows]
         return UnknownWorkflowId(f"There is no run {workflow_id!r}." + _closest(workflow_id, known))
+
+    async def _certainly(self, function: Callable[[], T]) -> T:
+        """Call into dbos, and again if the database was lost meanwhile: nobody knows then whether it was done.
+
+        `function` may be repeated without doing anything twice.
+        """
+        try:
+            return await self._in_thread(function)
+        except DatabaseUnavailable:
+            await self._heads([])  # has the patience for a restart
+            return await self._in_thread(function)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         """Call into dbos, whose client blocks; its errors become ours."""

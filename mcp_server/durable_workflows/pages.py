@@ -75,14 +75,14 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
         f"{'  ' * min(depth, _DEEPEST)}- {child.workflow_id} {line(child.name, NAME)} {child.status}"
         for depth, child in _in_depth_first_order(workflow_id, children)
     ]
-    return _list_page(head, lines, offset, _next_page(workflow_id, "tree"))
+    return list_page(head, lines[offset:], _next_page(workflow_id, "tree", offset))
 
 
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
     """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
     head = f"# Messages to {workflow_id}\n{len(found)} messages\n"
     lines = [_message(number, message) for number, message in enumerate(found, 1)]
-    return _list_page(head, lines, offset, _next_page(workflow_id, "messages"))
+    return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))
 
 
 def _message(number: int, message: Message) -> str:
@@ -110,8 +110,21 @@ def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[in
 # Pages
 
 
-def _next_page(workflow_id: str, detail: str) -> NextPage:
-    return lambda end: inspect(workflow_id, detail=detail, cursor=str(end))
+def list_page(head: str, blocks: Sequence[str], next_page: NextPage, *, more: bool = False) -> str:
+    """As many blocks as fit, at least one, and the call that brings those after them; with `more`, also if all fit."""
+    room = BUDGET - len(head) - len(f"Next: {next_page(len(blocks))}") - 2
+    shown: list[str] = []
+    for block in blocks:
+        room -= len(block) + 1
+        if room < 0 and shown:
+            break
+        shown.append(clamp(block, room + len(block)))
+    tail = [f"Next: {next_page(len(shown))}"] if more or len(shown) < len(blocks) else []
+    return "\n".join([head, *shown, *tail])
+
+
+def _next_page(workflow_id: str, detail: str, offset: int = 0) -> NextPage:
+    return lambda end: inspect(workflow_id, detail=detail, cursor=str(offset + end))
 
 
 def _payload_page(
@@ -137,19 +150,6 @@ def _payload_page(
     rest = f"Next part: {next_page(end)}" if end < part.length else "This is its end."
     span = f"{title}, characters {offset:,} to {end:,} of {part.length:,}:"
     return f"{head}\n\n{span}\n{fenced(text, language)}\n{rest}"
-
-
-def _list_page(head: str, lines: Sequence[str], offset: int, next_page: NextPage) -> str:
-    room = BUDGET - len(head) - len(f"Next: {next_page(len(lines))}") - 2
-    shown: list[str] = []
-    for one in lines[offset:]:
-        room -= len(one) + 1
-        if room < 0 and shown:
-            break
-        shown.append(one)
-    end = offset + len(shown)
-    tail = [f"Next: {next_page(end)}"] if end < len(lines) else []
-    return clamp("\n".join([head, *shown, *tail]), BUDGET)
 
 
 def _readable(text: str) -> str:

@@ -68,8 +68,6 @@ def add_resources(server: MCPServer[Backend], backend: Backend) -> None:
             messages = await engine.messages(workflow_id, count=_MESSAGES)
             return TraceJson(**dict(run), messages=messages).model_dump_json()
 
-    del workflows, trace, trace_json  # the server has them
-
 
 @asynccontextmanager
 async def _engine(backend: Backend) -> AsyncGenerator["Engine"]:

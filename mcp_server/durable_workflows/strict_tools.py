@@ -27,24 +27,21 @@ class ToolSpec:
 
     function: Callable[..., Awaitable[Any]]
     title: str
-    annotations: ToolAnnotations
+    reads: bool = False  # and changes nothing
+    destroys: bool = False
+    repeatable: bool = False
+    open_world: bool = False  # what a workflow does reaches as far as its author lets it
     structured: bool = True
 
-
-def hints(
-    *,
-    reads: bool = False,
-    destroys: bool = False,
-    repeatable: bool = False,
-    open_world: bool = False,
-) -> ToolAnnotations:
-    """All four annotations of a tool."""
-    return ToolAnnotations(
-        read_only_hint=reads,
-        destructive_hint=destroys,
-        idempotent_hint=repeatable,
-        open_world_hint=open_world,
-    )
+    @property
+    def annotations(self) -> ToolAnnotations:
+        """All four hints of the protocol."""
+        return ToolAnnotations(
+            read_only_hint=self.reads,
+            destructive_hint=self.destroys,
+            idempotent_hint=self.repeatable or self.reads,
+            open_world_hint=self.open_world,
+        )
 
 
 def strict_tool(spec: ToolSpec) -> Tool:

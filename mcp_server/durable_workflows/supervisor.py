@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -72,11 +73,18 @@ class Supervisor:
             stop = anyio.CancelScope()
             group.start_soon(self._stop_on_signal, stop)
             with stop:
+                await anyio.to_thread.run_sync(self._clear_up)
                 await group.start(self._keep_database)
                 self._announce({"ready": True})
                 await self._keep_workers()
             state.remove_connection(self._settings)
             group.cancel_scope.cancel()
+
+    def _clear_up(self) -> None:
+        """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
+        _end_marked(state.identity(self._settings))
+        for folder in (self._settings.state / "code").iterdir():
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:

@@ -4,6 +4,7 @@ Answers are small: none is longer than `wording.BUDGET` characters, whatever the
 Errors are raised as they come; the server's error boundary makes them readable.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,7 +25,7 @@ from durable_workflows.models import (
     StartRequest,
     Status,
 )
-from durable_workflows.strict_tools import ToolSpec, hints
+from durable_workflows.strict_tools import ToolSpec
 from durable_workflows.wording import short
 
 if TYPE_CHECKING:  # importing it imports dbos, which takes a second
@@ -37,6 +38,8 @@ _FULL_PREVIEW = 2000  # characters of a step's result
 _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which they hear nothing
 _LONGEST_WAIT = 3600.0
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
+
+_CURSOR = re.compile(r"(?:(input|output|error):)?([0-9]{1,9})")
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -102,16 +105,16 @@ async def start_workflow(
     - priority: 1 comes first in a queue with priorities.
     - wait_seconds: Wait up to this long for the result (best below 50). 0: return at once.
     """
-    options = {
-        "name": name,
-        "args": args,
-        "workflow_id": workflow_id,
-        "queue": queue,
-        "delay_seconds": delay_seconds,
-        "timeout_seconds": timeout_seconds,
-        "priority": priority,
-    }
-    requests = _requests({key: value for key, value in options.items() if value is not None}, batch)
+    requests = _requests(
+        batch,
+        name=name,
+        args=args,
+        workflow_id=workflow_id,
+        queue=queue,
+        delay_seconds=delay_seconds,
+        timeout_seconds=timeout_seconds,
+        priority=priority,
+    )
     engine = await _engine(ctx)
     started = await engine.start_all(requests)
     result = None
@@ -204,9 +207,9 @@ async def inspect(
     - cursor: As the page before said, for the next page.
     """
     engine = await _engine(ctx)
+    which, offset = _where(cursor)
     if step == 0:
-        return await _payload(engine, workflow_id, cursor)
-    offset = _offset(cursor)
+        return await _payload(engine, workflow_id, which, offset)
     if step is not None:
         found = await engine.step(workflow_id, step, offset=offset, length=pages.PART)
         return pages.step(workflow_id, found, offset=offset)
@@ -292,19 +295,17 @@ async def server_status(ctx: Call) -> ServerStatus:
     return answers.fit_status(await engine.status([*wrong, *problems.of_code(catalog)]))
 
 
-_READS = hints(reads=True, repeatable=True)
-_RUNS_CODE = hints(open_world=True)  # what a workflow does reaches as far as its author lets it
 TOOLS: tuple[ToolSpec, ...] = (
-    ToolSpec(workflow_catalog, "Workflow catalog", _READS),
-    ToolSpec(start_workflow, "Start workflow", _RUNS_CODE),
-    ToolSpec(list_workflows, "List workflows", _READS),
-    ToolSpec(wait_for_workflows, "Wait for workflows", _READS),
-    ToolSpec(inspect, "Inspect workflow", _READS, structured=False),
-    ToolSpec(send_message, "Send message", _RUNS_CODE),
-    ToolSpec(fork, "Fork workflow", _RUNS_CODE),
-    ToolSpec(cancel, "Cancel workflows", hints(destroys=True, repeatable=True)),
-    ToolSpec(resume, "Resume workflows", hints(repeatable=True, open_world=True)),
-    ToolSpec(server_status, "Server status", _READS),
+    ToolSpec(workflow_catalog, "Workflow catalog", reads=True),
+    ToolSpec(start_workflow, "Start workflow", open_world=True),
+    ToolSpec(list_workflows, "List workflows", reads=True),
+    ToolSpec(wait_for_workflows, "Wait for workflows", reads=True),
+    ToolSpec(inspect, "Inspect workflow", reads=True, structured=False),
+    ToolSpec(send_message, "Send message", open_world=True),
+    ToolSpec(fork, "Fork workflow", open_world=True),
+    ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
+    ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
+    ToolSpec(server_status, "Server status", reads=True),
 )
 
 
@@ -330,13 +331,13 @@ async def _engine(ctx: Call) -> "Engine":
     return await ctx.request_context.lifespan_context.engine(Reporter(ctx))
 
 
-def _requests(given: dict[str, JsonValue], batch: list[StartRequest] | None) -> list[StartRequest]:
+def _requests(batch: list[StartRequest] | None, **options: JsonValue) -> list[StartRequest]:
+    given = {name: value for name, value in options.items() if value is not None}
     hint = 'Nothing was started. Right are {"name": "…", "args": {…}} or {"batch": [{"name": "…", "args": {…}}]}.'
-    if batch is not None and given:
-        raise InvalidArguments(
-            f"With batch, {', '.join(given)} must be given in its items.", hint=hint
-        )
-    if batch is None and "name" not in given:
+    if batch and given:
+        wrong = f"With batch, {', '.join(given)} must be given in its items."
+        raise InvalidArguments(wrong, hint=hint)
+    if not batch and "name" not in given:
         raise InvalidArguments("Neither name nor batch was given.", hint=hint)
     return batch or [StartRequest.model_validate(given)]
 
@@ -361,27 +362,19 @@ async def _detail(engine: "Engine", workflow_id: str, detail: Detail, offset: in
             return pages.source(workflow_id, path, text, offset=offset)
 
 
-async def _payload(engine: "Engine", workflow_id: str, cursor: str | None) -> str:
-    """The run's own error, output or input; a cursor is `input:7000`, as `pages` writes it."""
-    which, _, start = (cursor or "").rpartition(":")
-    if cursor and which not in ("input", "output", "error"):
-        raise _no_cursor(cursor)
-    offset = _offset(start or None)
+async def _payload(engine: "Engine", workflow_id: str, which: str | None, offset: int) -> str:
+    """The run's own error, output or input."""
     run = await engine.run(workflow_id, preview=offset + pages.PART, after_step=_ALL_STEPS)
     which = which or ("error" if run.error else "output" if run.output else "input")
     return pages.payload(run, which=which, offset=offset)
 
 
-def _offset(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isdecimal() and len(cursor) < 10):
-        raise _no_cursor(cursor)
-    return int(cursor)
-
-
-def _no_cursor(cursor: str) -> InvalidArguments:
-    return InvalidArguments(
-        f"{short(cursor, 60)!r} is no cursor of this page.",
-        hint="Copy the cursor from the page before, or leave it out for the first page.",
-    )
+def _where(cursor: str | None) -> tuple[str | None, int]:
+    """Where a page begins: `7000`, or, for the payloads of the run itself, `input:7000`."""
+    found = _CURSOR.fullmatch(cursor or "0")
+    if found is None:
+        raise InvalidArguments(
+            f"{short(cursor or '', 60)!r} is no cursor of this page.",
+            hint="Copy the cursor from the page before, or leave it out for the first page.",
+        )
+    return found[1], int(found[2])

@@ -11,6 +11,7 @@ from typing import Any
 
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.models import UNFINISHED, Preview, Run, Step
+from durable_workflows.pages import list_page
 from durable_workflows.wording import (
     BUDGET,
     NAME,
@@ -32,7 +33,6 @@ from durable_workflows.wording import (
 _TRACEBACK = 1500
 _RESULT_WIDTHS = (160, 60, 25)  # characters of a step's result; narrower ones let more steps fit
 _GAP = 72  # characters of a line about left-out steps, beside the call in it
-_MARGIN = 12  # a line break, and the digits by which the next cursor may be longer
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
 
 
@@ -47,28 +47,16 @@ def full_markdown(run: Run, *, after_step: int = 0) -> str:
     """The steps after `after_step`, each with more of its result; as many as fit, and the call that brings the next ones."""
     now = datetime.now(UTC)
     lines = _head(run, now) if after_step == 0 else [title_of(run), *_why(run, now)]
-    text = clamp("\n".join([*lines, ""]), BUDGET // 2)
-    last = after_step
-    for step in run.steps:
-        if step.step <= after_step:
-            continue
-        more = f"Next steps: {_full_call(run, last)}"
-        room = BUDGET - len(text) - len(more) - _MARGIN
-        block = _step_block(run, step)
-        if last == after_step:
-            block = clamp(block, room)
-        if len(block) > room:
-            return text + more
-        text, last = f"{text}{block}\n", step.step
-    return text + _end(run, after_step, last)
-
-
-def _end(run: Run, after_step: int, last: int) -> str:
-    if after_step == 0 and len(run.steps) >= run.total_steps:
-        return "These are all finished steps."
-    if last > after_step:
-        return f"Next steps: {_full_call(run, last)}"
-    return f"No finished step comes after {last}."
+    head = clamp("\n".join([*lines, ""]), BUDGET // 2)
+    steps = [step for step in run.steps if step.step > after_step]
+    if not steps:
+        return f"{head}No finished step comes after {after_step}."
+    return list_page(
+        head,
+        [_step_block(run, step) for step in steps],
+        lambda shown: _full_call(run, steps[shown - 1].step),
+        more=after_step > 0 or len(run.steps) < run.total_steps,
+    )
 
 
 # The parts of a summary

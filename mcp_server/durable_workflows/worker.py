@@ -13,10 +13,10 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import anyio.to_thread
@@ -44,23 +44,23 @@ logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings, version: str, parent: int) -> None:
-    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
-
-    Raises:
-        locks.LockHeld: a worker of the same executor id still lives.
-        DurableWorkflowsError: the database does not answer.
-    """
+    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return."""
     executor_id = state.executor_id(settings, version)
-    lock = locks.held_lock(
-        settings.state / "locks" / f"executor-{executor_id}", wait_seconds=_LOCK_SECONDS
-    )
     try:
-        asyncio.run(_Worker(settings, version, executor_id, parent).main())
-    finally:
-        logger.info("The worker of version %s ends.", version)
-        logging.shutdown()
-        del lock  # held until here, and in truth until the process is gone
-        os._exit(0 if sys.exc_info()[0] is None else 1)
+        lock = settings.state / "locks" / f"executor-{executor_id}"
+        with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
+            asyncio.run(_Worker(settings, version, executor_id, parent).main())
+            logger.info("The worker of version %s ends.", version)
+            _leave(0)
+    except BaseException:
+        logger.exception("The worker of version %s failed.", version)
+        _leave(1)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process now: threads of runs may wait for days, and their rows are safe."""
+    logging.shutdown()
+    os._exit(status)
 
 
 async def migrate(url: str) -> None:

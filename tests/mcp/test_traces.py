@@ -358,16 +358,16 @@ def test_the_pages_of_a_step_give_its_whole_output(a_step: StepMaker) -> None:
 
 
 def pages_of(whole: str, a_step: StepMaker) -> list[str]:
-    pages: list[str] = []
+    parts: list[str] = []
     cursor: int | None = 0
     while cursor is not None:
         part = preview(whole[cursor : cursor + pages.PART], len(whole))
         page = pages.step("run-1", a_step(7, output=part), offset=cursor)
         fence = re.search(r"^(`{3,})\n(.*)\n\1$", page, re.MULTILINE | re.DOTALL)
         assert fence is not None
-        pages.append(fence[2])
+        parts.append(fence[2])
         cursor = next_cursor(page)
-    return pages
+    return parts
 
 
 def next_cursor(page: str) -> int | None:
