@@ -15,7 +15,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench

@@ -110,17 +110,17 @@ def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[in
 # Pages
 
 
-def list_page(head: str, blocks: Sequence[str], next_page: NextPage, *, more: bool = False) -> str:
-    """As many blocks as fit, at least one, and the call that brings those after them; with `more`, also if all fit."""
-    room = BUDGET - len(head) - len(f"Next: {next_page(len(blocks))}") - 2
+def list_page(head: str, blocks: Sequence[str], next_page: NextPage, *, end: str = "") -> str:
+    """As many blocks as fit, at least one, and the call that brings those after them, or `end`."""
+    room = BUDGET - len(head) - len(f"Next: {next_page(len(blocks))}") - 2 if blocks else 0
     shown: list[str] = []
     for block in blocks:
         room -= len(block) + 1
         if room < 0 and shown:
             break
         shown.append(clamp(block, room + len(block)))
-    tail = [f"Next: {next_page(len(shown))}"] if more or len(shown) < len(blocks) else []
-    return "\n".join([head, *shown, *tail])
+    tail = f"Next: {next_page(len(shown))}" if len(shown) < len(blocks) else end
+    return "\n".join([head, *shown, *([tail] if tail else [])])
 
 
 def _next_page(workflow_id: str, detail: str, offset: int = 0) -> NextPage:

@@ -46,17 +46,17 @@ def markdown(run: Run, *, budget: int = BUDGET, now: datetime | None = None) -> 
 def full_markdown(run: Run, *, after_step: int = 0) -> str:
     """The steps after `after_step`, each with more of its result; as many as fit, and the call that brings the next ones."""
     now = datetime.now(UTC)
-    lines = _head(run, now) if after_step == 0 else [title_of(run), *_why(run, now)]
-    head = clamp("\n".join([*lines, ""]), BUDGET // 2)
+    lines = [title_of(run), *_why(run, now)] if after_step else _head(run, now)
+    head = clamp("\n".join(lines), BUDGET // 2)
     steps = [step for step in run.steps if step.step > after_step]
-    if not steps:
-        return f"{head}No finished step comes after {after_step}."
-    return list_page(
-        head,
-        [_step_block(run, step) for step in steps],
-        lambda shown: _full_call(run, steps[shown - 1].step),
-        more=after_step > 0 or len(run.steps) < run.total_steps,
-    )
+    if after_step == 0 and len(run.steps) >= run.total_steps:
+        end = "These are all finished steps."
+    elif steps:
+        end = f"Next: {_full_call(run, steps[-1].step)}"
+    else:
+        end = f"No finished step comes after {after_step}."
+    blocks = [_step_block(run, step) for step in steps]
+    return list_page(head, blocks, lambda n: _full_call(run, steps[n - 1].step), end=end)
 
 
 # The parts of a summary

@@ -47,7 +47,7 @@ class Effort:
     settle_seconds: float  # DBOS looks for schedules every second in its first minute
 
 
-FULL = Effort(4, 200, 25, 80, 8, 8, 3, 15.0, 65.0)
+FULL = Effort(3, 200, 25, 80, 8, 8, 3, 15.0, 65.0)
 QUICK = Effort(1, 60, 10, 30, 4, 4, 3, 6.0, 3.0)
 
 
@@ -113,14 +113,18 @@ async def messages(contender: Contender, effort: Effort, log: Path) -> Samples:
 
 
 async def start_times(kind: Kind, folder: Path) -> Samples:
-    """A first start in an empty folder, and one more after an orderly end."""
+    """A first start in an empty folder, and one more: until it is up, until a first run is done, and how long its end takes."""
     await anyio.Path(folder).mkdir()
-    seconds: list[float] = []
-    for _ in range(2):
+    seconds: dict[str, list[float]] = {"stop": []}
+    for name in ("cold", "warm"):
         began = time.monotonic()
-        async with kind.open(folder):
-            seconds.append(time.monotonic() - began)
-    return {"cold_start": seconds[:1], "warm_start": seconds[1:]}
+        async with kind.open(folder) as contender:
+            seconds[f"{name}_start"] = [time.monotonic() - began]
+            await contender.results([await contender.start("bench_nothing")])
+            seconds[f"{name}_run"] = [time.monotonic() - began]
+            done = time.monotonic()
+        seconds["stop"].append(time.monotonic() - done)
+    return seconds
 
 
 async def initialize(project: Path, log: Path, spawns: int) -> Samples:

@@ -14,7 +14,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, TextResourceContents
 
-from durable_workflows import locks, state
+from durable_workflows import locks, problems, state
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import copy_flow, until
@@ -64,8 +64,12 @@ class Agent:
         self.progress.append(message or "")
 
 
+def one_problem(_settings: Settings, *, running: bool) -> list[str]:
+    return [f"running: {running}"]
+
+
 async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
-    settings: Settings, folder: Path, mode: Mode
+    settings: Settings, folder: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_flow("messages", folder)
     copy_flow("odd", folder)
@@ -78,6 +82,8 @@ async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
         await mistakes_are_explained(agent)
         await resources_show_the_same(agent)
         status = await agent.call("server_status")
+        monkeypatch.setattr(problems, "of_processes", one_problem)
+        assert (await agent.call("server_status"))["problems"] == ["running: True"]
     assert status["database"] == "up"
     assert len(status["workers"]) == 1
     assert status["problems"] == []
@@ -119,6 +125,7 @@ async def a_run_that_fails_is_forked(agent: Agent) -> None:
     summary = await agent.inspect("f-1")
     assert "**Why:** failed in step 2 fail: ValueError: no card" in summary
     assert 'fork(workflow_id="f-1", from_step=2)' in summary
+    assert "raise ValueError(message)\nValueError: no card\n```" in summary
     assert "raise ValueError(message)" in await agent.inspect("f-1", step=2)
     forked = await agent.call("fork", workflow_id="f-1", from_step=2)
     again = await agent.call("wait_for_workflows", workflow_ids=[forked["workflow_id"]])

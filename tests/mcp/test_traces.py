@@ -166,6 +166,26 @@ def test_an_error_whose_record_is_cut_is_still_read(a_run: RunMaker) -> None:
     assert "ValueError: no such card" in why(a_run(status="ERROR", error=cut))[0]
 
 
+def test_a_failed_run_shows_the_end_of_the_traceback_that_was_recorded(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    traceback = "Traceback …\n" + "  in library\n" * 300 + '  File "cards.py", line 7, in charge'
+    failure = error("ValueError", "no such card", traceback)
+    run = a_run(status="ERROR", error=failure, steps=[a_step(1, "charge", error=failure)])
+    end = '  in library\n  File "cards.py", line 7, in charge\n```'
+    assert end in traces.markdown(run, now=NOW)
+    assert end in traces.full_markdown(run).partition("## 1. charge")[2]
+    assert "The whole error" not in traces.markdown(run, now=NOW)
+
+
+def test_an_error_too_long_to_be_read_whole_names_the_call_that_brings_it(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    cut = preview(error("ValueError", "no such card", "Traceback …" * 900).text[:6000], 12_000)
+    shown = traces.markdown(a_run(status="ERROR", error=cut, steps=[a_step(1)]), now=NOW)
+    assert '```\nThe whole error: inspect(workflow_id="run-1", step=0)' in shown
+
+
 def test_a_cancelled_run_says_how_it_goes_on(a_run: RunMaker) -> None:
     text, following = why(a_run(status="CANCELLED", completed_at=NOW))
     assert text == "cancelled."
@@ -350,6 +370,9 @@ def test_the_pages_of_the_full_trace_hold_every_step_once(
         numbers += [int(found) for found in re.findall(r"^## (\d+)\. work", page, re.MULTILINE)]
         cursor = next_cursor(page)
     assert numbers == list(range(1, 61))
+    short = a_run(steps=run.steps[:3])
+    assert traces.full_markdown(short).endswith("\nThese are all finished steps.")
+    assert traces.full_markdown(a_run()).endswith("\nThese are all finished steps.")
 
 
 def test_the_pages_of_a_step_give_its_whole_output(a_step: StepMaker) -> None:
