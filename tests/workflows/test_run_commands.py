@@ -406,20 +406,6 @@ def test_cancelling_the_workflow_ends_its_commands_and_a_resume_goes_on(
     assert lines(tmp_path / "log") == ["quick", "slow", "slow", "last"]
 
 
-def test_a_host_that_stops_ends_its_commands_and_the_next_one_runs_them_again(
-    own_host: Host, tmp_path: Path
-) -> None:
-    workflow_id = begin_slow(own_host, tmp_path)
-    own_host.stop()
-    assert not own_host.strays()
-    assert (tmp_path / "tidy").exists()
-    assert own_host.look(workflow_id).status == "PENDING"
-    (tmp_path / "go").touch()
-    own_host.start()
-    assert own_host.result(workflow_id)["ok"] is True
-    assert lines(tmp_path / "log") == ["quick", "slow", "slow", "last"]
-
-
 def test_a_noisy_command_holds_up_no_other_workflow(host: Host, tmp_path: Path) -> None:
     noisy: Command = {"name": "noisy", "run": "yes", "timeout_seconds": 60}
     workflow_id = host.begin("run_commands", {"commands": [noisy]})
