@@ -73,6 +73,19 @@ async def test_the_step_that_runs_now_is_shown(shared: Engine, folder: Path) -> 
     assert (await shared.run(started.workflow_id)).running == []
 
 
+@proves("wait:visible")
+async def test_the_attempt_of_a_step_that_is_tried_again_is_shown(shared: Engine) -> None:
+    started = await shared.start(StartRequest(name="retries"))
+
+    async def tried_again() -> Run | None:
+        run = await shared.run(started.workflow_id)
+        return run if run.running and run.running[0].attempt >= 3 else None
+
+    run = await until_found(tried_again, "the third attempt is shown")
+    assert (run.running[0].name, run.running[0].max_attempts) == ("fail_slowly", 20)
+    await shared.cancel([started.workflow_id])
+
+
 @proves("message:once")
 async def test_a_message_with_an_idempotency_key_arrives_once(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="collect", args={"topic": "t", "count": 2}))

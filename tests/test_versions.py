@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from durable_workflows import problems
 from durable_workflows.engine import Engine
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
-from durable_workflows.models import StartRequest
+from durable_workflows.models import Started, StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until
 from requirements import proves
 
@@ -159,6 +162,29 @@ async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
     await engine.send(started.workflow_id, "go", None)
     await engine.wait([started.workflow_id])
     await until(lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone")
+
+
+@proves("version:old-code")
+async def test_versions_beyond_the_allowed_workers_wait_their_turn_and_say_so(folder: Path) -> None:
+    project = Project(Settings(project=folder, old_workers=1))
+    engine = await project.engine()
+    started: list[Started] = []
+    for answer in ("first", "second", "third"):
+        write_flow(folder, answer)
+        started.append(await engine.start(StartRequest(name="flow")))
+    await until(
+        lambda: (
+            str(started[1].version)
+            in " ".join(problems.of_processes(project.settings, running=True))
+        ),
+        "it is said that the second version waits",
+    )
+    assert len(processes_of(folder, "worker")) == 2
+    for one in started:
+        await engine.send(one.workflow_id, "go", None)
+    result = await engine.wait([one.workflow_id for one in started], timeout_seconds=60)
+    assert [one.output for one in result.done] == ["first", "second", "third"]
+    await project.aclose()
 
 
 @proves("request:refused")

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from durable_workflows.settings import Settings
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
 MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
 _VERSION_LENGTH = 12
+_CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
 _DECLARED = re.compile(
     r"^[ \t]*@(?:\w+\.)*workflow\((?P<arguments>[^)]*)\)\s*\n(?:[ \t]*@.*\n)*[ \t]*(?:async\s+)?def\s+(?P<name>\w+)",
@@ -52,6 +54,26 @@ class LoadedFile:
     module: ModuleType | None
     names: tuple[str, ...]
     error: str | None
+
+
+class Folder:
+    """The code of a project, read again only when a file has changed. For one thread at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen: object = None
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot:
+        """The code as it is now; errors as for `snapshot`."""
+        began = time.time()
+        stamps = [_stamps(self._settings.workflow_folder), _stamps(content.folder("workflows"))]
+        if self._snapshot is None or stamps != self._seen:
+            self._snapshot = snapshot(self._settings)
+            newest = max((stamp[1] for tree in stamps for stamp in tree), default=0) / 1e9
+            # A file that changed just now may change again within the same tick of the file system's clock.
+            self._seen = stamps if newest < began - _CLOCK_SECONDS else None
+        return self._snapshot
 
 
 def snapshot(settings: Settings) -> Snapshot:
@@ -151,6 +173,17 @@ def args_schema(function: Callable[..., Any]) -> Schema:
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     schema["additionalProperties"] = extra
     return schema | ({"$defs": definitions} if definitions else {})
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int, int]]:
+    """What tells, without reading, that files have changed."""
+    found: list[tuple[str, int, int, int]] = []
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            if _belongs(path, folder):
+                facts = path.stat()
+                found.append((str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino))
+    return found
 
 
 def _tree(folder: Path, prefix: str) -> list[tuple[str, bytes]]:

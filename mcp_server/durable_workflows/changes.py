@@ -45,7 +45,7 @@ class Changes:
         try:
             async with aclosing(self._connection.notifies(timeout=timeout)) as notices:
                 async for notice in notices:
-                    if notice.payload.rpartition(" ")[2] in self._workflow_ids:
+                    if notice.payload.rpartition("\t")[2] in self._workflow_ids:
                         return
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
@@ -52,38 +53,49 @@ class Observer(Protocol):
 
 
 class Doorbell:
-    """Wakes the queue threads, which otherwise sleep for their polling interval."""
+    """Wakes queue threads, which otherwise sleep for their polling interval."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._rings = 0
+        self._rings: Counter[str] = Counter()
+        self._rings_for_all = 0
 
-    def ring(self) -> None:
-        """Have every queue look now (again, if it is looking)."""
+    def ring(self, queue: str) -> None:
+        """Have the queue look now (again, if it is looking)."""
         with self._changed:
-            self._rings += 1
+            self._rings[queue] += 1
             self._changed.notify_all()
 
-    def wait(self, heard: int, timeout: float) -> int:
-        """Sleep until more than `heard` rings were rung; return how many there were so far."""
+    def ring_all(self) -> None:
+        """Have every queue look now."""
         with self._changed:
-            self._changed.wait_for(lambda: self._rings > heard, timeout)
-            return self._rings
+            self._rings_for_all += 1
+            self._changed.notify_all()
+
+    def wait(self, queue: str, heard: int, timeout: float) -> int:
+        """Sleep until the queue was rung for more often than `heard`; return how often it was."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count(queue) > heard, timeout)
+            return self._count(queue)
+
+    def _count(self, queue: str) -> int:
+        return self._rings[queue] + self._rings_for_all
 
 
 class _QueueStop:
     """Stands in for a queue thread's stop event, of which dbos uses `is_set` and `wait`."""
 
-    def __init__(self, stop: threading.Event, bell: Doorbell) -> None:
+    def __init__(self, stop: threading.Event, bell: Doorbell, queue: str) -> None:
         self._stop = stop
         self._bell = bell
+        self._queue = queue
         self._heard = 0
 
     def is_set(self) -> bool:
         return self._stop.is_set()
 
     def wait(self, timeout: float) -> bool:
-        self._heard = self._bell.wait(self._heard, timeout)
+        self._heard = self._bell.wait(self._queue, self._heard, timeout)
         return self._stop.is_set()
 
 
@@ -130,7 +142,7 @@ def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
     thread = dbos_queue.queue_worker_thread
 
     def woken(stop: threading.Event, dbos: Any, queue: Any) -> None:
-        thread(_QueueStop(stop, bell), dbos, queue)  # pyright: ignore[reportArgumentType]
+        thread(_QueueStop(stop, bell, queue.name), dbos, queue)  # pyright: ignore[reportArgumentType]
 
     dbos_queue.queue_worker_thread = woken
     registry = dbos_module._get_or_create_dbos_registry()
@@ -151,6 +163,11 @@ def registered_workflows() -> Mapping[str, Callable[..., Any]]:
         for name, function in registry.workflow_info_map.items()
         if not name.startswith(_TEMPORARY)
     }
+
+
+def active_runs(queue: str) -> int:
+    """How many runs of the queue are under way in this process."""
+    return dbos_module._get_dbos_instance()._active_workflows_set.count_for_queue(queue)
 
 
 def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:

@@ -82,7 +82,12 @@ class Engine:
             connection.url, role="engine", patience_seconds=_PATIENCE_SECONDS
         )
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
+        self._folder = catalog.Folder(settings)
+        self._reading = anyio.Lock()
         self._ready: set[str] = set()
+        self._entries: dict[
+            tuple[str, str], CatalogEntry
+        ] = {}  # of ready versions, which do not change
         self._migrated = False
         dbos_internals.refuse_pickle()
         self._client = DBOSClient(
@@ -113,7 +118,8 @@ class Engine:
     async def _newest(self) -> str:
         """The version of the files as they are now, with its catalog published."""
         try:
-            snapshot = await self._in_thread(functools.partial(catalog.snapshot, self._settings))
+            async with self._reading:
+                snapshot = await self._in_thread(self._folder.snapshot)
         except OSError as error:
             raise WorkflowUnavailable(f"The workflow folder cannot be read: {error}") from error
         if snapshot.version not in self._ready:
@@ -140,6 +146,11 @@ class Engine:
         )
 
     async def _entry(self, name: str, version: str) -> CatalogEntry:
+        if (version, name) not in self._entries:
+            self._entries[version, name] = await self._startable(name, version)
+        return self._entries[version, name]
+
+    async def _startable(self, name: str, version: str) -> CatalogEntry:
         rows = await self._fetch("catalog_entry", version=version, name=name)
         if not rows:
             known = await self._fetch("catalog", version=version)

@@ -17,9 +17,7 @@ SCHEMA = "durable_workflows"  # our own tables; DBOS keeps its own in DBOS_SCHEM
 DBOS_SCHEMA = "dbos"
 QUEUE = "workflows"  # the queue that starts go to when the caller names none
 EMBEDDED_APPLICATION = "durable-workflows"  # a constant: the project may be moved or renamed
-RUNS_CHANNEL = (
-    "durable_workflows_runs"  # NOTIFY: "<status> <workflow_id>" at each change of a run's status
-)
+RUNS_CHANNEL = "durable_workflows_runs"  # NOTIFY: status, queue and workflow_id at each change of a run's status, with tabs between
 ACTIVITY_CHANNEL = (
     "durable_workflows_activity"  # NOTIFY: a workflow_id whose waits or running steps changed
 )

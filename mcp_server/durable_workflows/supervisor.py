@@ -61,6 +61,7 @@ class Supervisor:
         self._workers: dict[str, anyio.CancelScope] = {}
         self._report: dict[str, str] = {}
         self._changed = anyio.Event()
+        self._stopping = anyio.Event()
         self._busy_at = 0.0
 
     async def run(self) -> None:
@@ -190,6 +191,7 @@ class Supervisor:
                     await self._changed.wait()
                 self._changed = anyio.Event()
             logger.info("Nothing is left to do.")
+            self._stopping.set()
             group.cancel_scope.cancel()
 
     def _is_idle(self) -> bool:
@@ -199,13 +201,16 @@ class Supervisor:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 logger.info("Asked to stop.")
+                self._stopping.set()  # the folder's watcher is a thread, which no cancellation reaches
                 scope.cancel()
 
     async def _watch_folder(self) -> None:
         folder = self._settings.workflow_folder
         while True:
             if folder.is_dir():
-                changes: AsyncIterator[object] = watchfiles.awatch(folder, debounce=_DEBOUNCE_MS)  # pyright: ignore[reportUnknownMemberType]
+                changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
+                    folder, debounce=_DEBOUNCE_MS, stop_event=self._stopping
+                )
                 async for _ in changes:
                     await self._save_folder()
                     if not folder.is_dir():

@@ -38,6 +38,8 @@ _RECONNECT_SECONDS = 1.0
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
+# Of connections. One backend gains nothing from more, and each one's prepared statements take its memory.
+_EMBEDDED_POOL = 8
 _POOL = 20
 
 logger = logging.getLogger(__name__)
@@ -126,7 +128,7 @@ class _Worker:
             "system_database_url": self._url,
             "application_version": self._version,
             "executor_id": self._executor_id,
-            "sys_db_pool_size": _POOL,
+            "sys_db_pool_size": _EMBEDDED_POOL if self._settings.embedded else _POOL,
             "use_listen_notify": True,
             "notification_coalesce_sec": _COALESCE_SECONDS,
             "serializer": DBOSPortableJSONSerializer(),
@@ -186,7 +188,7 @@ class _Worker:
             try:
                 async with await tables.connect(self._url, role="doorbell") as connection:
                     await connection.execute(f"listen {RUNS_CHANNEL}")
-                    self._bell.ring()  # for what was missed while not listening
+                    self._bell.ring_all()  # for what was missed while not listening
                     await self._hear(connection)
             except psycopg.OperationalError as error:
                 logger.info("The database is away: %s", error)
@@ -199,10 +201,18 @@ class _Worker:
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
 
     def _heard(self, payload: str) -> None:
-        status, _, workflow_id = payload.partition(" ")
+        status, queue, workflow_id = payload.split("\t", 2)
         if status == "CANCELLED":
             dbos_internals.end_waits(workflow_id)
-        self._bell.ring()
+        if status == "ENQUEUED" or self._may_have_room(queue):
+            self._bell.ring(queue)
+
+    def _may_have_room(self, queue: str) -> bool:
+        """Whether the end of a run may let another one of its queue begin. Only in a full queue it can."""
+        active = dbos_internals.active_runs(
+            queue
+        )  # the one that has just ended may still be counted
+        return queue != QUEUE or active + 1 >= self._settings.concurrency
 
     async def _stop_asked(self) -> bool:
         """Return when the supervisor asks for the end (False) or has gone (True)."""

@@ -23,9 +23,16 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
-@DBOS.step(retries_allowed=True, interval_seconds=0.01, max_attempts=3)
-def fail_often(message: str) -> None:
-    raise ValueError(message)
+@DBOS.step(retries_allowed=True, interval_seconds=0.2, max_attempts=20)
+def fail_slowly() -> None:
+    time.sleep(0.5)
+    raise ValueError("again")
+
+
+@DBOS.workflow()
+def retries() -> None:
+    """Fail in a step that is tried again and again."""
+    fail_slowly()
 
 
 @DBOS.step()

@@ -1,8 +1,10 @@
--- A hint at each change of a run's status: "<status> <workflow_id>". Queues of DBOS poll, and ends of runs are not announced; with
+-- A hint at each change of a run's status: status, queue and workflow_id, with tabs between. Queues of DBOS poll, and ends of runs are not announced; with
 -- this a worker looks when there is something, and whoever waits for a run hears of its end. Nothing depends on it: all look by themselves too.
 create or replace function durable_workflows.announce_status() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('durable_workflows_runs', new.status || ' ' || left(new.workflow_uuid, 1000));
+    perform pg_notify(
+        'durable_workflows_runs', concat_ws(E'\t', new.status, coalesce(new.queue_name, ''), left(new.workflow_uuid, 1000))
+    );
     return null;
 end
 $$;
