@@ -15,6 +15,7 @@ PROMISES = {
     "recovery:server-killed": "A killed MCP server stops nothing.",
     "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",
     "recovery:left-behind-steps": "What a killed worker's step had started is ended before the step runs again.",
+    "recovery:disk-full": "On a full disk a run waits, and goes on when there is space; nothing recorded is lost.",
     "replay:same-error": "On a replay a recorded error has the class that it had.",
     "start:once": "A start is one run, done once, however many start at the same moment.",
     "start:same-id": "A workflow_id that was used before names the run that has it.",

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -13,11 +14,13 @@ import psutil
 import pytest
 from pydantic import JsonValue
 
+from durable_workflows import lifecycle
 from durable_workflows.engine import Engine
+from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import Run, StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of, until
+from helpers import copy_flow, processes_of, until, until_found
 from mcp import Client, StdioServerParameters
 from requirements import proves
 
@@ -151,6 +154,41 @@ async def test_what_a_killed_workers_step_had_started_is_ended_before_the_step_r
     )
     assert not psutil.pid_exists(first)
     await engine.cancel([started.workflow_id])
+
+
+@proves("recovery:disk-full")
+@pytest.mark.timeout(300)
+async def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_it_is_not(folder: Path) -> None:
+    state_directory = folder / ".dbos"
+    state_directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(state_directory)]
+    if (await anyio.run_process(mount, check=False)).returncode != 0:
+        pytest.skip("file systems cannot be mounted here")
+    project = Project(Settings(project=folder))
+    try:
+        copy_flow("odd", folder)
+        engine = await project.engine()
+        args = {"steps": 60, "size": 1_000_000}
+        started = await engine.start(StartRequest(name="much_noise", args=args))
+        await until(lambda: shutil.disk_usage(state_directory).free < 2_000_000, "it is full")
+        await until_found(lambda: says_that_it_is_full(engine), "it is said", seconds=60)
+        larger = ["mount", "-o", "remount,size=300m", str(state_directory)]
+        await anyio.run_process(larger)
+        result = await (await project.engine()).wait([started.workflow_id], timeout_seconds=200)
+        assert result.done[0].output == 60_000_000
+    finally:
+        await project.aclose()
+        await lifecycle.shut_down(project.settings)
+        await anyio.run_process(["umount", str(state_directory)])
+
+
+async def says_that_it_is_full(engine: Engine) -> bool:
+    try:
+        args = {"file": os.urandom(200_000).hex(), "seconds": 0}
+        await engine.start(StartRequest(name="one_slow_step", args=args, delay_seconds=9000))
+    except DurableWorkflowsError as error:
+        return "space" in str(error)
+    return False
 
 
 @proves("replay:same-error")

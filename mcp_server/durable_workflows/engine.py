@@ -21,13 +21,15 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals, records
+from durable_workflows import arguments, catalog, dbos_internals, records, state
 from durable_workflows.changes import changes
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
     DatabaseUnavailable,
+    DurableWorkflowsError,
     InvalidArguments,
     MessageTooLarge,
+    NoSpaceLeft,
     UnknownStep,
     UnknownWorkflow,
     UnknownWorkflowId,
@@ -79,7 +81,10 @@ class Engine:
         self._settings = settings
         self.connection = connection
         self._session = tables.Session(
-            connection.url, role="engine", patience_seconds=_PATIENCE_SECONDS
+            connection.url,
+            role="engine",
+            patience_seconds=_PATIENCE_SECONDS,
+            explain=self._explain,
         )
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
         self._folder = catalog.Folder(settings)
@@ -98,6 +103,13 @@ class Engine:
             retry_connection_errors=False,
             lazy=True,
         )
+
+    def _explain(self) -> DurableWorkflowsError:
+        """Why the database does not answer, as far as it can be known from here."""
+        if self._settings.embedded and state.is_full(self._settings):
+            return NoSpaceLeft()
+        note = state.read_report(self._settings).get("database", "up")
+        return DatabaseUnavailable(None if note == "up" else f"The database {note}.")
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -134,10 +146,10 @@ class Engine:
         with anyio.move_on_after(_CATALOG_SECONDS):
             while True:
                 async with self._session.connection() as connection:
-                    state, reason = await versions.state(connection, version) or ("", None)
-                if state == "ready":
+                    stage, reason = await versions.state(connection, version) or ("", None)
+                if stage == "ready":
                     return
-                if state == "failed":
+                if stage == "failed":
                     break
                 await anyio.sleep(_POLL_SECONDS)
         raise WorkflowUnavailable(
@@ -546,7 +558,8 @@ class Engine:
             raise WorkflowIdTaken(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
-            raise DatabaseUnavailable() from error
+            sqlstate: str | None = getattr(error.orig, "sqlstate", None)
+            raise tables.unavailable(sqlstate, self._explain) from error
 
 
 def _check_size(value: Any, what: str) -> None:

@@ -1,8 +1,5 @@
 """What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
 
-import json
-from collections.abc import Mapping
-
 from durable_workflows import locks, processes, state
 from durable_workflows.models import Catalog
 from durable_workflows.settings import Settings
@@ -35,10 +32,7 @@ def of_code(catalog: Catalog | None) -> list[str]:
 
 
 def _reported(settings: Settings) -> list[str]:
-    try:
-        report: Mapping[str, str] = json.loads((settings.state / "supervisor.json").read_bytes())
-    except FileNotFoundError:
-        return []
+    report = state.read_report(settings)
     wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
     waiting = wrong.pop("waiting_versions", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]

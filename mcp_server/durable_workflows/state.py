@@ -1,9 +1,12 @@
 """The state directory, `<project>/.dbos/`: what lies where, and the small files in it."""
 
 import errno
+import json
 import os
 import secrets
+import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
 
+_ROOM_BYTES = 2_000_000
 _LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
 
 
@@ -41,6 +45,11 @@ def prepare(settings: Settings) -> None:
         _temporary(settings.state / "probe", "x" * 4096).unlink()
     except OSError as error:
         raise translate(error, settings.state) from error
+
+
+def is_full(settings: Settings) -> bool:
+    """Whether the disk has no room for what the database writes next: its log grows by a megabyte at a time."""
+    return shutil.disk_usage(settings.state).free < _ROOM_BYTES
 
 
 def translate(error: OSError, path: Path) -> SetupError:
@@ -117,6 +126,19 @@ def write_connection(settings: Settings, connection: Connection) -> None:
 def remove_connection(settings: Settings) -> None:
     """The database is about to stop."""
     (settings.state / "connection.json").unlink(missing_ok=True)
+
+
+def read_report(settings: Settings) -> Mapping[str, str]:
+    """What the supervisor reports of its processes: `supervisor.json`, or nothing where there is none."""
+    try:
+        return json.loads((settings.state / "supervisor.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+
+
+def write_report(settings: Settings, report: Mapping[str, str]) -> None:
+    """Report how the processes are; also while the database is away."""
+    write_atomically(settings.state / "supervisor.json", json.dumps(report, indent=2))
 
 
 def write_atomically(path: Path, text: str) -> None:

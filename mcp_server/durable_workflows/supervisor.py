@@ -119,8 +119,10 @@ class Supervisor:
             await self._database_is_up(node.url)
             task_status.started()
             status = await node.wait()
-            logger.warning("The database ended with status %s; it is started again.", status)
-            self._note("database", f"ended with status {status}; starting again")
+            full = ": no space is left on its device" if state.is_full(self._settings) else ""
+            note = f"ended with status {status}{full}; it is started again"
+            logger.warning("The database %s.", note)
+            self._note("database", note)
 
     def _end_left_behind_database(self) -> None:
         """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
@@ -184,8 +186,10 @@ class Supervisor:
             await self._save_folder()
             group.start_soon(self._watch_folder)
             self._busy_at = time.monotonic()
-            while not self._is_idle():
+            while True:
                 await self._reconcile(group)
+                if self._is_idle():
+                    break
                 state.bound_logs(self._settings)
                 with anyio.move_on_after(_TICK_SECONDS):
                     await self._changed.wait()
@@ -238,6 +242,7 @@ class Supervisor:
             needed = await self._needed()
         except (DatabaseUnavailable, psycopg.Error) as error:  # the next tick may do better
             logger.warning("Which workers are needed is not known: %s", error)
+            self._busy_at = time.monotonic()  # runs may wait for the database to come back
             return
         for version, scope in self._workers.items():
             if version not in needed:
@@ -331,9 +336,7 @@ class Supervisor:
             return
         self._report = {**self._report, name: text} if text else _without(self._report, name)
         try:
-            state.write_atomically(
-                self._settings.state / "supervisor.json", json.dumps(self._report, indent=2)
-            )
+            state.write_report(self._settings, self._report)
         except OSError as error:  # a full disk must not end the supervisor
             logger.error("supervisor.json was not written: %s", error)
 

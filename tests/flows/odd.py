@@ -19,6 +19,17 @@ def large_outputs(steps: int, size: int) -> int:
 
 
 @DBOS.step()
+def noise(size: int) -> str:
+    return os.urandom(size // 2).hex()  # so that it cannot be compressed
+
+
+@DBOS.workflow()
+def much_noise(steps: int, size: int) -> int:
+    """Steps whose outputs take their full size on the disk."""
+    return sum(len(noise(size)) for _ in range(steps))
+
+
+@DBOS.step()
 def fail(message: str) -> None:
     raise ValueError(message)
 

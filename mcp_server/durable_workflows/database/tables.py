@@ -14,20 +14,21 @@ from typing import Any, LiteralString, TypeVar, cast
 
 import anyio
 import psycopg
-import psycopg.conninfo
 from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
-from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.errors import DatabaseUnavailable, DurableWorkflowsError, NoSpaceLeft
 
 _FOLDER = Path(__file__).parent
 _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
+_DISK_FULL = "53100"
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 T = TypeVar("T")
 Row = dict[str, Any]
+Explain = Callable[[], DurableWorkflowsError]
 Connection = psycopg.AsyncConnection[Row]
 
 
@@ -59,14 +60,22 @@ def queries() -> Mapping[str, LiteralString]:
 class Session:
     """A connection that is made when it is needed, and again after it was lost; statements run one at a time.
 
-    A database that does not answer is given `patience_seconds` to come back. A statement that meets a lost connection is
+    A database that does not answer is given `patience_seconds` to come back; `explain` gives the error for one that does not. A statement that meets a lost connection is
     sent once more: all of `queries.sql` may be repeated.
     """
 
-    def __init__(self, url: str, *, role: str, patience_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        role: str,
+        patience_seconds: float = 0,
+        explain: Explain = DatabaseUnavailable,
+    ) -> None:
         self._url = url
         self._role = role
         self._patience_seconds = patience_seconds
+        self._explain = explain
         self._lock = anyio.Lock()
         self._connection: Connection | None = None
 
@@ -92,13 +101,14 @@ class Session:
 
         Raises:
             DatabaseUnavailable: the database does not answer, or was lost meanwhile.
+            NoSpaceLeft: its disk is full.
         """
         async with self._lock:
             try:
                 yield await self._answering()
             except psycopg.OperationalError as error:
                 await self._drop()
-                raise DatabaseUnavailable(_without_secrets(error, self._url)) from error
+                raise unavailable(error.sqlstate, self._explain) from error
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -134,6 +144,11 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def unavailable(sqlstate: str | None, explain: Explain) -> DurableWorkflowsError:
+    """The error for a caller whose statement the database could not take, by the code that Postgres gave."""
+    return NoSpaceLeft() if sqlstate == _DISK_FULL else explain()
 
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:
@@ -190,12 +205,6 @@ def _is_lost(connection: Connection) -> bool:
     except psycopg.OperationalError:
         return True
     return connection.pgconn.status != ConnStatus.OK
-
-
-def _without_secrets(error: psycopg.Error, url: str) -> str:
-    password = psycopg.conninfo.conninfo_to_dict(url).get("password")
-    text = f"The database does not answer: {str(error).strip()}"
-    return text.replace(str(password), "…") if password else text
 
 
 def _read(name: str) -> LiteralString:
