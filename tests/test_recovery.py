@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle
+from durable_workflows import lifecycle, state
 from durable_workflows.engine import Engine
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import Run, StartRequest
@@ -189,6 +189,23 @@ async def says_that_it_is_full(engine: Engine) -> bool:
     except DurableWorkflowsError as error:
         return "space" in str(error)
     return False
+
+
+@proves("recovery:worker-killed")
+async def test_a_start_while_the_worker_is_away_is_taken_and_runs_when_it_is_back(
+    engine: Engine, settings: Settings, folder: Path
+) -> None:
+    copy_flow("odd", folder)
+    await engine.catalog()
+    kill(folder, ["worker"])
+    await until(
+        lambda: "ended with" in " ".join(state.read_report(settings).values()), "it is noticed"
+    )
+    another = Project(settings)
+    started = await (await another.engine()).start(StartRequest(name="noisy"))
+    result = await engine.wait([started.workflow_id], timeout_seconds=40)
+    assert result.done[0].output == "said"
+    await another.aclose()
 
 
 @proves("replay:same-error")

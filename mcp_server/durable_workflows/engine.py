@@ -104,12 +104,12 @@ class Engine:
             lazy=True,
         )
 
-    def _explain(self) -> DurableWorkflowsError:
+    def _explain(self) -> DurableWorkflowsError | None:
         """Why the database does not answer, as far as it can be known from here."""
         if self._settings.embedded and state.is_full(self._settings):
             return NoSpaceLeft()
         note = state.read_report(self._settings).get("database", "up")
-        return DatabaseUnavailable(None if note == "up" else f"The database {note}.")
+        return None if note == "up" else DatabaseUnavailable(f"The database {note}.")
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -558,8 +558,7 @@ class Engine:
             raise WorkflowIdTaken(str(error)) from error
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
-            sqlstate: str | None = getattr(error.orig, "sqlstate", None)
-            raise tables.unavailable(sqlstate, self._explain) from error
+            raise tables.unavailable(error.orig, self._explain) from error
 
 
 def _check_size(value: Any, what: str) -> None:

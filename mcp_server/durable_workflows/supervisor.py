@@ -57,6 +57,8 @@ class Supervisor:
         self._announce = announce
         self._session: tables.Session | None = None
         self._url = ""
+        self._folder = catalog.Folder(settings)
+        self._reading = anyio.Lock()
         self._current = ""
         self._workers: dict[str, anyio.CancelScope] = {}
         self._report: dict[str, str] = {}
@@ -211,30 +213,39 @@ class Supervisor:
     async def _watch_folder(self) -> None:
         folder = self._settings.workflow_folder
         while True:
-            if folder.is_dir():
-                changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
-                    folder, debounce=_DEBOUNCE_MS, stop_event=self._stopping
-                )
-                async for _ in changes:
-                    await self._save_folder()
-                    if not folder.is_dir():
-                        break
+            try:
+                if folder.is_dir():
+                    await self._watch(folder)
+            except (OSError, RuntimeError) as error:  # too many watches, a folder that vanished
+                logger.info("The workflow folder is looked at from time to time: %s", error)
             await anyio.sleep(_TICK_SECONDS)
+            await self._save_folder()
+
+    async def _watch(self, folder: Path) -> None:
+        changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
+            folder, debounce=_DEBOUNCE_MS, stop_event=self._stopping
+        )
+        async for _ in changes:
+            await self._save_folder()
+            if not await anyio.Path(folder).is_dir():
+                return
 
     async def _save_folder(self) -> None:
         """Save the folder as it is now as the newest version."""
         assert self._session is not None
         try:
-            snapshot = await anyio.to_thread.run_sync(catalog.snapshot, self._settings)
+            async with self._reading:
+                snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
+            if snapshot.version == self._current:
+                return
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
         except (OSError, DatabaseUnavailable) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return
-        if snapshot.version != self._current:
-            logger.info("The newest version is %s.", snapshot.version)
-            self._current = snapshot.version
-            self._changed.set()
+        logger.info("The newest version is %s.", snapshot.version)
+        self._current = snapshot.version
+        self._changed.set()
 
     async def _reconcile(self, group: anyio.abc.TaskGroup) -> None:
         """Start the workers that are needed and not there, end those that are there and not needed."""

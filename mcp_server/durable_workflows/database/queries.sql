@@ -33,7 +33,8 @@ set summary = excluded.summary, args_schema = excluded.args_schema, source = exc
 update durable_workflows.versions set state = 'ready', error = null where version = %(version)s
 
 -- name: version_failed
-update durable_workflows.versions set state = 'failed', error = %(error)s where version = %(version)s
+-- One that was ready before stays so: its worker comes back, and starts may wait for that.
+update durable_workflows.versions set state = 'failed', error = %(error)s where version = %(version)s and state <> 'ready'
 
 -- name: announce_worker
 insert into durable_workflows.workers (executor_id, version, pid, host, state)

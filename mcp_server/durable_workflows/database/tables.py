@@ -28,7 +28,7 @@ _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 T = TypeVar("T")
 Row = dict[str, Any]
-Explain = Callable[[], DurableWorkflowsError]
+Explain = Callable[[], DurableWorkflowsError | None]
 Connection = psycopg.AsyncConnection[Row]
 
 
@@ -60,7 +60,7 @@ def queries() -> Mapping[str, LiteralString]:
 class Session:
     """A connection that is made when it is needed, and again after it was lost; statements run one at a time.
 
-    A database that does not answer is given `patience_seconds` to come back; `explain` gives the error for one that does not. A statement that meets a lost connection is
+    A database that does not answer is given `patience_seconds` to come back; `explain` may know why one does not. A statement that meets a lost connection is
     sent once more: all of `queries.sql` may be repeated.
     """
 
@@ -70,7 +70,7 @@ class Session:
         *,
         role: str,
         patience_seconds: float = 0,
-        explain: Explain = DatabaseUnavailable,
+        explain: Explain = lambda: None,
     ) -> None:
         self._url = url
         self._role = role
@@ -108,7 +108,7 @@ class Session:
                 yield await self._answering()
             except psycopg.OperationalError as error:
                 await self._drop()
-                raise unavailable(error.sqlstate, self._explain) from error
+                raise unavailable(error, self._explain) from error
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -146,9 +146,11 @@ class Session:
             await connection.close()
 
 
-def unavailable(sqlstate: str | None, explain: Explain) -> DurableWorkflowsError:
-    """The error for a caller whose statement the database could not take, by the code that Postgres gave."""
-    return NoSpaceLeft() if sqlstate == _DISK_FULL else explain()
+def unavailable(error: BaseException | None, explain: Explain) -> DurableWorkflowsError:
+    """The error for a caller whose statement the database could not take; psycopg's own has no secrets in its text."""
+    if getattr(error, "sqlstate", None) == _DISK_FULL:
+        return NoSpaceLeft()
+    return explain() or DatabaseUnavailable(f"The database does not answer: {error}")
 
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:
