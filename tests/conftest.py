@@ -13,6 +13,14 @@ from durable_workflows.settings import Settings
 from helpers import FLOWS, copy_flow, processes_of
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, where they share what is slow to start; those with a project of their own go anywhere."""
+    for item in items:
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        if "folder" not in fixtures or "shared" in fixtures:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
