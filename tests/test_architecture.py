@@ -39,7 +39,8 @@ PLACES = {
     "fcntl": {"locks"},
 }
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-MODULES = sorted(PACKAGE.rglob("*.py"))
+# In a wheel the bundled workflows lie in the package; they are no part of it.
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_content" not in path.parts)
 
 
 def unit(path: Path) -> str:
