@@ -67,7 +67,6 @@ _THREADS = 8
 _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
-_MAX_ID = 256
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
