@@ -1,1 +1,18 @@
-"""Durable workflows for AI agents: an MCP server on DBOS and an embedded Postgres."""
+"""Durable workflows for AI agents. Workflow code imports `receive` and `ask_human` from here.
+
+They are loaded when they are first used: importing dbos takes a second, which a server has not.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable_workflows.authoring import ask_human, ask_human_async, receive, receive_async
+
+__all__ = ["ask_human", "ask_human_async", "receive", "receive_async"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("durable_workflows.authoring"), name)
+    raise AttributeError(name)

@@ -16,7 +16,10 @@ from datetime import UTC, datetime
 import anyio
 import psycopg
 
+from durable_workflows import asking
+from durable_workflows.asking import Request
 from durable_workflows.database import tables
+from durable_workflows.settings import Database
 
 _SETTLE_SECONDS = 0.2
 _RETRY_SECONDS = 2.0  # while the database is away
@@ -37,9 +40,10 @@ class RunningStep:
 
 @dataclass(frozen=True)
 class Wait:
-    """A `DBOS.recv` in flight."""
+    """A `DBOS.recv` in flight, and what it asks for."""
 
     topic: str
+    request: Request
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -83,7 +87,7 @@ class Activity:
     @contextmanager
     def waits(self, workflow_id: str, step: int, topic: str) -> Generator[None]:
         """See `dbos_internals.Observer`."""
-        self._set((workflow_id, step), Wait(topic))
+        self._set((workflow_id, step), Wait(topic, asking.current()))
         try:
             yield
         finally:
@@ -97,11 +101,11 @@ class Activity:
         self._stopping.set()
         return self._idle.wait(seconds)
 
-    async def publish(self, url: str) -> None:
+    async def publish(self, database: Database) -> None:
         """Write what changes into the database, for ever; while it is away, try again."""
         while True:
             try:
-                async with await tables.connect(url, role="activity") as connection:
+                async with await tables.connect(database, role="activity") as connection:
                     await self._publish_with(connection)
             except psycopg.OperationalError as error:
                 logger.info("Activity is not published while the database is away: %s", error)
@@ -179,6 +183,9 @@ class Activity:
                 "function_id": key[1],
                 "topic": entry.topic,
                 "since": entry.since.isoformat(),
+                "prompt": entry.request.prompt,
+                "schema": entry.request.schema,
+                "person_only": entry.request.person_only,
             }
             for key, entry in fresh.items()
             if isinstance(entry, Wait)

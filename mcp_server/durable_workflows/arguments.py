@@ -10,7 +10,7 @@ from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
 
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.models import CatalogEntry, Schema, StartRequest
+from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
 
 _MAX_ID = 256
 _MAX_PRIORITY = 2**31 - 1
@@ -41,6 +41,25 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
             hint=f"Nothing was started. Arguments look like this: {example}",
+        )
+
+
+def check_message(wait: OpenWait, message: JsonValue) -> None:
+    """Check a message against the schema of what waits for it, if it has one.
+
+    Raises:
+        InvalidArguments: naming what is wrong, with the prompt and the schema.
+    """
+    if wait.message_schema is None:
+        return
+    validator: Any = Draft202012Validator(wait.message_schema)
+    found: Iterable[ValidationError] = validator.iter_errors(message)
+    problems = [_problem(error, wait.message_schema) for error in found]
+    if problems:
+        wanted = json.dumps(wait.message_schema, ensure_ascii=False)
+        raise InvalidArguments(
+            f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
+            hint=f"Nothing was sent; the run goes on waiting. Its schema is {wanted}",
         )
 
 

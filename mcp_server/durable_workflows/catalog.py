@@ -86,8 +86,7 @@ def snapshot(settings: Settings) -> Snapshot:
     if not any(_is_workflow_file(path, data) for path, data in own):
         own = []  # the folder belongs to something else
     files = dict([*own, *_tree(content.folder("workflows"), BUNDLED)])
-    # In a database that projects share, equal code of two projects is two versions: DBOS wants their names to differ.
-    digest = hashlib.sha256(b"" if settings.embedded else settings.application.encode())
+    digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path}\0{len(files[path])}\0".encode())
         digest.update(files[path])

@@ -8,7 +8,7 @@ import psycopg
 
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseUnavailable
-from durable_workflows.settings import ACTIVITY_CHANNEL, RUNS_CHANNEL
+from durable_workflows.settings import Database
 
 _RECHECK_SECONDS = 5.0
 _AGAIN_SECONDS = 0.2
@@ -28,9 +28,10 @@ class Changes:
         Raises:
             DatabaseUnavailable: the connection was lost.
         """
+        database = self._connection.database
         try:
-            await self._connection.execute(f"listen {RUNS_CHANNEL}")
-            await self._connection.execute(f"listen {ACTIVITY_CHANNEL}")
+            for channel in (database.runs_channel, database.activity_channel):
+                await tables.listen(self._connection, channel)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error
 
@@ -52,14 +53,14 @@ class Changes:
 
 
 @asynccontextmanager
-async def changes(url: str, workflow_ids: Iterable[str]) -> AsyncGenerator[Changes]:
+async def changes(database: Database, workflow_ids: Iterable[str]) -> AsyncGenerator[Changes]:
     """Listen for changes of these runs, on a connection of its own.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
     """
     try:
-        connection = await tables.connect(url, role="wait")
+        connection = await tables.connect(database, role="wait")
     except psycopg.OperationalError as error:
         await anyio.sleep(_AGAIN_SECONDS)  # whoever waits tries again
         raise DatabaseUnavailable() from error

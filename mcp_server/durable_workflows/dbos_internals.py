@@ -8,6 +8,7 @@ same reason.
 
 import builtins
 import inspect
+import logging
 import sys
 import threading
 import traceback
@@ -21,6 +22,7 @@ from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
+from dbos import _logger as dbos_logger_module
 from dbos import _queue as dbos_queue
 from dbos import _serialization as dbos_serialization
 from dbos._enqueue_options import build_enqueue_status
@@ -163,6 +165,38 @@ def registered_workflows() -> Mapping[str, Callable[..., Any]]:
         for name, function in registry.workflow_info_map.items()
         if not name.startswith(_TEMPORARY)
     }
+
+
+def current_run() -> tuple[str, int | None] | None:
+    """The run in whose code the caller is, and the step, or None for the workflow's own code; None outside of runs."""
+    context = dbos_context.get_local_dbos_context()
+    if context is None or not context.is_within_workflow():
+        return None
+    return context.workflow_id, context.curr_step_function_id if context.is_step() else None
+
+
+def next_step() -> int:
+    """The number that the next step of the workflow gets in whose code the caller is.
+
+    Raises:
+        DBOSException: the caller is in no workflow.
+    """
+    context = dbos_context.get_local_dbos_context()
+    if context is None or not context.is_workflow():
+        raise dbos_error.DBOSException("This must be called from within a workflow.")
+    return context.function_id + 1
+
+
+def recover(executor_ids: list[str]) -> None:
+    """Put the unfinished runs that these executors had of this process's version back into their queues. Repeating it does no harm."""
+    dbos_module.DBOS._recover_pending_workflows(executor_ids)
+
+
+def log_to(handler: logging.Handler) -> None:
+    """Give the handler what dbos logs, and its logger's records to nobody else."""
+    logger = dbos_logger_module.dbos_logger
+    logger.handlers.clear()
+    logger.addHandler(handler)
 
 
 def active_runs(queue: str) -> int:

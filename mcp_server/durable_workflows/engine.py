@@ -4,14 +4,11 @@ What DBOS owns is changed through `DBOSClient` and read by SQL, so that reading 
 asked for. All errors of dbos and psycopg are translated here into those of `errors.py`.
 """
 
-import difflib
 import functools
 import json
 import logging
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -21,19 +18,17 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals, records, state
-from durable_workflows.changes import changes
+from durable_workflows import arguments, catalog, dbos_internals
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
+    AlreadyAnswered,
     DatabaseUnavailable,
-    DurableWorkflowsError,
     InvalidArguments,
     MessageTooLarge,
-    NoSpaceLeft,
+    NotWaiting,
+    PeopleOnly,
     UnknownStep,
     UnknownWorkflow,
-    UnknownWorkflowId,
-    UsageError,
     WorkflowFinished,
     WorkflowIdTaken,
     WorkflowUnavailable,
@@ -44,47 +39,30 @@ from durable_workflows.models import (
     CatalogEntry,
     Changed,
     ChangedList,
-    Child,
     Connection,
     Delivered,
     Forked,
-    Message,
-    Run,
-    RunList,
-    ServerStatus,
+    OpenWait,
     Started,
     StartRequest,
     Status,
-    Step,
-    WaitResult,
 )
-from durable_workflows.settings import MAX_PAYLOAD_BYTES, QUEUE, Settings
+from durable_workflows.reading import Reader, closest
+from durable_workflows.settings import APPLICATION, MAX_PAYLOAD_BYTES, PERSON, QUEUE, Settings
 
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
 _THREADS = 8
-_PREVIEW = 600  # characters of a payload in a run's details
-_MAX_STEPS = 1000  # in one answer
-_LAST_STEPS = 20
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-Progress = Callable[[str], Awaitable[None]]
 
 
-class Engine:
+class Engine(Reader):
     """Workflows of one project, in the database that `connection` names. Close it after use (`aclose`)."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
-        self._settings = settings
-        self.connection = connection
-        self._session = tables.Session(
-            connection.url,
-            role="engine",
-            patience_seconds=_PATIENCE_SECONDS,
-            explain=self._explain,
-        )
+        super().__init__(settings, connection)
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
@@ -92,27 +70,20 @@ class Engine:
         self._entries: dict[
             tuple[str, str], CatalogEntry
         ] = {}  # of ready versions, which do not change
-        self._migrated = False
         dbos_internals.refuse_pickle()
         self._client = DBOSClient(
             system_database_url=connection.url,
+            dbos_system_schema=self._database.dbos_schema,
             serializer=DBOSPortableJSONSerializer(),
-            application_name=settings.application,
+            application_name=APPLICATION,
             system_database_pool_size=_THREADS,
             retry_connection_errors=False,
             lazy=True,
         )
 
-    def _explain(self) -> DurableWorkflowsError | None:
-        """Why the database does not answer, as far as it can be known from here."""
-        if self._settings.embedded and state.is_full(self._settings):
-            return NoSpaceLeft()
-        note = state.read_report(self._settings).get("database", "up")
-        return None if note == "up" else DatabaseUnavailable(f"The database {note}.")
-
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await super().aclose()
         await self._in_thread(self._client.destroy)
 
     # The catalog
@@ -141,16 +112,19 @@ class Engine:
         return snapshot.version
 
     async def _until_published(self, version: str) -> None:
-        reason: str | None = None
+        stage, reason = "", None
         with anyio.move_on_after(_CATALOG_SECONDS):
-            while True:
+            while stage != "failed":
                 async with self._session.connection() as connection:
                     stage, reason = await versions.state(connection, version) or ("", None)
                 if stage == "ready":
                     return
-                if stage == "failed":
-                    break
                 await anyio.sleep(_POLL_SECONDS)
+        if stage == "saved" and reason:
+            raise WorkflowUnavailable(
+                f"Version {version} of the code is being prepared: {reason}",
+                hint="Nothing was started. Call again in some seconds; it goes on meanwhile.",
+            )
         raise WorkflowUnavailable(
             f"No worker could load version {version} of the code:\n{reason or 'none has started yet'}",
             hint="`durable-workflows status` names the logs of supervisor and worker.",
@@ -166,7 +140,7 @@ class Engine:
         if not rows:
             known = await self._fetch("catalog", version=version)
             raise UnknownWorkflow(
-                f"There is no workflow {name!r}." + _closest(name, [row["name"] for row in known])
+                f"There is no workflow {name!r}." + closest(name, [row["name"] for row in known])
             )
         entry = CatalogEntry.model_validate(rows[0])
         if entry.error is not None:
@@ -202,7 +176,7 @@ class Engine:
             queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
                 raise InvalidArguments(
-                    f"There is no queue {request.queue!r}." + _closest(request.queue, queues),
+                    f"There is no queue {request.queue!r}." + closest(request.queue, queues),
                     hint=f"Leave `queue` out to use {QUEUE!r}, or register the queue in a workflow.",
                 )
 
@@ -235,12 +209,58 @@ class Engine:
 
         Raises:
             UnknownWorkflowId, WorkflowFinished, MessageTooLarge, DatabaseUnavailable
+            PeopleOnly: only a person may answer on this topic.
+            InvalidArguments: the run waits for a message of another shape.
         """
+        if topic.startswith(PERSON):
+            raise PeopleOnly(f"The topic {topic!r} takes answers from people only.")
+        for wait in await self._awaited(workflow_id, message):
+            if wait.topic == topic:
+                arguments.check_message(wait, message)
+        return await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
+
+    async def answer(self, wait: OpenWait, value: JsonValue, *, who: str, how: str) -> Delivered:
+        """Give a run the answer of a person to what it waits for; noted is who gave it, how, when, and what was shown.
+
+        Raises:
+            NotWaiting: the run does not wait at that step any more.
+            AlreadyAnswered: somebody was quicker.
+            InvalidArguments: the answer does not fit the schema.
+            UnknownWorkflowId, WorkflowFinished, MessageTooLarge, DatabaseUnavailable
+        """
+        open_waits = await self._awaited(wait.workflow_id, value)
+        earlier = await self._fetch("find_answer", workflow_id=wait.workflow_id, step=wait.step)
+        if not earlier and wait.step not in [one.step for one in open_waits]:
+            raise NotWaiting(f"{wait.workflow_id} does not wait for {wait.topic!r} any more.")
+        arguments.check_message(wait, value)
+        rows = await self._fetch(
+            "note_answer",
+            workflow_id=wait.workflow_id,
+            step=wait.step,
+            topic=wait.topic,
+            who=who,
+            how=how,
+            shown=wait.model_dump_json(),
+            answer=json.dumps(value),
+        )
+        # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
+        noted = rows[0]
+        key = f"answer-{wait.workflow_id}-{wait.step}"
+        sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], key)
+        if (noted["who"], noted["answer"]) != (who, value):
+            at = noted["answered_at"].isoformat(timespec="seconds")
+            raise AlreadyAnswered(f"{noted['who']} answered this at {at}.")
+        return sent
+
+    async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
+        """What an unfinished run waits for."""
         _check_size(message, "The message")
         head = await self._head(workflow_id)
         if head["status"] not in UNFINISHED:
             raise WorkflowFinished(f"{workflow_id} has ended with status {head['status']}.")
-        key = idempotency_key or str(uuid.uuid4())
+        return await self.waits(workflow_id)
+
+    async def _send(self, workflow_id: str, topic: str, message: Any, key: str) -> Delivered:
         send = functools.partial(self._client.send, workflow_id, message, topic or None, key)
         await self._certainly(send)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
@@ -316,225 +336,7 @@ class Engine:
             found.update(dict.fromkeys(child.workflow_id for child in await self.tree(workflow_id)))
         return list(found)
 
-    # Looking
-
-    async def runs(
-        self,
-        *,
-        status: str | None = None,
-        name: str | None = None,
-        waiting: bool | None = None,
-        since: datetime | None = None,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> RunList:
-        """A page of runs, newest first; `cursor` is the `next_cursor` of the page before.
-
-        Raises:
-            InvalidArguments, DatabaseUnavailable
-        """
-        before, before_id = records.read_cursor(cursor)
-        rows = await self._fetch(
-            "list_runs",
-            application=self._settings.application,
-            status=status,
-            name=name,
-            waiting=waiting,
-            since=records.milliseconds(since),
-            before=before,
-            before_id=before_id,
-            limit=limit + 1,
-        )
-        page = rows[:limit]
-        return RunList(
-            workflows=[records.run_summary(row) for row in page],
-            counts=await self.counts(),
-            next_cursor=records.write_cursor(page[-1]) if len(rows) > limit else None,
-        )
-
-    async def counts(self) -> dict[str, int]:
-        """How many runs there are, by status."""
-        rows = await self._fetch("count_runs", application=self._settings.application)
-        return {row["status"]: row["runs"] for row in rows}
-
-    async def wait(
-        self,
-        workflow_ids: Sequence[str],
-        *,
-        until: str = "all",
-        timeout_seconds: float = 45.0,
-        progress: Progress | None = None,
-    ) -> WaitResult:
-        """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
-
-        Reports what is under way to `progress` from time to time. A time-out is an answer, not an error.
-
-        Raises:
-            UnknownWorkflowId, DatabaseUnavailable
-        """
-        await self._heads(workflow_ids)
-        deadline = time.monotonic() + timeout_seconds
-        first = await self._states(workflow_ids)
-        while True:
-            try:
-                return await self._wait(workflow_ids, until, first, deadline, progress)
-            except DatabaseUnavailable:  # it is started again; the wait goes on
-                if time.monotonic() >= deadline:
-                    raise
-
-    async def _wait(
-        self,
-        workflow_ids: Sequence[str],
-        until: str,
-        first: WaitResult,
-        deadline: float,
-        progress: Progress | None,
-    ) -> WaitResult:
-        async with changes(self.connection.url, workflow_ids) as hints:
-            while True:
-                result = await self._states(workflow_ids)
-                if records.is_enough(result, until, first):
-                    return result
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return result.model_copy(update={"timed_out": True})
-                if progress is not None:
-                    await progress(records.progress_line(result))
-                await hints.next(left, often=until == "change")
-
-    async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
-        rows = await self._fetch(
-            "run_states", workflow_ids=list(workflow_ids), limit=records.INLINE
-        )
-        return records.wait_result(rows, workflow_ids, timed_out=False)
-
-    async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
-        """All about a run, payloads cut to `preview` characters, errors to 6,000.
-
-        Of more than 1,000 steps after `after_step`: the first thousand, the last ones, and the last that failed.
-
-        Raises:
-            UnknownWorkflowId, DatabaseUnavailable
-        """
-        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
-        rows = await fetch("run_details", limit=preview)
-        if not rows:
-            raise await self._unknown(workflow_id)
-        row = rows[0]
-        steps = await fetch("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
-        if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
-            steps += await fetch("failed_steps", limit=preview)
-            steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
-            steps = list({step["step"]: step for step in steps}.values())
-            steps.sort(key=lambda step: step["step"])
-        newest = await self._fetch("newest_version")
-        return records.run(
-            row,
-            steps=steps,
-            waits=await fetch("run_waits"),
-            running=await fetch("run_running"),
-            children=await fetch("run_descendants"),
-            forks=await fetch("run_forks"),
-            workers_=await self._fetch("workers"),
-            newest=newest[0]["version"] if newest else None,
-            unavailable=await self._why_unavailable(row),
-        )
-
-    async def _why_unavailable(self, row: tables.Row) -> str | None:
-        if row["status"] not in UNFINISHED or row["version"] is None:
-            return None
-        rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
-        return rows[0]["error"] if rows else None
-
-    async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
-        """One finished step, with `length` characters of its output or error from `offset` on.
-
-        Raises:
-            UnknownWorkflowId, UnknownStep, DatabaseUnavailable
-        """
-        await self._head(workflow_id)
-        rows = await self._fetch(
-            "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
-        )
-        if not rows:
-            raise UnknownStep(f"{workflow_id} has no finished step {step}.")
-        return records.step(rows[0])
-
-    async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
-        """The messages sent to a run, oldest first; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch(
-            "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
-        )
-        return [records.message(row) for row in rows]
-
-    async def tree(self, workflow_id: str) -> list[Child]:
-        """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch("run_descendants", workflow_id=workflow_id)
-        return [Child.model_validate(row) for row in rows]
-
-    async def source(self, workflow_id: str) -> tuple[str, str]:
-        """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
-        head = await self._head(workflow_id)
-        rows = await self._fetch("version_source", version=head["version"], name=head["name"])
-        if not rows:
-            raise UsageError(f"The code of version {head['version']} is not saved here.")
-        return rows[0]["path"], rows[0]["text"]
-
-    async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
-        """What runs, and what is wrong; `problems` are those that the caller knows of."""
-        application = self._settings.application
-        unfinished = await self._fetch("unfinished_versions", application=application)
-        newest = await self._fetch("newest_version")
-        size = await self._fetch("database_bytes")
-        workers = records.workers(await self._fetch("workers"))
-        return ServerStatus(
-            project=str(self._settings.project),
-            mode=self.connection.mode,
-            database="up",
-            supervisor_pid=self.connection.pid,
-            version=newest[0]["version"] if newest else None,
-            workers=[worker for worker in workers if worker.alive],
-            versions_with_unfinished_runs={row["version"]: row["runs"] for row in unfinished},
-            counts=await self.counts(),
-            database_bytes=size[0]["bytes"],
-            logs=str(self._settings.state / "logs"),
-            problems=list(problems),
-        )
-
     # Helpers
-
-    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
-        """Run a named statement, once the first worker of this database has made DBOS's tables."""
-        if not self._migrated:
-            await self._until_migrated()
-        return await self._session.fetch(name, **values)
-
-    async def _until_migrated(self) -> None:
-        with anyio.move_on_after(_CATALOG_SECONDS):
-            while not self._migrated:
-                rows = await self._session.fetch("has_dbos_tables")
-                self._migrated = rows[0]["there"]
-                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
-        if not self._migrated:
-            raise DatabaseUnavailable("The database is still being set up.")
-
-    async def _head(self, workflow_id: str) -> tables.Row:
-        return (await self._heads([workflow_id]))[workflow_id]
-
-    async def _heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
-        rows = await self._fetch("run_heads", workflow_ids=list(workflow_ids))
-        found = {row["workflow_id"]: row for row in rows}
-        for workflow_id in workflow_ids:
-            if workflow_id not in found:
-                raise await self._unknown(workflow_id)
-        return found
-
-    async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
-        rows = await self._fetch("similar_ids")
-        known = [row["workflow_id"] for row in rows]
-        return UnknownWorkflowId(f"There is no run {workflow_id!r}." + _closest(workflow_id, known))
 
     async def _certainly(self, function: Callable[[], T]) -> T:
         """Call into dbos, and again if the database was lost meanwhile: nobody knows then whether it was done.
@@ -564,8 +366,3 @@ def _check_size(value: Any, what: str) -> None:
     size = len(json.dumps(value, ensure_ascii=False).encode())
     if size > MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(f"{what} have {size:,} bytes; the limit is {MAX_PAYLOAD_BYTES:,}.")
-
-
-def _closest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

@@ -13,6 +13,9 @@ A class's docstring is its default message. The tree:
     │   ├── UnknownStep
     │   ├── WorkflowFinished
     │   ├── MessageTooLarge
+    │   ├── PeopleOnly
+    │   ├── NotWaiting
+    │   ├── AlreadyAnswered
     │   └── InvalidProject
     ├── SetupError                    something on this machine has to be put right first
     │   ├── StateDirectoryUnusable
@@ -21,6 +24,10 @@ A class's docstring is its default message. The tree:
     │   ├── NodeFailed
     │   ├── PGliteNotInstalled
     │   ├── DataDirectoryLocked
+    │   ├── DatabaseRefused
+    │   ├── OtherDatabase
+    │   ├── ProjectMoved
+    │   ├── PythonUnusable
     │   └── SupervisorFailed
     └── DatabaseUnavailable           the database does not answer (now)
 """
@@ -97,6 +104,24 @@ class MessageTooLarge(UsageError):
     hint = "Write the data to a file in the project and send its path instead."
 
 
+class PeopleOnly(UsageError):
+    """This topic takes answers from people only."""
+
+    hint = "Ask the person to answer: with `durable-workflows approve` in a terminal, or in a client that can ask."
+
+
+class NotWaiting(UsageError):
+    """The run does not wait for this any more."""
+
+    hint = "Call inspect to see what the run does now."
+
+
+class AlreadyAnswered(UsageError):
+    """Somebody has answered this before; that answer counts."""
+
+    hint = "Call inspect with detail=messages to see the answer."
+
+
 class InvalidProject(UsageError):
     """The project directory does not exist or is not a directory."""
 
@@ -143,6 +168,32 @@ class DataDirectoryLocked(SetupError):
     """Another process holds the data directory of the embedded database."""
 
     hint = "Run `durable-workflows shutdown` in that project, then try again."
+
+
+class DatabaseRefused(SetupError):
+    """The Postgres of DBOS_DATABASE_URL cannot be used."""
+
+    hint = "It looks like postgresql://user:password@host:5432/database. Correct DBOS_DATABASE_URL, or unset it to use the embedded database."
+
+
+class OtherDatabase(SetupError):
+    """The project runs on another database than the settings name."""
+
+    hint = "Run `durable-workflows shutdown`, then call again: it starts on the one that is set. `durable-workflows move` takes the runs along."
+
+
+class ProjectMoved(SetupError):
+    """The runs of this project were moved to an external Postgres."""
+
+    hint = "Set DBOS_DATABASE_URL to that Postgres. What is here is a backup."
+
+
+class PythonUnusable(SetupError):
+    """The interpreter of the setting `python` cannot run workflow code."""
+
+    hint = (
+        "Install durable-workflows into its environment, or leave DURABLE_WORKFLOWS_PYTHON unset."
+    )
 
 
 class SupervisorFailed(SetupError):

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
@@ -32,12 +32,17 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
     Raises:
         SetupError: the supervisor cannot start; its subclass and hint say what to do.
         InvalidProject: the project directory is none.
+        OtherDatabase: the project runs on another database than the settings name.
+        ProjectMoved: its runs are in an external Postgres now, which the settings do not name.
     """
     await anyio.to_thread.run_sync(state.prepare, settings)
+    if settings.embedded and (moved_to := state.moved_to(settings)):
+        raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         connection = state.read_connection(settings)
         if connection is not None:
+            _check_same(settings, connection)
             return connection
         try:
             lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
@@ -54,6 +59,40 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
 async def shut_down(settings: Settings) -> bool:
     """End all processes of the project: workers, database, supervisor. Return whether there were any. What is recorded stays."""
     return await anyio.to_thread.run_sync(_shut_down, settings)
+
+
+def help_out(settings: Settings) -> NoReturn:
+    """Become a supervisor in the foreground, whose workers take part in what is started elsewhere on the same external Postgres.
+
+    Raises:
+        UsageError: the database is the embedded one, or the project's processes run here already.
+        SetupError: the state directory cannot be used.
+    """
+    if settings.embedded:
+        raise errors.UsageError(
+            "A worker for other machines' runs needs an external Postgres.",
+            hint="Set DBOS_DATABASE_URL to the one that the project uses.",
+        )
+    state.prepare(settings)
+    try:
+        lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+    except locks.LockHeld as held:
+        raise errors.UsageError(
+            f"Process {held.holder} runs this project's workers here already.",
+            hint="Nothing needs to be done; or run `durable-workflows shutdown` first.",
+        ) from held
+    ready = os.open(os.devnull, os.O_WRONLY)
+    command = processes.python("supervisor", "--project", str(settings.project), "--helps")
+    descriptors = ["--lock", str(lock.fileno()), "--ready", str(ready)]
+    processes.become([*command, *descriptors], settings.as_environment(), [lock.fileno(), ready])
+
+
+def _check_same(settings: Settings, connection: Connection) -> None:
+    """Without DBOS_DATABASE_URL whatever runs is right: `connection.json` names it."""
+    if settings.database_url is not None and settings.database_url != connection.url:
+        raise errors.OtherDatabase(
+            f"This project runs on another database ({connection.mode}) than DBOS_DATABASE_URL names."
+        )
 
 
 async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from durable_workflows.settings import Database
+
 Status = Literal[
     "PENDING",
     "ENQUEUED",
@@ -30,12 +32,19 @@ class Model(BaseModel):
 
 
 class Connection(Model):
-    """What `connection.json` holds: where the database is and who runs it."""
+    """What `connection.json` holds: where the database is, which schemas in it are the project's, and who runs it."""
 
     url: str
     mode: Literal["embedded", "external"]
     pid: int
     versions: dict[str, str]
+    schema_name: str = "durable_workflows"
+    dbos_schema: str = "dbos"
+
+    @property
+    def database(self) -> Database:
+        """The project's place."""
+        return Database(self.url, self.schema_name, self.dbos_schema)
 
 
 class CatalogEntry(Model):
@@ -124,6 +133,40 @@ class Waiting(Model):
     prompt: str | None = None
     since: datetime | None = None
     deadline: datetime | None = None
+
+
+class OpenWait(Model):
+    """What a run waits for, with the JSON schema of a right message where its author gave one."""
+
+    workflow_id: str
+    step: int
+    topic: str
+    prompt: str | None
+    message_schema: Schema | None
+    since: datetime
+    deadline: datetime | None
+    person_only: bool
+
+
+class WaitingRun(Model):
+    """A run that waits, in an overview."""
+
+    workflow_id: str
+    name: str
+    topic: str
+    prompt: str | None
+    since: datetime
+    deadline: datetime | None
+
+
+class LogLine(Model):
+    """A line that a run printed (`stream` is out or err) or logged (`stream` is the level); `step` is None for the workflow's own code."""
+
+    id: int
+    at: datetime
+    step: int | None
+    stream: str
+    text: str
 
 
 class Running(Model):
@@ -238,6 +281,26 @@ class WorkerInfo(Model):
     alive: bool
 
 
+class QueueInfo(Model):
+    """A queue, with how many runs are in it."""
+
+    name: str
+    concurrency: int | None
+    worker_concurrency: int | None
+    enqueued: int
+    running: int
+
+
+class Overview(Model):
+    """How a project stands."""
+
+    counts: dict[str, int]
+    newest: list[RunSummary]
+    waiting: list[WaitingRun]
+    queues: list[QueueInfo]
+    workers: list[WorkerInfo]
+
+
 class Run(Model):
     """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many."""
 
@@ -270,7 +333,7 @@ class Run(Model):
 
 
 class ServerStatus(Model):
-    """What runs here, and what is wrong."""
+    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`."""
 
     project: str
     mode: Literal["embedded", "external"]
@@ -282,4 +345,5 @@ class ServerStatus(Model):
     counts: dict[str, int]
     database_bytes: int
     logs: str
+    dotenv: list[str] = []
     problems: list[str]

@@ -6,10 +6,11 @@ A page is no longer than the budget; `offset` is where it begins, and its last l
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from typing import Any, cast
 
 from durable_workflows import wording
-from durable_workflows.models import Child, Message, Preview, Run, Step
+from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
 from durable_workflows.wording import (
     BUDGET,
     LONGEST_FENCE,
@@ -83,6 +84,30 @@ def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> 
     head = f"# Messages to {workflow_id}\n{len(found)} messages\n"
     lines = [_message(number, message) for number, message in enumerate(found, 1)]
     return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))
+
+
+def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
+    """What a run printed and logged: the newest lines that fit, oldest first, of those before the line with the id `before` (0: of all)."""
+    asked = [one for one in lines if not before or one.id < before]
+    room = BUDGET - 500 - len(workflow_id)
+    shown: list[str] = []
+    for one in reversed(asked):
+        text = log_line(one)
+        room -= len(text) + 1
+        if room < 0 and shown:
+            break
+        shown.insert(0, clamp(text, room + len(text)))
+    head = f"# Log of {workflow_id}\n{len(shown)} of {len(lines)} lines that are kept"
+    if len(shown) < len(asked):
+        oldest = asked[-len(shown)].id
+        head += f"; older ones: {inspect(workflow_id, detail='log', cursor=str(oldest))}"
+    return f"{head}\n{fenced(chr(10).join(shown))}" if shown else f"{head}\nNothing was printed."
+
+
+def log_line(found: LogLine) -> str:
+    """A line of a log: when, in which step, by what."""
+    where = f"step {found.step}" if found.step is not None else "workflow"
+    return f"{found.at.astimezone(UTC):%H:%M:%S} {where} {found.stream}: {found.text}"
 
 
 def _message(number: int, message: Message) -> str:

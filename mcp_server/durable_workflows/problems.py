@@ -34,8 +34,13 @@ def of_code(catalog: Catalog | None) -> list[str]:
 def _reported(settings: Settings) -> list[str]:
     report = state.read_report(settings)
     wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
+    wrong.pop("dotenv", None)
     waiting = wrong.pop("waiting_versions", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]
     if waiting:
         others.append(f"Unfinished runs of {waiting} wait for a worker; --old-workers allows more.")
+    if misplaced := settings.misplaced():
+        others.append(
+            f"{', '.join(misplaced)} in .env: settings are not read from there. Export them, or give the flags."
+        )
     return others

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import psutil
 
@@ -46,6 +46,13 @@ def spawn(
         pass_fds=tuple(inherit),
         start_new_session=True,
     )
+
+
+def become(command: Sequence[str], environment: dict[str, str], inherit: Iterable[int]) -> NoReturn:
+    """Go on as another program, with the descriptors named."""
+    for descriptor in inherit:
+        os.set_inheritable(descriptor, True)
+    os.execve(command[0], list(command), environment)
 
 
 def leave_parent() -> None:

@@ -22,6 +22,7 @@ from durable_workflows.models import (
     Child,
     Ended,
     Message,
+    OpenWait,
     Preview,
     Run,
     Running,
@@ -29,6 +30,7 @@ from durable_workflows.models import (
     RunSummary,
     Step,
     Waiting,
+    WaitingRun,
     WaitResult,
     WorkerInfo,
 )
@@ -152,11 +154,35 @@ def message(row: Row) -> Message:
     found = preview(row["message"], row["message_length"], row["serialization"])
     assert found is not None
     return Message(
-        topic=_topic(row["topic"]),
+        topic=topic(row["topic"]),
         sent_at=moment(row["sent_at"]),
         consumed_by_step=row["consumed_by_step"],
         message=found,
     )
+
+
+def open_wait(row: Row) -> OpenWait:
+    """A row of `run_waits`."""
+    return OpenWait(
+        workflow_id=row["workflow_id"],
+        step=row["function_id"],
+        topic=topic(row["topic"]),
+        prompt=row["prompt"],
+        message_schema=row["schema"],
+        since=row["since"],
+        deadline=row["deadline"],
+        person_only=row["person_only"],
+    )
+
+
+def waiting_run(row: Row) -> WaitingRun:
+    """A row of `all_waits`."""
+    return WaitingRun.model_validate(row | {"topic": topic(row["topic"])})
+
+
+def topic(text: str | None) -> str:
+    """A topic as it was given: DBOS has a name of its own for none."""
+    return "" if text in (None, _NULL_TOPIC) else text
 
 
 def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
@@ -261,7 +287,7 @@ def _ended(row: Row) -> Ended:
 def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
     return Waiting(
         workflow_id=row["workflow_id"],
-        topic=_topic(wait["topic"]),
+        topic=topic(wait["topic"]),
         prompt=wait["prompt"],
         since=wait["since"],
         deadline=wait["deadline"],
@@ -277,7 +303,3 @@ def _running(row: Row) -> Running:
 def _listed(row: Row, key: str) -> list[dict[str, Any]]:
     """What `jsonb_agg` gave: null where there was nothing."""
     return row[key] or []
-
-
-def _topic(topic: str | None) -> str:
-    return "" if topic in (None, _NULL_TOPIC) else topic

@@ -6,29 +6,54 @@ processes that it starts with `as_environment`.
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import dotenv
 import platformdirs
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SCHEMA = "durable_workflows"  # our own tables; DBOS keeps its own in DBOS_SCHEMA
-DBOS_SCHEMA = "dbos"
-QUEUE = "workflows"  # the queue that starts go to when the caller names none
-EMBEDDED_APPLICATION = "durable-workflows"  # a constant: the project may be moved or renamed
-RUNS_CHANNEL = "durable_workflows_runs"  # NOTIFY: status, queue and workflow_id at each change of a run's status, with tabs between
-ACTIVITY_CHANNEL = (
-    "durable_workflows_activity"  # NOTIFY: a workflow_id whose waits or running steps changed
+APPLICATION = (
+    "durable-workflows"  # DBOS's application name: a constant, the project may be moved or renamed
 )
+QUEUE = "workflows"  # the queue that starts go to when the caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
+PERSON = "person:"  # a topic that begins so takes messages from people only
+_OWN = "DURABLE_WORKFLOWS_"
+_URL = "DBOS_DATABASE_URL"
+_LONGEST_SLUG = 30  # schemas and channels have it in their names, which Postgres cuts at 63
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a project's rows are: a database, and the two schemas in it that belong to the project.
+
+    What is unique per schema in DBOS (names of versions, queues, schedules) is so unique per project.
+    """
+
+    url: str = field(repr=False)
+    schema: str = "durable_workflows"  # our own tables
+    dbos_schema: str = "dbos"  # those of DBOS
+
+    @property
+    def runs_channel(self) -> str:
+        """NOTIFY: status, queue and workflow_id at each change of a run's status, with tabs between."""
+        return f"{self.schema}_runs"
+
+    @property
+    def activity_channel(self) -> str:
+        """NOTIFY: a workflow_id whose waits, running steps or log changed."""
+        return f"{self.schema}_activity"
 
 
 class Settings(BaseSettings):
     """What can be set, by `DURABLE_WORKFLOWS_<NAME>` or by the CLI flag of the same name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DURABLE_WORKFLOWS_", frozen=True, populate_by_name=True, extra="ignore"
+        env_prefix=_OWN, frozen=True, populate_by_name=True, extra="ignore"
     )
 
     project: Path = Field(
@@ -38,9 +63,17 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        validation_alias=AliasChoices("DBOS_DATABASE_URL"),
+        validation_alias=AliasChoices(_URL),
         repr=False,
         description="An external Postgres. Default: none, the embedded one is used.",
+    )
+    application: str = Field(
+        default="",
+        description="The project's name in an external Postgres, where each has schemas of its own: the same on all its machines. Default: the project directory's name.",
+    )
+    python: Path | None = Field(
+        default=None,
+        description="The Python interpreter that runs workflow code; it must have durable-workflows installed. Default: the one of this command, and what the files' own metadata (PEP 723) ask for.",
     )
     workflows: Path = Field(
         default=Path("workflows"),
@@ -54,7 +87,7 @@ class Settings(BaseSettings):
     )
     cache: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("durable-workflows"),
-        description="Where PGlite and the pristine data directory are kept, once per user.",
+        description="Where PGlite, the pristine data directory and environments of workflow code are kept, once per user.",
     )
     idle_exit_seconds: float = Field(
         default=900.0,
@@ -100,20 +133,37 @@ class Settings(BaseSettings):
         """Whether the database is the embedded one."""
         return self.database_url is None
 
-    @property
-    def application(self) -> str:
-        """The DBOS application name, which owns the rows of this project."""
+    def database(self, url: str) -> Database:
+        """The project's place in the database at `url`. The embedded database is the project's alone; others may be shared."""
         if self.embedded:
-            return EMBEDDED_APPLICATION
-        slug = re.sub(r"[^a-z0-9_-]+", "-", self.project.name.lower()).strip("-")
-        return f"dw-{slug}"[:200]
+            return Database(url)
+        name = re.sub(r"[^a-z0-9]+", "_", (self.application or self.project.name).lower())
+        slug = name.strip("_")[:_LONGEST_SLUG] or "project"
+        return Database(url, f"durable_workflows_{slug}", f"dbos_{slug}")
 
     def as_environment(self) -> dict[str, str]:
         """The environment for a process that shall have the same settings."""
         own = {
-            f"DURABLE_WORKFLOWS_{name.upper()}": str(value)
+            f"{_OWN}{name.upper()}": str(value)
             for name, value in self
-            if name != "database_url"
+            if name != "database_url" and value is not None
         }
-        url = {"DBOS_DATABASE_URL": self.database_url} if self.database_url else {}
+        url = {_URL: self.database_url} if self.database_url else {}
         return {**os.environ, **own, **url}
+
+    def dotenv(self) -> Mapping[str, str]:
+        """What the project's `.env` adds to the environment of workflow code: variables that are not set otherwise, and no settings of ours."""
+        found = dotenv.dotenv_values(self.project / ".env")
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None and name not in os.environ and not _is_setting(name)
+        }
+
+    def misplaced(self) -> list[str]:
+        """Settings of ours that the project's `.env` has: they are not read from there."""
+        return [name for name in dotenv.dotenv_values(self.project / ".env") if _is_setting(name)]
+
+
+def _is_setting(name: str) -> bool:
+    return name == _URL or name.startswith(_OWN)

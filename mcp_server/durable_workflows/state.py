@@ -128,6 +128,19 @@ def remove_connection(settings: Settings) -> None:
     (settings.state / "connection.json").unlink(missing_ok=True)
 
 
+def moved_to(settings: Settings) -> str | None:
+    """Where the runs of this project's embedded database were moved to, or None: they were not."""
+    try:
+        return (settings.state / "moved").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def note_move(settings: Settings, where: str) -> None:
+    """From now on the embedded database is a backup."""
+    write_atomically(settings.state / "moved", where)
+
+
 def read_report(settings: Settings) -> Mapping[str, str]:
     """What the supervisor reports of its processes: `supervisor.json`, or nothing where there is none."""
     try:

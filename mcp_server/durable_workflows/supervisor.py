@@ -35,7 +35,7 @@ from durable_workflows.errors import (
     SetupError,
 )
 from durable_workflows.models import Connection
-from durable_workflows.settings import Settings
+from durable_workflows.settings import APPLICATION, Settings
 
 _TICK_SECONDS = 2.0
 _DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
@@ -52,8 +52,10 @@ Announce = Callable[[dict[str, object]], None]
 class Supervisor:
     """Keeps the processes of one state directory running."""
 
-    def __init__(self, settings: Settings, announce: Announce) -> None:
+    def __init__(self, settings: Settings, announce: Announce, *, helps: bool = False) -> None:
+        """One that `helps` runs what is there, for as long as it is let; it has no code of its own to save."""
         self._settings = settings
+        self._helps = helps
         self._announce = announce
         self._session: tables.Session | None = None
         self._url = ""
@@ -91,6 +93,7 @@ class Supervisor:
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:
+            await tables.check(self._settings.database(self._settings.database_url))
             await self._database_is_up(self._settings.database_url)
             task_status.started()
             return
@@ -154,7 +157,7 @@ class Supervisor:
         return int(path.read_text(encoding="utf-8")) if path.exists() else 0
 
     async def _database_is_up(self, url: str) -> None:
-        session = tables.Session(url, role="supervisor")
+        session = tables.Session(self._settings.database(url), role="supervisor")
         async with session.connection() as connection:
             await tables.migrate(connection)
         if self._session is not None:
@@ -171,9 +174,12 @@ class Supervisor:
         if self._settings.embedded:
             port = psycopg.conninfo.conninfo_to_dict(url)["port"]
             state.write_atomically(self._settings.state / "port", str(port))
+        database = self._settings.database(url)
         connection = Connection(
             url=url,
             mode="embedded" if self._settings.embedded else "external",
+            schema_name=database.schema,
+            dbos_schema=database.dbos_schema,
             pid=os.getpid(),
             versions={
                 "durable-workflows": content.package_version(),
@@ -185,8 +191,9 @@ class Supervisor:
 
     async def _keep_workers(self) -> None:
         async with anyio.create_task_group() as group:
-            await self._save_folder()
-            group.start_soon(self._watch_folder)
+            if not self._helps:
+                await self._save_folder()
+                group.start_soon(self._watch_folder)
             self._busy_at = time.monotonic()
             while True:
                 await self._reconcile(group)
@@ -201,7 +208,8 @@ class Supervisor:
             group.cancel_scope.cancel()
 
     def _is_idle(self) -> bool:
-        return time.monotonic() - self._busy_at >= self._settings.idle_exit_seconds
+        idle = time.monotonic() - self._busy_at
+        return idle >= self._settings.idle_exit_seconds and not self._helps
 
     async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -266,9 +274,12 @@ class Supervisor:
     async def _needed(self) -> list[str]:
         """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
         assert self._session is not None
-        if not self._current:
+        if self._helps:
+            newest = await self._session.fetch("newest_version")
+            self._current = newest[0]["version"] if newest else ""
+        elif not self._current:
             await self._save_folder()
-        rows = await self._session.fetch("needed_versions", application=self._settings.application)
+        rows = await self._session.fetch("needed_versions", application=APPLICATION)
         if rows or await self._is_wanted():
             self._busy_at = time.monotonic()
         older = [row["version"] for row in rows if row["version"] != self._current]
@@ -276,15 +287,14 @@ class Supervisor:
         # Those that run keep their place, so that each comes to its end.
         older.sort(key=lambda version: version not in self._workers)
         self._note("waiting_versions", " ".join(older[allowed:]))
-        return [self._current, *older[:allowed]]
+        return [*([self._current] if self._current else []), *older[:allowed]]
 
     async def _is_wanted(self) -> bool:
         """Whether a server is connected, or a schedule may start a run."""
         assert self._session is not None
         if locks.is_held(state.servers_lock(self._settings), even_shared=True):
             return True
-        application = self._settings.application
-        rows = await self._session.fetch("active_schedules", application=application)
+        rows = await self._session.fetch("active_schedules", application=APPLICATION)
         return rows[0]["number"] > 0
 
     async def _keep_worker(self, version: str, scope: anyio.CancelScope) -> None:
@@ -321,7 +331,9 @@ class Supervisor:
     def _start_worker(self, version: str, executor_id: str, parent: int) -> "processes.Popen":
         project = str(self._settings.project)
         command = processes.python("worker", "--project", project, "--version", version)
-        environment = self._settings.as_environment() | {processes.MARKER: executor_id}
+        dotenv = self._settings.dotenv()
+        self._note("dotenv", " ".join(sorted(dotenv)))
+        environment = {**dotenv, **self._settings.as_environment(), processes.MARKER: executor_id}
         with state.log_file(self._settings, f"worker-{version}").open("ab") as log:
             return processes.spawn(
                 [*command, "--parent", str(parent)],
@@ -386,14 +398,16 @@ def main() -> None:
     """The process's entry: `python -m durable_workflows.supervisor --project DIR --lock FD --ready FD`.
 
     `--lock` is the supervisor's lock, taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
-    last `ready` or `failed`.
+    last `ready` or `failed`. With `--helps` it stays in the foreground, and lends its machine to what others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
     parser.add_argument("--lock", required=True, type=int)
     parser.add_argument("--ready", required=True, type=int)
+    parser.add_argument("--helps", action="store_true")
     arguments = parser.parse_args()
-    processes.leave_parent()
+    if not arguments.helps:
+        processes.leave_parent()
     settings = Settings(project=Path(arguments.project))
     lock = locks.Lock(state.supervisor_lock(settings), arguments.lock)
     lock.name_holder(os.getpid())
@@ -401,15 +415,15 @@ def main() -> None:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    _supervise(settings, _Announcer(arguments.ready))
+    _supervise(settings, _Announcer(arguments.ready), helps=arguments.helps)
     # The lock is not given back here: it is free when this process is gone.
 
 
-def _supervise(settings: Settings, announcer: "_Announcer") -> None:
+def _supervise(settings: Settings, announcer: "_Announcer", *, helps: bool) -> None:
     handler = _ProgressHandler(announcer)
     logging.getLogger("durable_workflows.database").addHandler(handler)
     try:
-        anyio.run(Supervisor(settings, announcer).run)
+        anyio.run(Supervisor(settings, announcer, helps=helps).run)
     except* DurableWorkflowsError as group:
         error = _first(group)
         logger.error("%s", error)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # importing it imports dbos, which takes a second
 
 _MAX_RUNS = 100  # in one call: the ids of so many fit into an answer
 _MAX_MESSAGES = 1000
+_LOG_LINES = 2000  # all that are kept
 _ALL_STEPS = 2**31 - 1
 _FULL_PREVIEW = 2000  # characters of a step's result
 _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which they hear nothing
@@ -54,7 +55,7 @@ WorkflowIds = Annotated[
 OneWorkflowId = Annotated[WorkflowId, Field(description="The run's workflow_id.")]
 Seconds = Annotated[float, Field(ge=0, le=_LONGEST_WAIT)]
 ShortText = Annotated[str, Field(max_length=256)]
-Detail = Literal["summary", "full", "tree", "messages", "source"]
+Detail = Literal["summary", "full", "tree", "messages", "log", "source"]
 
 
 async def workflow_catalog(ctx: Call, query: str | None = None) -> CatalogAnswer:
@@ -203,7 +204,8 @@ async def inspect(
 
     - step: The number of a finished step, to see its whole output or error in pages. 0: those of the run itself.
     - detail: summary: why it is where it is, and its steps, cut short. full: the steps with more of their outputs, in pages.
-      tree: the runs it started. messages: those sent to it. source: the code that it runs.
+      tree: the runs it started. messages: those sent to it. log: what it printed and logged, the newest lines last.
+      source: the code that it runs.
     - cursor: As the page before said, for the next page.
     """
     engine = await _engine(ctx)
@@ -357,6 +359,9 @@ async def _detail(engine: "Engine", workflow_id: str, detail: Detail, offset: in
         case "messages":
             found = await engine.messages(workflow_id, count=_MAX_MESSAGES)
             return pages.messages(workflow_id, found, offset=offset)
+        case "log":
+            lines = await engine.log(workflow_id, limit=_LOG_LINES)
+            return pages.log(workflow_id, lines, before=offset)
         case "source":
             path, text = await engine.source(workflow_id)
             return pages.source(workflow_id, path, text, offset=offset)

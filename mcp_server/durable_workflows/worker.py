@@ -7,6 +7,7 @@ steps in flight end, for a moment, and goes. It also goes when the pipe from its
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -28,19 +29,24 @@ from durable_workflows.activity import Activity
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import Schema
-from durable_workflows.settings import QUEUE, RUNS_CHANNEL, Settings
+from durable_workflows.runlog import RunLog
+from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
 _DRAIN_SECONDS = 5.0
 _POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
+_LAST_LINES_SECONDS = 1.0
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
 # Of connections. One backend gains nothing from more, and each one's prepared statements take its memory.
 _EMBEDDED_POOL = 8
 _POOL = 20
+_ADOPT_SECONDS = (
+    90.0  # without a sign of life from a worker on another machine, its runs are taken over
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +71,17 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-async def migrate(url: str) -> None:
+async def migrate(database: Database) -> None:
     """Make or renew all tables: DBOS's and our own. The caller sees to it that nobody else does so at the same time.
 
     Raises:
         psycopg.Error: the database does not answer, or refuses.
     """
-    async with await tables.connect(url, role="migration") as connection:
+    async with await tables.connect(database, role="migration") as connection:
         await tables.migrate(connection)
-        await anyio.to_thread.run_sync(DBOS.migrate, url)
+        await anyio.to_thread.run_sync(
+            functools.partial(DBOS.migrate, database.url, schema=database.dbos_schema)
+        )
         await tables.follow_dbos(connection)
 
 
@@ -83,19 +91,20 @@ class _Worker:
         if connection is None:
             raise DatabaseUnavailable("The supervisor of this worker is gone.")
         self._settings = settings
-        self._url = connection.url
+        self._database = connection.database
         self._version = version
         self._executor_id = executor_id
         self._parent = parent
         self._bell = dbos_internals.Doorbell()
+        self._log = RunLog()
 
     async def main(self) -> None:
         activity = Activity(asyncio.get_running_loop(), self._executor_id)
         self._prepare_dbos(activity)
         # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
         with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
-            await migrate(self._url)
-        async with await tables.connect(self._url, role="worker") as connection:
+            await migrate(self._database)
+        async with await tables.connect(self._database, role="worker") as connection:
             await self._publish_catalog(connection)
             await anyio.to_thread.run_sync(self._launch)
             await self._announce(connection)
@@ -104,7 +113,8 @@ class _Worker:
 
     async def _serve(self, activity: Activity) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(activity.publish, self._url)
+            group.start_soon(activity.publish, self._database)
+            group.start_soon(self._log.publish, self._database)
             group.start_soon(self._listen)
             orphaned = await self._stop_asked()
             # Without its supervisor the embedded database is gone too: no step could be recorded.
@@ -112,6 +122,14 @@ class _Worker:
             drained = await anyio.to_thread.run_sync(activity.drain, seconds)
             logger.info("Stopping; steps in flight: %s.", "none" if drained else "interrupted")
             group.cancel_scope.cancel()
+        await self._keep_last_lines()
+
+    async def _keep_last_lines(self) -> None:
+        try:
+            with anyio.move_on_after(_LAST_LINES_SECONDS):
+                await self._log.flush(self._database)
+        except psycopg.OperationalError as error:
+            logger.info("The last lines of runs' logs are lost: %s", error)
 
     def _prepare_dbos(self, activity: Activity) -> None:
         dbos_internals.refuse_pickle()
@@ -120,12 +138,14 @@ class _Worker:
         if self._settings.embedded:
             dbos_internals.share_one_backend()
         DBOS(config=self._config())
+        self._log.capture()
         dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {
-            "name": self._settings.application,
-            "system_database_url": self._url,
+            "name": APPLICATION,
+            "system_database_url": self._database.url,
+            "dbos_system_schema": self._database.dbos_schema,
             "application_version": self._version,
             "executor_id": self._executor_id,
             "sys_db_pool_size": _EMBEDDED_POOL if self._settings.embedded else _POOL,
@@ -186,8 +206,8 @@ class _Worker:
         """Ring the bell when a run enters a queue or leaves one; between that, say that this worker lives."""
         while True:
             try:
-                async with await tables.connect(self._url, role="doorbell") as connection:
-                    await connection.execute(f"listen {RUNS_CHANNEL}")
+                async with await tables.connect(self._database, role="doorbell") as connection:
+                    await tables.listen(connection, self._database.runs_channel)
                     self._bell.ring_all()  # for what was missed while not listening
                     await self._hear(connection)
             except psycopg.OperationalError as error:
@@ -199,6 +219,18 @@ class _Worker:
             async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                 self._heard(notice.payload)
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
+            if not self._settings.embedded:
+                await self._adopt(connection)
+
+    async def _adopt(self, connection: tables.Connection) -> None:
+        """Put the runs of workers that have gone, on whatever machine, back into their queues. It does no harm if several do."""
+        rows = await tables.fetch(
+            connection, "lost_executors", version=self._version, seconds=_ADOPT_SECONDS
+        )
+        lost = [row["executor_id"] for row in rows if row["executor_id"] != self._executor_id]
+        if lost:
+            logger.warning("Taking over the runs of %s.", ", ".join(lost))
+            await anyio.to_thread.run_sync(dbos_internals.recover, lost)
 
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
@@ -266,13 +298,14 @@ def _entry(
 def main() -> None:
     """The process's entry: `python -m durable_workflows.worker --project DIR --version V --parent FD`.
 
-    With `--migrate` in place of the last two it makes the tables in the database of DBOS_DATABASE_URL, and ends.
+    With `--migrate` in place of the last two it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
+    project in a Postgres that may be shared, or, with `--migrate embedded`, those of an embedded database.
     """
     parser = argparse.ArgumentParser(prog="worker")
     parser.add_argument("--project", required=True, help="the project directory, for ps")
     parser.add_argument("--version")
     parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
-    parser.add_argument("--migrate", action="store_true")
+    parser.add_argument("--migrate", choices=["embedded", "external"])
     arguments = parser.parse_args()
     settings = Settings(project=arguments.project)
     logging.basicConfig(
@@ -280,7 +313,9 @@ def main() -> None:
     )
     if arguments.migrate:
         assert settings.database_url is not None
-        asyncio.run(migrate(settings.database_url))
+        url = settings.database_url
+        embedded = arguments.migrate == "embedded"
+        asyncio.run(migrate(Database(url) if embedded else settings.database(url)))
     else:
         run(settings, arguments.version, arguments.parent)
 

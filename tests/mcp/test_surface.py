@@ -164,8 +164,8 @@ async def test_a_tool_without_arguments_takes_none(nowhere: Settings, mode: Mode
 async def test_a_wrong_value_is_answered_with_what_is_allowed(
     nowhere: Settings, mode: Mode
 ) -> None:
-    text = await refused(nowhere, mode, "inspect", workflow_id="x", detail="log")
-    assert "detail: Input should be 'summary', 'full', 'tree', 'messages' or 'source'" in text
+    text = await refused(nowhere, mode, "inspect", workflow_id="x", detail="code")
+    assert "detail: Input should be 'summary', 'full', 'tree', 'messages', 'log' or 'source'" in text
 
 
 async def test_a_mistake_in_a_batch_is_named_by_its_place(nowhere: Settings, mode: Mode) -> None:

@@ -90,7 +90,9 @@ async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor
 
 async def _make_tables(settings: Settings, url: str) -> None:
     """By a process of its own: this one does not import dbos."""
-    command = processes.python("worker", "--project", str(settings.project), "--migrate")
+    command = processes.python(
+        "worker", "--project", str(settings.project), "--migrate", "embedded"
+    )
     environment = settings.as_environment() | {"DBOS_DATABASE_URL": url}
     done = await anyio.run_process(
         command, check=False, stderr=subprocess.STDOUT, env=environment, start_new_session=True

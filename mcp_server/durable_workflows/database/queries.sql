@@ -1,7 +1,20 @@
 -- The statements of this project, by name. Those on tables of the schema `dbos` read only: what DBOS owns is changed through DBOS.
 
+-- name: what_is_allowed
+select pg_is_in_recovery() as is_replica, has_database_privilege(current_database(), 'create')
+    or to_regnamespace('durable_workflows') is not null and to_regclass('dbos.workflow_status') is not null as may_create
+
+-- name: has_migrations
+select to_regclass('durable_workflows.migrations') is not null as there
+
+-- name: applied_migrations
+select name from durable_workflows.migrations
+
+-- name: note_migration
+insert into durable_workflows.migrations (name) values (%(name)s)
+
 -- name: version_states
-select version, state, error from durable_workflows.versions where version = %(version)s
+select version, state, coalesce(error, progress) as note from durable_workflows.versions where version = %(version)s
 
 -- name: save_version
 insert into durable_workflows.versions (version) values (%(version)s) on conflict do nothing
@@ -32,6 +45,9 @@ set summary = excluded.summary, args_schema = excluded.args_schema, source = exc
 -- name: version_ready
 update durable_workflows.versions set state = 'ready', error = null where version = %(version)s
 
+-- name: version_progress
+update durable_workflows.versions set progress = %(progress)s where version = %(version)s
+
 -- name: version_failed
 -- One that was ready before stays so: its worker comes back, and starts may wait for that.
 update durable_workflows.versions set state = 'failed', error = %(error)s where version = %(version)s and state <> 'ready'
@@ -41,6 +57,14 @@ insert into durable_workflows.workers (executor_id, version, pid, host, state)
 values (%(executor_id)s, %(version)s, %(pid)s, %(host)s, 'ready')
 on conflict (executor_id) do update
 set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp()
+
+-- name: lost_executors
+-- Workers of this version that have not been heard of, with runs that nobody else goes on with.
+select executor_id from durable_workflows.workers
+where version = %(version)s and seen_at < clock_timestamp() - make_interval(secs => %(seconds)s) and exists (
+    select from dbos.workflow_status as run
+    where run.executor_id = workers.executor_id and run.application_version = workers.version and run.status = 'PENDING'
+)
 
 -- name: worker_seen
 update durable_workflows.workers set seen_at = clock_timestamp() where executor_id = %(executor_id)s
@@ -79,19 +103,22 @@ select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from wri
 
 -- name: write_waits
 -- DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds) outlive restarts.
+-- One that is more than 30 years away is none: that is how authoring.py waits without a limit.
 with entries as (
     select * from jsonb_to_recordset(%(rows)s::jsonb)
-        as entry (workflow_id text, function_id int, topic text, since timestamptz)
+        as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema jsonb, person_only boolean)
 ), written as (
-    insert into durable_workflows.waits (workflow_id, function_id, executor_id, topic, since, deadline)
+    insert into durable_workflows.waits (workflow_id, function_id, executor_id, topic, since, deadline, prompt, schema, person_only)
     select entries.workflow_id, entries.function_id, %(executor_id)s, entries.topic,
         coalesce(to_timestamp(sleep.started_at_epoch_ms / 1000.0), entries.since),
-        to_timestamp(sleep.output::double precision)
+        case when sleep.output::double precision < extract(epoch from clock_timestamp()) + 1e9 then to_timestamp(sleep.output::double precision) end,
+        entries.prompt, entries.schema, entries.person_only
     from entries left join dbos.operation_outputs as sleep
         on sleep.workflow_uuid = entries.workflow_id and sleep.function_id = entries.function_id + 1
         and sleep.function_name = 'DBOS.sleep'
     on conflict (workflow_id, function_id) do update
-    set executor_id = excluded.executor_id, topic = excluded.topic, since = excluded.since, deadline = excluded.deadline
+    set executor_id = excluded.executor_id, topic = excluded.topic, since = excluded.since, deadline = excluded.deadline,
+        prompt = excluded.prompt, schema = excluded.schema, person_only = excluded.person_only
     returning workflow_id
 )
 select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
@@ -202,7 +229,7 @@ from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_i
 select coalesce(max(function_id), 0) as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s
 
 -- name: run_waits
-select workflow_id, topic, since, deadline, prompt from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
+select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
 
 -- name: run_running
 select function_id as step, name, since, attempt, max_attempts from durable_workflows.open_steps()
@@ -247,3 +274,47 @@ select pg_database_size(current_database()) as bytes
 -- name: has_dbos_tables
 -- What builds on them is made last.
 select to_regprocedure('durable_workflows.open_waits()') is not null as there
+
+-- name: all_waits
+select wait.workflow_id, run.name, wait.topic, wait.prompt, wait.since, wait.deadline
+from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+where run.status = 'PENDING' order by wait.since limit %(limit)s
+
+-- name: queues
+select queue.name, queue.concurrency, queue.worker_concurrency,
+    count(*) filter (where run.status in ('ENQUEUED', 'DELAYED')) as enqueued, count(*) filter (where run.status = 'PENDING') as running
+from dbos.queues as queue left join dbos.workflow_status as run
+    on run.queue_name = queue.name and run.status in ('ENQUEUED', 'DELAYED', 'PENDING')
+group by queue.name, queue.concurrency, queue.worker_concurrency order by queue.name
+
+-- name: write_log
+with written as (
+    insert into durable_workflows.logs (workflow_id, function_id, at, stream, text)
+    select workflow_id, function_id, at, stream, text
+    from jsonb_to_recordset(%(rows)s::jsonb) as entry (workflow_id text, function_id int, at timestamptz, stream text, text text)
+    returning workflow_id
+)
+select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from (select distinct workflow_id from written) as changed
+
+-- name: trim_log
+delete from durable_workflows.logs where workflow_id = %(workflow_id)s and id <= (
+    select id from durable_workflows.logs where workflow_id = %(workflow_id)s order by id desc offset %(keep)s limit 1
+)
+
+-- name: log_lines
+select * from (
+    select id, at, function_id as step, stream, text from durable_workflows.logs
+    where workflow_id = %(workflow_id)s and id > %(after)s order by id desc limit %(limit)s
+) as newest order by id
+
+-- name: find_answer
+select who from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+
+-- name: note_answer
+with noted as (
+    insert into durable_workflows.answers (workflow_id, function_id, topic, who, how, shown, answer)
+    values (%(workflow_id)s, %(step)s, %(topic)s, %(who)s, %(how)s, %(shown)s::jsonb, %(answer)s::jsonb)
+    on conflict do nothing returning who, answer, answered_at
+)
+select * from noted union all
+select who, answer, answered_at from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s

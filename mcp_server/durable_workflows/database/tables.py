@@ -14,43 +14,88 @@ from typing import Any, LiteralString, TypeVar, cast
 
 import anyio
 import psycopg
+from psycopg import sql
 from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
-from durable_workflows.errors import DatabaseUnavailable, DurableWorkflowsError, NoSpaceLeft
+from durable_workflows.errors import (
+    DatabaseRefused,
+    DatabaseUnavailable,
+    DurableWorkflowsError,
+    NoSpaceLeft,
+)
+from durable_workflows.settings import Database
 
 _FOLDER = Path(__file__).parent
 _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
+_OLDEST_POSTGRES = 14  # `create or replace trigger`
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 T = TypeVar("T")
 Row = dict[str, Any]
 Explain = Callable[[], DurableWorkflowsError | None]
-Connection = psycopg.AsyncConnection[Row]
 
 
-async def connect(url: str, *, role: str) -> Connection:
+class Connection(psycopg.AsyncConnection[Row]):
+    """A connection that knows in which schemas the project's tables are."""
+
+    database: Database
+
+
+async def connect(database: Database, *, role: str) -> Connection:
     """A connection for our tables; `role` is shown as its application name.
 
     Raises:
         psycopg.OperationalError: the database does not answer, or refuses.
     """
-    return await psycopg.AsyncConnection[Row].connect(
-        url,
+    connection = await Connection.connect(
+        database.url,
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=_CONNECT_SECONDS,
         application_name=f"durable-workflows {role}",
     )
+    connection.database = database
+    return connection
+
+
+async def check(database: Database) -> None:
+    """Look whether an external Postgres can be used.
+
+    Raises:
+        DatabaseRefused: why not. It has no password in it.
+    """
+    if not database.url.startswith(("postgresql://", "postgres://")):
+        raise DatabaseRefused("DBOS_DATABASE_URL is no URL of a Postgres.")
+    try:
+        async with await connect(database, role="check") as connection:
+            version = connection.info.server_version // 10_000
+            found = (await fetch(connection, "what_is_allowed"))[0]
+    except psycopg.Error as error:
+        raise DatabaseRefused(
+            f"The Postgres of DBOS_DATABASE_URL cannot be used: {error}"
+        ) from error
+    if version < _OLDEST_POSTGRES:
+        raise DatabaseRefused(
+            f"The Postgres of DBOS_DATABASE_URL is version {version}; {_OLDEST_POSTGRES} is the oldest that can be used.",
+            hint="Name a newer one, or unset DBOS_DATABASE_URL to use the embedded database.",
+        )
+    if found["is_replica"]:
+        raise DatabaseRefused("The Postgres of DBOS_DATABASE_URL is a read-only replica.")
+    if not found["may_create"]:
+        raise DatabaseRefused(
+            f"The user of DBOS_DATABASE_URL may not create the schemas {database.schema} and {database.dbos_schema}.",
+            hint="Grant CREATE on that database, or create both schemas and make the user their owner.",
+        )
 
 
 @cache
-def queries() -> Mapping[str, LiteralString]:
-    """The statements of `queries.sql` by name."""
-    parts = _HEADING.split(_read("queries.sql"))
+def queries(schema: str, dbos_schema: str) -> Mapping[str, LiteralString]:
+    """The statements of `queries.sql` by name, for the schemas given."""
+    parts = _HEADING.split(_in_schemas(_read("queries.sql"), schema, dbos_schema))
     return {
         name: cast(LiteralString, text.strip())
         for name, text in zip(parts[1::2], parts[2::2], strict=True)
@@ -66,13 +111,13 @@ class Session:
 
     def __init__(
         self,
-        url: str,
+        database: Database,
         *,
         role: str,
         patience_seconds: float = 0,
         explain: Explain = lambda: None,
     ) -> None:
-        self._url = url
+        self._database = database
         self._role = role
         self._patience_seconds = patience_seconds
         self._explain = explain
@@ -134,7 +179,7 @@ class Session:
         deadline = time.monotonic() + self._patience_seconds
         while True:
             try:
-                return await connect(self._url, role=self._role)
+                return await connect(self._database, role=self._role)
             except psycopg.OperationalError:
                 if time.monotonic() >= deadline:
                     raise
@@ -155,19 +200,28 @@ def unavailable(error: BaseException | None, explain: Explain) -> DurableWorkflo
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:
     """Run the named statement and return its rows."""
-    cursor = await connection.execute(queries()[name], values)
+    cursor = await connection.execute(_query(connection, name), values)
     return await cursor.fetchall()
+
+
+async def listen(connection: Connection, channel: str) -> None:
+    """Hear the notifications of one of the database's channels on this connection."""
+    await connection.execute(sql.SQL("listen {}").format(sql.SQL(cast(LiteralString, channel))))
 
 
 async def run(connection: Connection, name: str, /, **values: object) -> int:
     """Run the named statement and return how many rows it touched."""
-    return (await connection.execute(queries()[name], values)).rowcount
+    return (await connection.execute(_query(connection, name), values)).rowcount
 
 
 def fingerprint() -> str:
     """A hash over all that `migrate` and `follow_dbos` would do."""
     digest = hashlib.sha256()
-    for path in [*sorted((_FOLDER / "migrations").glob("*.sql")), _FOLDER / "on_dbos.sql"]:
+    for path in [
+        *sorted((_FOLDER / "migrations").glob("*.sql")),
+        _FOLDER / "migrations.sql",
+        _FOLDER / "on_dbos.sql",
+    ]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 
@@ -176,26 +230,20 @@ async def migrate(connection: Connection) -> None:
     """Bring our schema to the newest version: each file of `migrations/` once, in order."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-        await connection.execute("create schema if not exists durable_workflows")
-        await connection.execute(
-            "create table if not exists durable_workflows.migrations"
-            " (name text primary key, applied_at timestamptz not null default now())"
-        )
-        cursor = await connection.execute("select name from durable_workflows.migrations")
-        applied = {row["name"] for row in await cursor.fetchall()}
+        if not (await fetch(connection, "has_migrations"))[0]["there"]:
+            await connection.execute(_file(connection, "migrations.sql"))
+        applied = {row["name"] for row in await fetch(connection, "applied_migrations")}
         for path in sorted((_FOLDER / "migrations").glob("*.sql")):
             if path.name not in applied:
-                await connection.execute(_read(f"migrations/{path.name}"))
-                await connection.execute(
-                    "insert into durable_workflows.migrations (name) values (%s)", [path.name]
-                )
+                await connection.execute(_file(connection, f"migrations/{path.name}"))
+                await run(connection, "note_migration", name=path.name)
 
 
 async def follow_dbos(connection: Connection) -> None:
     """Put in place what builds on DBOS's tables (`on_dbos.sql`), which must be there. May be repeated."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-        await connection.execute(_read("on_dbos.sql"))
+        await connection.execute(_file(connection, "on_dbos.sql"))
 
 
 def _is_lost(connection: Connection) -> bool:
@@ -209,5 +257,20 @@ def _is_lost(connection: Connection) -> bool:
     return connection.pgconn.status != ConnStatus.OK
 
 
-def _read(name: str) -> LiteralString:
-    return cast(LiteralString, (_FOLDER / name).read_text(encoding="utf-8"))
+def _query(connection: Connection, name: str) -> LiteralString:
+    database = connection.database
+    return queries(database.schema, database.dbos_schema)[name]
+
+
+def _file(connection: Connection, name: str) -> LiteralString:
+    database = connection.database
+    return cast(LiteralString, _in_schemas(_read(name), database.schema, database.dbos_schema))
+
+
+def _in_schemas(sql: str, schema: str, dbos_schema: str) -> str:
+    """The SQL files are written for the embedded database; others have the project's name in those of the schemas."""
+    return sql.replace("durable_workflows", schema).replace("dbos.", f"{dbos_schema}.")
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

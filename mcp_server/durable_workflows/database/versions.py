@@ -24,6 +24,6 @@ async def save(connection: tables.Connection, snapshot: Snapshot) -> None:
 
 
 async def state(connection: tables.Connection, version: str) -> tuple[str, str | None] | None:
-    """`saved`, `ready` (its catalog is published) or `failed`, with the reason; None for a version that was never saved."""
+    """`saved` (with how far it is), `ready` (its catalog is published) or `failed` (with the reason); None for a version that was never saved."""
     rows = await tables.fetch(connection, "version_states", version=version)
-    return (rows[0]["state"], rows[0]["error"]) if rows else None
+    return (rows[0]["state"], rows[0]["note"]) if rows else None

@@ -1,0 +1,179 @@
+"""What workflow code may import from us: waits for messages that are visible with what they ask for.
+
+They are made of `DBOS.recv`, and as durable: a restarted run goes on waiting until the same deadline. To be called from the body of
+a workflow, not from a step.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from dbos import DBOS
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import TypeAdapter
+
+from durable_workflows import dbos_internals
+from durable_workflows.asking import Request
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import Schema
+from durable_workflows.settings import PERSON
+
+_FOR_EVER_SECONDS = 100 * 365 * 86400.0  # DBOS.recv wants a number
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+@overload
+def receive(
+    topic: str, *, schema: type[T], prompt: str | None = None, timeout: float | None = None
+) -> T | None: ...
+@overload
+def receive(
+    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+) -> Any: ...
+def receive(
+    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+) -> Any:
+    """Wait for a message on `topic` and return it; None when `timeout` seconds have passed (default: no limit).
+
+    While it waits, `prompt` and `schema` are shown by inspect and list. `schema` is a JSON schema, or a Python type (a pydantic model, a
+    TypedDict, a Literal, bool, …): then the message is returned as that type. A message that does not fit is refused
+    at its sender; one that came before the wait began is skipped, which the log of the run notes. The wait goes on.
+
+    Raises:
+        InvalidArguments: `schema` is no JSON schema.
+    """
+    return _Wait(topic, schema, prompt, timeout).run()
+
+
+@overload
+async def receive_async(
+    topic: str, *, schema: type[T], prompt: str | None = None, timeout: float | None = None
+) -> T | None: ...
+@overload
+async def receive_async(
+    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+) -> Any: ...
+async def receive_async(
+    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+) -> Any:
+    """`receive` for async workflows."""
+    return await _Wait(topic, schema, prompt, timeout).run_async()
+
+
+@overload
+def ask_human(
+    prompt: str, *, schema: type[T], topic: str | None = None, timeout: float | None = None
+) -> T | None: ...
+@overload
+def ask_human(
+    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+) -> Any: ...
+def ask_human(
+    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+) -> Any:
+    """Ask a person, and return the answer; None when `timeout` seconds have passed (default: no limit).
+
+    Only a person can answer, in a terminal (`durable-workflows approve`) or through a client that asks; no tool can. Each answer is noted
+    with who gave it. Otherwise as `receive`. The topic is `person:` and `topic`, or the number of the step that waits.
+    """
+    return _Wait(_person_topic(topic), schema, prompt, timeout).run()
+
+
+@overload
+async def ask_human_async(
+    prompt: str, *, schema: type[T], topic: str | None = None, timeout: float | None = None
+) -> T | None: ...
+@overload
+async def ask_human_async(
+    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+) -> Any: ...
+async def ask_human_async(
+    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+) -> Any:
+    """`ask_human` for async workflows."""
+    return await _Wait(_person_topic(topic), schema, prompt, timeout).run_async()
+
+
+class _Wait:
+    """One wait, until a message that fits or the deadline."""
+
+    def __init__(self, topic: str, schema: Any, prompt: str | None, timeout: float | None) -> None:
+        self._topic = topic
+        self._timeout = timeout
+        self._began = time.time()
+        json_schema, self._fitting = _checker(schema)
+        self._request = Request(prompt, json_schema, topic.startswith(PERSON))
+
+    def run(self) -> Any:
+        left = self._timeout
+        while True:
+            with self._request.shown():
+                message = DBOS.recv(self._topic, timeout_seconds=_seconds(left))
+            done, value = self._take(message)
+            if done:
+                return value
+            if left is not None:
+                left = DBOS.run_step({"name": "time_left"}, self._left)
+
+    async def run_async(self) -> Any:
+        left = self._timeout
+        while True:
+            with self._request.shown():
+                message = await DBOS.recv_async(self._topic, timeout_seconds=_seconds(left))
+            done, value = self._take(message)
+            if done:
+                return value
+            if left is not None:
+                left = await DBOS.run_step_async({"name": "time_left"}, self._left)
+
+    def _left(self) -> float:
+        """A step, so that a replay waits no longer. It runs only after a message that did not fit."""
+        assert self._timeout is not None
+        return max(self._began + self._timeout - time.time(), 0.0)
+
+    def _take(self, message: Any) -> tuple[bool, Any]:
+        """Whether the wait is over, and with what. All depends on the recorded message only."""
+        if message is None and self._timeout is not None:
+            return True, None
+        try:
+            return True, self._fitting(message)
+        except ValueError as error:
+            logger.warning("A message for %r does not fit and was skipped: %s", self._topic, error)
+            return False, None
+
+
+def _checker(schema: Any) -> tuple[Schema | None, Callable[[Any], Any]]:
+    """The JSON schema to show, and a function that returns a message as the author wants it, or raises ValueError."""
+    if schema is None:
+        return None, lambda message: message
+    if isinstance(schema, dict):
+        return _json_schema_checker(schema)  # pyright: ignore[reportUnknownArgumentType]
+    adapter: TypeAdapter[Any] = TypeAdapter(schema)
+    return adapter.json_schema(), adapter.validate_python
+
+
+def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
+    try:
+        Draft202012Validator.check_schema(schema)  # pyright: ignore[reportUnknownMemberType]
+    except SchemaError as error:
+        raise InvalidArguments(f"This is no JSON schema: {error.message}.") from error
+    validator: Any = Draft202012Validator(schema)
+
+    def fitting(message: Any) -> Any:
+        for error in validator.iter_errors(message):
+            raise ValueError(error.message)
+        return message
+
+    return schema, fitting
+
+
+def _seconds(left: float | None) -> float:
+    return _FOR_EVER_SECONDS if left is None else left
+
+
+def _person_topic(topic: str | None) -> str:
+    return f"{PERSON}{topic or dbos_internals.next_step()}"

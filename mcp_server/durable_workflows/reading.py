@@ -1,0 +1,324 @@
+"""Looking at runs: all that can be read of a project. It reads by SQL, so that nothing is unpickled and nothing is loaded that nobody asked for."""
+
+import difflib
+import functools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import anyio
+
+from durable_workflows import records, state
+from durable_workflows.changes import changes
+from durable_workflows.database import tables
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    DurableWorkflowsError,
+    NoSpaceLeft,
+    UnknownStep,
+    UnknownWorkflowId,
+    UsageError,
+)
+from durable_workflows.models import (
+    UNFINISHED,
+    Child,
+    Connection,
+    LogLine,
+    Message,
+    OpenWait,
+    Overview,
+    QueueInfo,
+    Run,
+    RunList,
+    ServerStatus,
+    Step,
+    WaitResult,
+)
+from durable_workflows.settings import APPLICATION, Settings
+
+_READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
+_PREVIEW = 600  # characters of a payload in a run's details
+_MAX_STEPS = 1000  # in one answer
+_LAST_STEPS = 20
+
+Progress = Callable[[str], Awaitable[None]]
+
+
+class Reader:
+    """The runs of one project, in the database that `connection` names. Close it after use (`aclose`)."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._settings = settings
+        self.connection = connection
+        self._database = connection.database
+        self._session = tables.Session(
+            self._database,
+            role="engine",
+            patience_seconds=_PATIENCE_SECONDS,
+            explain=self._explain,
+        )
+        self._migrated = False
+
+    def _explain(self) -> DurableWorkflowsError | None:
+        """Why the database does not answer, as far as it can be known from here."""
+        if self.connection.mode == "embedded" and state.is_full(self._settings):
+            return NoSpaceLeft()
+        note = state.read_report(self._settings).get("database", "up")
+        return None if note == "up" else DatabaseUnavailable(f"The database {note}.")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def runs(
+        self,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        waiting: bool | None = None,
+        since: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> RunList:
+        """A page of runs, newest first; `cursor` is the `next_cursor` of the page before.
+
+        Raises:
+            InvalidArguments, DatabaseUnavailable
+        """
+        before, before_id = records.read_cursor(cursor)
+        rows = await self._fetch(
+            "list_runs",
+            application=APPLICATION,
+            status=status,
+            name=name,
+            waiting=waiting,
+            since=records.milliseconds(since),
+            before=before,
+            before_id=before_id,
+            limit=limit + 1,
+        )
+        page = rows[:limit]
+        return RunList(
+            workflows=[records.run_summary(row) for row in page],
+            counts=await self.counts(),
+            next_cursor=records.write_cursor(page[-1]) if len(rows) > limit else None,
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """How many runs there are, by status."""
+        rows = await self._fetch("count_runs", application=APPLICATION)
+        return {row["status"]: row["runs"] for row in rows}
+
+    async def wait(
+        self,
+        workflow_ids: Sequence[str],
+        *,
+        until: str = "all",
+        timeout_seconds: float = 45.0,
+        progress: Progress | None = None,
+    ) -> WaitResult:
+        """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
+
+        Reports what is under way to `progress` from time to time. A time-out is an answer, not an error.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        await self._heads(workflow_ids)
+        deadline = time.monotonic() + timeout_seconds
+        first = await self._states(workflow_ids)
+        while True:
+            try:
+                return await self._wait(workflow_ids, until, first, deadline, progress)
+            except DatabaseUnavailable:  # it is started again; the wait goes on
+                if time.monotonic() >= deadline:
+                    raise
+
+    async def _wait(
+        self,
+        workflow_ids: Sequence[str],
+        until: str,
+        first: WaitResult,
+        deadline: float,
+        progress: Progress | None,
+    ) -> WaitResult:
+        async with changes(self._database, workflow_ids) as hints:
+            while True:
+                result = await self._states(workflow_ids)
+                if records.is_enough(result, until, first):
+                    return result
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return result.model_copy(update={"timed_out": True})
+                if progress is not None:
+                    await progress(records.progress_line(result))
+                await hints.next(left, often=until == "change")
+
+    async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
+        rows = await self._fetch(
+            "run_states", workflow_ids=list(workflow_ids), limit=records.INLINE
+        )
+        return records.wait_result(rows, workflow_ids, timed_out=False)
+
+    async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
+        """All about a run, payloads cut to `preview` characters, errors to 6,000.
+
+        Of more than 1,000 steps after `after_step`: the first thousand, the last ones, and the last that failed.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
+        rows = await fetch("run_details", limit=preview)
+        if not rows:
+            raise await self._unknown(workflow_id)
+        row = rows[0]
+        steps = await fetch("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
+        if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
+            steps += await fetch("failed_steps", limit=preview)
+            steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
+            steps = list({step["step"]: step for step in steps}.values())
+            steps.sort(key=lambda step: step["step"])
+        newest = await self._fetch("newest_version")
+        return records.run(
+            row,
+            steps=steps,
+            waits=await fetch("run_waits"),
+            running=await fetch("run_running"),
+            children=await fetch("run_descendants"),
+            forks=await fetch("run_forks"),
+            workers_=await self._fetch("workers"),
+            newest=newest[0]["version"] if newest else None,
+            unavailable=await self._why_unavailable(row),
+        )
+
+    async def _why_unavailable(self, row: tables.Row) -> str | None:
+        if row["status"] not in UNFINISHED or row["version"] is None:
+            return None
+        rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
+        return rows[0]["error"] if rows else None
+
+    async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
+        """One finished step, with `length` characters of its output or error from `offset` on.
+
+        Raises:
+            UnknownWorkflowId, UnknownStep, DatabaseUnavailable
+        """
+        await self._head(workflow_id)
+        rows = await self._fetch(
+            "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
+        )
+        if not rows:
+            raise UnknownStep(f"{workflow_id} has no finished step {step}.")
+        return records.step(rows[0])
+
+    async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
+        """The messages sent to a run, oldest first; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch(
+            "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
+        )
+        return [records.message(row) for row in rows]
+
+    async def tree(self, workflow_id: str) -> list[Child]:
+        """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("run_descendants", workflow_id=workflow_id)
+        return [Child.model_validate(row) for row in rows]
+
+    async def source(self, workflow_id: str) -> tuple[str, str]:
+        """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
+        head = await self._head(workflow_id)
+        rows = await self._fetch("version_source", version=head["version"], name=head["name"])
+        if not rows:
+            raise UsageError(f"The code of version {head['version']} is not saved here.")
+        return rows[0]["path"], rows[0]["text"]
+
+    async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
+        """What runs, and what is wrong; `problems` are those that the caller knows of."""
+        unfinished = await self._fetch("unfinished_versions", application=APPLICATION)
+        newest = await self._fetch("newest_version")
+        size = await self._fetch("database_bytes")
+        workers = records.workers(await self._fetch("workers"))
+        return ServerStatus(
+            project=str(self._settings.project),
+            mode=self.connection.mode,
+            database="up",
+            supervisor_pid=self.connection.pid,
+            version=newest[0]["version"] if newest else None,
+            workers=[worker for worker in workers if worker.alive],
+            versions_with_unfinished_runs={row["version"]: row["runs"] for row in unfinished},
+            counts=await self.counts(),
+            database_bytes=size[0]["bytes"],
+            logs=str(self._settings.state / "logs"),
+            dotenv=state.read_report(self._settings).get("dotenv", "").split(),
+            problems=list(problems),
+        )
+
+    async def waits(self, workflow_id: str) -> list[OpenWait]:
+        """What a run waits for now, with the schema of what would be right; errors as for `run`."""
+        head = await self._head(workflow_id)
+        if head["status"] not in UNFINISHED:
+            return []
+        rows = await self._fetch("run_waits", workflow_id=workflow_id)
+        return [records.open_wait(row) for row in rows]
+
+    async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
+        """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("log_lines", workflow_id=workflow_id, after=after, limit=limit)
+        return [LogLine.model_validate(row) for row in rows]
+
+    async def overview(self, *, newest: int = 10) -> Overview:
+        """How the project stands: counts, the newest runs, who waits, queues, workers."""
+        runs = await self.runs(limit=newest)
+        waits = await self._fetch("all_waits", limit=newest)
+        queues = await self._fetch("queues")
+        return Overview(
+            counts=runs.counts,
+            newest=runs.workflows,
+            waiting=[records.waiting_run(row) for row in waits],
+            queues=[QueueInfo.model_validate(row) for row in queues],
+            workers=[one for one in records.workers(await self._fetch("workers")) if one.alive],
+        )
+
+    # Helpers
+
+    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
+        """Run a named statement, once the first worker of this database has made DBOS's tables."""
+        if not self._migrated:
+            await self._until_migrated()
+        return await self._session.fetch(name, **values)
+
+    async def _until_migrated(self) -> None:
+        with anyio.move_on_after(_READY_SECONDS):
+            while not self._migrated:
+                rows = await self._session.fetch("has_dbos_tables")
+                self._migrated = rows[0]["there"]
+                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
+        if not self._migrated:
+            raise DatabaseUnavailable("The database is still being set up.")
+
+    async def _head(self, workflow_id: str) -> tables.Row:
+        return (await self._heads([workflow_id]))[workflow_id]
+
+    async def _heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
+        rows = await self._fetch("run_heads", workflow_ids=list(workflow_ids))
+        found = {row["workflow_id"]: row for row in rows}
+        for workflow_id in workflow_ids:
+            if workflow_id not in found:
+                raise await self._unknown(workflow_id)
+        return found
+
+    async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
+        rows = await self._fetch("similar_ids")
+        known = [row["workflow_id"] for row in rows]
+        return UnknownWorkflowId(f"There is no run {workflow_id!r}." + closest(workflow_id, known))
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean …?` where a known word is like the one given, else nothing."""
+    found = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

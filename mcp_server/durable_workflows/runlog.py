@@ -1,0 +1,177 @@
+"""What runs print and log, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
+
+What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of it are lost when a worker is
+killed. A run that is started again prints again what its own code prints; steps that are not repeated print nothing.
+"""
+
+import io
+import json
+import logging
+import sys
+import threading
+from collections import Counter, deque
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import anyio
+import psycopg
+
+from durable_workflows import dbos_internals
+from durable_workflows.database import tables
+from durable_workflows.settings import Database
+
+KEPT_LINES = 2000  # of a run, the newest
+_LINE = 2000  # characters of a line
+_PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
+_FLUSH_SECONDS = 0.3
+_RETRY_SECONDS = 2.0  # while the database is away
+_TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
+
+Source = tuple[str, int | None, str]  # workflow_id, step, stream
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Collects lines, from any thread, and publishes them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
+        self._partial: dict[Source, str] = {}
+        self._new_lines: Counter[str] = Counter()
+
+    def capture(self) -> None:
+        """Take over standard output, standard error and logging of this process, as far as runs use them. Once, at its start."""
+        sys.stdout = _Stream(self, "out", sys.stdout)
+        sys.stderr = _Stream(self, "err", sys.stderr)
+        root = logging.getLogger()
+        for handler in root.handlers:  # they write to the standard error of before
+            handler.addFilter(_outside_of_runs)
+        handler = _Handler(self)
+        root.addHandler(handler)
+        dbos_internals.log_to(handler)
+
+    def add(self, source: Source, text: str) -> None:
+        """Add text; a line is complete with its line feed, or when it is published."""
+        with self._lock:
+            *lines, rest = (self._partial.pop(source, "") + text).split("\n")
+            for line in lines:
+                self._append(source, line)
+            if rest:
+                self._partial[source] = rest[:_LINE]
+
+    async def publish(self, database: Database) -> None:
+        """Write what is new into the database, for ever; while it is away, try again."""
+        while True:
+            try:
+                async with await tables.connect(database, role="log") as connection:
+                    while True:
+                        await self._flush(connection)
+                        await anyio.sleep(_FLUSH_SECONDS)
+            except psycopg.OperationalError as error:
+                logger.info("Logs of runs are not written while the database is away: %s", error)
+                await anyio.sleep(_RETRY_SECONDS)
+
+    async def flush(self, database: Database) -> None:
+        """Write what is new now: before the process ends.
+
+        Raises:
+            psycopg.OperationalError: the database does not answer.
+        """
+        async with await tables.connect(database, role="log") as connection:
+            await self._flush(connection)
+
+    def _append(self, source: Source, line: str) -> None:
+        workflow_id, step, stream = source
+        self._lines.append(
+            {
+                "workflow_id": workflow_id,
+                "function_id": step,
+                "at": datetime.now(UTC).isoformat(),
+                "stream": stream,
+                # Postgres has no NUL in texts; of a line that overwrites itself (progress bars) the last state counts.
+                "text": line.rstrip("\r").rpartition("\r")[2].replace("\0", "")[:_LINE],
+            }
+        )
+
+    async def _flush(self, connection: tables.Connection) -> None:
+        lines = self._take()
+        if not lines:
+            return
+        try:
+            await tables.run(connection, "write_log", rows=json.dumps(lines))
+        except psycopg.OperationalError:
+            with self._lock:
+                self._lines.extendleft(reversed(lines))
+            raise
+        await self._trim(connection, Counter(line["workflow_id"] for line in lines))
+
+    def _take(self) -> list[dict[str, Any]]:
+        with self._lock:
+            for source, text in self._partial.items():
+                self._append(source, text)
+            self._partial.clear()
+            lines = list(self._lines)
+            self._lines.clear()
+        return lines
+
+    async def _trim(self, connection: tables.Connection, added: Counter[str]) -> None:
+        if len(self._new_lines) > _PENDING:  # runs that have ended; a trim too many does no harm
+            self._new_lines.clear()
+        for workflow_id, number in added.items():
+            first = workflow_id not in self._new_lines
+            self._new_lines[workflow_id] += number
+            if first or self._new_lines[workflow_id] >= _TRIM_LINES:
+                await tables.run(connection, "trim_log", workflow_id=workflow_id, keep=KEPT_LINES)
+                self._new_lines[workflow_id] = 0
+
+
+class _Stream(io.TextIOBase):
+    """In place of `sys.stdout` or `sys.stderr`: what runs write goes to their log, the rest to the original."""
+
+    def __init__(self, log: RunLog, name: str, original: TextIO) -> None:
+        self._log = log
+        self._name = name
+        self._original = original
+
+    def write(self, text: str, /) -> int:
+        run = dbos_internals.current_run()
+        if run is None:
+            return self._original.write(text)
+        self._log.add((*run, self._name), text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._original.flush()
+
+    def fileno(self) -> int:
+        return self._original.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as TextIOWrapper has it
+        return self._original.encoding
+
+
+class _Handler(logging.Handler):
+    """What runs log goes to their log, what dbos logs outside of runs to the root's handlers."""
+
+    def __init__(self, log: RunLog) -> None:
+        super().__init__()
+        self._log = log
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        run = dbos_internals.current_run()
+        if run is not None:
+            self._log.add((*run, record.levelname), self.format(record) + "\n")
+        elif record.name.startswith("dbos"):
+            for handler in logging.getLogger().handlers:
+                if handler is not self:
+                    handler.handle(record)
+
+
+def _outside_of_runs(_record: logging.LogRecord) -> bool:
+    return dbos_internals.current_run() is None
