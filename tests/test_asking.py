@@ -1,0 +1,210 @@
+"""What workflow code imports from us: waits that say what they ask for, and questions that only people answer."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from pydantic import JsonValue
+
+from durable_workflows.engine import Engine
+from durable_workflows.errors import (
+    AlreadyAnswered,
+    InvalidArguments,
+    NotWaiting,
+    PeopleOnly,
+    WorkflowFinished,
+)
+from durable_workflows.models import Ended, OpenWait, StartRequest
+from helpers import copy_flow, processes_of, until_found
+from requirements import proves
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(engine: Engine, name: str, **args: JsonValue) -> str:
+    return (await engine.start(StartRequest(name=name, args=args))).workflow_id
+
+
+async def open_wait(engine: Engine, workflow_id: str, *, after_step: int = 0) -> OpenWait:
+    """What the run waits for, once it waits after that step."""
+
+    async def found() -> OpenWait | None:
+        waits = await engine.waits(workflow_id)
+        return next((one for one in waits if one.step > after_step), None)
+
+    return await until_found(found, "the run waits")
+
+
+async def output(engine: Engine, workflow_id: str) -> JsonValue:
+    async def ended() -> Ended | None:
+        done = (await engine.wait([workflow_id], until="change", timeout_seconds=5)).done
+        return done[0] if done else None
+
+    found = await until_found(ended, "the run has ended", seconds=60)
+    assert found.status == "SUCCESS", found.error
+    return found.output
+
+
+@proves("wait:visible")
+async def test_a_wait_shows_its_prompt_its_schema_and_no_deadline(shared: Engine) -> None:
+    workflow_id = await started(shared, "wait_for_amount")
+    wait = await open_wait(shared, workflow_id)
+    assert (wait.topic, wait.prompt, wait.deadline) == ("amount", "How much?", None)
+    assert wait.message_schema is not None
+    assert wait.message_schema["required"] == ["value"]
+    assert not wait.person_only
+    assert (await shared.run(workflow_id)).waiting[0].prompt == "How much?"
+    await shared.send(workflow_id, "amount", {"value": 3, "unit": "t"})
+    assert await output(shared, workflow_id) == "3 t"
+
+
+@proves("message:fits")
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"value": "much"}, "value: 'much' is not of type 'integer'"),
+        ({"value": 1, "unit": "lb"}, "unit: 'lb' is not one of ['kg', 't']"),
+        (None, "None is not of type 'object'"),
+    ],
+)
+async def test_a_message_that_does_not_fit_is_refused_at_its_sender_and_the_wait_goes_on(
+    shared: Engine, message: JsonValue, reason: str
+) -> None:
+    workflow_id = await started(shared, "wait_for_amount")
+    await open_wait(shared, workflow_id)
+    with pytest.raises(InvalidArguments) as refused:
+        await shared.send(workflow_id, "amount", message)
+    assert reason in refused.value.message
+    assert "the run goes on waiting" in refused.value.hint
+    assert '"required": ["value"]' in refused.value.hint
+    assert await shared.messages(workflow_id) == []
+    await shared.send(workflow_id, "amount", {"value": 2})
+    assert await output(shared, workflow_id) == "2 kg"
+
+
+@proves("message:fits")
+async def test_a_message_that_came_too_early_to_be_refused_is_skipped_and_noted(
+    shared: Engine,
+) -> None:
+    request = StartRequest(name="wait_for_choice", delay_seconds=1.0)
+    workflow_id = (await shared.start(request)).workflow_id
+    await shared.send(workflow_id, "way", "up")
+    await shared.send(workflow_id, "way", "left")
+    assert await output(shared, workflow_id) == "left"
+
+    async def noted() -> bool:
+        lines = await shared.log(workflow_id)
+        return any("'way' does not fit and was skipped: 'up'" in line.text for line in lines)
+
+    await until_found(noted, "the skipped message is in the log")
+
+
+async def test_a_wait_with_a_time_out_ends_in_time_though_a_wrong_message_came(
+    shared: Engine,
+) -> None:
+    args: dict[str, JsonValue] = {"timeout": 2.5}
+    request = StartRequest(name="wait_for_amount", args=args, delay_seconds=0.5)
+    workflow_id = (await shared.start(request)).workflow_id
+    await shared.send(workflow_id, "amount", "wrong")
+    began = time.monotonic()
+    assert await output(shared, workflow_id) == "nothing came"
+    assert 1.5 < time.monotonic() - began < 15
+    run = await shared.run(workflow_id)
+    assert [step.name for step in run.steps if step.name == "time_left"] == ["time_left"]
+
+
+@proves("person:only")
+async def test_a_question_to_a_person_takes_no_message_before_or_while_it_waits(
+    shared: Engine,
+) -> None:
+    request = StartRequest(name="ask_twice", delay_seconds=1.0)
+    workflow_id = (await shared.start(request)).workflow_id
+    with pytest.raises(PeopleOnly):
+        await shared.send(workflow_id, "person:1", True)
+    wait = await open_wait(shared, workflow_id)
+    assert (wait.topic, wait.prompt, wait.person_only) == ("person:1", "Delete the table?", True)
+    with pytest.raises(PeopleOnly, match="people only"):
+        await shared.send(workflow_id, wait.topic, True)
+    assert await shared.messages(workflow_id) == []
+    await shared.cancel([workflow_id])
+
+
+@proves("person:once")
+async def test_the_first_answer_counts_and_the_next_question_is_another_one(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "ask_twice")
+    first = await open_wait(shared, workflow_id)
+    await shared.answer(first, True, who="ann", how="terminal")
+    await shared.answer(first, True, who="ann", how="terminal")  # repeated: nothing more happens
+    with pytest.raises(AlreadyAnswered, match="ann answered this at"):
+        await shared.answer(first, False, who="bob", how="terminal")
+    second = await open_wait(shared, workflow_id, after_step=first.step)
+    assert second.prompt == "Really?"
+    await shared.answer(second, False, who="bob", how="terminal")
+    assert await output(shared, workflow_id) == [True, False]
+    assert len(await shared.messages(workflow_id)) == 2
+    with pytest.raises(WorkflowFinished):
+        await shared.answer(second, True, who="ann", how="terminal")
+
+
+@proves("person:once")
+async def test_two_people_who_answer_at_once_give_one_answer(shared: Engine) -> None:
+    workflow_id = await started(shared, "ask_twice")
+    wait = await open_wait(shared, workflow_id)
+    refused: list[str] = []
+
+    async def answer(who: str) -> None:
+        try:
+            await shared.answer(wait, who == "ann", who=who, how="terminal")
+        except AlreadyAnswered:
+            refused.append(who)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(answer, "ann")
+        group.start_soon(answer, "bob")
+    assert len(refused) == 1
+    assert len(await shared.messages(workflow_id)) == 1
+    await shared.cancel([workflow_id])
+
+
+@proves("person:once")
+async def test_an_answer_that_does_not_fit_or_comes_for_another_step_is_refused(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "ask_twice")
+    wait = await open_wait(shared, workflow_id)
+    with pytest.raises(InvalidArguments, match="'maybe' is not of type 'boolean'"):
+        await shared.answer(wait, "maybe", who="ann", how="terminal")
+    other = wait.model_copy(update={"step": 7})
+    with pytest.raises(NotWaiting):
+        await shared.answer(other, True, who="ann", how="terminal")
+    assert await shared.messages(workflow_id) == []
+    await shared.cancel([workflow_id])
+
+
+@proves("recovery:worker-killed", "wait:visible")
+async def test_after_a_killed_worker_the_same_question_waits_until_the_same_deadline(
+    engine: Engine, folder: Path
+) -> None:
+    copy_flow("asking", folder)
+    workflow_id = await started(engine, "wait_for_amount", timeout=600)
+    before = await open_wait(engine, workflow_id)
+    assert before.deadline is not None
+    assert timedelta(0) < before.deadline - datetime.now(UTC) < timedelta(seconds=601)
+    for process in processes_of(folder, "worker"):
+        process.kill()
+
+    async def again() -> bool:
+        run = await engine.run(workflow_id)
+        return run.recovery_attempts > 1 and bool(run.worker and run.worker.alive)
+
+    await until_found(again, "the run is taken up again")
+    after = await open_wait(engine, workflow_id)
+    assert after == before
+    with pytest.raises(InvalidArguments):
+        await engine.send(workflow_id, "amount", "wrong")
+    await engine.send(workflow_id, "amount", {"value": 1})
+    assert await output(engine, workflow_id) == "1 kg"

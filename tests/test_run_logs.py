@@ -1,0 +1,95 @@
+"""What runs print and log is kept with them, within bounds."""
+
+from pathlib import Path
+
+import pytest
+
+from durable_workflows import pages, runlog
+from durable_workflows.engine import Engine
+from durable_workflows.models import LogLine, StartRequest
+from helpers import copy_flow, processes_of, until_found
+from requirements import proves
+
+pytestmark = pytest.mark.anyio
+
+
+async def talked(engine: Engine, lines: int = 2) -> str:
+    run = await engine.start(StartRequest(name="talk", args={"lines": lines}))
+    await engine.wait([run.workflow_id], timeout_seconds=60)
+    return run.workflow_id
+
+
+async def log_with(engine: Engine, workflow_id: str, text: str) -> list[LogLine]:
+    """The whole log, once it has that line."""
+
+    async def found() -> list[LogLine] | None:
+        lines = await engine.log(workflow_id, limit=10_000)
+        return lines if any(line.text == text for line in lines) else None
+
+    return await until_found(found, f"{text!r} is in the log")
+
+
+@proves("log:kept")
+async def test_prints_and_log_records_are_kept_in_order_with_their_step(shared: Engine) -> None:
+    workflow_id = await talked(shared)
+    lines = await log_with(shared, workflow_id, "no line feed")
+    assert [(line.step, line.stream, line.text) for line in lines] == [
+        (None, "out", "from the workflow"),
+        (None, "err", "to the error stream"),
+        (1, "out", "line 0"),
+        (1, "out", "line 1"),
+        (1, "WARNING", "a warning of the step"),
+        (None, "out", "no line feed"),
+    ]
+
+
+@proves("log:kept")
+async def test_runs_that_print_at_the_same_time_do_not_mix(shared: Engine) -> None:
+    starts = [StartRequest(name="talk", args={"lines": 50 + number}) for number in range(6)]
+    runs = await shared.start_all(starts)
+    await shared.wait([run.workflow_id for run in runs], timeout_seconds=60)
+    for number, run in enumerate(runs):
+        lines = await log_with(shared, run.workflow_id, "no line feed")
+        printed = [line.text for line in lines if line.step == 1 and line.stream == "out"]
+        assert printed == [f"line {one}" for one in range(50 + number)]
+
+
+@proves("log:kept", "payload:bounded")
+async def test_of_a_talkative_run_the_newest_lines_are_kept_and_shown_in_pages(
+    shared: Engine,
+) -> None:
+    workflow_id = await talked(shared, lines=5000)
+    lines = await log_with(shared, workflow_id, "no line feed")
+    assert len(lines) <= runlog.KEPT_LINES
+    assert "line 4999" in [line.text for line in lines]
+    page = pages.log(workflow_id, lines)
+    assert len(page) < 8000
+    assert "no line feed" in page
+    assert f'inspect(workflow_id="{workflow_id}", detail="log", cursor=' in page
+    cursor = int(page.split('cursor="', 1)[1].split('"', 1)[0])
+    older = pages.log(workflow_id, lines, before=cursor)
+    assert "no line feed" not in older
+    last_of_older = older.rstrip("`\n").rsplit("\n", 1)[1]
+    first_of_page = page.split("```\n", 1)[1].split("\n", 1)[0]
+    number = int(last_of_older.rsplit(" ", 1)[1])
+    assert first_of_page.endswith(f"line {number + 1}")
+
+
+async def test_a_step_that_has_run_prints_nothing_again_after_a_kill(
+    engine: Engine, folder: Path
+) -> None:
+    copy_flow("asking", folder)
+    source = (folder / "workflows" / "asking.py").read_text(encoding="utf-8")
+    (folder / "workflows" / "asking.py").write_text(
+        source.replace("    chatter(lines)\n", "    chatter(lines)\n    receive('go')\n"),
+        encoding="utf-8",
+    )
+    run = await engine.start(StartRequest(name="talk"))
+    await log_with(engine, run.workflow_id, "line 1")
+    for process in processes_of(folder, "worker"):
+        process.kill()
+    await engine.send(run.workflow_id, "go", True)
+    await engine.wait([run.workflow_id], timeout_seconds=60)
+    lines = await log_with(engine, run.workflow_id, "no line feed")
+    assert [line.text for line in lines].count("line 1") == 1
+    assert [line.text for line in lines].count("from the workflow") == 2
