@@ -24,6 +24,7 @@ PROMISES = {
     "version:new-code": "A start after an edit uses the edited code.",
     "version:broken-file": "A file that does not load makes only its own workflows unavailable, and the catalog says why.",
     "version:repair": "A fork runs on the newest code, with the recorded steps before it.",
+    "version:upgrade": "Runs go on over an upgrade of this software: the newer installation takes over.",
     "client:gone": "Runs go on without the client that started them, and any other client finds them.",
     "message:once": "A message with an idempotency key arrives once, however often it is sent.",
     "message:in-order": "Messages of one topic arrive in the order in which they were sent.",

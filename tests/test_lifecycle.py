@@ -242,3 +242,32 @@ async def test_the_report_of_the_processes_is_kept_for_status(engine: Engine, fo
     await engine.catalog()
     report = json.loads((folder / ".dbos" / "supervisor.json").read_text(encoding="utf-8"))
     assert report["database"] == "up"
+
+
+@proves("version:upgrade")
+async def test_a_newer_installation_takes_over_from_the_processes_of_an_older_one(
+    project: Project, folder: Path
+) -> None:
+    copy_flow("messages", folder)
+    engine = await project.engine()
+    started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await engine.wait([started.workflow_id], until="any")
+    pid = engine.connection.pid
+    _claim_version(project.settings, engine.connection, "0.0.1")
+    engine = await project.engine()
+    assert engine.connection.pid != pid
+    assert not processes.is_alive(pid)
+    await engine.send(started.workflow_id, "t", "still there")
+    result = await engine.wait([started.workflow_id], timeout_seconds=30)
+    assert result.done[0].output == "still there"
+
+
+async def test_an_older_installation_uses_the_processes_of_a_newer_one(project: Project) -> None:
+    engine = await project.engine()
+    _claim_version(project.settings, engine.connection, "1000.0")
+    assert (await project.engine()).connection.pid == engine.connection.pid
+
+
+def _claim_version(settings: Settings, connection: Connection, version: str) -> None:
+    versions = connection.versions | {"durable-workflows": version}
+    state.write_connection(settings, connection.model_copy(update={"versions": versions}))

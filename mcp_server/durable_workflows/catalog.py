@@ -124,8 +124,10 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
         target.write_bytes(data)
 
 
-def load(files: Mapping[str, bytes], folder: Path) -> Iterator[LoadedFile]:
-    """Import the workflow files of a version that `write` put below `folder`, one after the other.
+def load(
+    files: Mapping[str, bytes], folder: Path, faults: Mapping[str, str]
+) -> Iterator[LoadedFile]:
+    """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
     A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that declares a
     workflow of the same name.
@@ -143,7 +145,10 @@ def load(files: Mapping[str, bytes], folder: Path) -> Iterator[LoadedFile]:
             )
             continue
         taken.update(dict.fromkeys(names, path))
-        yield _import(path, folder, names)
+        if path in faults:
+            yield LoadedFile(path, None, names, faults[path])
+        else:
+            yield _import(path, folder, names)
 
 
 def summary(function: Callable[..., Any]) -> str:

@@ -61,8 +61,12 @@ logger = logging.getLogger(__name__)
 class Engine(Reader):
     """Workflows of one project, in the database that `connection` names. Close it after use (`aclose`)."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(
+        self, settings: Settings, connection: Connection, progress: Callable[[str], None]
+    ) -> None:
+        """`progress` is told what takes long before a version's code can be started."""
         super().__init__(settings, connection)
+        self._progress = progress
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
@@ -112,13 +116,16 @@ class Engine(Reader):
         return snapshot.version
 
     async def _until_published(self, version: str) -> None:
-        stage, reason = "", None
+        stage, reason, said = "", None, None
         with anyio.move_on_after(_CATALOG_SECONDS):
             while stage != "failed":
                 async with self._session.connection() as connection:
                     stage, reason = await versions.state(connection, version) or ("", None)
                 if stage == "ready":
                     return
+                if stage == "saved" and reason and reason != said:
+                    self._progress(reason)
+                    said = reason
                 await anyio.sleep(_POLL_SECONDS)
         if stage == "saved" and reason:
             raise WorkflowUnavailable(

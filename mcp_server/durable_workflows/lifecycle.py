@@ -10,8 +10,10 @@ from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
+from packaging.version import Version
 
-from durable_workflows import errors, locks, processes, state
+from durable_workflows import content, errors, locks, processes, state
+from durable_workflows.content import PACKAGE
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
 
@@ -43,7 +45,11 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
         connection = state.read_connection(settings)
         if connection is not None:
             _check_same(settings, connection)
-            return connection
+            if not _is_outdated(connection):
+                return connection
+            progress(f"Ending the processes of durable-workflows {connection.versions[PACKAGE]}")
+            await shut_down(settings)  # runs go on where they were, on the new ones
+            continue
         try:
             lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
         except locks.LockHeld:  # one is about to start, or to end
@@ -93,6 +99,12 @@ def _check_same(settings: Settings, connection: Connection) -> None:
         raise errors.OtherDatabase(
             f"This project runs on another database ({connection.mode}) than DBOS_DATABASE_URL names."
         )
+
+
+def _is_outdated(connection: Connection) -> bool:
+    """Whether this installation is newer than the one that runs. An older one leaves things as they are: two would end each other's for ever."""
+    theirs, ours = connection.versions.get(PACKAGE), content.package_version()
+    return theirs is not None and Version(theirs) < Version(ours)
 
 
 async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> None:

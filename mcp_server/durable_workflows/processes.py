@@ -7,7 +7,7 @@ ended before the next one repeats the step.
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -19,9 +19,15 @@ _GRACE_SECONDS = 2.0
 Popen = subprocess.Popen[bytes]
 
 
-def python(module: str, *arguments: str) -> list[str]:
+def python(module: str, *arguments: str, interpreter: Path | None = None) -> list[str]:
     """The command line of one of our own processes. `-P`: a project's json.py must not become our json."""
-    return [sys.executable, "-P", "-m", f"durable_workflows.{module}", *arguments]
+    return [
+        str(interpreter or sys.executable),
+        "-P",
+        "-m",
+        f"durable_workflows.{module}",
+        *arguments,
+    ]
 
 
 def spawn(
@@ -48,7 +54,9 @@ def spawn(
     )
 
 
-def become(command: Sequence[str], environment: dict[str, str], inherit: Iterable[int]) -> NoReturn:
+def become(
+    command: Sequence[str], environment: Mapping[str, str], inherit: Iterable[int]
+) -> NoReturn:
     """Go on as another program, with the descriptors named."""
     for descriptor in inherit:
         os.set_inheritable(descriptor, True)

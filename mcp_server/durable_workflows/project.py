@@ -39,7 +39,7 @@ class Project:
                 module = await anyio.to_thread.run_sync(
                     importlib.import_module, "durable_workflows.engine"
                 )
-                self._engine = module.Engine(self.settings, connection)
+                self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
             return self._engine
 

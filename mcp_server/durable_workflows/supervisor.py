@@ -25,7 +25,7 @@ import psycopg
 import psycopg.conninfo
 import watchfiles
 
-from durable_workflows import catalog, content, locks, processes, state
+from durable_workflows import catalog, content, environments, locks, processes, state
 from durable_workflows.database import pglite, tables, versions
 from durable_workflows.errors import (
     DatabaseUnavailable,
@@ -79,6 +79,10 @@ class Supervisor:
             group.start_soon(self._stop_on_signal, stop)
             with stop:
                 await anyio.to_thread.run_sync(self._clear_up)
+                if self._settings.python is not None:
+                    await anyio.to_thread.run_sync(
+                        environments.check_interpreter, self._settings.python
+                    )
                 await group.start(self._keep_database)
                 self._announce({"ready": True})
                 await self._keep_workers()
@@ -182,7 +186,7 @@ class Supervisor:
             dbos_schema=database.dbos_schema,
             pid=os.getpid(),
             versions={
-                "durable-workflows": content.package_version(),
+                content.PACKAGE: content.package_version(),
                 "dbos": installed_version("dbos"),
                 "mcp": installed_version("mcp"),
             },
@@ -330,7 +334,14 @@ class Supervisor:
 
     def _start_worker(self, version: str, executor_id: str, parent: int) -> "processes.Popen":
         project = str(self._settings.project)
-        command = processes.python("worker", "--project", project, "--version", version)
+        command = processes.python(
+            "worker",
+            "--project",
+            project,
+            "--version",
+            version,
+            interpreter=self._settings.python,
+        )
         dotenv = self._settings.dotenv()
         self._note("dotenv", " ".join(sorted(dotenv)))
         environment = {**dotenv, **self._settings.as_environment(), processes.MARKER: executor_id}

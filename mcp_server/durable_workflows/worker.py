@@ -14,17 +14,19 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import psycopg
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
-from durable_workflows import catalog, dbos_internals, locks, state
+from durable_workflows import catalog, dbos_internals, environments, locks, processes, state
 from durable_workflows.activity import Activity
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseUnavailable
@@ -51,13 +53,16 @@ _ADOPT_SECONDS = (
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, version: str, parent: int) -> None:
-    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return."""
+def run(settings: Settings, version: str, parent: int, faults: Mapping[str, str] | None) -> None:
+    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
+
+    `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    """
     executor_id = state.executor_id(settings, version)
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
-            asyncio.run(_Worker(settings, version, executor_id, parent).main())
+            asyncio.run(_Worker(settings, version, executor_id, parent, faults).main())
             logger.info("The worker of version %s ends.", version)
             _leave(0)
     except BaseException:
@@ -86,7 +91,14 @@ async def migrate(database: Database) -> None:
 
 
 class _Worker:
-    def __init__(self, settings: Settings, version: str, executor_id: str, parent: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        version: str,
+        executor_id: str,
+        parent: int,
+        faults: Mapping[str, str] | None,
+    ) -> None:
         connection = state.read_connection(settings)
         if connection is None:
             raise DatabaseUnavailable("The supervisor of this worker is gone.")
@@ -95,17 +107,22 @@ class _Worker:
         self._version = version
         self._executor_id = executor_id
         self._parent = parent
+        self._faults = faults
         self._bell = dbos_internals.Doorbell()
         self._log = RunLog()
 
     async def main(self) -> None:
-        activity = Activity(asyncio.get_running_loop(), self._executor_id)
-        self._prepare_dbos(activity)
         # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
         with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
             await migrate(self._database)
         async with await tables.connect(self._database, role="worker") as connection:
-            await self._publish_catalog(connection)
+            rows = await tables.fetch(connection, "version_files", version=self._version)
+            files = {row["path"]: bytes(row["content"]) for row in rows}
+            if self._faults is None:
+                self._faults = await self._move_in(connection, files)
+            activity = Activity(asyncio.get_running_loop(), self._executor_id)
+            self._prepare_dbos(activity)
+            await self._publish_catalog(connection, files, self._faults)
             await anyio.to_thread.run_sync(self._launch)
             await self._announce(connection)
         logger.info("The worker of version %s is ready.", self._version)
@@ -160,12 +177,39 @@ class _Worker:
             config["db_engine_kwargs"] = {"pool_pre_ping": False}
         return config
 
-    async def _publish_catalog(self, connection: tables.Connection) -> None:
-        rows = await tables.fetch(connection, "version_files", version=self._version)
-        files = {row["path"]: bytes(row["content"]) for row in rows}
+    async def _move_in(
+        self, connection: tables.Connection, files: Mapping[str, bytes]
+    ) -> Mapping[str, str]:
+        """Go on as a process in the environment that the files ask for; where that is this one, return which files cannot run in it."""
+
+        async def note(text: str) -> None:
+            logger.info("%s", text)
+            await tables.run(connection, "version_progress", version=self._version, progress=text)
+
+        def report(text: str) -> None:
+            anyio.from_thread.run(note, text)
+
+        prepared = await anyio.to_thread.run_sync(
+            environments.prepare, self._settings, files, report
+        )
+        if prepared.python != Path(sys.executable):
+            again = [str(prepared.python), *sys.orig_argv[1:]]
+            faults = json.dumps(dict(prepared.errors))
+            # The executor's lock is free for a moment then: whoever started this process waits for it, and starts no other.
+            processes.become([*again, "--faults", faults], prepared.environment, [self._parent])
+        return prepared.errors
+
+    async def _publish_catalog(
+        self,
+        connection: tables.Connection,
+        files: Mapping[str, bytes],
+        faults: Mapping[str, str],
+    ) -> None:
         folder = self._materialise(files)
         entries = [
-            entry for loaded in catalog.load(files, folder) for entry in _entries(loaded, folder)
+            entry
+            for loaded in catalog.load(files, folder, faults)
+            for entry in _entries(loaded, folder)
         ]
         async with connection.transaction():
             await tables.run(
@@ -305,6 +349,7 @@ def main() -> None:
     parser.add_argument("--project", required=True, help="the project directory, for ps")
     parser.add_argument("--version")
     parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
+    parser.add_argument("--faults", type=json.loads, help="in an environment made before")
     parser.add_argument("--migrate", choices=["embedded", "external"])
     arguments = parser.parse_args()
     settings = Settings(project=arguments.project)
@@ -317,7 +362,7 @@ def main() -> None:
         embedded = arguments.migrate == "embedded"
         asyncio.run(migrate(Database(url) if embedded else settings.database(url)))
     else:
-        run(settings, arguments.version, arguments.parent)
+        run(settings, arguments.version, arguments.parent, arguments.faults)
 
 
 if __name__ == "__main__":
