@@ -41,6 +41,7 @@ class Project:
                 )
                 self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
+            self._engine.connection = connection  # the same database may have another supervisor
             return self._engine
 
     def is_running(self) -> bool:
