@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,8 +10,9 @@ import anyio
 import anyio.to_thread
 
 from durable_workflows import locks, state
-from durable_workflows.errors import SetupError
+from durable_workflows.errors import DurableWorkflowsError, SetupError
 from durable_workflows.project import Project
+from durable_workflows.sessions import BEAT_SECONDS, Sessions
 from durable_workflows.settings import Settings
 
 if TYPE_CHECKING:  # importing it imports dbos, which takes a second
@@ -35,7 +37,9 @@ class Backend:
         self._news = "Starting the workflow engine"
         self._starting: asyncio.Task[Engine] | None = None
         self._lock: locks.Lock | None = None
+        self._next_beat = 0.0
         self._limiter = anyio.CapacityLimiter(2)  # never the threads that stdio uses
+        self.sessions = Sessions()
 
     async def engine(self, report: Report | None = None) -> "Engine":
         """The engine, once everything behind it runs.
@@ -66,6 +70,7 @@ class Backend:
                 logger.warning("The workflow engine did not start: %s", error)
             while not await self._in_thread(self._was_killed):
                 await self._in_thread(self._hold_lock)
+                await self._beat(start)
                 await anyio.sleep(_CHECK_SECONDS)
             start = self._start()
 
@@ -79,6 +84,15 @@ class Backend:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    async def _beat(self, start: "asyncio.Task[Engine]") -> None:
+        if start.cancelled() or start.exception() or time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + BEAT_SECONDS
+        try:
+            await self.sessions.beat(start.result())
+        except DurableWorkflowsError as error:  # the next one may do better
+            logger.info("The connected clients were not noted: %s", error)
 
     def _note(self, text: str) -> None:
         self._news = text

@@ -7,6 +7,8 @@ asked for. All errors of dbos and psycopg are translated here into those of `err
 import functools
 import json
 import logging
+import os
+import socket
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -158,21 +160,23 @@ class Engine(Reader):
 
     # Starting, and what follows
 
-    async def start(self, request: StartRequest) -> Started:
-        """Start a run on the newest version of the code. With the workflow_id of an earlier run, that run is returned.
+    async def start(self, request: StartRequest, *, session: str | None = None) -> Started:
+        """Start a run on the newest version of the code, for a session. With the workflow_id of an earlier run, that run is returned.
 
         Raises:
             UsageError: what is wrong with the request; nothing was changed.
             DatabaseUnavailable: the database does not answer.
         """
-        return (await self.start_all([request]))[0]
+        return (await self.start_all([request], session=session))[0]
 
-    async def start_all(self, requests: Sequence[StartRequest]) -> list[Started]:
+    async def start_all(
+        self, requests: Sequence[StartRequest], *, session: str | None = None
+    ) -> list[Started]:
         """Start several runs, in their order; errors as for `start`. All are checked before the first is started."""
         version = await self._newest()
         for request in requests:
             await self._check(request, version)
-        return [await self._enqueue(request, version) for request in requests]
+        return [await self._enqueue(request, version, session) for request in requests]
 
     async def _check(self, request: StartRequest, version: str) -> None:
         entry = await self._entry(request.name, version)
@@ -187,13 +191,15 @@ class Engine(Reader):
                     hint=f"Leave `queue` out to use {QUEUE!r}, or register the queue in a workflow.",
                 )
 
-    async def _enqueue(self, request: StartRequest, version: str) -> Started:
+    async def _enqueue(self, request: StartRequest, version: str, session: str | None) -> Started:
         options: EnqueueOptions = {
             "workflow_name": request.name,
             "queue_name": request.queue or QUEUE,
             "app_version": version,
         }
         options["workflow_id"] = request.workflow_id or str(uuid.uuid4())
+        if session is not None:
+            options["attributes"] = {"session": session}
         if request.delay_seconds is not None:
             options["delay_seconds"] = request.delay_seconds
         if request.timeout_seconds is not None:
@@ -208,6 +214,20 @@ class Engine(Reader):
             head = await self._head(request.workflow_id)
             status, version = head["status"], head["version"]
         return Started(workflow_id=workflow_id, status=status, version=version)
+
+    async def note_session(
+        self, session_id: str, client: str, version: str, transport: str
+    ) -> None:
+        """Note that a client is connected; to be repeated every 30 seconds while it is."""
+        await self._session.run(
+            "session_seen",
+            session_id=session_id,
+            client=client,
+            version=version,
+            transport=transport,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+        )
 
     async def send(
         self, workflow_id: str, topic: str, message: JsonValue, idempotency_key: str | None = None

@@ -97,7 +97,7 @@ class Started(Model):
 
 
 class RunSummary(Model):
-    """A run in a list."""
+    """A run in a list. `started_by` is the session_id of the client that started it."""
 
     workflow_id: str
     name: str
@@ -106,6 +106,7 @@ class RunSummary(Model):
     updated_at: datetime
     waiting_on: str | None = None
     error: str | None = None
+    started_by: str | None = None
 
 
 class RunList(Model):
@@ -315,6 +316,7 @@ class Run(Model):
     recovery_attempts: int
     forked_from: str | None
     parent_workflow_id: str | None
+    started_by: str | None = None
     deadline: datetime | None
     delayed_until: datetime | None
     input: Preview | None
@@ -332,8 +334,20 @@ class Run(Model):
     unavailable: str | None = None
 
 
+class SessionInfo(Model):
+    """A client that is connected to an MCP server of this project, or was lately."""
+
+    session_id: str
+    client: str
+    version: str
+    transport: Literal["stdio", "http"]
+    since: datetime
+    last_seen: datetime
+    connected: bool
+
+
 class ServerStatus(Model):
-    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`."""
+    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`; `this_session` is the caller's."""
 
     project: str
     mode: Literal["embedded", "external"]
@@ -346,4 +360,6 @@ class ServerStatus(Model):
     database_bytes: int
     logs: str
     dotenv: list[str] = []
+    sessions: list[SessionInfo] = []
+    this_session: str | None = None
     problems: list[str]

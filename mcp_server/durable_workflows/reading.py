@@ -31,6 +31,7 @@ from durable_workflows.models import (
     Run,
     RunList,
     ServerStatus,
+    SessionInfo,
     Step,
     WaitResult,
 )
@@ -42,6 +43,8 @@ _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
 _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
+_SESSIONS = 10
+_CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 Progress = Callable[[str], Awaitable[None]]
 
@@ -253,6 +256,7 @@ class Reader:
             counts=await self.counts(),
             database_bytes=size[0]["bytes"],
             logs=str(self._settings.state / "logs"),
+            sessions=await self.sessions(),
             dotenv=state.read_report(self._settings).get("dotenv", "").split(),
             problems=list(problems),
         )
@@ -270,6 +274,11 @@ class Reader:
         await self._head(workflow_id)
         rows = await self._fetch("log_lines", workflow_id=workflow_id, after=after, limit=limit)
         return [LogLine.model_validate(row) for row in rows]
+
+    async def sessions(self) -> list[SessionInfo]:
+        """The clients that are connected to MCP servers of this project, and those that were last."""
+        rows = await self._fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
+        return [SessionInfo.model_validate(row) for row in rows]
 
     async def overview(self, *, newest: int = 10) -> Overview:
         """How the project stands: counts, the newest runs, who waits, queues, workers."""

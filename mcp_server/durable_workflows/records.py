@@ -51,6 +51,7 @@ def run_summary(row: Row) -> RunSummary:
         updated_at=moment(row["updated_at"]),
         waiting_on=row["waiting_on"] if unfinished else None,
         error=error_text(row["error"], row["serialization"]),
+        started_by=row["started_by"],
     )
 
 
@@ -130,6 +131,7 @@ _SAME = (
     "version",
     "queue",
     "forked_from",
+    "started_by",
     "parent_workflow_id",
     "total_steps",
     "unread_messages",

@@ -117,7 +117,8 @@ async def start_workflow(
         priority=priority,
     )
     engine = await _engine(ctx)
-    started = await engine.start_all(requests)
+    session = ctx.request_context.lifespan_context.sessions.of(ctx)
+    started = await engine.start_all(requests, session=session.session_id)
     result = None
     if wait_seconds:
         ids = [one.workflow_id for one in started]
@@ -286,15 +287,18 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
 async def server_status(ctx: Call) -> ServerStatus:
     """Show what runs behind this server: database, workers, versions of the code, sizes, and problems with what to do about them.
 
-    Call it when runs stay queued or interrupted, when a tool says that something could not start, or to find the log files. Not needed for normal
-    work; for the state of runs use list_workflows.
+    Call it when runs stay queued or interrupted, when a tool says that something could not start, to find the log files, or to see whether another
+    orchestrator is at work on this project (`sessions`; yours is `this_session`; list_workflows shows in `started_by` who started a run). Not needed for
+    normal work; for the state of runs use list_workflows.
     """
     engine = await _engine(ctx)
     wrong = problems.of_processes(ctx.request_context.lifespan_context.settings, running=True)
     catalog: Catalog | None = None
     with anyio.move_on_after(_CATALOG_SECONDS):
         catalog = await engine.catalog()
-    return answers.fit_status(await engine.status([*wrong, *problems.of_code(catalog)]))
+    found = await engine.status([*wrong, *problems.of_code(catalog)])
+    session = ctx.request_context.lifespan_context.sessions.of(ctx)
+    return answers.fit_status(found.model_copy(update={"this_session": session.session_id}))
 
 
 TOOLS: tuple[ToolSpec, ...] = (
@@ -330,7 +334,10 @@ class Reporter:
 
 
 async def _engine(ctx: Call) -> "Engine":
-    return await ctx.request_context.lifespan_context.engine(Reporter(ctx))
+    backend = ctx.request_context.lifespan_context
+    engine = await backend.engine(Reporter(ctx))
+    await backend.sessions.note(engine, backend.sessions.of(ctx))
+    return engine
 
 
 def _requests(batch: list[StartRequest] | None, **options: JsonValue) -> list[StartRequest]:

@@ -2,7 +2,11 @@
 
 -- name: what_is_allowed
 select pg_is_in_recovery() as is_replica, has_database_privilege(current_database(), 'create')
-    or to_regnamespace('durable_workflows') is not null and to_regclass('dbos.workflow_status') is not null as may_create
+    or coalesce(
+        has_schema_privilege(to_regnamespace('durable_workflows'), 'create')
+            and has_schema_privilege(to_regnamespace(%(other)s), 'create'),
+        false
+    ) as may_create
 
 -- name: has_migrations
 select to_regclass('durable_workflows.migrations') is not null as there
@@ -162,7 +166,7 @@ where run.workflow_uuid = any(%(workflow_ids)s)
 
 -- name: list_runs
 select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at,
-    left(result.error, 300) as error, run.serialization,
+    left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by,
     (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
 from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
 where (run.application_name = %(application)s or run.application_name is null)
@@ -182,7 +186,7 @@ where application_name = %(application)s or application_name is null group by st
 -- name: run_details
 select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at, run.completed_at,
     run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
-    run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
+    run.attributes ->> 'session' as started_by, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
     left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
@@ -318,3 +322,13 @@ with noted as (
 )
 select * from noted union all
 select who, answer, answered_at from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+
+-- name: session_seen
+insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)
+values (%(session_id)s, %(client)s, %(version)s, %(transport)s, %(pid)s, %(host)s)
+on conflict (session_id) do update set seen_at = clock_timestamp()
+
+-- name: sessions
+select session_id, client, version, transport, since, seen_at as last_seen,
+    seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) as connected
+from durable_workflows.sessions order by seen_at desc limit %(limit)s

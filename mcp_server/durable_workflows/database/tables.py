@@ -15,6 +15,7 @@ from typing import Any, LiteralString, TypeVar, cast
 import anyio
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
@@ -32,7 +33,9 @@ _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
+_SCHEMES = ("postgresql://", "postgres://")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -62,34 +65,57 @@ async def connect(database: Database, *, role: str) -> Connection:
     return connection
 
 
-async def check(database: Database) -> None:
-    """Look whether an external Postgres can be used.
+async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
+    """Look whether an external Postgres can be used; it takes some seconds at most.
 
     Raises:
-        DatabaseRefused: why not. It has no password in it.
+        DatabaseRefused: why not, in a sentence that has no password in it.
     """
-    if not database.url.startswith(("postgresql://", "postgres://")):
-        raise DatabaseRefused("DBOS_DATABASE_URL is no URL of a Postgres.")
+    _check_url(database.url)
     try:
-        async with await connect(database, role="check") as connection:
-            version = connection.info.server_version // 10_000
-            found = (await fetch(connection, "what_is_allowed"))[0]
+        with anyio.fail_after(_CONNECT_SECONDS):
+            async with await connect(database, role="check") as connection:
+                version = connection.info.server_version // 10_000
+                found = await fetch(connection, "what_is_allowed", other=database.dbos_schema)
     except psycopg.Error as error:
+        raise DatabaseRefused(f"{DatabaseRefused.__doc__} {_first_sentence(error)}") from error
+    except TimeoutError as error:
         raise DatabaseRefused(
-            f"The Postgres of DBOS_DATABASE_URL cannot be used: {error}"
+            f"The Postgres of DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
         ) from error
-    if version < _OLDEST_POSTGRES:
+    if version < oldest:
         raise DatabaseRefused(
-            f"The Postgres of DBOS_DATABASE_URL is version {version}; {_OLDEST_POSTGRES} is the oldest that can be used.",
+            f"The Postgres of DBOS_DATABASE_URL is version {version}; {oldest} is the oldest that can be used.",
             hint="Name a newer one, or unset DBOS_DATABASE_URL to use the embedded database.",
         )
-    if found["is_replica"]:
+    if found[0]["is_replica"]:
         raise DatabaseRefused("The Postgres of DBOS_DATABASE_URL is a read-only replica.")
-    if not found["may_create"]:
+    if not found[0]["may_create"]:
         raise DatabaseRefused(
             f"The user of DBOS_DATABASE_URL may not create the schemas {database.schema} and {database.dbos_schema}.",
             hint="Grant CREATE on that database, or create both schemas and make the user their owner.",
         )
+
+
+def _check_url(url: str) -> None:
+    """See to it that libpq and dbos can read the URL: what they say of a wrong one has parts of it, perhaps of the password."""
+    try:
+        parts = conninfo_to_dict(url) if url.startswith(_SCHEMES) else {}
+    except psycopg.ProgrammingError:
+        parts = {}
+    where = re.split("[@/]", url.partition("://")[2], maxsplit=1)[-1].partition("?")[0]
+    if not parts or "@" in where or not str(parts.get("port", 0)).isdecimal():
+        raise DatabaseRefused(
+            "DBOS_DATABASE_URL is no URL of a Postgres.",
+            hint="It looks like postgresql://user:password@host:5432/database. Special characters of the password are written as %40 (@), %2F (/), %3A (:), %25 (%).",
+        )
+    if "dbname" not in parts:
+        raise DatabaseRefused("DBOS_DATABASE_URL names no database.")
+
+
+def _first_sentence(error: psycopg.Error) -> str:
+    line = str(error).partition("\n")[0].removeprefix("connection failed: ")
+    return " ".join(line.split()).rstrip(".") + "."
 
 
 @cache
@@ -269,7 +295,7 @@ def _file(connection: Connection, name: str) -> LiteralString:
 
 def _in_schemas(sql: str, schema: str, dbos_schema: str) -> str:
     """The SQL files are written for the embedded database; others have the project's name in those of the schemas."""
-    return sql.replace("durable_workflows", schema).replace("dbos.", f"{dbos_schema}.")
+    return _SCHEMA.sub(lambda found: dbos_schema if found[0] == "dbos" else schema, sql)
 
 
 def _read(name: str) -> str:
