@@ -15,6 +15,7 @@ A class's docstring is its default message. The tree:
     │   ├── MessageTooLarge
     │   ├── PeopleOnly
     │   ├── NotWaiting
+    │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   └── InvalidProject
     ├── SetupError                    something on this machine has to be put right first
@@ -114,6 +115,12 @@ class NotWaiting(UsageError):
     """The run does not wait for this any more."""
 
     hint = "Call inspect to see what the run does now."
+
+
+class CannotAsk(UsageError):
+    """This client cannot ask its person."""
+
+    hint = "Show the person what is asked, and have them run `durable-workflows approve` in a terminal."
 
 
 class AlreadyAnswered(UsageError):

@@ -195,6 +195,15 @@ class Delivered(Model):
     delivered: bool
 
 
+class PersonAnswer(Model):
+    """What became of a question to a person."""
+
+    workflow_id: str
+    topic: str
+    answered: bool
+    note: str
+
+
 class Forked(Model):
     """A new run that begins where another one was."""
 

@@ -5,6 +5,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import anyio
 
@@ -70,6 +71,11 @@ class Reader:
             return NoSpaceLeft()
         note = state.read_report(self._settings).get("database", "up")
         return None if note == "up" else DatabaseUnavailable(f"The database {note}.")
+
+    @property
+    def project(self) -> Path:
+        """The project's directory."""
+        return self._settings.project
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -292,6 +298,24 @@ class Reader:
             queues=[QueueInfo.model_validate(row) for row in queues],
             workers=[one for one in records.workers(await self._fetch("workers")) if one.alive],
         )
+
+    # Words to complete what somebody types
+
+    async def ids_beginning(self, text: str, *, limit: int) -> list[str]:
+        """The workflow_ids that begin so, newest runs first."""
+        rows = await self._fetch(
+            "ids_beginning", beginning=text, application=APPLICATION, limit=limit
+        )
+        return [row["workflow_id"] for row in rows]
+
+    async def startable_names(self) -> list[str]:
+        """The workflows that can be started; of the newest version that a worker has loaded, not of the files as they are now."""
+        return [row["name"] for row in await self._fetch("startable_names")]
+
+    async def open_topics(self, workflow_id: str | None, *, limit: int) -> list[str]:
+        """The topics on which runs wait, or this one."""
+        rows = await self._fetch("open_topics", workflow_id=workflow_id, limit=limit)
+        return [row["topic"] for row in rows]
 
     # Helpers
 

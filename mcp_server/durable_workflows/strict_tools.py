@@ -10,7 +10,7 @@ from typing import Any
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -107,8 +107,10 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
-def _answer(result: object) -> CallToolResult:
+def _answer(result: object) -> CallToolResult | InputRequiredResult:
     """Text for the tools that give Markdown; for the others the same data twice, as clients show their models one or the other."""
+    if isinstance(result, InputRequiredResult):  # the client asks its person, and calls again
+        return result
     if not isinstance(result, BaseModel):
         return CallToolResult(content=[TextContent(type="text", text=str(result))])
     return CallToolResult(

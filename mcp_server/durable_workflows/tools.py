@@ -5,21 +5,25 @@ Errors are raised as they come; the server's error boundary makes them readable.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
 from mcp.server.mcpserver import Context
+from mcp.types import InputRequiredResult
 from pydantic import Field, JsonValue
 
-from durable_workflows import answers, pages, problems, traces
+from durable_workflows import answers, elicitation, pages, problems, traces
 from durable_workflows.answers import CatalogAnswer, ChangedAnswer, StartAnswer, WaitAnswer
 from durable_workflows.backend import Backend
-from durable_workflows.errors import InvalidArguments
+from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
 from durable_workflows.models import (
     Catalog,
     Delivered,
     Forked,
+    OpenWait,
+    PersonAnswer,
     RunList,
     ServerStatus,
     StartRequest,
@@ -240,6 +244,39 @@ async def send_message(
     return await engine.send(workflow_id, topic, message, idempotency_key)
 
 
+async def answer_in_person(
+    ctx: Call, workflow_id: OneWorkflowId, topic: ShortText | None = None
+) -> PersonAnswer | InputRequiredResult:
+    """Have the person at this client answer what a run waits for: the client shows the question, and the answer goes to the run as that person's.
+
+    Use it when a run waits on a topic that begins with "person:" (send_message is refused there), or when a decision is the person's to take. You cannot
+    give or change the answer; you learn only whether there is one. It blocks until the person has answered, declined or closed the question. Who
+    answered, when, and what was shown is noted. Next: wait_for_workflows.
+
+    - topic: Which question, if the run has several. Default: the only one.
+    """
+    engine = await _engine(ctx)
+    wait = _the_wait(workflow_id, topic, await engine.waits(workflow_id))
+    if not elicitation.can_ask(ctx):
+        raise CannotAsk(
+            f"This client cannot ask its person: {short(elicitation.message(wait), 500)}",
+            hint=f"Show this to the person, who answers in a terminal: durable-workflows approve {workflow_id} --topic '{wait.topic}'. "
+            f"The resource durable://workflows/{workflow_id}/trace shows the run.",
+        )
+    result = await elicitation.ask(ctx, wait)
+    if isinstance(result, InputRequiredResult):
+        return result
+    answered = result.action == "accept"
+    note = f"The person said {result.action}; the run goes on waiting."
+    if answered:
+        session = ctx.request_context.lifespan_context.sessions.of(ctx)
+        who = f"the person at {session.client} {session.version}".strip()
+        given = elicitation.value(wait, result.content)
+        await engine.answer(wait, given, who=who, how="elicitation")
+        note = "The person's answer was sent to the run."
+    return PersonAnswer(workflow_id=workflow_id, topic=wait.topic, answered=answered, note=note)
+
+
 async def fork(
     ctx: Call,
     workflow_id: OneWorkflowId,
@@ -311,6 +348,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(fork, "Fork workflow", open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
+    ToolSpec(answer_in_person, "Answer in person", open_world=True),
     ToolSpec(server_status, "Server status", reads=True),
 )
 
@@ -338,6 +376,18 @@ async def _engine(ctx: Call) -> "Engine":
     engine = await backend.engine(Reporter(ctx))
     await backend.sessions.note(engine, backend.sessions.of(ctx))
     return engine
+
+
+def _the_wait(workflow_id: str, topic: str | None, waits: Sequence[OpenWait]) -> OpenWait:
+    found = [one for one in waits if topic in (None, one.topic)]
+    topics = ", ".join(repr(one.topic) for one in waits) or "nothing"
+    if not found:
+        raise NotWaiting(f"{workflow_id} does not wait for that; it waits for {topics}.")
+    if len(found) > 1:
+        raise InvalidArguments(
+            f"{workflow_id} waits for several things: {topics}.", hint="Give one of them as topic."
+        )
+    return found[0]
 
 
 def _requests(batch: list[StartRequest] | None, **options: JsonValue) -> list[StartRequest]:

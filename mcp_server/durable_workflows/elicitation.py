@@ -1,0 +1,131 @@
+"""Asking the person at the client, by elicitation, in both protocol eras: what is asked, how a client can show it, and what came back.
+
+Clients show flat forms only. What does not fit into one is asked for as JSON in a text field.
+"""
+
+import json
+from typing import Any, cast
+
+from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import JsonValue
+
+from durable_workflows import wording
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import OpenWait, Schema
+
+_FIELD = "answer"  # the form's one field, where the answer is no object
+_KEPT = (
+    "type",
+    "title",
+    "description",
+    "enum",
+    "default",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "format",
+)
+_PRIMITIVES = ("string", "integer", "number", "boolean")
+_SCHEMA_SHOWN = 1500
+
+
+def can_ask(ctx: Context[Any]) -> bool:
+    """Whether the client can show a form to its person."""
+    capabilities = ctx.client_capabilities
+    asking = capabilities.elicitation if capabilities else None
+    return asking is not None and (asking.form is not None or asking.url is None)
+
+
+async def ask(ctx: Context[Any], wait: OpenWait) -> ElicitResult | InputRequiredResult:
+    """Ask for what a run waits for. An InputRequiredResult is the tool's answer: the client then calls again with the person's."""
+    params = ElicitRequestFormParams(message=message(wait), requested_schema=form(wait))
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return await ctx.session.elicit_form(params.message, params.requested_schema)
+    response = (ctx.input_responses or {}).get(_FIELD)
+    if response is None or ctx.request_state != _state(wait):  # asked now, or about something else
+        request = ElicitRequest(params=params)
+        return InputRequiredResult(input_requests={_FIELD: request}, request_state=_state(wait))
+    return ElicitResult.model_validate(response, from_attributes=True)
+
+
+def message(wait: OpenWait) -> str:
+    """What the person reads above the form."""
+    until = f", until {wording.time(wait.deadline)}" if wait.deadline else ""
+    head = wait.prompt or f"A message on the topic {wait.topic!r} is wanted."
+    return f"{head}\n\n(Asked by the workflow run {wait.workflow_id}, topic {wait.topic!r}, since {wording.time(wait.since)}{until}.)"
+
+
+def form(wait: OpenWait) -> Schema:
+    """The answer's schema as clients can show it: an object of primitives."""
+    schema = wait.message_schema
+    if schema is None:
+        return _one_field({"type": "string", "title": "Answer"})
+    if fields := _flat(schema):
+        return {
+            "type": "object",
+            "properties": fields,
+            "required": [name for name in schema.get("required", []) if name in fields],
+        }
+    if (primitive := _primitive(schema, schema)) is not None:
+        return _one_field(primitive)
+    wanted = wording.short(json.dumps(schema, ensure_ascii=False), _SCHEMA_SHOWN)
+    return _one_field({"type": "string", "title": "Answer", "description": f"As JSON: {wanted}"})
+
+
+def value(wait: OpenWait, content: Any) -> JsonValue:
+    """The answer that the person gave in the form of `form`.
+
+    Raises:
+        InvalidArguments: it should be JSON and is none.
+    """
+    schema = wait.message_schema
+    fields = cast("dict[str, JsonValue]", content or {})
+    if schema is not None and _flat(schema):
+        return {name: given for name, given in fields.items() if given is not None}
+    answer = fields.get(_FIELD)
+    if schema is None or _primitive(schema, schema) is not None:
+        return answer
+    try:
+        return json.loads(str(answer))
+    except ValueError as error:
+        raise InvalidArguments(
+            "The person's answer is no JSON.", hint="Nothing was sent. Call again to ask once more."
+        ) from error
+
+
+def _one_field(field: Schema) -> Schema:
+    return {"type": "object", "properties": {_FIELD: field}, "required": [_FIELD]}
+
+
+def _flat(schema: Schema) -> dict[str, Schema]:
+    """The fields of an object of primitives; nothing for any other schema."""
+    properties: dict[str, Schema] = schema.get("properties", {})
+    fields = {name: _primitive(part, schema) for name, part in properties.items()}
+    found = {name: field for name, field in fields.items() if field is not None}
+    needed = schema.get("required", [])
+    return found if schema.get("type") == "object" and all(n in found for n in needed) else {}
+
+
+def _primitive(schema: Schema, root: Schema) -> Schema | None:
+    """A schema of one text, number or boolean, with what clients know of it; None for others."""
+    found = schema
+    if "$ref" in schema:
+        found = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {}) | schema
+    others = [one for one in found.get("anyOf", []) if one.get("type") != "null"]
+    if len(others) == 1:  # optional
+        found = found | others[0]
+    if "const" in found:
+        found = {"enum": [found["const"]]} | found
+    if all(isinstance(choice, str) for choice in found.get("enum", [0])):
+        found = {"type": "string"} | found
+    if found.get("type") not in _PRIMITIVES or ("enum" in found and found["type"] != "string"):
+        return None
+    return {key: found[key] for key in _KEPT if found.get(key) is not None}
+
+
+def _state(wait: OpenWait) -> str:
+    """What was asked: an answer to something else must not count."""
+    return json.dumps([wait.workflow_id, wait.step, wait.prompt, wait.message_schema])

@@ -1,0 +1,206 @@
+"""Questions to the person at the client: only the person answers."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import anyio
+import pytest
+from mcp.client import ClientRequestContext
+from mcp.types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult, TextContent
+
+from durable_workflows.engine import Engine
+from durable_workflows.models import StartRequest
+from durable_workflows.server import build_server
+from durable_workflows.settings import Settings
+from helpers import until_found
+from mcp import Client
+from requirements import proves
+
+pytestmark = pytest.mark.anyio
+
+Mode = Literal["auto", "legacy"]
+Answer = Callable[[ElicitRequestFormParams], ElicitResult]
+
+
+class Person:
+    """Answers what the client shows, and remembers what was shown."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.shown: list[ElicitRequestFormParams] = []
+
+    async def __call__(
+        self, context: ClientRequestContext, params: ElicitRequestParams
+    ) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
+        self.shown.append(params)
+        return self._answer(params)
+
+
+def accepting(**content: Any) -> Person:
+    return Person(lambda _params: ElicitResult(action="accept", content=content))
+
+
+@pytest.fixture
+async def project_settings(shared: Engine) -> Settings:
+    return Settings(project=shared.project)
+
+
+async def asked(shared: Engine, name: str, **args: Any) -> str:
+    """A run that waits for a person."""
+    run = await shared.start(StartRequest(name=name, args=args))
+
+    async def waits() -> bool:
+        return bool(await shared.waits(run.workflow_id))
+
+    await until_found(waits, "the run waits")
+    return run.workflow_id
+
+
+async def call(settings: Settings, mode: Mode, person: Person | None, workflow_id: str) -> str:
+    """Call the tool once, and return what the model reads."""
+    server = build_server(settings)
+    async with Client(server, mode=mode, elicitation_callback=person) as client:
+        result = await client.call_tool("answer_in_person", {"workflow_id": workflow_id})
+    content = result.content[0]
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+async def outcome(shared: Engine, workflow_id: str) -> Any:
+    with anyio.fail_after(30):
+        result = await shared.wait([workflow_id], timeout_seconds=30)
+    return result.done[0].output
+
+
+@proves("person:only")
+async def test_the_person_sees_the_question_and_the_answer_goes_to_the_run(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order", timeout=600)
+    person = accepting(amount=3, unit="t")
+    text = await call(project_settings, mode, person, workflow_id)
+    assert "The person's answer was sent" in text
+    [shown] = person.shown
+    assert shown.message.startswith("What shall be ordered?")
+    assert workflow_id in shown.message
+    assert ", until 20" in shown.message
+    properties = shown.requested_schema["properties"]
+    assert properties["unit"]["enum"] == ["kg", "t"]
+    assert shown.requested_schema["required"] == ["amount"]
+    assert await outcome(shared, workflow_id) == {"amount": 3, "unit": "t", "express": False}
+
+
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_a_person_who_does_not_answer_leaves_the_run_waiting(
+    shared: Engine, project_settings: Settings, mode: Mode, action: Literal["decline", "cancel"]
+) -> None:
+    workflow_id = await asked(shared, "ask_order")
+    person = Person(lambda _params: ElicitResult(action=action))
+    text = await call(project_settings, mode, person, workflow_id)
+    assert f"The person said {action}; the run goes on waiting." in text
+    assert len(await shared.waits(workflow_id)) == 1
+    await shared.cancel([workflow_id])
+
+
+async def test_what_fits_into_no_form_is_asked_for_as_json(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_parts")
+    text = await call(project_settings, mode, accepting(answer="nuts, bolts"), workflow_id)
+    assert "no JSON" in text
+    text = await call(project_settings, mode, accepting(answer='["nuts", 1]'), workflow_id)
+    assert "1 is not of type 'string'" in text
+    await call(project_settings, mode, accepting(answer='["nuts", "bolts"]'), workflow_id)
+    assert await outcome(shared, workflow_id) == ["nuts", "bolts"]
+
+
+async def test_without_a_schema_the_answer_is_a_text(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_anything")
+    await call(project_settings, mode, accepting(answer="a whale"), workflow_id)
+    assert await outcome(shared, workflow_id) == "a whale"
+
+
+@proves("person:only")
+async def test_a_client_that_cannot_ask_is_told_the_command(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order")
+    text = await call(project_settings, mode, None, workflow_id)
+    assert "What shall be ordered?" in text
+    assert f"durable-workflows approve {workflow_id} --topic 'person:order'" in text
+    assert f"durable://workflows/{workflow_id}/trace" in text
+    await shared.cancel([workflow_id])
+
+
+@proves("person:only")
+async def test_a_model_cannot_answer_by_any_tool(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order")
+    async with Client(build_server(project_settings), mode=mode) as client:
+        for tool, arguments in {
+            "send_message": {"topic": "person:order", "message": {"amount": 1}},
+            "answer_in_person": {"topic": "person:order", "answer": {"amount": 1}},
+        }.items():
+            result = await client.call_tool(tool, {"workflow_id": workflow_id, **arguments})
+            assert result.is_error, tool
+    assert await shared.messages(workflow_id) == []
+    await shared.cancel([workflow_id])
+
+
+@proves("person:once")
+async def test_an_answer_counts_only_for_what_was_asked_and_only_once(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order")
+    [wait] = await shared.waits(workflow_id)
+
+    class TooLate(Person):
+        async def __call__(
+            self, context: ClientRequestContext, params: ElicitRequestParams
+        ) -> ElicitResult:
+            await shared.answer(wait, {"amount": 1}, who="somebody quicker", how="terminal")
+            await outcome(shared, workflow_id)
+            return await super().__call__(context, params)
+
+    person = TooLate(lambda _params: ElicitResult(action="accept", content={"amount": 2}))
+    text = await call(project_settings, mode, person, workflow_id)
+    assert f"{workflow_id} " in text
+    assert "ended with status SUCCESS" in text or "does not wait" in text
+    assert (await outcome(shared, workflow_id))["amount"] == 1
+    assert len(await shared.messages(workflow_id)) == 1
+
+
+async def test_a_question_that_has_expired_takes_no_answer(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order", timeout=2)
+
+    class Slow(Person):
+        async def __call__(
+            self, context: ClientRequestContext, params: ElicitRequestParams
+        ) -> ElicitResult:
+            async def ended() -> bool:
+                return (await shared.run(workflow_id)).status == "SUCCESS"
+
+            await until_found(ended, "the run has ended")
+            return await super().__call__(context, params)
+
+    person = Slow(lambda _params: ElicitResult(action="accept", content={"amount": 2}))
+    text = await call(project_settings, mode, person, workflow_id)
+    assert "ended with status SUCCESS" in text or "does not wait" in text
+    assert (await shared.wait([workflow_id])).done[0].output is None
+
+
+async def test_several_questions_have_to_be_told_apart(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_order")
+    async with Client(build_server(project_settings), mode=mode) as client:
+        arguments = {"workflow_id": workflow_id, "topic": "person:other"}
+        result = await client.call_tool("answer_in_person", arguments)
+    assert "it waits for 'person:order'" in str(result.content)
+    await shared.cancel([workflow_id])
