@@ -99,3 +99,15 @@ def test_a_start_is_built_and_written_by_the_functions_that_we_call() -> None:
 @pytest.mark.parametrize("name", ["notifications_map", "workflow_events_map"])
 def test_waits_in_this_process_are_kept_in_the_maps_that_we_wake(name: str) -> None:
     assert name in SystemDatabase.__init__.__code__.co_names
+
+
+def test_registering_a_queue_and_waits_are_made_of_what_we_rely_upon() -> None:
+    assert parameters(SystemDatabase.upsert_queue)[0] == "self"
+    assert parameters(SystemDatabase.get_queue)[0] == "self"
+    assert parameters(SystemDatabase.record_sleep)[:4] == [
+        "self",
+        "workflow_uuid",
+        "function_id",
+        "seconds",
+    ]
+    assert "record_sleep" in inspect.getsource(SystemDatabase.recv_setup)

@@ -3,9 +3,9 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, exceptions
 from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
 
@@ -15,6 +15,7 @@ from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartReques
 _MAX_ID = 256
 _MAX_PRIORITY = 2**31 - 1
 _SHOWN = 3
+_exceptions: Any = exceptions  # their types are in part unknown
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
     "integer": 1,
@@ -81,6 +82,8 @@ def check_options(request: StartRequest) -> None:
 
 
 def _problem(error: ValidationError, schema: Schema) -> str:
+    # Of several schemas that all do not fit, the one that fits best says most.
+    error = cast(ValidationError, _exceptions.best_match([error]))
     path = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties" and not path:
         return _unknown_fields(error, schema)

@@ -5,7 +5,6 @@ a workflow, not from a step.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -104,7 +103,7 @@ class _Wait:
     def __init__(self, topic: str, schema: Any, prompt: str | None, timeout: float | None) -> None:
         self._topic = topic
         self._timeout = timeout
-        self._began = time.time()
+        self._first = dbos_internals.next_step()
         json_schema, self._fitting = _checker(schema)
         self._request = Request(prompt, json_schema, topic.startswith(PERSON))
 
@@ -131,9 +130,8 @@ class _Wait:
                 left = await DBOS.run_step_async({"name": "time_left"}, self._left)
 
     def _left(self) -> float:
-        """A step, so that a replay waits no longer. It runs only after a message that did not fit."""
-        assert self._timeout is not None
-        return max(self._began + self._timeout - time.time(), 0.0)
+        """A step, which runs only after a message that did not fit: what is left until the deadline of the first wait."""
+        return dbos_internals.left_of_wait(self._first)
 
     def _take(self, message: Any) -> tuple[bool, Any]:
         """Whether the wait is over, and with what. All depends on the recorded message only."""

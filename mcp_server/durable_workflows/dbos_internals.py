@@ -27,7 +27,7 @@ from dbos import _queue as dbos_queue
 from dbos import _serialization as dbos_serialization
 from dbos._enqueue_options import build_enqueue_status
 from dbos._serialization import DefaultSerializer, PortableWorkflowError
-from dbos._sys_db import SystemDatabase, _dbos_null_topic
+from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
@@ -130,6 +130,13 @@ def keep_errors_whole() -> None:
     dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def retry_queues() -> None:
+    """Let registering a queue outlast a database that is away for a moment, as all else does that workflow code calls."""
+    scope: Any = SystemDatabase
+    for name in ("upsert_queue", "get_queue"):
+        setattr(scope, name, db_retry()(getattr(scope, name)))
+
+
 def share_one_backend() -> None:
     """Give up the lock of the background jobs, which keeps a transaction open at all times.
 
@@ -185,6 +192,13 @@ def next_step() -> int:
     if context is None or not context.is_workflow():
         raise dbos_error.DBOSException("This must be called from within a workflow.")
     return context.function_id + 1
+
+
+def left_of_wait(step: int) -> float:
+    """The seconds until the time-out of the `DBOS.recv` that was this step of the run in whose code the caller is; 0 when it has passed."""
+    run = current_run()
+    assert run is not None
+    return max(_system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then
 
 
 def recover(executor_ids: list[str]) -> None:

@@ -151,6 +151,7 @@ class _Worker:
     def _prepare_dbos(self, activity: Activity) -> None:
         dbos_internals.refuse_pickle()
         dbos_internals.keep_errors_whole()
+        dbos_internals.retry_queues()
         dbos_internals.observe(activity)
         if self._settings.embedded:
             dbos_internals.share_one_backend()
