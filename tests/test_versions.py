@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from durable_workflows import problems
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of, until
+from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +197,59 @@ async def test_a_workflow_that_was_removed_is_unknown(engine: Engine, folder: Pa
     flow.unlink()
     with pytest.raises(UnknownWorkflow):
         await engine.start(StartRequest(name="flow"))
+
+
+async def test_of_two_files_with_the_same_workflow_name_the_first_one_counts(
+    engine: Engine, folder: Path
+) -> None:
+    path = write_flow(folder, "first")
+    (folder / "workflows" / "other.py").write_text(
+        path.read_text(encoding="utf-8").replace("first", "second"), encoding="utf-8"
+    )
+    entries = {entry.name: entry for entry in (await engine.catalog()).workflows}
+    assert entries["flow"].error is None
+    assert entries["flow"].source == "workflows/flow.py"
+    clash = entries["workflows/other.py"]
+    assert clash.error == "The name 'flow' is already used in workflows/flow.py."
+    started = await engine.start(StartRequest(name="flow"))
+    await engine.send(started.workflow_id, "go", None)
+    assert (await engine.wait([started.workflow_id])).done[0].output == "first"
+
+
+async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "one")
+    first = (await engine.catalog()).version
+    write_flow(folder, "two")
+    assert (await engine.catalog()).version != first
+    write_flow(folder, "one")
+    assert (await engine.catalog()).version == first
+
+    async def latest_for_dbos() -> bool:
+        async with await tables.connect(engine.connection.database, role="test") as connection:
+            cursor = await connection.execute(
+                "select version_name from dbos.application_versions order by version_timestamp desc limit 1"
+            )
+            row = await cursor.fetchone()
+        status = await engine.status()
+        return row is not None and row["version_name"] == first == status.version
+
+    await until_found(latest_for_dbos, "the first version is the latest again", seconds=60)
+
+
+async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "one")
+    version = (await engine.catalog()).version
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        await connection.execute(
+            "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
+            " created_at, updated_at) values ('lost-1', 'removed', 'ENQUEUED', %s, 'durable-workflows', 'nowhere', 0, 0)",
+            [version],
+        )
+    run = await engine.run("lost-1")
+    assert run.unavailable == "there is no workflow 'removed' in this version"
+    [problem] = [one for one in (await engine.status()).problems if "'removed'" in one]
+    assert "cancel them" in problem

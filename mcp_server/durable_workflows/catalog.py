@@ -140,9 +140,9 @@ def load(
         if clash and path.startswith(f"{BUNDLED}/"):
             continue
         if clash:
-            yield LoadedFile(
-                path, None, names, f"The name {clash!r} is already used in {taken[clash]}."
-            )
+            free = tuple(name for name in names if name not in taken) or (path,)
+            error = f"The name {clash!r} is already used in {taken[clash]}."
+            yield LoadedFile(path, None, free, error)
             continue
         taken.update(dict.fromkeys(names, path))
         if path in faults:

@@ -122,7 +122,7 @@ def keep_errors_whole() -> None:
         text = "".join(traceback.format_exception(err))
         return {
             **describe(err),
-            "name": _class_name(type(err)),
+            "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),
             "traceback": text[-_TRACEBACK:],
         }
 

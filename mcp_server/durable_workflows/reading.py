@@ -207,7 +207,13 @@ class Reader:
         if row["status"] not in UNFINISHED or row["version"] is None:
             return None
         rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
-        return rows[0]["error"] if rows else None
+        if rows:
+            return rows[0]["error"]
+        orphans = await self._fetch("orphans")
+        lost = any(
+            (one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans
+        )
+        return f"there is no workflow {row['name']!r} in this version" if lost else None
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
         """One finished step, with `length` characters of its output or error from `offset` on.
@@ -264,7 +270,7 @@ class Reader:
             logs=str(self._settings.state / "logs"),
             sessions=await self.sessions(),
             dotenv=state.read_report(self._settings).get("dotenv", "").split(),
-            problems=list(problems),
+            problems=[*problems, *map(_orphan_line, await self._fetch("orphans"))],
         )
 
     async def waits(self, workflow_id: str) -> list[OpenWait]:
@@ -349,6 +355,13 @@ class Reader:
         rows = await self._fetch("similar_ids")
         known = [row["workflow_id"] for row in rows]
         return UnknownWorkflowId(f"There is no run {workflow_id!r}." + closest(workflow_id, known))
+
+
+def _orphan_line(row: tables.Row) -> str:
+    return (
+        f"{row['runs']} unfinished runs are of {row['name']!r}, which version {row['version']} does not have:"
+        " cancel them, and pause or delete the schedule that starts them."
+    )
 
 
 def closest(word: str, known: Iterable[str]) -> str:

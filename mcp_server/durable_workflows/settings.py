@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     """What can be set, by `DURABLE_WORKFLOWS_<NAME>` or by the CLI flag of the same name."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_OWN, frozen=True, populate_by_name=True, extra="ignore"
+        env_prefix=_OWN, env_ignore_empty=True, frozen=True, populate_by_name=True, extra="ignore"
     )
 
     project: Path = Field(

@@ -252,6 +252,7 @@ class Supervisor:
                 return
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
+                await tables.run(connection, "make_newest", version=snapshot.version)
         except (OSError, DatabaseUnavailable) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return

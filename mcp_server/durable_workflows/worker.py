@@ -110,6 +110,7 @@ class _Worker:
         self._faults = faults
         self._bell = dbos_internals.Doorbell()
         self._log = RunLog()
+        self._is_newest = False
 
     async def main(self) -> None:
         # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
@@ -264,8 +265,17 @@ class _Worker:
             async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                 self._heard(notice.payload)
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
+            await self._follow_newest(connection)
             if not self._settings.embedded:
                 await self._adopt(connection)
+
+    async def _follow_newest(self, connection: tables.Connection) -> None:
+        """Have schedules start runs of the newest version, also when an edit was taken back: by DBOS's clock another one is later."""
+        rows = await tables.fetch(connection, "newest_version")
+        was_newest = self._is_newest
+        self._is_newest = bool(rows) and rows[0]["version"] == self._version
+        if self._is_newest and not was_newest:
+            await DBOS.set_latest_application_version_async(self._version)
 
     async def _adopt(self, connection: tables.Connection) -> None:
         """Put the runs of workers that have gone, on whatever machine, back into their queues. It does no harm if several do."""

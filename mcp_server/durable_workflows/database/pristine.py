@@ -10,6 +10,7 @@ import subprocess
 from importlib.metadata import version
 from logging import getLogger
 from pathlib import Path
+from typing import Literal
 
 import anyio
 
@@ -82,24 +83,26 @@ async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor
         )
         process = await launched(settings, launch)
         try:
-            await _make_tables(settings, process.url)
+            await make_tables(settings, process.url, "embedded")
         finally:
             with anyio.CancelScope(shield=True):
                 await process.stop()
 
 
-async def _make_tables(settings: Settings, url: str) -> None:
-    """By a process of its own: this one does not import dbos."""
-    command = processes.python(
-        "worker", "--project", str(settings.project), "--migrate", "embedded"
-    )
+async def make_tables(settings: Settings, url: str, mode: Literal["embedded", "external"]) -> None:
+    """Make or renew the project's tables in the database, by a process of its own: this one does not import dbos.
+
+    Raises:
+        SetupError: it failed; with what the process said.
+    """
+    command = processes.python("worker", "--project", str(settings.project), "--migrate", mode)
     environment = settings.as_environment() | {"DBOS_DATABASE_URL": url}
     done = await anyio.run_process(
         command, check=False, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
     if done.returncode != 0:
         said = done.stdout.decode(errors="replace")[-_TAIL_CHARACTERS:]
-        raise SetupError(f"The tables of the embedded database could not be made:\n{said}")
+        raise SetupError(f"The tables of the {mode} database could not be made:\n{said}")
 
 
 def _copy(pristine: Path, target: Path) -> None:

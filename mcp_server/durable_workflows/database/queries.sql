@@ -15,13 +15,18 @@ select to_regclass('durable_workflows.migrations') is not null as there
 select name from durable_workflows.migrations
 
 -- name: note_migration
-insert into durable_workflows.migrations (name) values (%(name)s)
+insert into durable_workflows.migrations (name) values (%(name)s) on conflict do nothing
 
 -- name: version_states
 select version, state, coalesce(error, progress) as note from durable_workflows.versions where version = %(version)s
 
 -- name: save_version
 insert into durable_workflows.versions (version) values (%(version)s) on conflict do nothing
+
+-- name: make_newest
+-- An edit that was taken back makes an older version the newest again.
+update durable_workflows.versions set saved_at = clock_timestamp()
+where version = %(version)s and exists (select from durable_workflows.versions as later where later.saved_at > versions.saved_at)
 
 -- name: save_file
 with stored as (
@@ -332,3 +337,74 @@ on conflict (session_id) do update set seen_at = clock_timestamp()
 select session_id, client, version, transport, since, seen_at as last_seen,
     seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) as connected
 from durable_workflows.sessions order by seen_at desc limit %(limit)s
+
+-- name: run_marks
+-- What the traces of some runs show, in short: while a run's mark is the same, so is its trace.
+select run.workflow_uuid as workflow_id, run.status, concat_ws(
+    ' ', run.status, run.updated_at, run.recovery_attempts,
+    (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid),
+    (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed),
+    (select count(*) from dbos.workflow_status as fork where fork.forked_from = run.workflow_uuid),
+    (select string_agg(concat_ws('.', function_id, topic, since), ' ' order by function_id)
+        from durable_workflows.waits as wait where wait.workflow_id = run.workflow_uuid),
+    (select string_agg(concat_ws('.', function_id, attempt), ' ' order by function_id)
+        from durable_workflows.running_steps as running where running.workflow_id = run.workflow_uuid),
+    (select md5(string_agg(child.status, ' ' order by child.workflow_uuid))
+        from dbos.workflow_status as child where child.parent_workflow_id = run.workflow_uuid)
+) as mark
+from dbos.workflow_status as run where run.workflow_uuid = any(%(workflow_ids)s)
+
+-- name: list_marks
+-- The same for the list of the newest runs: which they are, and how they stand.
+select md5(string_agg(workflow_uuid, ' ' order by created_at, workflow_uuid)) as runs,
+    md5(string_agg(concat_ws(' ', workflow_uuid, status, updated_at), ' ' order by created_at, workflow_uuid)) as states
+from (
+    select workflow_uuid, created_at, status, updated_at from dbos.workflow_status
+    where application_name = %(application)s or application_name is null
+    order by created_at desc, workflow_uuid desc limit %(count)s
+) as newest
+
+-- name: ids_beginning
+-- The newest runs whose ids begin so.
+select workflow_uuid as workflow_id from dbos.workflow_status
+where starts_with(workflow_uuid, %(beginning)s) and (application_name = %(application)s or application_name is null)
+order by created_at desc limit %(limit)s
+
+-- name: startable_names
+select name from durable_workflows.catalog
+where error is null and version = (select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1)
+order by source like '_bundled/%%', name
+
+-- name: open_topics
+select distinct wait.topic from durable_workflows.open_waits() as wait
+    join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+where run.status = 'PENDING' and (%(workflow_id)s::text is null or wait.workflow_id = %(workflow_id)s) order by wait.topic limit %(limit)s
+
+-- name: project_tables
+-- All that holds rows of the project: columns that can be written, those with a sequence, and the tables whose rows must be there first.
+select namespace.nspname as schema, namespace.nspname = %(other)s as of_dbos, class.relname as name,
+    pg_relation_size(class.oid) / current_setting('block_size')::int as pages, pg_table_size(class.oid) as size,
+    array_agg(attribute.attname::text order by attribute.attnum) as columns,
+    array_agg(attribute.attname::text) filter (
+        where pg_get_serial_sequence(format('%%I.%%I', namespace.nspname, class.relname), attribute.attname) is not null
+    ) as numbered,
+    array(
+        select other.relname::text from pg_constraint as reference join pg_class as other on other.oid = reference.confrelid
+        where reference.contype = 'f' and reference.conrelid = class.oid and other.oid <> class.oid
+    ) as needs
+from pg_class as class
+    join pg_namespace as namespace on namespace.oid = class.relnamespace
+    join pg_attribute as attribute on attribute.attrelid = class.oid
+where namespace.nspname in ('durable_workflows', %(other)s) and class.relkind = 'r' and class.relname not in ('migrations', 'dbos_migrations')
+    and attribute.attnum > 0 and not attribute.attisdropped and attribute.attgenerated = ''
+group by namespace.nspname, class.oid, class.relname
+
+-- name: orphans
+-- Unfinished runs of workflows that their version does not have: a schedule may go on after its workflow was removed.
+select run.name, run.application_version as version, count(*) as runs from dbos.workflow_status as run
+where run.status in ('PENDING', 'ENQUEUED') and run.name not like '<temp>.%%' and run.name not like '\_dbos\_%%'
+    and exists (select from durable_workflows.versions where versions.version = run.application_version and state = 'ready')
+    and not exists (
+        select from durable_workflows.catalog where catalog.version = run.application_version and catalog.name = run.name
+    )
+group by run.name, run.application_version order by run.name

@@ -1,0 +1,143 @@
+"""Copying all rows of a project from one database into another, by one transaction there: it has all of them, or none.
+
+The transaction also leaves a mark, so that the target itself can tell whether it was carried out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+
+from psycopg import sql
+
+from durable_workflows.database import tables
+from durable_workflows.database.tables import Connection
+from durable_workflows.errors import SetupError
+
+_SLICE_BYTES = 8_000_000  # as they are stored; PGlite answers a statement from memory
+_LOCK_SECONDS = 10  # for clients who look at the target's tables
+
+Key = tuple[bool, str]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of the project; the other database has it under another schema."""
+
+    schema: str
+    of_dbos: bool
+    name: str
+    pages: int
+    size: int
+    columns: Sequence[str]
+    numbered: Sequence[str] | None
+    needs: Sequence[str]
+
+    @property
+    def key(self) -> Key:
+        return self.of_dbos, self.name
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+
+async def is_marked(connection: Connection, mark: str) -> bool:
+    """Whether a `copy` with that mark was carried out in this database."""
+    if not (await tables.fetch(connection, "has_migrations"))[0]["there"]:
+        return False
+    return mark in [row["name"] for row in await tables.fetch(connection, "applied_migrations")]
+
+
+async def copy(
+    source: Connection,
+    target: Connection,
+    *,
+    mark: str,
+    before_commit: Callable[[], None],
+    progress: Callable[[str], None],
+) -> int:
+    """Put all rows of the source in place of those of the target, and return how many. Both have the newest tables, and nobody writes.
+
+    Raises:
+        SetupError: the source's tables are newer than this software.
+        psycopg.Error: one of the databases refused or is gone. After `before_commit` was called it may have been done all the same.
+    """
+    theirs, ours = await _tables(source), await _tables(target)
+    _check_fit(theirs, ours)
+    await target.execute("set client_encoding to 'utf8'")
+    rows = 0
+    async with target.transaction():
+        await target.execute(sql.SQL("set local lock_timeout = {}").format(f"{_LOCK_SECONDS}s"))
+        names = sql.SQL(", ").join(table.identifier for table in ours.values())
+        await target.execute(sql.SQL("truncate {}").format(names))
+        for key in _in_order(ours):
+            if key in theirs and theirs[key].pages:
+                progress(f"Copying the table {key[1]}")
+                rows += await _copy_table(source, theirs[key], target, ours[key])
+        await tables.run(target, "note_migration", name=mark)
+        before_commit()
+    return rows
+
+
+async def _tables(connection: Connection) -> Mapping[Key, _Table]:
+    other = connection.database.dbos_schema
+    found = [_Table(**row) for row in await tables.fetch(connection, "project_tables", other=other)]
+    return {table.key: table for table in found}
+
+
+def _check_fit(theirs: Mapping[Key, _Table], ours: Mapping[Key, _Table]) -> None:
+    for key, table in theirs.items():
+        known = ours[key].columns if key in ours else ()
+        if table.pages and not set(table.columns) <= set(known):
+            raise SetupError(
+                f"The table {table.name} was made by a newer version of this software.",
+                hint="Upgrade durable-workflows, then try again.",
+            )
+
+
+def _in_order(all_tables: Mapping[Key, _Table]) -> list[Key]:
+    """Tables after those that they refer to."""
+    needs = {
+        key: [(table.of_dbos, name) for name in table.needs] for key, table in all_tables.items()
+    }
+    return list(TopologicalSorter(needs).static_order())
+
+
+async def _copy_table(source: Connection, theirs: _Table, target: Connection, ours: _Table) -> int:
+    columns = sql.SQL(", ").join(map(sql.Identifier, theirs.columns))
+    into = sql.SQL("copy {} ({}) from stdin (format binary)").format(ours.identifier, columns)
+    step = max(1, _SLICE_BYTES * theirs.pages // max(theirs.size, 1))
+    rows = 0
+    for page in range(0, theirs.pages, step):
+        out = sql.SQL(
+            "copy (select {} from {} where ctid >= {} and ctid < {}) to stdout (format binary)"
+        ).format(columns, theirs.identifier, f"({page},0)", f"({page + step},0)")
+        rows += await _copy_slice(source, out, target, into)
+    for column in ours.numbered or ():
+        await _renumber(target, ours, column)
+    return rows
+
+
+async def _copy_slice(
+    source: Connection, out: sql.Composed, target: Connection, into: sql.Composed
+) -> int:
+    async with source.cursor() as reader, target.cursor() as writer:
+        async with reader.copy(out) as taken, writer.copy(into) as given:
+            async for part in taken:
+                await given.write(part)
+        if reader.rowcount != writer.rowcount:
+            raise SetupError(f"{writer.rowcount} rows of {reader.rowcount} were copied.")
+        return writer.rowcount
+
+
+async def _renumber(target: Connection, table: _Table, column: str) -> None:
+    """Let the column's sequence go on after the rows that are there."""
+    statement = sql.SQL(
+        "select setval(pg_get_serial_sequence({}, {}), coalesce(max({}), 0) + 1, false) from {}"
+    ).format(
+        sql.Literal(table.identifier.as_string(target)),
+        column,
+        sql.Identifier(column),
+        table.identifier,
+    )
+    await target.execute(statement)
