@@ -76,6 +76,6 @@ async def test_an_interpreter_that_cannot_run_workflow_code_is_refused_at_once(
     folder: Path,
 ) -> None:
     project = Project(Settings(project=folder, python=Path("/bin/ls")))
-    with pytest.raises(PythonUnusable, match="is no Python interpreter"):
+    with pytest.raises(PythonUnusable, match="cannot run workers"):
         await project.engine()
     assert processes_of(folder) == []
