@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 @overload
 def receive(
+    topic: str, *, schema: type[T], prompt: str | None = None, timeout: None = None
+) -> T: ...
+@overload
+def receive(
     topic: str, *, schema: type[T], prompt: str | None = None, timeout: float | None = None
 ) -> T | None: ...
 @overload
@@ -50,6 +54,10 @@ def receive(
 
 @overload
 async def receive_async(
+    topic: str, *, schema: type[T], prompt: str | None = None, timeout: None = None
+) -> T: ...
+@overload
+async def receive_async(
     topic: str, *, schema: type[T], prompt: str | None = None, timeout: float | None = None
 ) -> T | None: ...
 @overload
@@ -63,6 +71,10 @@ async def receive_async(
     return await _Wait(topic, schema, prompt, timeout).run_async()
 
 
+@overload
+def ask_human(
+    prompt: str, *, schema: type[T], topic: str | None = None, timeout: None = None
+) -> T: ...
 @overload
 def ask_human(
     prompt: str, *, schema: type[T], topic: str | None = None, timeout: float | None = None
@@ -82,6 +94,10 @@ def ask_human(
     return _Wait(_person_topic(topic), schema, prompt, timeout).run()
 
 
+@overload
+async def ask_human_async(
+    prompt: str, *, schema: type[T], topic: str | None = None, timeout: None = None
+) -> T: ...
 @overload
 async def ask_human_async(
     prompt: str, *, schema: type[T], topic: str | None = None, timeout: float | None = None

@@ -32,7 +32,7 @@ async def wait_for_choice() -> str:
 
 
 @DBOS.workflow()
-def ask_twice() -> list[bool | None]:
+def ask_twice() -> list[bool]:
     """Ask a person two questions."""
     first = ask_human("Delete the table?", schema=bool)
     second = ask_human("Really?", schema=bool)
