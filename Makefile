@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lock wheel test-wheel format clean
+.PHONY: demo test check bench lock wheel mcpb test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -35,6 +35,10 @@ test-wheel: wheel
 wheel: .venv/ready
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
+
+# The bundle for clients that install a server from one file, like Claude Desktop.
+mcpb: .venv/ready
+	@$(BIN)/python mcpb/build.py dist
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \

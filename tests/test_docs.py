@@ -10,7 +10,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import cli, errors, tools
+from durable_workflows import catalog, cli, errors, tools
 from durable_workflows.engine import Engine
 from durable_workflows.models import RunSummary
 from durable_workflows.settings import Settings
@@ -60,6 +60,11 @@ def test_every_error_says_what_happened_and_what_to_do() -> None:
         assert kind().hint
 
 
+def test_every_template_is_in_the_readme_and_nothing_else() -> None:
+    names = [template.name for template in catalog.templates()]
+    assert sorted(first_cells("Write a workflow")) == names
+
+
 def test_the_configuration_in_the_readme_is_json() -> None:
     (text,) = blocks("Use it in a client", "json")
     server = json.loads(text)["mcpServers"]["durable-workflows"]
@@ -71,11 +76,11 @@ async def test_the_workflow_of_the_readme_runs_with_its_commands(
     engine: Engine, folder: Path
 ) -> None:
     (source,) = blocks("Write a workflow", "python")
-    (commands,) = blocks("Write a workflow", "sh")
+    copying, commands = blocks("Write a workflow", "sh")
     (folder / "workflows").mkdir()
     (folder / "workflows" / "report.py").write_text(source, encoding="utf-8")
     (folder / "README.md").write_text("one\ntwo\n", encoding="utf-8")
-    for command in commands.strip().splitlines():
+    for command in (copying + commands).strip().splitlines():
         if "send" in command:
             await until_found(lambda: waiting(engine), "the run waits")
         words = [sys.executable, "-m", "durable_workflows", *shlex.split(command)[1:]]

@@ -1,0 +1,124 @@
+"""What there is, is in the references, and what is in them, there is: tools, commands, settings, errors, and what inspect and status say."""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+
+from documents import blocks
+from durable_workflows import causes, cli, errors, problems
+from durable_workflows.settings import Settings
+from durable_workflows.strict_tools import strict_tool
+from durable_workflows.tools import TOOLS
+
+Error = errors.DurableWorkflowsError
+ERRORS: list[type[Error]] = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+# What a hint names: a command, an option, a variable, a tool.
+NAMES = re.compile(r"`([^`]+)`|(--\w+)|\b([A-Z]+_[A-Z_]+)\b|\b([a-z]+_[a-z]+)\b")
+SHORTEST = 7  # characters of a text that is worth searching for
+
+
+def titled(document: str) -> dict[str, str]:
+    """The sections of a document by their titles."""
+    found = blocks.sections(blocks.FOLDER / document)
+    return {section.title: section.text for section in found}
+
+
+def cells(text: str) -> list[list[str]]:
+    """The code words in each cell of the rows of a section's tables."""
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[*map(" ".join, map(blocks.code_words, row.split(" | ")))] for row in rows]
+
+
+def named(text: str) -> set[str]:
+    """The code words in the first column of a section's tables."""
+    return {word for row in cells(text) for word in row[0].split()}
+
+
+def test_each_tool_has_a_section_with_its_arguments() -> None:
+    found = titled("tools.md")
+    tools = {spec.function.__name__: strict_tool(spec) for spec in TOOLS}
+    assert {title for title in found if re.fullmatch(r"[a-z_]+", title)} == tools.keys()
+    for name, tool in tools.items():
+        assert named(found[name]) == tool.parameters["properties"].keys(), name
+
+
+def test_each_command_has_a_section_with_its_own_options() -> None:
+    found = titled("cli.md")
+    commands = typer.main.get_group(cli.build_app()).commands
+    assert {title for title in found if re.fullmatch(r"[a-z]+", title)} == commands.keys()
+    for name, command in commands.items():
+        own = [words(one) for one in command.params if one.name not in Settings.model_fields]
+        assert named(found[name]) == {word for one in own for word in one}, name
+
+
+def words(parameter: Any) -> list[str]:
+    """How an option or argument is written."""
+    if parameter.param_type_name == "argument":
+        return [parameter.metavar or parameter.name]
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_each_setting_is_in_the_table_with_its_flag() -> None:
+    found = {row[0]: row[1] for row in cells(titled("settings.md")["All settings"])}
+    assert found == {
+        variable(name): f"--{name.replace('_', '-')}" for name in Settings.model_fields
+    }
+
+
+def variable(name: str) -> str:
+    own = f"DURABLE_WORKFLOWS_{name.upper()}"
+    return "DBOS_DATABASE_URL" if name == "database_url" else own
+
+
+def test_each_error_has_a_section_that_begins_with_its_message() -> None:
+    found = [title for title in titled("troubleshooting.md") if title.startswith("`")]
+    expected = [f"`{kind.__name__}`: {kind().message.rstrip('.')}" for kind in ERRORS]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_the_section_of_an_error_names_what_its_hint_names(kind: type[Error]) -> None:
+    sections = titled("troubleshooting.md").items()
+    text = next(text for title, text in sections if title.startswith(f"`{kind.__name__}`"))
+    for found in NAMES.findall(kind.hint):
+        assert "".join(found) in text
+
+
+def test_everything_that_inspect_and_status_give_as_a_reason_is_explained() -> None:
+    text = (blocks.FOLDER / "troubleshooting.md").read_text(encoding="utf-8")
+    for said in [*reasons(causes), *texts(problems)]:
+        assert said in text
+
+
+def reasons(module: ModuleType) -> Iterator[str]:
+    """The constant parts of the reasons that `causes` gives."""
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Cause":
+            yield from constants(node.args[0])
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "text":
+            yield from constants(node.value)
+
+
+def texts(module: ModuleType) -> Iterator[str]:
+    """The constant parts of all that a module says."""
+    tree = ast.parse(inspect.getsource(module))
+    documented = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    inner = {id(part) for node in documented for part in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in inner:
+            yield from (said for said in constants(node) if " " in said)
+
+
+def constants(node: ast.expr) -> Iterator[str]:
+    """The texts in an expression, without what stands around the values between them."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            said = part.value.strip(" :;,(")
+            if len(said) >= SHORTEST:
+                yield said

@@ -1,0 +1,211 @@
+"""The references are true: their examples run, their commands and calls exist. What must be in them says `test_reference_coverage.py`.
+
+A block of Python is a whole workflow file. `run=NAME` (with `args`, `output` where it is always the same, and where it waits `send` or `answer`) runs and is replayed;
+`wrong=NAME` shows its harm when it is replayed (`replay=` an error, or `differs`), in the number of its `steps`, or in
+the `lines` of its file after a `fork`; `wrong` alone is compiled. `rule` is what `checking` says of it. A block of JSON may name a tool: it is a call's arguments.
+"""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import typer.main
+from jsonschema import Draft202012Validator
+
+from documents import blocks
+from documents.examples import Example, Played, examples, play, write_files
+from durable_workflows import checking, cli, lifecycle
+from durable_workflows.engine import Engine
+from durable_workflows.models import Run, Schema, StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+from durable_workflows.strict_tools import strict_tool
+from durable_workflows.tools import TOOLS
+from helpers import processes_of, until_found
+
+ROOT = Path(__file__).parents[1]
+LONGEST_SECTION = 2500  # characters: search_docs returns single sections
+RIGHT = [example for example in examples() if example.right]
+WRONG = [example for example in examples() if not example.right]
+
+
+@pytest.fixture(scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """The engine of a project that has all examples."""
+    folder = (tmp_path_factory.mktemp("references") / "project").resolve()
+    write_files(folder)
+    project = Project(Settings(project=folder))
+    yield await project.engine()
+    await project.aclose()
+    await lifecycle.shut_down(project.settings)
+    assert not processes_of(folder)
+
+
+@pytest.fixture(scope="module")
+async def played(engine: Engine) -> dict[str, Played]:
+    """What came of all examples."""
+    return await play(engine, Path((await engine.status()).project))
+
+
+# The examples
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("example", RIGHT, ids=str)
+async def test_a_right_example_ends_as_it_says_and_so_does_its_replay(
+    example: Example, played: dict[str, Played]
+) -> None:
+    found = played[example.name]
+    output = example.option("output")
+    expected = found.ended.output if output is None else json.loads(output)
+    assert (found.ended.status, found.ended.output) == ("SUCCESS", expected), found.ended
+    assert (found.replay.status, found.replay.output) == ("SUCCESS", expected), found.replay
+    assert_facts(example, found)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("example", WRONG, ids=str)
+async def test_a_wrong_example_goes_wrong_as_it_says(
+    example: Example, played: dict[str, Played]
+) -> None:
+    found = played[example.name]
+    assert found.ended.status == "SUCCESS", found.ended
+    harm = example.option("replay")
+    if harm == "differs":
+        assert found.replay.status == "SUCCESS"
+        assert found.replay.output != found.ended.output
+    elif harm is not None:
+        assert found.replay.status == "ERROR"
+        assert harm in (found.replay.error or "")
+    assert_facts(example, found)
+
+
+@pytest.mark.anyio
+async def test_a_schedule_starts_runs_at_its_times(
+    engine: Engine, played: dict[str, Played]
+) -> None:
+    assert played["apply_schedules"].ended.output == ["nightly"]
+    run = await until_found(lambda: a_scheduled_run(engine), "the schedule has started a run")
+    assert run.workflow_id.startswith("sched-nightly-")
+    reports = [step.output.text for step in run.steps if step.output is not None]
+    assert [report.startswith('"a short report for ') for report in reports] == [True]
+    removed = await engine.start(StartRequest(name="remove_schedules", args={"names": ["nightly"]}))
+    assert (await engine.wait([removed.workflow_id])).done[0].status == "SUCCESS"
+
+
+async def a_scheduled_run(engine: Engine) -> Run | None:
+    runs = (await engine.runs(name="nightly_report", status="SUCCESS")).workflows
+    return await engine.run(runs[0].workflow_id) if runs else None
+
+
+def assert_facts(example: Example, found: Played) -> None:
+    """What an info string says besides."""
+    facts = {"steps": found.run.total_steps, "lines": found.file.count("\n")}
+    for name, fact in facts.items():
+        said = example.option(name)
+        assert said is None or int(said) == fact, (name, said, fact)
+
+
+def test_a_wrong_example_shows_its_harm_or_is_only_compiled() -> None:
+    for example in WRONG:
+        assert example.block.options.keys() & {"replay", "steps", "lines"}, example.block
+
+
+@pytest.mark.parametrize("block", blocks.blocks("python"), ids=str)
+def test_python_compiles_and_says_whether_it_is_right(block: blocks.Block) -> None:
+    compile(block.text, str(block), "exec")
+    assert {"run", "wrong"} & {*block.options, *block.words}
+
+
+@pytest.mark.parametrize("block", blocks.blocks("python"), ids=str)
+def test_what_looks_at_workflow_files_finds_what_is_wrong_and_nothing_else(
+    block: blocks.Block,
+) -> None:
+    found = {finding.rule for finding in checking.check("workflows/example.py", block.text)}
+    said = block.options.get("rule")
+    assert found == ({said} if said else set())
+
+
+def test_the_examples_are_as_well_written_as_our_own_code(tmp_path: Path) -> None:
+    for number, block in enumerate(blocks.blocks("python")):
+        (tmp_path / f"example_{number}.py").write_text(block.text, encoding="utf-8")
+    rules = ["--isolated", "--select", "E,F,W,I,UP,B,SIM,ASYNC", "--ignore", "E501"]
+    ruff = [sys.executable, "-m", "ruff"]
+    subprocess.run([*ruff, "check", *rules, tmp_path], check=True)
+    subprocess.run(
+        [*ruff, "format", "--isolated", "--check", "--line-length=100", tmp_path], check=True
+    )
+
+
+# Commands and calls
+
+
+def command_lines() -> list[list[str]]:
+    """Our commands in the blocks of shell code, as words without the first."""
+    text = "\n".join(block.text.replace("\\\n", " ") for block in blocks.blocks("sh"))
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    return [words[1:] for words in lines if words[:1] == ["durable-workflows"]]
+
+
+@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
+def test_a_command_line_is_one_of_ours(words: list[str]) -> None:
+    command = typer.main.get_group(cli.build_app()).commands[words[0]]
+    command.make_context(words[0], words[1:])  # parses, and runs nothing
+
+
+def schema(tool: str) -> Schema:
+    return strict_tool(next(spec for spec in TOOLS if spec.function.__name__ == tool)).parameters
+
+
+@pytest.mark.parametrize("block", blocks.blocks("json"), ids=str)
+def test_json_can_be_read_and_fits_the_tool_that_it_is_for(block: blocks.Block) -> None:
+    arguments = json.loads(block.text)
+    for tool in block.words:
+        Draft202012Validator(schema(tool)).validate(arguments)  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_a_call_in_the_text_names_arguments_that_the_tool_has() -> None:
+    tools = {spec.function.__name__ for spec in TOOLS}
+    for document in blocks.DOCUMENTS:
+        for word in blocks.code_words(document.read_text(encoding="utf-8")):
+            called = re.fullmatch(r"(\w+)\((.*)\)", word)
+            if called and called[1] in tools:
+                given = set(re.findall(r"(\w+)=", called[2]))
+                assert given <= schema(called[1])["properties"].keys(), word
+
+
+# The form of the documents
+
+
+@pytest.mark.parametrize("document", blocks.DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_is_made_of_sections_that_stand_alone(document: Path) -> None:
+    found = blocks.sections(document)
+    titles = [section.title for section in found]
+    assert len(titles) == len(set(titles))
+    for section in found:
+        assert len(section.text) < LONGEST_SECTION, section.title
+
+
+@pytest.mark.parametrize("document", blocks.DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        linked = document.parent / name if name else document
+        assert linked.is_file(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's sections, as Markdown viewers make them."""
+    titles = [section.title.lower().replace(" ", "-") for section in blocks.sections(document)]
+    return {re.sub(r"[^\w-]", "", title) for title in titles}
+
+
+def test_every_language_of_a_block_is_checked() -> None:
+    found = {block.language for path in blocks.DOCUMENTS for block in blocks.blocks_of(path)}
+    assert found <= {"python", "sh", "json", "toml", "text"}
