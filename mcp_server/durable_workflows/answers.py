@@ -19,6 +19,7 @@ from durable_workflows.models import (
     Status,
     Waiting,
     WaitResult,
+    Written,
 )
 from durable_workflows.wording import short
 
@@ -32,6 +33,7 @@ _WIDTHS = [
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
+_WARNINGS, _ERROR_END = 8, 2000  # of a written file
 _WORKERS, _VERSIONS, _PROBLEMS = 12, 20, 5  # in a status
 
 
@@ -201,6 +203,23 @@ def fit_runs(runs: RunList) -> RunList:
     """The page with its texts cut short."""
     shown = [_shortened(one, waiting_on=100, error=200) for one in runs.workflows]
     return runs.model_copy(update={"workflows": shown})
+
+
+def fit_written(written: Written) -> Written:
+    """What matters of a written file: the error with its end, the first warnings."""
+    shown = [short(one, 500) for one in written.warnings[:_WARNINGS]]
+    if written.warnings[_WARNINGS:]:
+        more = len(written.warnings) - _WARNINGS
+        shown.append(f"{more} more: `durable-workflows check {written.file}` lists them all.")
+    error = written.error
+    if error is not None and len(error) > _ERROR_END:
+        error = f"… {error[-_ERROR_END:]}"
+    fitted = written.model_copy(update={"warnings": shown, "error": error})
+    if length(fitted) <= ROOM:
+        return fitted
+    bare = [one.model_copy(update={"args_schema": {}}) for one in written.workflows[:20]]
+    note = "Schemas were left out for length: workflow_catalog brings them."
+    return fitted.model_copy(update={"workflows": bare, "note": note})
 
 
 def fit_status(status: ServerStatus) -> ServerStatus:

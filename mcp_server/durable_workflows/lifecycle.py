@@ -38,14 +38,12 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
         ProjectMoved: its runs are in an external Postgres now, which the settings do not name.
     """
     await anyio.to_thread.run_sync(state.prepare, settings)
-    if settings.embedded and (moved_to := state.moved_to(settings)):
-        raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         connection = state.read_connection(settings)
         if connection is not None:
             _check_same(settings, connection)
-            if not _is_outdated(connection):
+            if not _is_outdated(settings, connection):
                 return connection
             progress(f"Ending the processes of durable-workflows {connection.versions[PACKAGE]}")
             await shut_down(settings)  # runs go on where they were, on the new ones
@@ -55,7 +53,9 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
         except locks.LockHeld:  # one is about to start, or to end
             await anyio.sleep(_POLL_SECONDS)
         else:
-            await _start(settings, lock, progress)
+            with lock:
+                _check_not_moved(settings)
+                await _start(settings, lock, progress)
     raise errors.SupervisorFailed(
         "The supervisor of this project neither starts nor ends.",
         hint="Run `durable-workflows shutdown`, then try again.",
@@ -95,16 +95,26 @@ def help_out(settings: Settings) -> NoReturn:
 
 def _check_same(settings: Settings, connection: Connection) -> None:
     """Without DBOS_DATABASE_URL whatever runs is right: `connection.json` names it."""
-    if settings.database_url is not None and settings.database_url != connection.url:
+    if settings.database_url is None:
+        return
+    if settings.database(settings.database_url) != connection.database:
         raise errors.OtherDatabase(
             f"This project runs on another database ({connection.mode}) than DBOS_DATABASE_URL names."
         )
 
 
-def _is_outdated(connection: Connection) -> bool:
+def _is_outdated(settings: Settings, connection: Connection) -> bool:
     """Whether this installation is newer than the one that runs. An older one leaves things as they are: two would end each other's for ever."""
+    if settings.embedded and connection.mode == "external":
+        return False  # started from here it would come up on the embedded database
     theirs, ours = connection.versions.get(PACKAGE), content.package_version()
     return theirs is not None and Version(theirs) < Version(ours)
+
+
+def _check_not_moved(settings: Settings) -> None:
+    """An embedded database whose runs go on elsewhere must not do them again."""
+    if settings.embedded and (moved_to := state.moved_to(settings)):
+        raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
 
 
 async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> None:

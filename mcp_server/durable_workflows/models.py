@@ -195,6 +195,25 @@ class Delivered(Model):
     delivered: bool
 
 
+class Startable(Model):
+    """A workflow that can be started now, with the JSON schema of its arguments."""
+
+    name: str
+    summary: str
+    args_schema: Schema
+
+
+class Written(Model):
+    """What became of a workflow file: what is startable now, or why it does not load; and what the check of its text found."""
+
+    file: str
+    version: str | None = None
+    workflows: list[Startable] = []
+    error: str | None = None
+    warnings: list[str] = []
+    note: str = ""
+
+
 class PersonAnswer(Model):
     """What became of a question to a person."""
 

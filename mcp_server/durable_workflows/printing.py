@@ -1,9 +1,8 @@
 """What the command line's results look like, on a terminal and in a pipe."""
 
 import json
-import math
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -14,21 +13,26 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import lifecycle
+from durable_workflows import columns, following, lifecycle, wording
+from durable_workflows.dashboard import Line, age
 from durable_workflows.models import (
     Catalog,
     ChangedList,
     Ended,
+    LogLine,
     RunList,
     RunSummary,
     ServerStatus,
     Step,
+    TemplateEntry,
+    WaitResult,
 )
 from durable_workflows.settings import Settings
 
 _EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
-_GAP = "  "
-_SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))  # column of a list, and how narrow it may become
+# Of a list. An id is never cut: it is there to be copied.
+_SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))
+_ERROR = 200  # characters of an error in a line
 
 errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -41,6 +45,22 @@ def progress(text: str) -> Generator[lifecycle.Progress]:
         return
     with errors_console.status(Text(text)) as line:
         yield lambda news: line.update(Text(news))
+
+
+def say(text: str) -> None:
+    """Tell a person something beside the result."""
+    errors_console.print(text)
+
+
+def show(progress: lifecycle.Progress) -> lifecycle.Progress:
+    """A way to show what is under way, on a terminal only: elsewhere it would be a line each time."""
+    return progress if errors_console.is_terminal else lifecycle.no_progress
+
+
+def width() -> int | None:
+    """How wide standard output is; None: it is no terminal, and nothing has to be cut."""
+    console = Console()
+    return console.width if console.is_terminal else None
 
 
 def fail(message: str, hint: str) -> NoReturn:
@@ -68,6 +88,41 @@ def print_trace(markdown: str) -> None:
         found = _EMPHASIZED.match(line)
         bold, rest = (found[1] or found[2], line[found.end() :]) if found else ("", line)
         console.print(Text.assemble((bold, "bold"), rest), soft_wrap=True)
+
+
+def print_picture(lines: Iterable[Line]) -> None:
+    """The picture of a project."""
+    console = Console(highlight=False)
+    for line in lines:
+        if console.is_terminal:
+            console.print(styled(line), soft_wrap=True)
+        else:
+            typer.echo(line.text)
+
+
+def styled(line: Line) -> Text:
+    """A line of the picture as a terminal shows it."""
+    return Text(line.text, style="bold" if line.heading else "")
+
+
+def print_log(lines: Sequence[LogLine], as_json: bool) -> None:
+    """What a run printed and logged."""
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in lines], indent=2))
+        return
+    for one in lines:
+        where = f"step {one.step}" if one.step is not None else "workflow"
+        typer.echo(f"{wording.time(one.at)}  {where:<9} {one.stream:<7} {one.text}")
+
+
+def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
+    """The templates, each with its use."""
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in templates], indent=2))
+        return
+    rows = [("TEMPLATE", "USE WHEN"), *((one.name, one.use_when) for one in templates)]
+    for line in columns.lines(rows, width(), ((1, 20),)):
+        typer.echo(line)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -121,6 +176,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
             ("logs", found.logs),
+            *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
             *(("problem", problem) for problem in found.problems),
         ]
     )
@@ -132,45 +188,22 @@ def print_runs(runs: RunList) -> None:
         typer.echo("There are no such runs." if runs.counts else "There are no runs yet.")
         return
     rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
+    now = datetime.now(UTC)
     rows += [
-        (one.workflow_id, one.name, one.status, _age(one), _note(one)) for one in runs.workflows
+        (one.workflow_id, one.name, one.status, age(one.created_at, now), _note(one))
+        for one in runs.workflows
     ]
-    console = Console()
-    for line in _lines(rows, console.width if console.is_terminal else None):
+    for line in columns.lines(rows, width(), _SHRINKING):
         typer.echo(line)
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
     errors_console.print(f"In all {counts}{more}", style="dim")
 
 
-def _lines(rows: Sequence[Sequence[str]], room: int | None) -> Iterator[str]:
-    """The rows of a list, in columns. With too little room the later ones are cut; an id never is: it is there to be copied."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    free = math.inf if room is None else room - len(_GAP) * (len(widths) - 1)
-    for column, least in _SHRINKING:
-        excess = max(sum(widths) - free, 0)
-        widths[column] = int(min(widths[column], max(widths[column] - excess, least)))
-    for row in rows:
-        cells = (_cut(text, width).ljust(width) for text, width in zip(row, widths, strict=True))
-        yield _GAP.join(cells).rstrip()
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…" if width else ""
-
-
 def _note(run: RunSummary) -> str:
     if run.waiting_on is not None:
         return f"waits: {run.waiting_on}"
     return (run.error or "").split("\n", 1)[0]
-
-
-def _age(run: RunSummary) -> str:
-    seconds = (datetime.now(UTC) - run.created_at).total_seconds()
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def step_text(step: Step) -> str:
@@ -192,3 +225,20 @@ def print_ended(ended: Ended, as_json: bool) -> None:
     if ended.status != "SUCCESS":
         hint = f"`durable-workflows inspect {ended.workflow_id}` shows what happened."
         fail(f"{ended.workflow_id} ended with {ended.status}: {ended.error or ''}", hint)
+
+
+def waited_text(result: WaitResult) -> str:
+    """How things stand after waiting, a line for each run."""
+    ended = [
+        f"{one.workflow_id}  {one.status}"
+        + (f"  {wording.line(one.error, _ERROR)}" if one.error else "")
+        for one in result.done
+    ]
+    waiting = [
+        following.wait_line(one.workflow_id, one.topic, one.prompt) for one in result.waiting
+    ]
+    running = [
+        f"{one.workflow_id}  {one.status}" + (f"  {one.step}" if one.step else "")
+        for one in result.running
+    ]
+    return "\n".join([*ended, *waiting, *running])

@@ -9,18 +9,42 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
 
 import anyio
 from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    GetPromptRequestParams,
+    NotificationParams,
+    PaginatedRequestParams,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    UnsubscribeRequestParams,
+)
+from pydantic import BaseModel, ValidationError
 
 from durable_workflows import content
 from durable_workflows.backend import Backend
-from durable_workflows.resources import add_resources
+from durable_workflows.completions import Completions
+from durable_workflows.errors import DurableWorkflowsError, UsageError
+from durable_workflows.icons import icons
+from durable_workflows.prompts import Prompts
+from durable_workflows.resources import Listing, add_resources
 from durable_workflows.settings import Settings
 from durable_workflows.strict_tools import strict_tool
+from durable_workflows.subscriptions import Subscriptions
+from durable_workflows.tasks import Tasks
 from durable_workflows.tools import TOOLS
+
+logger = logging.getLogger(__name__)
+Params = TypeVar("Params", bound=BaseModel)
+Handler = Callable[[ServerRequestContext[Backend, Any], Params], Awaitable[BaseModel]]
 
 _LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
 
@@ -46,48 +70,98 @@ Words: a workflow (name) is code; a run (workflow_id) is one execution of it; st
 """.strip()
 
 
-def build_server(settings: Settings, *, own_process: bool = False) -> MCPServer[Backend]:
-    """An MCP server for the project of `settings`; with `own_process` it may take the process's signals and its standard output."""
-    backend = Backend(settings)
+class Server(MCPServer[Backend]):
+    """The server of one project. `subscriptions` is what its clients want to hear of."""
+
+    def __init__(self, settings: Settings, *, own_process: bool) -> None:
+        backend = Backend(settings)
+        self.subscriptions = Subscriptions(settings)
+        super().__init__(
+            "durable-workflows",
+            title="Durable workflows",
+            description="Runs that survive crashes, closed sessions and reboots.",
+            version=content.package_version(),
+            icons=icons(),
+            instructions=INSTRUCTIONS,
+            tools=[strict_tool(spec) for spec in TOOLS],
+            extensions=[Tasks(backend)],
+            lifespan=lambda _server: self._lifespan(backend, own_process=own_process),
+            subscriptions=self.subscriptions.bus,
+            middleware=[_boundary, self.subscriptions.declare],
+            log_level="WARNING",
+        )
+        add_resources(self, backend)
+        self.completion()(Completions(backend).complete)
+        self._answer("resources/list", PaginatedRequestParams, Listing(self, backend).page)
+        self._answer("prompts/list", PaginatedRequestParams, Prompts(backend).list)
+        self._answer("prompts/get", GetPromptRequestParams, Prompts(backend).get)
+        self._answer_subscribers()
+
+    def _answer(self, method: str, params: type[Params], handler: Handler[Params]) -> None:
+        """What MCPServer does in another way, or not at all."""
+        self._lowlevel_server.add_request_handler(method, params, handler)
+
+    def _answer_subscribers(self) -> None:
+        ours = self.subscriptions
+        self._answer("subscriptions/listen", SubscriptionsListenRequestParams, ours.listen)
+        self._answer("resources/subscribe", SubscribeRequestParams, ours.subscribe)
+        self._answer("resources/unsubscribe", UnsubscribeRequestParams, ours.unsubscribe)
+        self._lowlevel_server.add_notification_handler(
+            "notifications/initialized", NotificationParams, ours.initialized
+        )
 
     @asynccontextmanager
-    async def lifespan(_server: MCPServer[Backend]) -> AsyncGenerator[Backend]:
+    async def _lifespan(self, backend: Backend, *, own_process: bool) -> AsyncGenerator[Backend]:
         if own_process:
             # The transport has taken the real one by now. Before that, the protocol itself would go to stderr.
             sys.stdout = sys.stderr
         async with anyio.create_task_group() as group:
             group.start_soon(backend.keep)
+            await group.start(self.subscriptions.run)
             if own_process:
                 group.start_soon(_leave_on_signal, backend)
             try:
                 yield backend
             finally:
                 if own_process:
-                    _leave_soon()
+                    leave_soon()
                 group.cancel_scope.cancel()
                 await backend.aclose()
 
-    server: MCPServer[Backend] = MCPServer(
-        "durable-workflows",
-        title="Durable workflows",
-        version=content.package_version(),
-        instructions=INSTRUCTIONS,
-        tools=[strict_tool(spec) for spec in TOOLS],
-        lifespan=lifespan,
-        log_level="WARNING",
-    )
-    add_resources(server, backend)
-    return server
+
+def build_server(settings: Settings, *, own_process: bool = False) -> Server:
+    """An MCP server for the project of `settings`; with `own_process` it may take the process's signals and its standard output."""
+    return Server(settings, own_process=own_process)
+
+
+async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """The error boundary of all but tools, which have their own: our errors as they read, of others nothing but that there was one."""
+    try:
+        return await call_next(ctx)
+    except (MCPError, ValidationError):
+        raise
+    except DurableWorkflowsError as error:
+        code = INVALID_PARAMS if isinstance(error, UsageError) else INTERNAL_ERROR
+        raise MCPError(code, str(error)) from error
+    except Exception as error:
+        logger.exception("%s failed", ctx.method)
+        message = f"{ctx.method} failed because of an error inside the server, which has logged it."
+        raise MCPError(INTERNAL_ERROR, message) from error
 
 
 async def serve(settings: Settings) -> None:
     """Serve the project of `settings` on standard input and output until the client goes, then end the process. Runs and workers go on."""
-    if not logging.getLogger().handlers:  # else MCPServer sets it up for a terminal
+    log_plainly()
+    await build_server(settings, own_process=True).run_stdio_async()
+    leave()
+
+
+def log_plainly() -> None:
+    """Log to standard error, unless the process does already; else MCPServer would, as for a terminal."""
+    if not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
-    await build_server(settings, own_process=True).run_stdio_async()
-    _leave()
 
 
 # Leaving
@@ -96,19 +170,20 @@ async def serve(settings: Settings) -> None:
 async def _leave_on_signal(backend: Backend) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            _leave_soon()
+            leave_soon()
             await backend.aclose()
-            _leave()
+            leave()
 
 
-def _leave_soon() -> None:
+def leave_soon(seconds: float = _LEAVE_SECONDS) -> None:
     """End the process shortly, even if a thread hangs that would keep it."""
-    timer = threading.Timer(_LEAVE_SECONDS, _leave)
+    timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()
 
 
-def _leave() -> None:
+def leave() -> NoReturn:
+    """End the process now, with status 0."""
     # Without the interpreter's shutdown, which waits for threads (one blocks in a read of standard input), and which would write what was
     # printed but not flushed to the protocol's pipe.
     os._exit(0)

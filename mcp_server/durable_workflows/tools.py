@@ -10,11 +10,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
+import anyio.to_thread
 from mcp.server.mcpserver import Context
 from mcp.types import InputRequiredResult
 from pydantic import Field, JsonValue
 
-from durable_workflows import answers, elicitation, pages, problems, traces
+from durable_workflows import (
+    answers,
+    authoring_files,
+    elicitation,
+    pages,
+    problems,
+    searching,
+    traces,
+)
 from durable_workflows.answers import CatalogAnswer, ChangedAnswer, StartAnswer, WaitAnswer
 from durable_workflows.backend import Backend
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
@@ -28,6 +37,7 @@ from durable_workflows.models import (
     ServerStatus,
     StartRequest,
     Status,
+    Written,
 )
 from durable_workflows.strict_tools import ToolSpec
 from durable_workflows.wording import short
@@ -321,6 +331,50 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     return answers.fit_changed(await engine.resume(workflow_ids, children=children))
 
 
+async def write_workflow(
+    ctx: Call,
+    name: ShortText,
+    source: Annotated[str, Field(max_length=200_000)] | None = None,
+    template: ShortText | None = None,
+    overwrite: bool = False,
+) -> Written:
+    """Write a workflow file into the project's workflow folder, check it, load it, and say what can be started now.
+
+    Use it to make a workflow of your own, or to repair one (overwrite=true, then fork the failed run). Give `source`, or `template` for a copy under the
+    name given; workflow_catalog lists the templates, search_docs tells how things are written. Decorate functions with @DBOS.workflow() and
+    @DBOS.step(); what is not deterministic (time, random, files, network, environment) belongs into steps. Type hints become the args_schema.
+
+    Nothing is written if the text is not Python, defines no workflow, or takes a name that is in use: the error names the line. `warnings` are lines that may
+    take another way on a replay: correct them. `error` says why the written file does not load. Runs under way keep the code they began
+    with. Next: start_workflow, or fork.
+
+    - name: The file is NAME.py; for a template also the workflow's name. A Python identifier.
+    - source: The whole text of the file. It may name libraries it needs as inline script metadata (PEP 723).
+    - template: The name of a template, instead of source.
+    - overwrite: Replace the file if it exists.
+    """
+    engine = await _engine(ctx)
+    settings = ctx.request_context.lifespan_context.settings
+    return answers.fit_written(
+        await authoring_files.write(settings, engine, name, source, template, overwrite=overwrite)
+    )
+
+
+async def search_docs(
+    ctx: Call, query: Annotated[str, Field(min_length=1, max_length=1000)]
+) -> str:
+    """Search the references and templates of this installation, and return the passages that fit best.
+
+    Use it before you write a workflow (patterns, determinism, waiting, queues, schedules, own libraries), when an error or a state is unclear, or for a
+    setting or command. It needs no network and costs little. It knows nothing of this project's runs: for those use inspect and list_workflows.
+    A whole document is the resource named with each passage.
+
+    - query: Some words, a question, an error's text, or a name such as start_workflow.
+    """
+    found = await anyio.to_thread.run_sync(searching.search, query)
+    return searching.render(query, found)
+
+
 async def server_status(ctx: Call) -> ServerStatus:
     """Show what runs behind this server: database, workers, versions of the code, sizes, and problems with what to do about them.
 
@@ -349,6 +403,8 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
     ToolSpec(answer_in_person, "Answer in person", open_world=True),
+    ToolSpec(write_workflow, "Write workflow", destroys=True, open_world=True),
+    ToolSpec(search_docs, "Search documentation", reads=True, structured=False),
     ToolSpec(server_status, "Server status", reads=True),
 )
 

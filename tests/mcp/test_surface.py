@@ -35,6 +35,9 @@ ARGUMENTS = {
     "fork": {"workflow_id", "from_step", "version"},
     "cancel": {"workflow_ids", "children"},
     "resume": {"workflow_ids", "children"},
+    "answer_in_person": {"workflow_id", "topic"},
+    "write_workflow": {"name", "source", "template", "overwrite"},
+    "search_docs": {"query"},
     "server_status": set[str](),
 }
 DEFAULTS: dict[tuple[str, str], object] = {
@@ -46,6 +49,7 @@ DEFAULTS: dict[tuple[str, str], object] = {
     ("fork", "version"): "latest",
     ("cancel", "children"): False,
     ("resume", "children"): False,
+    ("write_workflow", "overwrite"): False,
 }
 
 
@@ -108,9 +112,11 @@ async def test_each_tool_has_all_four_annotations(nowhere: Settings, mode: Mode)
         assert not (hints.read_only_hint and hints.destructive_hint)
 
 
-async def test_all_tools_but_inspect_have_an_output_schema(nowhere: Settings, mode: Mode) -> None:
+async def test_all_tools_that_give_no_markdown_have_an_output_schema(
+    nowhere: Settings, mode: Mode
+) -> None:
     without = [tool.name for tool in await listed(nowhere, mode) if tool.output_schema is None]
-    assert without == ["inspect"]
+    assert without == ["inspect", "search_docs"]
 
 
 async def test_every_tool_that_a_description_names_is_there(nowhere: Settings, mode: Mode) -> None:
@@ -135,10 +141,16 @@ async def test_the_resources_are_listed(nowhere: Settings, mode: Mode) -> None:
     async with Client(build_server(nowhere), mode=mode) as client:
         resources = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
-    assert [str(one.uri) for one in resources] == ["durable://workflows"]
+    uris = [str(one.uri) for one in resources]
+    assert uris[0] == "durable://workflows"
+    assert "durable://templates/basic_workflow" in uris
+    assert "durable://references/recovery" in uris
     assert {one.uri_template: one.mime_type for one in templates} == {
         "durable://workflows/{workflow_id}/trace": "text/markdown",
         "durable://workflows/{workflow_id}/trace.json": "application/json",
+        "durable://workflows{?cursor}": "application/json",
+        "durable://templates/{name}": "text/x-python",
+        "durable://references/{name}": "text/markdown",
     }
 
 
@@ -165,7 +177,9 @@ async def test_a_wrong_value_is_answered_with_what_is_allowed(
     nowhere: Settings, mode: Mode
 ) -> None:
     text = await refused(nowhere, mode, "inspect", workflow_id="x", detail="code")
-    assert "detail: Input should be 'summary', 'full', 'tree', 'messages', 'log' or 'source'" in text
+    assert (
+        "detail: Input should be 'summary', 'full', 'tree', 'messages', 'log' or 'source'" in text
+    )
 
 
 async def test_a_mistake_in_a_batch_is_named_by_its_place(nowhere: Settings, mode: Mode) -> None:
@@ -214,6 +228,8 @@ async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(
         ("fork", {"workflow_id": "a", "from_step": 1}),
         ("cancel", {"workflow_ids": ["a"]}),
         ("resume", {"workflow_ids": ["a"]}),
+        ("answer_in_person", {"workflow_id": "a"}),
+        ("write_workflow", {"name": "a", "template": "basic_workflow"}),
         ("server_status", {}),
     ):
         text = await refused(nowhere, mode, tool, **arguments)

@@ -3,7 +3,7 @@
 The transaction also leaves a mark, so that the target itself can tell whether it was carried out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
@@ -53,10 +53,13 @@ async def copy(
     target: Connection,
     *,
     mark: str,
+    before_change: Callable[[], Awaitable[None]],
     before_commit: Callable[[], None],
     progress: Callable[[str], None],
 ) -> int:
-    """Put all rows of the source in place of those of the target, and return how many. Both have the newest tables, and nobody writes.
+    """Put all rows of the source in place of those of the target, and return how many. Both have the newest tables.
+
+    From before `before_change` on nobody else can write in the target; it may raise to have nothing changed. In the source nobody writes.
 
     Raises:
         SetupError: the source's tables are newer than this software.
@@ -69,6 +72,8 @@ async def copy(
     async with target.transaction():
         await target.execute(sql.SQL("set local lock_timeout = {}").format(f"{_LOCK_SECONDS}s"))
         names = sql.SQL(", ").join(table.identifier for table in ours.values())
+        await target.execute(sql.SQL("lock table {}").format(names))
+        await before_change()
         await target.execute(sql.SQL("truncate {}").format(names))
         for key in _in_order(ours):
             if key in theirs and theirs[key].pages:

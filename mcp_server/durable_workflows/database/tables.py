@@ -78,7 +78,7 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
                 version = connection.info.server_version // 10_000
                 found = await fetch(connection, "what_is_allowed", other=database.dbos_schema)
     except psycopg.Error as error:
-        raise DatabaseRefused(f"{DatabaseRefused.__doc__} {_first_sentence(error)}") from error
+        raise DatabaseRefused(f"{DatabaseRefused.__doc__} {first_sentence(error)}") from error
     except TimeoutError as error:
         raise DatabaseRefused(
             f"The Postgres of DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
@@ -113,7 +113,8 @@ def _check_url(url: str) -> None:
         raise DatabaseRefused("DBOS_DATABASE_URL names no database.")
 
 
-def _first_sentence(error: psycopg.Error) -> str:
+def first_sentence(error: psycopg.Error) -> str:
+    """What the error says, without the details that libpq adds in further lines."""
     line = str(error).partition("\n")[0].removeprefix("connection failed: ")
     return " ".join(line.split()).rstrip(".") + "."
 

@@ -1,0 +1,27 @@
+"""Rows as aligned columns of plain text, cut to the room that there is."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+GAP = "  "
+
+Shrinking = Sequence[
+    tuple[int, int]
+]  # columns in the order in which they give up room, and how narrow each may become
+
+
+def lines(rows: Sequence[Sequence[str]], room: int | None, shrinking: Shrinking) -> Iterator[str]:
+    """The rows, each in a line. Without `room` nothing is cut; a column that does not shrink never is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    free = math.inf if room is None else room - len(GAP) * (len(widths) - 1)
+    for column, least in shrinking:
+        excess = max(sum(widths) - free, 0)
+        widths[column] = int(min(widths[column], max(widths[column] - excess, least)))
+    for row in rows:
+        cells = (cut(text, width).ljust(width) for text, width in zip(row, widths, strict=True))
+        yield GAP.join(cells).rstrip()
+
+
+def cut(text: str, width: int) -> str:
+    """A text in a width, with an ellipsis where something is left out."""
+    return text if len(text) <= width else f"{text[: width - 1]}…" if width else ""

@@ -1,0 +1,110 @@
+"""What commands share: how their arguments are typed, and the project's engine."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import JsonValue
+
+from durable_workflows import lifecycle, printing, shell_completion, state
+from durable_workflows.errors import InvalidProject
+from durable_workflows.project import Project
+from durable_workflows.reading import Reader
+from durable_workflows.settings import Settings
+
+if TYPE_CHECKING:
+    from durable_workflows.engine import Engine
+
+
+def json_value(text: str) -> JsonValue:
+    """A JSON value given on the command line."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'
+        ) from error
+
+
+def json_object(text: str) -> dict[str, JsonValue]:
+    """As `json_value`, but an object."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise typer.BadParameter(
+            f'{text!r} is not a JSON object. Name each argument: \'{{"name": "value"}}\'.'
+        )
+    return value
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WorkflowId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The run's workflow_id.", autocompletion=shell_completion.workflow_ids
+    ),
+]
+WorkflowIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ID...",
+        help="The runs' workflow_ids.",
+        autocompletion=shell_completion.workflow_ids,
+    ),
+]
+IdOption = Annotated[
+    str,
+    typer.Option(
+        "--id",
+        metavar="ID",
+        help="The run's workflow_id.",
+        autocompletion=shell_completion.workflow_ids,
+    ),
+]
+OwnId = Annotated[
+    str | None, typer.Option("--id", help="An id of your own: with it, a run starts once.")
+]
+Args = Annotated[
+    dict[str, Any] | None,
+    typer.Option(parser=json_object, metavar="JSON", help="Its arguments, by name."),
+]
+
+
+@asynccontextmanager
+async def engine_of(settings: Settings) -> AsyncGenerator["Engine"]:
+    """The project's engine; what does not run is started, and said so."""
+    with printing.progress("Connecting") as progress:
+        project = Project(settings, progress)
+        engine = await project.engine()
+    try:
+        yield engine
+    finally:
+        await project.aclose()
+
+
+@asynccontextmanager
+async def reader_of(settings: Settings) -> AsyncGenerator[Reader]:
+    """As `engine_of`, for commands that only look: without dbos, whose import takes longer than looking."""
+    with printing.progress("Connecting") as progress:
+        connection = await lifecycle.ensure_running(settings, progress)
+    reader = Reader(settings, connection)
+    try:
+        yield reader
+    finally:
+        await reader.aclose()
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a supervisor runs for the project.
+
+    Raises:
+        InvalidProject: the project directory is none.
+        SetupError: its state directory cannot be read.
+    """
+    if not settings.project.is_dir():
+        raise InvalidProject(f"{settings.project} is not a directory.")
+    try:
+        return Project(settings).is_running()
+    except OSError as error:
+        raise state.translate(error, settings.state) from error

@@ -1,0 +1,128 @@
+"""`approve`: a person answers what a run waits for."""
+
+import importlib
+import json
+import os
+import pwd
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import anyio
+import typer
+from pydantic import JsonValue
+
+from durable_workflows import shell_completion, wording
+from durable_workflows.commands.common import WorkflowId, engine_of, reader_of
+from durable_workflows.errors import NotWaiting, UsageError
+from durable_workflows.models import OpenWait, Preview, Run
+from durable_workflows.settings import PERSON, Settings
+
+_ABOUT = 2000  # characters of the arguments of a run, so that a person sees what is decided
+
+
+def approve(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    *,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            help="What to answer, where the run waits for several things.",
+            autocompletion=shell_completion.questions,
+        ),
+    ] = None,
+) -> None:
+    """Answer what a run waits for, as a person.
+
+    Shows what is asked, asks for an answer that fits, shows what will be sent, and sends it once you say so. It needs a terminal: the
+    answer is a person's, and is noted with the name of the user.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "This command is for people only: its input and output must be a terminal.",
+            hint="Run it in a terminal yourself. Programs answer with `durable-workflows send`, where a run takes their answers.",
+        )
+    # jsonschema takes half a second to import, and no other command needs it.
+    forms = importlib.import_module("durable_workflows.forms")
+    # No event loop runs while a person is asked, so that ctrl-C ends the question.
+    run, waits = anyio.run(_look, settings, workflow_id)
+    found = _matching(run, waits, topic)
+    place = forms.pick("Which", [_title(one) for one in found]) if len(found) > 1 else 0
+    wait = found[place]
+    typer.echo(_about(run, wait))
+    value: JsonValue = forms.ask(wait.message_schema)
+    typer.echo(f"This will be sent: {json.dumps(value, ensure_ascii=False)}")
+    if not typer.confirm("Send it?"):
+        raise UsageError("Nothing was sent.", hint="The run goes on waiting.")
+    anyio.run(_answer, settings, wait, value)
+    typer.echo(f"The answer was sent to {workflow_id}.")
+
+
+async def _look(settings: Settings, workflow_id: str) -> tuple[Run, list[OpenWait]]:
+    async with reader_of(settings) as reader:
+        return await reader.run(workflow_id, preview=_ABOUT), await reader.waits(workflow_id)
+
+
+async def _answer(settings: Settings, wait: OpenWait, value: JsonValue) -> None:
+    async with engine_of(settings) as engine:
+        await engine.answer(wait, value, who=_login(), how="terminal")
+
+
+def _login() -> str:
+    """The name of this process's user, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
+
+
+def _matching(run: Run, waits: Sequence[OpenWait], topic: str | None) -> list[OpenWait]:
+    if not waits:
+        raise NotWaiting(
+            f"{run.workflow_id} waits for nothing now; its status is {run.status}.",
+            hint="`durable-workflows list --waiting` shows which runs wait.",
+        )
+    found = [one for one in waits if topic in (None, one.topic, one.topic.removeprefix(PERSON))]
+    if not found:
+        topics = ", ".join(repr(one.topic.removeprefix(PERSON)) for one in waits)
+        own = shlex.quote(run.workflow_id)
+        raise NotWaiting(
+            f"{run.workflow_id} does not wait on {topic!r} but on {topics}.",
+            hint=f"`durable-workflows approve {own}` asks which.",
+        )
+    return found
+
+
+def _title(wait: OpenWait) -> str:
+    return wording.joined(wait.topic.removeprefix(PERSON), wait.prompt)
+
+
+def _about(run: Run, wait: OpenWait) -> str:
+    """What a person has to know to decide."""
+    now = datetime.now(UTC)
+    until = (
+        f"until {wording.time(wait.deadline)} (in {wording.span(wait.deadline - now)})"
+        if wait.deadline
+        else "without a deadline"
+    )
+    facts = [
+        ("run", f"{run.workflow_id}, {run.name}"),
+        ("arguments", _arguments(run.input)),
+        ("topic", wait.topic.removeprefix(PERSON) or "(none)"),
+        ("waits", f"since {wording.time(wait.since)}, {until}"),
+    ]
+    lines = [f"{label:<11}{text}" for label, text in facts]
+    return "\n".join([*lines, "", wait.prompt or "The run waits for a message.", ""])
+
+
+def _arguments(recorded: Preview | None) -> str:
+    """The arguments of a run as they were given, or what there is of them."""
+    if recorded is None:
+        return "none"
+    if recorded.cut:
+        return f"{recorded.text} …"
+    given: Any = json.loads(recorded.text)
+    return json.dumps(given["namedArgs"] or given["positionalArgs"], ensure_ascii=False)
