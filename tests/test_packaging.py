@@ -120,9 +120,13 @@ def test_the_server_of_the_plugin_takes_the_place_of_the_checkouts() -> None:
     )
 
 
-@pytest.mark.parametrize("path", [PLUGIN / "plugin.json", ROOT / ".mcp.json"], ids=str)
-def test_a_server_is_given_its_project_on_the_command_line(path: Path) -> None:
-    assert_serves(servers(path)[NAME]["args"])
+def test_the_server_of_the_plugin_is_given_its_project_on_the_command_line() -> None:
+    assert_serves(servers(PLUGIN / "plugin.json")[NAME]["args"])
+
+
+def test_the_server_of_the_checkout_takes_the_project_of_the_client() -> None:
+    # The client sets CLAUDE_PROJECT_DIR; it does not expand ${PWD} where that is not set.
+    assert servers(ROOT / ".mcp.json")[NAME]["args"] == ["serve"]
 
 
 def test_the_plugin_starts_what_it_brings_along() -> None:

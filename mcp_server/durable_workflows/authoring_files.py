@@ -51,7 +51,7 @@ async def write(
     await anyio.to_thread.run_sync(
         lambda: writing.write_workflow(settings, name, text, overwrite=overwrite)
     )
-    warnings = [checking.render(path, [one]) for one in findings]
+    warnings = [checking.render(path, [one]) for one in findings if one.severity == "warning"]
     written = Written(file=path, warnings=warnings)
     try:
         found = await engine.catalog()
@@ -80,7 +80,7 @@ def _checked(
         text = source
     path = str(PurePosixPath(settings.workflows.name, f"{name}.py"))
     files = catalog.snapshot(settings).files
-    others = {one: data.decode("utf-8", "replace") for one, data in files.items()}
+    others = {one: files[one].decode("utf-8", "replace") for one in catalog.workflow_files(files)}
     findings = checking.check(path, text, others)
     errors = [one for one in findings if one.severity == "error"]
     if errors:

@@ -321,12 +321,20 @@ class Engine(Reader):
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Cancel runs: what runs now ends at its next step. Each is answered for; unknown ids raise before anything is changed."""
-        targets = await self._with_descendants(workflow_ids) if children else list(workflow_ids)
-        heads = await self._heads(targets)
-        active = [one for one in targets if heads[one]["status"] in UNFINISHED]
+        active = await self._cancel(workflow_ids)
+        targets = list(workflow_ids)
+        if children:  # now that they start no more
+            targets = await self._with_descendants(workflow_ids)
+            active |= await self._cancel(targets)
+        return await self._changed(targets, active, "cancelled", "it had ended before")
+
+    async def _cancel(self, workflow_ids: Sequence[str]) -> set[str]:
+        """Cancel those that have not ended; return which."""
+        heads = await self._heads(workflow_ids)
+        active = [one for one in workflow_ids if heads[one]["status"] in UNFINISHED]
         if active:
             await self._in_thread(functools.partial(self._client.cancel_workflows, active))
-        return await self._changed(targets, set(active), "cancelled", "it had ended before")
+        return set(active)
 
     async def resume(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Let cancelled and dead-lettered runs go on after their last finished step. Answers as `cancel`."""
@@ -334,9 +342,11 @@ class Engine(Reader):
         heads = await self._heads(targets)
         stopped = ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
         able = [one for one in targets if heads[one]["status"] in stopped]
-        if able:
+        queues = {heads[one]["queue"] for one in able}
+        for queue in queues:  # in a limited one, runs that wait for others must not take all places
+            theirs = [one for one in able if heads[one]["queue"] == queue]
             await self._in_thread(
-                functools.partial(self._client.resume_workflows, able, queue_name=QUEUE)
+                functools.partial(self._client.resume_workflows, theirs, queue_name=queue)
             )
         note = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
         return await self._changed(targets, set(able), "resumed", note)
@@ -360,7 +370,8 @@ class Engine(Reader):
     async def _with_descendants(self, workflow_ids: Sequence[str]) -> list[str]:
         found = dict.fromkeys(workflow_ids)
         for workflow_id in workflow_ids:
-            found.update(dict.fromkeys(child.workflow_id for child in await self.tree(workflow_id)))
+            rows = await self._fetch("descendant_ids", workflow_id=workflow_id)
+            found.update(dict.fromkeys(row["workflow_id"] for row in rows))
         return list(found)
 
     # Helpers

@@ -346,7 +346,7 @@ async def write_workflow(
 
     Nothing is written if the text is not Python, defines no workflow, or takes a name that is in use: the error names the line. `warnings` are lines that may
     take another way on a replay: correct them. `error` says why the written file does not load. Runs under way keep the code they began
-    with. Next: start_workflow, or fork.
+    with. The check does not run the code; a line with a comment `# deterministic: <reason>` is not warned of. Next: start_workflow, or fork.
 
     - name: The file is NAME.py; for a template also the workflow's name. A Python identifier.
     - source: The whole text of the file. It may name libraries it needs as inline script metadata (PEP 723).
@@ -367,7 +367,7 @@ async def search_docs(
 
     Use it before you write a workflow (patterns, determinism, waiting, queues, schedules, own libraries), when an error or a state is unclear, or for a
     setting or command. It needs no network and costs little. It knows nothing of this project's runs: for those use inspect and list_workflows.
-    A whole document is the resource named with each passage.
+    A whole document is the resource named with each passage; passages that did not fit are listed by title.
 
     - query: Some words, a question, an error's text, or a name such as start_workflow.
     """

@@ -17,8 +17,9 @@ from pathlib import Path
 import anyio
 import psutil
 from rich.console import Console
+from tests import native
 
-from . import contenders, measures, native, report
+from . import contenders, measures, report
 from .contenders import Contender, Kind
 from .measures import Effort, Samples
 
@@ -63,12 +64,8 @@ class Bench:
             )
             return kinds
         # Each its own server, so that the cost of one is not counted for the other.
-        names = ("postgres-plain", "postgres-ours")
-        servers = [
-            await stack.enter_async_context(native.cluster(programs, self._folder / name))
-            for name in names
-        ]
-        return [*kinds, contenders.native(servers[0]), contenders.external(servers[1])]
+        plain, ours = (stack.enter_context(native.cluster(programs)) for _ in range(2))
+        return [*kinds, contenders.native(plain), contenders.external(ours)]
 
     async def _round(self, number: int) -> None:
         turned = number % len(self.kinds)

@@ -50,12 +50,10 @@ class Child:
 
 
 @asynccontextmanager
-async def child(
-    command: Sequence[str], *, log: Path, folder: Path, stop_signal: signal.Signals | None = None
-) -> AsyncGenerator[Child]:
+async def child(command: Sequence[str], *, log: Path, folder: Path) -> AsyncGenerator[Child]:
     """Run the command in a session of its own, so that Ctrl-C does not reach it.
 
-    It is ended by the end of its standard input, and by `stop_signal` if one is given; a stubborn one is killed.
+    It is ended by the end of its standard input; a stubborn one is killed.
     """
     with log.open("ab") as errors:
         process = await anyio.open_process(
@@ -65,14 +63,12 @@ async def child(
         yield Child(process, log)
     finally:
         with anyio.CancelScope(shield=True):
-            await _stop(process, stop_signal)
+            await _stop(process)
 
 
-async def _stop(process: Process, stop_signal: signal.Signals | None) -> None:
+async def _stop(process: Process) -> None:
     assert process.stdin is not None
     await process.stdin.aclose()
-    if stop_signal is not None and process.returncode is None:
-        process.send_signal(stop_signal)
     with anyio.move_on_after(_STOP_SECONDS):
         await process.wait()
     if process.returncode is None:

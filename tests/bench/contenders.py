@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 import psutil
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowHandle
+from tests.native import Cluster
 
 from durable_workflows import lifecycle
 from durable_workflows.engine import Engine
@@ -22,7 +23,6 @@ from durable_workflows.settings import Settings
 
 from .children import child
 from .host import APPLICATION, QUEUE
-from .native import Cluster
 
 _HERE = Path(__file__).parent
 _SECONDS = 120.0  # for any one run
@@ -121,7 +121,7 @@ async def _ours(folder: Path, database_url: str | None = None) -> AsyncGenerator
 
 @asynccontextmanager
 async def _ours_on(cluster: Cluster, folder: Path) -> AsyncGenerator[Contender]:
-    async with _ours(folder, await cluster.database(folder.name)) as contender:
+    async with _ours(folder, cluster.database(folder.name)) as contender:
         yield contender
 
 
@@ -165,7 +165,7 @@ async def _on_sqlite(folder: Path) -> AsyncGenerator[Contender]:
 
 @asynccontextmanager
 async def _on_cluster(cluster: Cluster, folder: Path) -> AsyncGenerator[Contender]:
-    url = await cluster.database(folder.name)
+    url = cluster.database(folder.name)
     async with _plain(folder, url, cluster) as contender:
         yield contender
 

@@ -1,10 +1,14 @@
 """A project that runs, for the tests of this folder that stop nothing."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from durable_workflows.engine import Engine
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
 
 from .command import succeed
@@ -12,13 +16,23 @@ from .command import succeed
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of a project with all of `flows/`, started by `bootstrap`."""
+    """The directory of a project with some of `flows/`, and those of this folder, started by `bootstrap`."""
     folder = (tmp_path_factory.mktemp("cli") / "project").resolve()
     folder.mkdir()
-    for name in ("messages", "odd", "ten_steps"):
+    for name in ("asking", "messages", "odd", "ten_steps"):
         copy_flow(name, folder)
+    for path in (Path(__file__).parent / "flows").glob("*.py"):
+        shutil.copy(path, folder / "workflows")
     succeed("bootstrap", folder=folder)
     yield folder
     assert "have ended" in succeed("shutdown", folder=folder)
     left = processes_of(folder)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+async def runs(running: Path) -> AsyncIterator[Engine]:
+    """The engine of that project, for what a test needs beside its command: a process for each thing would take most of the time."""
+    project = Project(Settings(project=running))
+    yield await project.engine()
+    await project.aclose()

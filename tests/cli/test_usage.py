@@ -66,6 +66,8 @@ def test_every_setting_is_a_flag_of_every_command(name: str) -> None:
         (["status", "--old-workers", "0"], "--old-workers"),
         (["status", "--log-level", "LOUD"], "--log-level"),
         (["demo", "not-there"], "not-there"),
+        (["wait", "a", "--until", "never"], "'never'"),
+        (["run"], "Missing argument 'FILE'"),
     ],
 )
 def test_wrong_usage_is_said_in_a_line_and_exits_with_2(

@@ -94,7 +94,9 @@ def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
     if not file.resolve().is_relative_to(settings.workflow_folder.resolve()):
         return file.name, {}
     files = catalog.snapshot(settings).files
-    others = {path: data.decode("utf-8", "replace") for path, data in files.items()}
+    others = {
+        path: files[path].decode("utf-8", "replace") for path in catalog.workflow_files(files)
+    }
     inside = file.resolve().relative_to(settings.workflow_folder.resolve()).as_posix()
     return f"{settings.workflows.name}/{inside}", others
 

@@ -34,7 +34,7 @@ def serve(
 ) -> None:
     """Serve MCP on standard input and output, or over HTTP.
 
-    This is the command that an MCP client starts. Give --project, as the configurations in the README do: `ps` then shows whose server it is. Over HTTP,
+    This is the command that an MCP client starts. The project is that of CLAUDE_PROJECT_DIR, which Claude Code sets, or the working directory; with --project `ps` shows whose server it is. Over HTTP,
     clients send the project's token (`durable-workflows status` names its file) as a bearer token.
     """
     # The imports take a second, and no other command needs them.

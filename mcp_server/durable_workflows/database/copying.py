@@ -6,6 +6,7 @@ The transaction also leaves a mark, so that the target itself can tell whether i
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import pairwise
 
 from psycopg import sql
 
@@ -27,7 +28,6 @@ class _Table:
     of_dbos: bool
     name: str
     pages: int
-    size: int
     columns: Sequence[str]
     numbered: Sequence[str] | None
     needs: Sequence[str]
@@ -111,16 +111,35 @@ def _in_order(all_tables: Mapping[Key, _Table]) -> list[Key]:
 async def _copy_table(source: Connection, theirs: _Table, target: Connection, ours: _Table) -> int:
     columns = sql.SQL(", ").join(map(sql.Identifier, theirs.columns))
     into = sql.SQL("copy {} ({}) from stdin (format binary)").format(ours.identifier, columns)
-    step = max(1, _SLICE_BYTES * theirs.pages // max(theirs.size, 1))
     rows = 0
-    for page in range(0, theirs.pages, step):
+    for first, end in await _slices(source, theirs):
         out = sql.SQL(
             "copy (select {} from {} where ctid >= {} and ctid < {}) to stdout (format binary)"
-        ).format(columns, theirs.identifier, f"({page},0)", f"({page + step},0)")
+        ).format(columns, theirs.identifier, f"({first},0)", f"({end},0)")
         rows += await _copy_slice(source, out, target, into)
     for column in ours.numbered or ():
         await _renumber(target, ours, column)
     return rows
+
+
+async def _slices(source: Connection, table: _Table) -> list[tuple[int, int]]:
+    """The table's pages in parts of about `_SLICE_BYTES`: a page of pointers to long values may stand for very many."""
+    size = sql.SQL(" + ").join(
+        sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(column))
+        for column in table.columns
+    )
+    pages = await source.execute(
+        sql.SQL(
+            "select (ctid::text::point)[0]::bigint as page, sum({})::bigint as size from {} group by 1 order by 1"
+        ).format(size, table.identifier)
+    )
+    begins, filled = [0], 0
+    async for page in pages:
+        if filled and filled + page["size"] > _SLICE_BYTES:
+            begins.append(page["page"])
+            filled = 0
+        filled += page["size"]
+    return list(pairwise([*begins, table.pages]))
 
 
 async def _copy_slice(

@@ -114,8 +114,8 @@ select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from wri
 -- DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds) outlive restarts.
 -- One that is more than 30 years away is none: that is how authoring.py waits without a limit.
 with entries as (
-    select * from jsonb_to_recordset(%(rows)s::jsonb)
-        as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema jsonb, person_only boolean)
+    select * from json_to_recordset(%(rows)s::json)
+        as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema json, person_only boolean)
 ), written as (
     insert into durable_workflows.waits (workflow_id, function_id, executor_id, topic, since, deadline, prompt, schema, person_only)
     select entries.workflow_id, entries.function_id, %(executor_id)s, entries.topic,
@@ -155,7 +155,8 @@ select name from dbos.queues order by name
 select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1
 
 -- name: run_heads
-select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id
+select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id,
+    case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
 from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
 
 -- name: run_states
@@ -257,6 +258,14 @@ with recursive tree as (
     from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
 select workflow_uuid as workflow_id, name, status, parent_workflow_id from tree order by created_at limit 1000
+
+-- name: descendant_ids
+with recursive tree as (
+    select workflow_uuid from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
+    union
+    select run.workflow_uuid from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+)
+select workflow_uuid as workflow_id from tree
 
 -- name: run_forks
 select workflow_uuid as workflow_id from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
@@ -383,7 +392,7 @@ where run.status = 'PENDING' and (%(workflow_id)s::text is null or wait.workflow
 -- name: project_tables
 -- All that holds rows of the project: columns that can be written, those with a sequence, and the tables whose rows must be there first.
 select namespace.nspname as schema, namespace.nspname = %(other)s as of_dbos, class.relname as name,
-    pg_relation_size(class.oid) / current_setting('block_size')::int as pages, pg_table_size(class.oid) as size,
+    pg_relation_size(class.oid) / current_setting('block_size')::int as pages,
     array_agg(attribute.attname::text order by attribute.attnum) as columns,
     array_agg(attribute.attname::text) filter (
         where pg_get_serial_sequence(format('%%I.%%I', namespace.nspname, class.relname), attribute.attname) is not null

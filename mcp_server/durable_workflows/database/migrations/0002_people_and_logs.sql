@@ -22,5 +22,8 @@ create table durable_workflows.answers (
     primary key (workflow_id, function_id)
 );
 
+-- The order of an object's fields is the order in which a person is asked for them.
+alter table durable_workflows.waits alter column schema type json;
+
 -- How far a worker is with what a version needs before its code can be loaded.
 alter table durable_workflows.versions add column progress text;

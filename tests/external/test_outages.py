@@ -1,0 +1,45 @@
+"""The external Postgres may go away and come back."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+import native
+from durable_workflows.models import StartRequest
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
+from helpers import copy_flow, processes_of, until
+from requirements import proves
+from test_recovery import lines_of
+
+pytestmark = pytest.mark.anyio
+
+
+@proves("recovery:database-killed")
+async def test_runs_go_on_after_the_database_was_away(folder: Path) -> None:
+    copy_flow("ten_steps", folder)
+    copy_flow("messages", folder)
+    lines = folder / "lines"
+    programs = native.programs()
+    assert programs is not None
+    with native.cluster(programs) as postgres:
+        project = Project(Settings(project=folder, database_url=postgres.database("own")))
+        engine = await project.engine()
+        waits = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+        args = {"file": str(lines), "seconds": 0.2}
+        steps = await engine.start(StartRequest(name="ten_steps", args=args))
+        await until(lambda: len(lines_of(lines)) >= 2, "it is under way")
+        running = {process.pid for process in processes_of(folder)}
+        postgres.stop()
+        recorded = len(lines_of(lines))
+        await anyio.sleep(2)  # how long it is away, not a wait for something
+        assert len(lines_of(lines)) <= recorded + 1  # nothing goes on that cannot be recorded
+        postgres.start()
+        await engine.send(waits.workflow_id, "t", "after it")
+        ids = [waits.workflow_id, steps.workflow_id]
+        result = await engine.wait(ids, timeout_seconds=90)
+        assert [run.output for run in result.done] == ["after it", 55]
+        assert lines_of(lines) == list(range(1, 11))
+        assert {process.pid for process in processes_of(folder)} == running
+        await project.aclose()
