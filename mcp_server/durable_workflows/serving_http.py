@@ -156,7 +156,7 @@ def _bind(host: str, port: int, *, allow_remote: bool) -> socket.socket:
     if not (allow_remote or ipaddress.ip_address(where[0]).is_loopback):
         raise UsageError(
             f"{host} can be reached from other machines.",
-            hint="Serve on 127.0.0.1, or allow it explicitly: what goes over the network is not encrypted.",
+            hint="Serve on 127.0.0.1, or give --allow-remote: what goes over the network is not encrypted.",
         )
     try:
         return socket.create_server((where[0], port), family=family)

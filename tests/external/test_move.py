@@ -112,7 +112,7 @@ async def start_all_sorts(engine: Engine, home: Path) -> None:
     write_flow(home, "old")
     await start(engine, "fails", "failed", message="no")
     await start(engine, "talk", "talked", lines=5)
-    await start(engine, "large_outputs", "large", steps=2, size=1_000_000)
+    await start(engine, "much_noise", "large", steps=3, size=4_000_000)  # copied in slices
     await engine.wait(["failed", "talked", "large"], timeout_seconds=40)
     await start(engine, "flow", "of-old-code")
     await engine.wait(["of-old-code"], until="any", timeout_seconds=40)

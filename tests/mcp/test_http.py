@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 import httpx2
+import psutil
 import pytest
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
@@ -210,6 +211,28 @@ async def test_subscriptions_are_told_of_changes(
     ):
         await client.call_tool("start_workflow", args)
         await ear.next(trace, 0)
+
+
+async def test_of_a_client_that_has_gone_nothing_is_left(
+    served: Served, shared: Engine, mode: Mode
+) -> None:
+    port = int(shared.connection.url.rpartition(":")[2].partition("/")[0])
+
+    def connections() -> int:
+        found = psutil.Process(served.process.pid).net_connections("tcp")
+        return sum(bool(one.raddr) and one.raddr.port == port for one in found)
+
+    async with client_of(served, "auto") as client:
+        await client.call_tool("list_workflows", {})  # the engine has its connections
+    await until(lambda: connections() <= 2, "nobody subscribes")
+    before = connections()
+    async with (
+        served.client() as transport,
+        connected(transport, mode) as (client, ear),
+        subscribed(client, ear, [uris.expand(uris.TRACE, workflow_id="x")]),
+    ):
+        await until(lambda: connections() == before + 1, "there are subscriptions")
+    await until(lambda: connections() == before, "there are none")
 
 
 # Who gets in

@@ -15,6 +15,7 @@ from durable_workflows.database.tables import Connection
 from durable_workflows.errors import SetupError
 
 _SLICE_BYTES = 8_000_000  # as they are stored; PGlite answers a statement from memory
+_AFTER_ALL = "(4294967295,0)"  # where no row can be
 _LOCK_SECONDS = 10  # for clients who look at the target's tables
 
 Key = tuple[bool, str]
@@ -112,34 +113,28 @@ async def _copy_table(source: Connection, theirs: _Table, target: Connection, ou
     columns = sql.SQL(", ").join(map(sql.Identifier, theirs.columns))
     into = sql.SQL("copy {} ({}) from stdin (format binary)").format(ours.identifier, columns)
     rows = 0
-    for first, end in await _slices(source, theirs):
+    for begin, end in pairwise([*await _begins(source, theirs), _AFTER_ALL]):
         out = sql.SQL(
             "copy (select {} from {} where ctid >= {} and ctid < {}) to stdout (format binary)"
-        ).format(columns, theirs.identifier, f"({first},0)", f"({end},0)")
+        ).format(columns, theirs.identifier, begin, end)
         rows += await _copy_slice(source, out, target, into)
     for column in ours.numbered or ():
         await _renumber(target, ours, column)
     return rows
 
 
-async def _slices(source: Connection, table: _Table) -> list[tuple[int, int]]:
-    """The table's pages in parts of about `_SLICE_BYTES`: a page of pointers to long values may stand for very many."""
+async def _begins(source: Connection, table: _Table) -> list[str]:
+    """Where slices of the table begin, each of about `_SLICE_BYTES`."""
     size = sql.SQL(" + ").join(
         sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(column))
         for column in table.columns
     )
-    pages = await source.execute(
+    slices = await source.execute(
         sql.SQL(
-            "select (ctid::text::point)[0]::bigint as page, sum({})::bigint as size from {} group by 1 order by 1"
-        ).format(size, table.identifier)
+            "select min(at)::text as begins from (select ctid as at, sum({}) over (order by ctid) / {} as slice from {}) as sized group by slice order by min(at)"
+        ).format(size, _SLICE_BYTES, table.identifier)
     )
-    begins, filled = [0], 0
-    async for page in pages:
-        if filled and filled + page["size"] > _SLICE_BYTES:
-            begins.append(page["page"])
-            filled = 0
-        filled += page["size"]
-    return list(pairwise([*begins, table.pages]))
+    return [row["begins"] async for row in slices]
 
 
 async def _copy_slice(
