@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 _SECONDS = 150
 _SIGHT_SECONDS = 60
 _COMMAND = [sys.executable, "-P", "-m", "durable_workflows"]
@@ -120,7 +122,11 @@ class Terminal:
         os.write(self._descriptor, f"{line}\n".encode())
 
     def interrupts(self) -> None:
-        """Press ctrl-C."""
+        """Press ctrl-C, once the command waits for its person: Python's `input` does not hear it between its prompt and its read."""
+        deadline = time.monotonic() + _SIGHT_SECONDS
+        while psutil.Process(self._process.pid).status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < deadline, "the command never waits"
+            time.sleep(0.01)
         self._process.send_signal(signal.SIGINT)
 
     def leaves(self) -> int:
