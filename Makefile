@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lock wheel mcpb test-wheel format clean
+.PHONY: demo test check bench evals lock wheel mcpb test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -19,6 +19,9 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
+
+evals: .venv/ready
+	$(BIN)/python -m tests.evals
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

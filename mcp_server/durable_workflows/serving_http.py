@@ -31,7 +31,7 @@ from durable_workflows.settings import Settings
 PATH = "/mcp"
 
 _BODY_BYTES = 4 * 1024 * 1024  # four times the largest arguments
-_GRACE_SECONDS = 1  # for answers that are on their way
+_GRACE_SECONDS = 0.3  # for answers that are on their way
 _LEAVE_SECONDS = 1.8  # then the process goes, whatever hangs
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -83,7 +83,7 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
+                timeout_graceful_shutdown=0,  # `_stop_on_signal` has waited
             )
         )
         where = f"Serving MCP on {url}; the token is in {http_access.token_file(settings)}.\n"
@@ -136,12 +136,11 @@ async def _run(server: Server, http: _Http, bound: socket.socket, announcement: 
 async def _stop_on_signal(server: Server, http: _Http) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            if http.should_exit:  # somebody has no patience
-                leave()
             leave_soon(_LEAVE_SECONDS)
-            # What is still open after the grace is cut off, which uvicorn calls an error.
-            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             server.subscriptions.close()
+            await anyio.sleep(_GRACE_SECONDS)
+            # What is open now is cut off, which uvicorn calls an error.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             http.should_exit = True
 
 

@@ -1,6 +1,7 @@
 """`python -m tests.evals`: play all scenarios, by a model where ANTHROPIC_API_KEY is set, else by their scripts.
 
-The scripts' record is written to `record.json`, whose difference shows what a change of the surface costs.
+The scripts' record is written to `record.json`, and what a model reads before it does anything to `surface.json`: their differences show
+what a change costs.
 """
 
 import json
@@ -8,7 +9,7 @@ import sys
 
 import anyio
 
-from .play import RECORD, Played, play, surface_characters
+from .play import RECORD, SURFACE, Played, play, surface
 from .players import has_model
 from .scenarios import SCENARIOS
 
@@ -25,11 +26,11 @@ async def _main() -> int:
             _say(f"{scenario.name:12} failed: {error}")
         else:
             _say(f"{scenario.name:12} {played['characters']:6} characters  {played['calls']}")
-    surface = await surface_characters()
-    _say(f"{'surface':12} {surface:6} characters")
+    shown = await surface()
+    _say(f"{'surface':12} {len(shown):6} characters")
     if not with_model and not failed:
-        written = {"surface": surface, "scenarios": record}
-        RECORD.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        SURFACE.write_text(shown + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -1,5 +1,6 @@
 """Playing all scenarios, each in a project of its own, and the record of what that took."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -13,10 +14,11 @@ from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 
-from .players import Agent, play_with_model, surface
+from .players import Agent, play_with_model
 from .scenarios import Scenario
 
 RECORD = Path(__file__).parent / "record.json"
+SURFACE = Path(__file__).parent / "surface.json"
 _FLOWS = Path(__file__).parent / "flows"
 
 
@@ -65,9 +67,11 @@ async def play(scenario: Scenario, *, with_model: bool) -> Played:
         return {"calls": agent.calls, "characters": agent.read}
 
 
-async def surface_characters() -> int:
-    """What a model reads before it does anything."""
+async def surface() -> str:
+    """What a model reads before it does anything: the instructions, and the tools with their schemas."""
     with tempfile.TemporaryDirectory() as folder:
         nowhere = Settings(project=Path(folder) / "nowhere")
         async with Client(build_server(nowhere)) as client:
-            return await surface(client)
+            tools = (await client.list_tools()).tools
+            shown = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in tools]
+            return json.dumps({"instructions": client.instructions, "tools": shown}, indent=1)

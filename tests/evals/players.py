@@ -43,13 +43,6 @@ class Agent:
         return found
 
 
-async def surface(client: Client) -> int:
-    """How many characters a model reads before it does anything: instructions and tools."""
-    tools = (await client.list_tools()).tools
-    shown = [tool.model_dump_json(by_alias=True, exclude_none=True) for tool in tools]
-    return len(client.instructions or "") + sum(map(len, shown))
-
-
 def has_model() -> bool:
     """Whether there is a key for a model."""
     return bool(os.environ.get("ANTHROPIC_API_KEY"))
