@@ -14,6 +14,8 @@ PROMISES = {
     "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",
     "recovery:server-killed": "A killed MCP server stops nothing.",
     "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",
+    "recovery:machine-gone": "On a shared Postgres the runs of a machine that is gone are finished by another one.",
+    "move:everything": "A project that is moved to a Postgres goes on there with all it has, and nothing goes on in both.",
     "recovery:left-behind-steps": "What a killed worker's step had started is ended before the step runs again.",
     "recovery:disk-full": "On a full disk a run waits, and goes on when there is space; nothing recorded is lost.",
     "replay:same-error": "On a replay a recorded error has the class that it had.",

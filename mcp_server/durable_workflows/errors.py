@@ -192,7 +192,7 @@ class OtherDatabase(SetupError):
 class ProjectMoved(SetupError):
     """The runs of this project were moved to an external Postgres."""
 
-    hint = "Set DBOS_DATABASE_URL to that Postgres. What is here is a backup."
+    hint = "Set DBOS_DATABASE_URL to that Postgres. What is here is a backup; to go on with it instead, remove the file .dbos/moved."
 
 
 class PythonUnusable(SetupError):

@@ -86,9 +86,7 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
                 timeout_graceful_shutdown=0,  # `_stop_on_signal` has waited
             )
         )
-        where = f"Serving MCP on {url}; the token is in {http_access.token_file(settings)}.\n"
-        with http_access.announced(settings, url):
-            await _run(server, http, bound, where)
+        await _run(server, http, bound, settings, url)
     leave()
 
 
@@ -124,12 +122,16 @@ class _Http(uvicorn.Server):
         yield
 
 
-async def _run(server: Server, http: _Http, bound: socket.socket, announcement: str) -> None:
+async def _run(
+    server: Server, http: _Http, bound: socket.socket, settings: Settings, url: str
+) -> None:
     async with server.session_manager.run(), anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, server, http)
-        sys.stderr.write(announcement)
-        sys.stderr.flush()
-        await http.serve([bound])
+        with http_access.announced(settings, url):
+            token_file = http_access.token_file(settings)
+            sys.stderr.write(f"Serving MCP on {url}; the token is in {token_file}.\n")
+            sys.stderr.flush()
+            await http.serve([bound])
         group.cancel_scope.cancel()
 
 

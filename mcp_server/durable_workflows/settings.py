@@ -149,7 +149,8 @@ class Settings(BaseSettings):
             if name != "database_url" and value is not None
         }
         url = {_URL: self.database_url} if self.database_url else {}
-        return {**os.environ, **own, **url}
+        given = {name: value for name, value in os.environ.items() if name != _URL}
+        return {**given, **own, **url}
 
     def dotenv(self) -> Mapping[str, str]:
         """What the project's `.env` adds to the environment of workflow code: variables that are not set otherwise, and no settings of ours."""

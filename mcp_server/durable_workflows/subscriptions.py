@@ -30,12 +30,13 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
-from durable_workflows import tasks, uris
+from durable_workflows import uris
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.feed import Feed, News
 from durable_workflows.settings import Settings
 
 NEWEST = 50  # runs of which the list of runs consists
+TASKS = "io.modelcontextprotocol/tasks"  # the extension of `tasks.py`
 
 _KEY = "durable-workflows subscriptions"  # in the notes that the SDK keeps for a connection
 
@@ -72,7 +73,7 @@ class Subscriptions:
         """`subscriptions/listen`: tell what was asked for until the client goes. What never changes is not promised."""
         asked = params.notifications
         if "taskIds" in (asked.model_extra or {}):  # of tasks nothing is told; they are polled
-            require_client_extension(ctx, tasks.IDENTIFIER)
+            require_client_extension(ctx, TASKS)
         changing = [one for one in asked.resource_subscriptions or () if uris.may_change(one)]
         honoured = asked.model_copy(update={"resource_subscriptions": changing or None})
         with self.watch(changing, lists=bool(asked.resources_list_changed)):

@@ -23,8 +23,7 @@ from pydantic import BaseModel
 from durable_workflows import answers, causes
 from durable_workflows.backend import Backend
 from durable_workflows.models import UNFINISHED, Run, Started
-
-IDENTIFIER = "io.modelcontextprotocol/tasks"
+from durable_workflows.subscriptions import TASKS
 
 _VERSIONS = frozenset({"2026-07-28"})
 _POLL_MILLISECONDS = 2000
@@ -42,7 +41,7 @@ class TaskParams(RequestParams):
 class Tasks(Extension):
     """The extension for one project's server."""
 
-    identifier = IDENTIFIER
+    identifier = TASKS
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -68,7 +67,7 @@ class Tasks(Extension):
 
     async def get(self, ctx: Call, params: TaskParams) -> HandlerResult:
         """`tasks/get`: how the run stands, and once it has ended what its start would have answered had it waited."""
-        require_client_extension(ctx, IDENTIFIER)
+        require_client_extension(ctx, TASKS)
         engine = await self._backend.engine()
         run = await engine.run(params.task_id)
         task = _task(run)
@@ -80,14 +79,14 @@ class Tasks(Extension):
 
     async def update(self, ctx: Call, params: TaskParams) -> EmptyResult:
         """`tasks/update`: a task never asks, so answers are passed over, as the extension wants it."""
-        require_client_extension(ctx, IDENTIFIER)
+        require_client_extension(ctx, TASKS)
         engine = await self._backend.engine()
         await engine.run(params.task_id)
         return EmptyResult()
 
     async def cancel(self, ctx: Call, params: TaskParams) -> EmptyResult:
         """`tasks/cancel`: cancel the run, unless it has ended."""
-        require_client_extension(ctx, IDENTIFIER)
+        require_client_extension(ctx, TASKS)
         engine = await self._backend.engine()
         await engine.cancel([params.task_id])
         return EmptyResult()
@@ -96,7 +95,7 @@ class Tasks(Extension):
 def _declares(ctx: Call) -> bool:
     capabilities = ctx.session.client_capabilities
     declared = (capabilities.extensions if capabilities else None) or {}
-    return ctx.protocol_version in _VERSIONS and IDENTIFIER in declared
+    return ctx.protocol_version in _VERSIONS and TASKS in declared
 
 
 def _started(result: HandlerResult) -> str | None:

@@ -29,7 +29,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from durable_workflows import catalog, dbos_internals, environments, locks, processes, state
 from durable_workflows.activity import Activity
 from durable_workflows.database import tables
-from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.errors import DatabaseUnavailable, SetupError
 from durable_workflows.models import Schema
 from durable_workflows.runlog import RunLog
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
@@ -124,8 +124,11 @@ class _Worker:
             activity = Activity(asyncio.get_running_loop(), self._executor_id)
             self._prepare_dbos(activity)
             await self._publish_catalog(connection, files, self._faults)
+            await self._announce(
+                connection
+            )  # before it takes up a run, which else nobody could adopt
             await anyio.to_thread.run_sync(self._launch)
-            await self._announce(connection)
+            await tables.run(connection, "version_ready", version=self._version)
         logger.info("The worker of version %s is ready.", self._version)
         await self._serve(activity)
 
@@ -213,10 +216,22 @@ class _Worker:
             for loaded in catalog.load(files, folder, faults)
             for entry in _entries(loaded, folder)
         ]
+        await self._check_machine(connection, entries)
         async with connection.transaction():
             await tables.run(
                 connection, "publish_catalog", version=self._version, entries=json.dumps(entries)
             )
+
+    async def _check_machine(
+        self, connection: tables.Connection, entries: list[dict[str, object]]
+    ) -> None:
+        """Give up on a machine where a file does not load that loads on others: it could not run what it took from the queue."""
+        rows = await tables.fetch(connection, "catalog", version=self._version)
+        fine = {row["name"] for row in rows if row["error"] is None}
+        here = {str(entry["name"]): entry["error"] for entry in entries}
+        lacking = [f"{name}: {error}" for name, error in here.items() if error and name in fine]
+        if lacking and not self._settings.embedded:
+            raise SetupError(f"What loads elsewhere does not load here: {'; '.join(lacking)}")
 
     def _materialise(self, files: Mapping[str, bytes]) -> Path:
         """Write the version's files into a folder of its own, fresh at each start: what is saved runs, nothing else."""
@@ -246,7 +261,6 @@ class _Worker:
             pid=os.getpid(),
             host=socket.gethostname(),
         )
-        await tables.run(connection, "version_ready", version=self._version)
 
     async def _listen(self) -> None:
         """Ring the bell when a run enters a queue or leaves one; between that, say that this worker lives."""
@@ -264,10 +278,10 @@ class _Worker:
         while True:
             async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
                 self._heard(notice.payload)
+            if not self._settings.embedded:
+                await self._adopt(connection)  # by what was seen before this beat
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
             await self._follow_newest(connection)
-            if not self._settings.embedded:
-                await self._adopt(connection)
 
     async def _follow_newest(self, connection: tables.Connection) -> None:
         """Have schedules start runs of the newest version, also when an edit was taken back: by DBOS's clock another one is later."""
@@ -280,9 +294,14 @@ class _Worker:
     async def _adopt(self, connection: tables.Connection) -> None:
         """Put the runs of workers that have gone, on whatever machine, back into their queues. It does no harm if several do."""
         rows = await tables.fetch(
-            connection, "lost_executors", version=self._version, seconds=_ADOPT_SECONDS
+            connection,
+            "lost_executors",
+            version=self._version,
+            executor_id=self._executor_id,
+            seconds=_ADOPT_SECONDS,
+            own_seconds=2 * _HEARTBEAT_SECONDS,
         )
-        lost = [row["executor_id"] for row in rows if row["executor_id"] != self._executor_id]
+        lost = [row["executor_id"] for row in rows]
         if lost:
             logger.warning("Taking over the runs of %s.", ", ".join(lost))
             await anyio.to_thread.run_sync(dbos_internals.recover, lost)

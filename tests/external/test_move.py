@@ -136,7 +136,7 @@ async def start_all_sorts(engine: Engine, home: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@proves("shutdown:nothing-left")
+@proves("move:everything")
 async def test_a_moved_project_goes_on_with_everything(
     projects: tuple[Project, Project], home: Path, database_url: str
 ) -> None:
@@ -188,7 +188,7 @@ async def test_a_moved_project_goes_on_with_everything(
 
 
 @pytest.mark.timeout(300)
-@proves("shutdown:nothing-left")
+@proves("move:everything")
 async def test_a_move_that_is_killed_at_any_moment_is_made_by_the_next_one(
     projects: tuple[Project, Project], home: Path, database_url: str
 ) -> None:
@@ -239,7 +239,7 @@ async def runs_in(url: str) -> int:
         return int(row[0])
 
 
-@proves("shutdown:nothing-left")
+@proves("move:everything")
 async def test_a_move_that_broke_off_just_before_or_after_its_commit_is_cleared_up_by_the_next_one(
     projects: tuple[Project, Project], home: Path, database_url: str
 ) -> None:

@@ -101,7 +101,7 @@ async def test_a_helping_machine_takes_part_also_one_that_was_there_first(
     assert [run.output for run in result.done] == ids
 
 
-@proves("recovery:worker-killed", "recovery:supervisor-killed")
+@proves("recovery:machine-gone", "recovery:worker-killed", "recovery:supervisor-killed")
 async def test_the_runs_of_a_machine_that_is_gone_go_on_at_another_one(
     engine: Engine, project: Project, folder: Path, elsewhere: Path
 ) -> None:
@@ -214,3 +214,25 @@ def test_a_project_of_any_name_has_schemas_of_its_own(name: str, tmp_path: Path)
     assert named["similar_ids"].startswith(begins)
     assert named["workers"].endswith(f"from {database.schema}.workers order by started_at desc")
     assert len(f"{database.schema}_activity") <= 63
+
+
+@proves("recovery:worker-killed")
+async def test_a_worker_whose_own_sign_of_life_is_late_takes_nothing_over(
+    divided: tuple[Engine, list[str]],
+) -> None:
+    """As after an outage, or on two laptops that wake up: nobody has been heard of, and all are there."""
+    engine, ids = divided
+    await query(
+        engine.connection, "update {ours}.workers set seen_at = seen_at - interval '1 hour'"
+    )
+
+    async def all_were_heard_of() -> bool:
+        found = await query(
+            engine.connection,
+            "select bool_and(seen_at > now() - interval '1 minute') from {ours}.workers",
+        )
+        return found == [(True,)]
+
+    await until_found(all_were_heard_of, "each has said that it lives")
+    runs = [await engine.run(one) for one in ids]
+    assert [(run.status, run.recovery_attempts) for run in runs] == [("PENDING", 1)] * 2

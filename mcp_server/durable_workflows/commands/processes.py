@@ -115,7 +115,10 @@ def worker(settings: Settings) -> None:
 async def move(
     settings: Settings,
     *,
-    to: Annotated[str, typer.Option("--to", metavar="URL", help="postgresql://…")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="URL", envvar="DBOS_DATABASE_URL", help="postgresql://…"),
+    ],
 ) -> None:
     """Move the project's embedded database to an external Postgres.
 
