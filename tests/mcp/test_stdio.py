@@ -12,6 +12,7 @@ import pytest
 
 from durable_workflows import locks, state
 from durable_workflows.settings import Settings
+from durable_workflows.tools import TOOLS
 
 Launch = Callable[..., AbstractContextManager[Any]]
 
@@ -56,7 +57,7 @@ def test_a_modern_client_is_served_as_well(nowhere: Settings, launch: Launch) ->
         tools = server.request("tools/list", ENVELOPE)["result"]["tools"]
         called = {"name": "list_workflows", "arguments": {}, **ENVELOPE}
         result = server.request("tools/call", called)["result"]
-    assert len(tools) == 10
+    assert len(tools) == len(TOOLS)
     assert result["isError"]
     assert "is not a directory" in result["content"][0]["text"]
 
