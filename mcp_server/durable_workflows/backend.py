@@ -77,9 +77,10 @@ class Backend:
     async def aclose(self) -> None:
         """Close the connections, if that goes quickly. The project's processes go on."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
-            if self._starting is not None and not self._starting.done():
+            if self._starting is not None:
                 self._starting.cancel()
-                await asyncio.wait({self._starting})
+                # Its error too is taken note of: else asyncio complains that nobody has asked for it.
+                await asyncio.gather(self._starting, return_exceptions=True)
             await self._project.aclose()
         if self._lock is not None:
             self._lock.close()

@@ -64,7 +64,9 @@ async def changes(database: Database, workflow_ids: Iterable[str]) -> AsyncGener
     except psycopg.OperationalError as error:
         await anyio.sleep(_AGAIN_SECONDS)  # whoever waits tries again
         raise DatabaseUnavailable() from error
-    async with connection:
+    try:
         hints = Changes(connection, workflow_ids)
         await hints.listen()
         yield hints
+    finally:  # `async with` would roll back first, which a cancelled scope does not let it
+        await connection.close()

@@ -47,6 +47,7 @@ _UNUSED_SECONDS = 60 * 86400.0
 _HEAD_CHARACTERS = 400  # of what uv says when it fails: a build that fails says thousands of lines
 _TAIL_CHARACTERS = 800
 _NAMES_SHOWN = 4
+_COLUMNS = "10000"  # uv wraps its sentences to the width of a terminal
 
 _TELLING = re.compile(r"Resolved|Downloading|Building|Prepared|Installed")
 _CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@")
@@ -396,7 +397,7 @@ def _run(
     """Run a command in a session of its own, and end all of that when the time is over or we fail; its status and what it said."""
     process = subprocess.Popen(
         command,
-        env=environment,
+        env={**environment, "COLUMNS": _COLUMNS},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

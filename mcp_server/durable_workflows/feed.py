@@ -106,20 +106,21 @@ class Feed:
         marks = await anyio.to_thread.run_sync(importlib.import_module, "durable_workflows.marks")
         async with marks.looker(connection) as looker:
             while self._is_wanted:
+                rewatched = self._rewatched  # whoever comes during the look is not in it
                 found = await self._look(looker)
-                await self._pause(looker, moving=found.moving)
+                await self._pause(looker, rewatched, moving=found.moving)
 
     async def _look(self, looker: "Looker") -> "Marks":
-        watched = list(self._watched)
-        found = await looker.look(watched, newest=self._newest if self._lists else 0)
+        watched, newest = list(self._watched), self._newest if self._lists else 0
+        found = await looker.look(watched, newest=newest)
         changed = [one for one in watched if self._has_changed(one, found.runs.get(one))]
-        lists = (found.listed, found.states) if self._lists else self._list_marks
+        lists = (found.listed, found.states) if newest else self._list_marks
         news = News(
             frozenset(changed), lists[0] != self._list_marks[0], lists[1] != self._list_marks[1]
         )
         self._marks = {one: found.runs.get(one) for one in watched}
         self._list_marks = lists
-        self._late.clear()
+        self._late.difference_update(watched)
         self._looked.set()
         self._looked = anyio.Event()
         if news.workflow_ids or news.listed or news.states:
@@ -131,8 +132,7 @@ class Feed:
             return self._marks[workflow_id] != mark
         return workflow_id in self._late
 
-    async def _pause(self, looker: "Looker", *, moving: bool) -> None:
-        rewatched = self._rewatched
+    async def _pause(self, looker: "Looker", rewatched: anyio.Event, *, moving: bool) -> None:
         with anyio.move_on_after(_PAUSE_SECONDS):
             return await rewatched.wait()
         if not moving:

@@ -1,7 +1,7 @@
 """In short what is shown of runs, to see whether it has changed: one connection and two small statements a look, for all who want to know it in this process."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import anyio
@@ -53,10 +53,11 @@ class Looker:
         raise DatabaseUnavailable()
 
     async def hint(self) -> None:
-        """Return when anything was announced since the last look began. It may be cancelled."""
+        """Return when anything was announced since the last look began, or the connection was lost. It may be cancelled."""
         if not self._hinted:
             # Not by psycopg: a wait of its own that is cancelled leaves the connection unusable. What there is to read, the next look reads.
-            await anyio.wait_readable(self._connection.fileno())
+            with suppress(psycopg.Error, OSError):
+                await anyio.wait_readable(self._connection.fileno())
 
     def _hint(self, _notice: psycopg.Notify) -> None:
         self._hinted = True

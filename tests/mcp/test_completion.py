@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from mcp.types import PromptReference, ResourceTemplateReference
 
-from durable_workflows import uris
+from durable_workflows import completions, uris
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.server import build_server
@@ -55,16 +55,18 @@ async def test_workflow_ids_come_newest_first(shared: Engine, there: Settings, m
 
 
 async def test_more_words_than_a_client_takes_are_cut_and_said_to_be_more(
-    shared: Engine, there: Settings, mode: Mode
+    shared: Engine, there: Settings, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    starts = [StartRequest(name="noisy", workflow_id=f"many-{mode}-{n}") for n in range(101)]
+    monkeypatch.setattr(completions, "_MOST", 3)
+    starts = [StartRequest(name="noisy", workflow_id=f"many-{mode}-{n}") for n in range(4)]
     await shared.start_all(starts)
     async with Client(build_server(there), mode=mode) as client:
         await client.call_tool("list_workflows", {})
-        typed = {"name": "workflow_id", "value": f"many-{mode}-"}
-        found = (await client.complete(TRACE, typed)).completion
-    assert len(found.values) == 100
-    assert found.has_more
+        for typed, more in ((f"many-{mode}-", True), (f"many-{mode}-1", False)):
+            argument = {"name": "workflow_id", "value": typed}
+            found = (await client.complete(TRACE, argument)).completion
+            assert len(found.values) == (3 if more else 1)
+            assert found.has_more is more
 
 
 async def test_names_and_topics_are_those_of_the_project(

@@ -14,6 +14,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.prompts import EXAMPLE
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
+from helpers import FLOWS
 from mcp import Client
 
 pytestmark = pytest.mark.anyio
@@ -133,17 +134,19 @@ async def test_without_the_engine_the_prompt_names_the_call(nowhere: Settings, m
 
 
 async def test_the_example_in_the_prompt_runs_and_can_be_replayed(
-    folder: Path, engine: Engine
+    shared: Engine, tmp_path: Path
 ) -> None:
-    (folder / "workflows").mkdir()
-    (folder / "workflows" / "line_counts.py").write_text(EXAMPLE + "\n", encoding="utf-8")
-    (folder / "two").write_text("1\n2\n", encoding="utf-8")
-    args: dict[str, Any] = {"paths": ["two", "workflows/line_counts.py"]}
-    [entry] = (await engine.catalog("line_counts")).workflows
-    assert (entry.error, entry.summary) == (None, "Count the lines of some files.")
-    started = await engine.start(StartRequest(name="line_counts", args=args))
-    [ended] = (await engine.wait([started.workflow_id])).done
-    assert ended.output == {"two": 2, "workflows/line_counts.py": len(EXAMPLE.splitlines())}
-    again = await engine.fork(started.workflow_id, 3)
-    [replayed] = (await engine.wait([again.workflow_id])).done
+    assert (FLOWS / "line_counts.py").read_text(encoding="utf-8") == EXAMPLE + "\n"
+    file = tmp_path / "one"
+    file.write_text("1\n2\n", encoding="utf-8")
+    args: dict[str, Any] = {"paths": [str(file), str(FLOWS / "line_counts.py")]}
+    [entry] = (await shared.catalog("line_counts")).workflows
+    assert entry.summary == "Count the lines of some files."
+    started = await shared.start(StartRequest(name="line_counts", args=args))
+    [ended] = (await shared.wait([started.workflow_id])).done
+    assert isinstance(ended.output, dict)
+    assert list(ended.output.values()) == [2, len(EXAMPLE.splitlines())]
+    file.unlink()  # a replay does not look again
+    again = await shared.fork(started.workflow_id, 3)
+    [replayed] = (await shared.wait([again.workflow_id])).done
     assert replayed.output == ended.output

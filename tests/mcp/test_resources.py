@@ -19,7 +19,8 @@ from mcp import Client
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]
 
-RUNS = 60
+RUNS = 8
+PAGE = 5
 ODD_IDS = ["a b", "a/b", "/abs", "../up", "50%", "?#&=", "ü漢", "durable://workflows/x/trace"]
 
 
@@ -119,6 +120,7 @@ async def test_the_kinds_of_resources_are_those_of_the_design(
 async def test_the_newest_runs_are_listed_in_pages(
     shared: Engine, there: Settings, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(resources, "_PAGE", PAGE)
     ids = [f"page-{mode}-{number}" for number in range(RUNS)]
     await start(shared, *ids)
     async with Client(build_server(there), mode=mode) as client:
@@ -127,11 +129,11 @@ async def test_the_newest_runs_are_listed_in_pages(
         fixed = [one for one in first if not uris.workflow_id_of(one.uri)]
         runs = [one for one in [*first, *second] if uris.workflow_id_of(one.uri)]
         assert [one.name for one in runs[:RUNS]] == ids[::-1]
-        assert len(first) == len(fixed) + 50
+        assert len(first) == len(fixed) + PAGE
         assert fixed[0].uri == uris.RUNS
         assert runs[0].title == f"{ids[-1]} (noisy)"
         assert await read(client, runs[0].uri)
-        monkeypatch.setattr(resources, "_LISTED", 50)
+        monkeypatch.setattr(resources, "_LISTED", PAGE)
         assert len(await all_pages(client)) == 1, "clients that fetch all pages are spared"
 
 
@@ -185,11 +187,14 @@ async def test_an_unknown_document_is_answered_with_the_closest_names(
             assert "root:" not in await refused(client, f"durable://references/{path}")
 
 
-async def test_runs_are_read_in_pages(shared: Engine, there: Settings, mode: Mode) -> None:
+async def test_runs_are_read_in_pages(
+    shared: Engine, there: Settings, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "NEWEST", PAGE)
     await start(shared, *(f"read-{mode}-{number}" for number in range(RUNS)))
     async with Client(build_server(there), mode=mode) as client:
         newest = json.loads(await read(client, uris.RUNS))
-        assert len(newest["workflows"]) == 50
+        assert len(newest["workflows"]) == PAGE
         older = json.loads(await read(client, f"{uris.RUNS}?cursor={newest['next_cursor']}"))
         both = [one["workflow_id"] for one in newest["workflows"] + older["workflows"]]
         assert both[:RUNS] == [f"read-{mode}-{number}" for number in range(RUNS)][::-1]
