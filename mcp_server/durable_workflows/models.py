@@ -375,7 +375,7 @@ class SessionInfo(Model):
 
 
 class ServerStatus(Model):
-    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`; `this_session` is the caller's."""
+    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`, `http` where it is served over HTTP (the token is in `.dbos/token`); `this_session` is the caller's."""
 
     project: str
     mode: Literal["embedded", "external"]
@@ -388,6 +388,7 @@ class ServerStatus(Model):
     database_bytes: int
     logs: str
     dotenv: list[str] = []
+    http: list[str] = []
     sessions: list[SessionInfo] = []
     this_session: str | None = None
     problems: list[str]

@@ -176,6 +176,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
             ("logs", found.logs),
+            *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
             *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
             *(("problem", problem) for problem in found.problems),
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from durable_workflows import records, state
+from durable_workflows import http_access, records, state
 from durable_workflows.changes import changes
 from durable_workflows.database import tables
 from durable_workflows.errors import (
@@ -268,6 +268,7 @@ class Reader:
             counts=await self.counts(),
             database_bytes=size[0]["bytes"],
             logs=str(self._settings.state / "logs"),
+            http=http_access.urls(self._settings),
             sessions=await self.sessions(),
             dotenv=state.read_report(self._settings).get("dotenv", "").split(),
             problems=[*problems, *map(_orphan_line, await self._fetch("orphans"))],
