@@ -347,9 +347,8 @@ async def test_an_address_of_another_machine_is_refused(empty: Settings) -> None
         await serve_http(empty, "192.0.2.1", 0, allow_remote=True)
 
 
-async def test_a_remote_address_needs_the_token_too(nowhere: Settings) -> None:
-    nowhere.project.mkdir()
-    with serving(nowhere, "0.0.0.0", how="remote") as served:
+async def test_a_remote_address_needs_the_token_too(settings: Settings) -> None:
+    with serving(settings, "0.0.0.0", how="remote") as served:
         assert served.url.startswith("http://0.0.0.0:")
         assert (await served.post(headers={"Authorization": None})).status_code == 401
         port = httpx2.URL(served.url).port
