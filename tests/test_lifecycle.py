@@ -1,6 +1,7 @@
 """Starting and stopping the processes of a project, and what can be wrong with a machine."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -180,6 +181,12 @@ async def test_a_supervisor_with_nothing_to_do_leaves(folder: Path) -> None:
     await lifecycle.ensure_running(settings)
     await until(lambda: not processes_of(folder), "all have left", seconds=60)
     assert state.read_connection(settings) is None
+
+
+async def test_a_supervisor_whose_project_was_removed_leaves(engine: Engine, folder: Path) -> None:
+    await engine.catalog()
+    shutil.rmtree(folder)
+    await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
 
 
 async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:

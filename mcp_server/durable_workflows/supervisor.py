@@ -201,7 +201,7 @@ class Supervisor:
             self._busy_at = time.monotonic()
             while True:
                 await self._reconcile(group)
-                if self._is_idle():
+                if self._is_idle() or not self._settings.state.is_dir():  # the project was removed
                     break
                 state.bound_logs(self._settings)
                 with anyio.move_on_after(_TICK_SECONDS):
