@@ -25,7 +25,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copy(path, folder / "workflows")
     succeed("bootstrap", folder=folder)
     yield folder
-    assert "have ended" in succeed("shutdown", folder=folder)
+    succeed("shutdown", folder=folder)  # with nothing to do for long enough it has ended by itself
     left = processes_of(folder)
     assert not left, f"left behind: {left}"
 
