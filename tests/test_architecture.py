@@ -21,7 +21,7 @@ LEVELS = [
         "uris",
         "demo_workflow",
     ],
-    ["settings", "locks", "processes"],
+    ["settings", "locks", "process_group", "processes"],
     ["models"],
     ["arguments", "asking", "catalog", "clients", "forms", "state", "wording"],
     [

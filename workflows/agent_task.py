@@ -5,9 +5,8 @@ import json
 import os
 import re
 import shlex
-import signal
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, catalog, errors, models
+from durable_workflows import arguments, catalog, errors, models, process_group
 
 _TIMEOUT_SECONDS = 1800.0
 _ANSWER_CHARACTERS = 100_000
@@ -31,10 +30,6 @@ _ERROR_CHARACTERS = 1000
 _ANSWER_BYTES = 4 * (_ANSWER_CHARACTERS + 1)
 _LOG_BYTES = 4 * (_LOG_CHARACTERS + 1)
 _LINE_BYTES = 4_000_000  # of one event; a longer line is passed over
-_GRACE_SECONDS = 5.0
-_GRACE_LOOKS = 100
-# After a command has ended: the time for its last words, if something else still holds its output.
-_DRAIN_SECONDS = 1.0
 _NOT_STARTED = 127  # what a shell answers for a command that it does not find
 _ATTEMPTS = 5  # of a request: with pauses of 1, 2, 4, 8 seconds between
 _LONGEST_PAUSE_SECONDS = 60.0  # that a server may ask for
@@ -498,7 +493,15 @@ async def _run(argv: list[str], text: str, form: Form, limits: _Limits, cwd: str
     reader = {"claude": _Claude, "codex": _Codex, "text": _Reader}[form]()
     process = _Process(reader, limits)
     try:
-        status, in_time = await _execute(argv, text.encode(), form, limits, cwd, process)
+        status, in_time = await process_group.execute(
+            argv,
+            process,
+            folder=process_group.inside_project(cwd),
+            environment=_environment(form),
+            seconds=limits.seconds,
+            text=text.encode(),
+        )
+        reader.end()
         complaint = _complaint(process, status, in_time, limits)
     except (OSError, ValueError) as problem:  # ValueError: a NUL character in an argument, say
         status, complaint = _NOT_STARTED, f"it could not be started: {problem}"
@@ -532,22 +535,15 @@ def _complaint(process: "_Process", status: int, in_time: bool, limits: _Limits)
     return reader.failure
 
 
-class _Process(asyncio.SubprocessProtocol):
-    """What a command writes, in bounded memory, and the news of its end.
-
-    A protocol and no `asyncio.create_subprocess_exec`: there, some versions of Python wait for the
-    end of the output too, which never comes as long as a process in the background holds it.
-    """
+class _Process(process_group.Listener):
+    """What a command writes, in bounded memory, held against its budget."""
 
     def __init__(self, reader: _Reader, limits: _Limits) -> None:
+        super().__init__(separate_errors=True)
         self.reader = reader
         self.exceeded: str | None = None
-        self.settled = asyncio.Event()  # it has ended, or must be ended
-        self.exited = asyncio.Event()
-        self.silent = asyncio.Event()
         self._limits = limits
         self._other = bytearray()
-        self._open = {1, 2}
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
@@ -565,54 +561,9 @@ class _Process(asyncio.SubprocessProtocol):
         if self.exceeded is not None:
             self.settled.set()
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._open.discard(fd)
-        if not self._open & {1, 2}:
-            self.silent.set()
-
-    def process_exited(self) -> None:
-        self.exited.set()
-        self.settled.set()
-
     def log(self) -> str:
         """The end of what came on the standard error."""
         return _clean(self._other.decode("utf-8", errors="replace"))[-_LOG_CHARACTERS:]
-
-
-async def _execute(
-    argv: list[str], text: bytes, form: Form, limits: _Limits, cwd: str, process: _Process
-) -> tuple[int, bool]:
-    """Run the command to its end, its time-out or the end of its budget; its exit status, and whether it was in time."""
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: process,
-        *argv,
-        cwd=_directory(cwd),
-        env=_environment(form),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    group = transport.get_pid()
-    try:
-        _write(cast(asyncio.WriteTransport, transport.get_pipe_transport(0)), text)
-        in_time = await _in_time(process.settled, limits.seconds)
-        if not process.exited.is_set():
-            await _to_its_end(_end_group(group, process))
-        await _in_time(process.silent, _DRAIN_SECONDS)
-    except asyncio.CancelledError:
-        await _to_its_end(_end_group(group, process))
-        raise
-    finally:
-        transport.close()
-    process.reader.end()
-    return cast(int, transport.get_returncode()), in_time
-
-
-def _write(pipe: asyncio.WriteTransport, text: bytes) -> None:
-    """Hand over the task; what does not fit into the pipe goes as the command reads."""
-    pipe.write(text)
-    pipe.write_eof()
 
 
 def _environment(form: Form) -> dict[str, str]:
@@ -622,59 +573,6 @@ def _environment(form: Form) -> dict[str, str]:
     }
     left_out = _SESSION_VARIABLES if form == "claude" else ()
     return {name: value for name, value in os.environ.items() if name not in left_out} | own
-
-
-def _directory(cwd: str) -> Path:
-    """The directory, symbolic links resolved; a ValueError if it is outside of the project."""
-    project = Path.cwd().resolve()
-    directory = (project / cwd).resolve()
-    if not directory.is_relative_to(project):
-        raise ValueError(f"cwd {cwd!r} is outside of the project: {directory}")
-    return directory
-
-
-async def _in_time(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
-async def _end_group(group: int, process: _Process) -> None:
-    """Ask every process of the group to end; after the grace, end what is left."""
-    try:
-        _signal_group(group, signal.SIGTERM)
-        for _ in range(_GRACE_LOOKS):
-            if not _signal_group(group, 0):
-                break
-            await asyncio.sleep(_GRACE_SECONDS / _GRACE_LOOKS)
-    finally:
-        _signal_group(group, signal.SIGKILL)
-    await process.exited.wait()
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal, 0 for none; whether there was a process to take it."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):  # macOS: the second, if only zombies are left
-        return False
-    return True
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await something short that a cancellation must not cut in two; then let that one through."""
-    task = asyncio.create_task(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 # --- A model endpoint

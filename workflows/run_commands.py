@@ -3,12 +3,10 @@
 import asyncio
 import math
 import os
-import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
-from typing import Any, Literal, NotRequired, cast
+from typing import Literal, NotRequired, cast
 
 from dbos import DBOS, StepReservation
 
@@ -16,14 +14,12 @@ from dbos import DBOS, StepReservation
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
+from durable_workflows import process_group
+
 _TIMEOUT_SECONDS = 600.0
 _OUTPUT_CHARACTERS = 4000
 # One character takes at most four bytes of UTF-8; one more, as the first may be cut in two.
 _OUTPUT_BYTES = 4 * (_OUTPUT_CHARACTERS + 1)
-_GRACE_SECONDS = 5.0
-_GRACE_LOOKS = 100
-# After a command has ended: the time for its last words, if something else still holds its output.
-_DRAIN_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 60.0
 _NAME_CHARACTERS = 100
 _NOT_STARTED = 127  # what a shell answers for a command that it does not find
@@ -223,16 +219,11 @@ async def _attempt(command: Command, number: int) -> Record:
     }
 
 
-class _Process(asyncio.SubprocessProtocol):
-    """The end of a command's output, in bounded memory, and the news of its end.
-
-    A protocol and no `asyncio.create_subprocess_exec`: there, some versions of Python wait for the
-    end of the output too, which never comes as long as a process in the background holds it.
-    """
+class _Process(process_group.Listener):
+    """The end of a command's output, in bounded memory."""
 
     def __init__(self) -> None:
-        self.exited = asyncio.Event()
-        self.silent = asyncio.Event()
+        super().__init__()
         self.truncated = False
         self._kept = bytearray()
 
@@ -241,12 +232,6 @@ class _Process(asyncio.SubprocessProtocol):
         if len(self._kept) > _OUTPUT_BYTES:
             self.truncated = True
             del self._kept[:-_OUTPUT_BYTES]
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self.silent.set()
-
-    def process_exited(self) -> None:
-        self.exited.set()
 
     def text(self) -> str:
         """The last characters as text that JSON and Postgres can keep, which know no NUL."""
@@ -258,84 +243,14 @@ class _Process(asyncio.SubprocessProtocol):
 async def _execute(command: Command, process: _Process) -> tuple[int, bool]:
     """Run the command to its end or its time-out; its exit code, and whether it timed out."""
     run = command["run"]
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: process,
-        *(["/bin/sh", "-c", run] if isinstance(run, str) else run),
-        cwd=_directory(command),
-        env={**os.environ, **command.get("env", {})},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
+    status, in_time = await process_group.execute(
+        ["/bin/sh", "-c", run] if isinstance(run, str) else run,
+        process,
+        folder=process_group.inside_project(command.get("cwd", ".")),
+        environment={**os.environ, **command.get("env", {})},
+        seconds=command.get("timeout_seconds", _TIMEOUT_SECONDS),
     )
-    group = transport.get_pid()
-    try:
-        in_time = await _in_time(process.exited, command.get("timeout_seconds", _TIMEOUT_SECONDS))
-        if not in_time:
-            await _to_its_end(_end_group(group, process))
-        await _in_time(process.silent, _DRAIN_SECONDS)
-    except asyncio.CancelledError:
-        await _to_its_end(_end_group(group, process))
-        raise
-    finally:
-        transport.close()
-    return cast(int, transport.get_returncode()), not in_time
-
-
-async def _in_time(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
-async def _end_group(group: int, process: _Process) -> None:
-    """Ask every process of the group to end; after the grace, end what is left."""
-    try:
-        _signal_group(group, signal.SIGTERM)
-        for _ in range(_GRACE_LOOKS):
-            if not _signal_group(group, 0):
-                break
-            await asyncio.sleep(_GRACE_SECONDS / _GRACE_LOOKS)
-    finally:
-        _signal_group(group, signal.SIGKILL)
-    await process.exited.wait()
-
-
-def _signal_group(group: int, number: int) -> bool:
-    """Send a signal, 0 for none; whether there was a process to take it."""
-    try:
-        os.killpg(group, number)
-    except (
-        ProcessLookupError,
-        PermissionError,
-    ):  # macOS says the second when only zombies are left
-        return False
-    return True
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await something short that a cancellation must not cut in two; then let that one through."""
-    task = asyncio.create_task(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
-
-
-def _directory(command: Command) -> Path:
-    """The directory of a command, symbolic links resolved; a ValueError if outside of the project."""
-    project = Path.cwd().resolve()
-    directory = (project / command.get("cwd", ".")).resolve()
-    if not directory.is_relative_to(project):
-        raise ValueError(f"cwd {command.get('cwd')!r} is outside of the project: {directory}")
-    return directory
+    return status, not in_time
 
 
 # --- Are the arguments right?
@@ -466,7 +381,7 @@ def _directory_problems(commands: list[Command]) -> list[str]:
     problems: list[str] = []
     for command in commands:
         try:
-            _directory(command)
+            process_group.inside_project(command.get("cwd", "."))
         except (OSError, ValueError) as problem:
             problems.append(f'command "{command["name"]}": {problem}')
     return problems

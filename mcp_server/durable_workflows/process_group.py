@@ -1,0 +1,141 @@
+"""A command that a step runs, in a process group of its own: what it started ends with it, when its time is over or the step is cancelled."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+_GRACE_SECONDS = 5.0
+_GRACE_LOOKS = 100
+# After a command has ended: the time for its last words, if something else still holds its output.
+_DRAIN_SECONDS = 1.0
+
+
+class Listener(asyncio.SubprocessProtocol):
+    """Hears of a command's end; a subclass takes what it writes, in `pipe_data_received`.
+
+    A protocol and no `asyncio.create_subprocess_exec`: there, some versions of Python wait for the
+    end of the output too, which never comes as long as a process in the background holds it.
+    """
+
+    def __init__(self, *, separate_errors: bool = False) -> None:
+        self.separate_errors = separate_errors  # else they come as part of the output
+        self.settled = asyncio.Event()  # it has ended, or must be ended
+        self.exited = asyncio.Event()
+        self.silent = asyncio.Event()
+        self._open = {1, 2} if separate_errors else {1}
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        """See asyncio."""
+        self._open.discard(fd)
+        if not self._open:
+            self.silent.set()
+
+    def process_exited(self) -> None:
+        """See asyncio."""
+        self.exited.set()
+        self.settled.set()
+
+
+async def execute(
+    command: Sequence[str],
+    listener: Listener,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    text: bytes | None = None,
+) -> tuple[int, bool]:
+    """Run a command to its end, its time-out, or until `listener.settled`; its exit status, and whether it was in time.
+
+    It reads `text`, or nothing, from its standard input.
+
+    Raises:
+        OSError, ValueError: it could not be started.
+    """
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: listener,
+        *command,
+        cwd=folder,
+        env=environment,
+        stdin=null if text is None else pipe,
+        stdout=pipe,
+        stderr=pipe if listener.separate_errors else asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    group = transport.get_pid()
+    try:
+        if text is not None:
+            _write(cast(asyncio.WriteTransport, transport.get_pipe_transport(0)), text)
+        in_time = await _in_time(listener.settled, seconds)
+        if not in_time or not listener.exited.is_set():
+            await _to_its_end(_end_group(group, listener))
+        await _in_time(listener.silent, _DRAIN_SECONDS)
+    except asyncio.CancelledError:
+        await _to_its_end(_end_group(group, listener))
+        raise
+    finally:
+        transport.close()
+    return cast(int, transport.get_returncode()), in_time
+
+
+def inside_project(cwd: str) -> Path:
+    """A directory of the project, in which workflow code runs, symbolic links resolved; a ValueError if it is outside of it."""
+    project = Path.cwd().resolve()
+    directory = (project / cwd).resolve()
+    if not directory.is_relative_to(project):
+        raise ValueError(f"cwd {cwd!r} is outside of the project: {directory}")
+    return directory
+
+
+def _write(pipe: asyncio.WriteTransport, text: bytes) -> None:
+    """Hand over the text; what does not fit into the pipe goes as the command reads."""
+    pipe.write(text)
+    pipe.write_eof()
+
+
+async def _in_time(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _end_group(group: int, listener: Listener) -> None:
+    """Ask every process of the group to end; after the grace, end what is left."""
+    try:
+        _signal_group(group, signal.SIGTERM)
+        for _ in range(_GRACE_LOOKS):
+            if not _signal_group(group, 0):
+                break
+            await asyncio.sleep(_GRACE_SECONDS / _GRACE_LOOKS)
+    finally:
+        _signal_group(group, signal.SIGKILL)
+    await listener.exited.wait()
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal, 0 for none; whether there was a process to take it."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # macOS: the second, if only zombies are left
+        return False
+    return True
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await something short that a cancellation must not cut in two; then let that one through."""
+    task = asyncio.create_task(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
