@@ -21,11 +21,11 @@ from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest
+TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
 _LINE = 2000  # characters of a line
 _PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
 _FLUSH_SECONDS = 0.3
 _RETRY_SECONDS = 2.0  # while the database is away
-_TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
 
 Source = tuple[str, int | None, str]  # workflow_id, step, stream
 logger = logging.getLogger(__name__)
@@ -99,12 +99,13 @@ class RunLog:
         if not lines:
             return
         try:
-            await tables.run(connection, "write_log", rows=json.dumps(lines))
+            async with connection.transaction():  # nobody sees a log that is longer than it may be
+                await tables.run(connection, "write_log", rows=json.dumps(lines))
+                await self._trim(connection, Counter(line["workflow_id"] for line in lines))
         except psycopg.OperationalError:
             with self._lock:
                 self._lines.extendleft(reversed(lines))
             raise
-        await self._trim(connection, Counter(line["workflow_id"] for line in lines))
 
     def _take(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -121,7 +122,7 @@ class RunLog:
         for workflow_id, number in added.items():
             first = workflow_id not in self._new_lines
             self._new_lines[workflow_id] += number
-            if first or self._new_lines[workflow_id] >= _TRIM_LINES:
+            if first or self._new_lines[workflow_id] >= TRIM_LINES:
                 await tables.run(connection, "trim_log", workflow_id=workflow_id, keep=KEPT_LINES)
                 self._new_lines[workflow_id] = 0
 

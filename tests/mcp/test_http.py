@@ -311,7 +311,7 @@ async def test_a_request_that_is_too_large_is_refused(served: Served) -> None:
 # Where it listens
 
 
-def test_the_url_is_told_and_the_token_is_not(served: Served) -> None:
+async def test_the_url_is_told_and_the_token_is_not(served: Served) -> None:
     token = http_access.token(served.settings)
     path = http_access.token_file(served.settings)
     assert served.said == f"Serving MCP on {served.url}; the token is in {path}.\n"

@@ -121,7 +121,7 @@ async def test_wrong_requests_are_refused(caller: Caller) -> None:
     assert caller.ask("subscriptions/listen", **listen)["error"]["code"] == -32021
 
 
-def test_earlier_clients_know_no_tasks(project: Path, launch: Launch) -> None:
+async def test_earlier_clients_know_no_tasks(project: Path, launch: Launch) -> None:
     with launch(project) as server:
         server.initialize()
         assert server.request("tasks/get", {"taskId": "task-1"})["error"]["code"] == -32601
