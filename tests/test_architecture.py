@@ -37,7 +37,7 @@ LEVELS = [
         "writing",
     ],
     ["checking", "searching", "traces"],
-    ["dbos_internals", "activity", "changes", "environments", "marks", "records"],
+    ["dbos_internals", "activity", "changes", "children", "environments", "marks", "records"],
     ["authoring", "feed", "runlog", "reading"],
     ["engine", "worker", "supervisor"],
     ["authoring_files", "following", "lifecycle", "sessions", "shell_completion", "subscriptions"],
@@ -52,7 +52,7 @@ LEVELS = [
     ["__main__"],
 ]
 PLACES = {
-    "dbos": {"engine", "worker", "authoring", "dbos_internals", "demo_workflow"},
+    "dbos": {"engine", "worker", "authoring", "children", "dbos_internals", "demo_workflow"},
     "sqlalchemy": {"engine"},
     "mcp": {
         "completions",

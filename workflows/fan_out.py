@@ -1,32 +1,19 @@
 """One registered workflow over a list of arguments, as one durable workflow."""
 
-import difflib
-import inspect
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NotRequired, cast
 
-from dbos import (
-    DBOS,
-    EnqueueOptions,
-    PortableWorkflowError,
-    StepOptions,
-    WorkflowHandleAsync,
-    WorkflowStatus,
-)
+from dbos import DBOS, StepOptions, WorkflowHandleAsync, WorkflowStatus
 from pydantic import Field, JsonValue
 
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, catalog, dbos_internals, errors, models
+from durable_workflows import arguments, children, dbos_internals, errors
+from durable_workflows.models import CatalogEntry
 
-# A queue without a limit of its own, shared with `plan`. In a limited one, runs that wait for others
-# could take all places, so that those others never start.
-_QUEUE = "children"
-_QUEUE_POLLING_SECONDS = 5.0  # beside the worker's doorbell
 _MOST_ITEMS = 10_000
 _MOST_AT_ONCE = 500
 _LOOK_SECONDS = 0.2
@@ -36,40 +23,28 @@ _RESULT_CHARACTERS = 400_000
 _LEAST_CHARACTERS = 100
 _MOST_CHARACTERS = 100_000
 _PROGRESS_PARTS = 100
-# How DBOS calls the arguments of its own in which one of a workflow cannot be given by name.
-_TAKEN = frozenset({"cls", "options"})
 
 # With retries: DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
-Arguments = dict[str, JsonValue]
+Arguments = children.Arguments
 Status = Literal[
     "SUCCESS", "NOT_OK", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "NOT_STARTED"
 ]
 
 
-class Problem(TypedDict):
-    """An error: the name of its class, and its message."""
-
-    name: str
-    message: str
-
-
-class Result(TypedDict):
+class Result(children.Output):
     """What came of an item. Instead of a long `output` there are its beginning and its length."""
 
     status: Status
     workflow_id: NotRequired[str]
-    output: NotRequired[JsonValue]
-    output_start: NotRequired[str]
-    output_characters: NotRequired[int]
 
 
 class Ended(TypedDict):
     """A run that has ended; with `error`, unless it succeeded."""
 
     result: Result
-    error: NotRequired[Problem]
+    error: NotRequired[children.Problem]
 
 
 class Failure(TypedDict):
@@ -78,7 +53,7 @@ class Failure(TypedDict):
     index: int
     workflow_id: str
     status: Status
-    error: Problem
+    error: children.Problem
 
 
 class Report(TypedDict):
@@ -168,8 +143,9 @@ async def fan_out(
         while work.waiting and len(work.running) < concurrency:
             index = work.waiting.popleft()
             workflow_id = f"{DBOS.workflow_id}-{index}"
-            handle = await _start(
-                workflow, function, workflow_id, common | items[index], timeout_seconds
+            args = common | items[index]
+            handle = await children.start(
+                workflow, function, workflow_id, args, timeout_seconds=timeout_seconds
             )
             work.running[handle.workflow_id] = (index, handle)
         await _collect(work)
@@ -255,50 +231,18 @@ def _registered(workflow: str) -> Callable[..., Any]:
     """The function of that name. The same version of the code has the same names, so a replay finds it too."""
     known = dbos_internals.registered_workflows()
     if workflow not in known:
-        close = difflib.get_close_matches(workflow, list(known), n=3)
-        guess = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        guess = children.guess(workflow, known)
         raise errors.UnknownWorkflow(f"There is no workflow {workflow!r}.{guess}")
     return known[workflow]
-
-
-async def _start(
-    workflow: str,
-    function: Callable[..., Any],
-    workflow_id: str,
-    args: Arguments,
-    timeout_seconds: float | None,
-) -> WorkflowHandleAsync[Any]:
-    """Start a run as a child of this one. A replay, also of a fork, gets the run that was started before."""
-    options: EnqueueOptions = {
-        "workflow_name": workflow,
-        "queue_name": _QUEUE,
-        "workflow_id": workflow_id,
-        # Somebody else's run of that id would be taken for the result.
-        "workflow_id_reuse_policy": "reject",
-        "app_version": DBOS.application_version,
-    }
-    if timeout_seconds is not None:
-        options["workflow_timeout"] = timeout_seconds
-    positional, named = _call(function, args)
-    return await DBOS.enqueue_workflow_with_options_async(options, *positional, **named)
-
-
-def _call(function: Callable[..., Any], args: Arguments) -> tuple[tuple[Any, ...], Arguments]:
-    """The arguments by position and by name: by name, but for those whose names DBOS itself takes."""
-    if not _TAKEN & args.keys():
-        return (), args
-    bound = inspect.signature(function).bind(**args)
-    bound.apply_defaults()
-    return bound.args, bound.kwargs
 
 
 def _check(
     function: Callable[..., Any], given: Mapping[str, JsonValue], items: list[Arguments]
 ) -> None:
     """Raise InvalidArguments if an argument of this workflow or of a run does not fit; else set up the queue."""
-    own = _entry("fan_out", fan_out)
+    own = children.entry("fan_out", fan_out)
     arguments.check(own, {**given, "items": list(items)})
-    entry = _entry(str(given["workflow"]), function)
+    entry = children.entry(str(given["workflow"]), function)
     common = given["common"]
     assert isinstance(common, dict)
     problems = [
@@ -310,17 +254,10 @@ def _check(
         more = len(problems) - _SHOWN_PROBLEMS
         rest = f" (and {more} more items)" if more > 0 else ""
         raise errors.InvalidArguments(" ".join(problems[:_SHOWN_PROBLEMS]) + rest)
-    DBOS.register_queue(
-        _QUEUE, polling_interval_sec=_QUEUE_POLLING_SECONDS, on_conflict="never_update"
-    )
+    children.register_queue()
 
 
-def _entry(name: str, function: Callable[..., Any]) -> models.CatalogEntry:
-    schema = catalog.args_schema(function)
-    return models.CatalogEntry(name=name, summary="", args_schema=schema, source="")
-
-
-def _misfit(entry: models.CatalogEntry, args: Arguments) -> str | None:
+def _misfit(entry: CatalogEntry, args: Arguments) -> str | None:
     try:
         arguments.check(entry, args)
     except errors.InvalidArguments as problem:
@@ -333,47 +270,24 @@ def _misfit(entry: models.CatalogEntry, args: Arguments) -> str | None:
 
 def _ended(workflow_ids: list[str], share: int) -> dict[str, Ended]:
     """What came of those runs that have ended."""
-    runs = DBOS.list_workflows(workflow_ids=workflow_ids, load_input=False, load_output=False)
-    status = {run.workflow_id: run.status for run in runs}
-    return {
-        workflow_id: _outcome(workflow_id, share)
-        for workflow_id in workflow_ids
-        if status.get(workflow_id, "PENDING") not in ("PENDING", "ENQUEUED", "DELAYED")
-    }
+    return {run.workflow_id: _outcome(run, share) for run in children.ended(workflow_ids)}
 
 
-def _outcome(workflow_id: str, share: int) -> Ended:
-    """What came of one run; outputs are read one at a time, since nobody knows how large they are."""
-    (run,) = DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False)
+def _outcome(run: WorkflowStatus, share: int) -> Ended:
     status, problem = _judged(run, share)
-    result: Result = {"status": status, "workflow_id": workflow_id}
-    ended: Ended = {"result": result}
-    if problem is not None:
-        ended["error"] = problem
-    if run.status != "SUCCESS":
-        return ended
-    text = json.dumps(run.output, ensure_ascii=False, default=str)
-    if len(text) <= share:
-        result["output"] = run.output
-    else:
-        result["output_start"] = text[:share]
-        result["output_characters"] = len(text)
-    return ended
+    result: Result = {
+        "status": status,
+        "workflow_id": run.workflow_id,
+        **children.output(run, share),
+    }
+    return {"result": result, "error": problem} if problem else {"result": result}
 
 
-def _judged(run: WorkflowStatus, share: int) -> tuple[Status, Problem | None]:
+def _judged(run: WorkflowStatus, share: int) -> tuple[Status, children.Problem | None]:
     """The status of an item, from how its run ended and what it returned."""
     if run.status != "SUCCESS":
-        return cast(Status, run.status), _problem(run, share)
+        return cast(Status, run.status), children.problem(run, share)
     output: object = run.output
     if isinstance(output, dict) and cast(dict[str, object], output).get("ok") is False:
         return "NOT_OK", {"name": "NotOk", "message": "it returned `ok` false"}
     return "SUCCESS", None
-
-
-def _problem(run: WorkflowStatus, share: int) -> Problem:
-    error = run.error
-    if error is None:
-        return {"name": run.status, "message": "the run ended without a result"}
-    name = error.name if isinstance(error, PortableWorkflowError) else type(error).__name__
-    return {"name": name.rpartition(".")[2], "message": str(error)[:share]}

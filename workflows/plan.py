@@ -1,7 +1,5 @@
 """A small graph of registered workflows, given as data, as one durable workflow."""
 
-import difflib
-import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,8 +8,6 @@ from typing import Annotated, Any, Literal, NotRequired, cast
 
 from dbos import (
     DBOS,
-    EnqueueOptions,
-    PortableWorkflowError,
     StepOptions,
     WorkflowHandleAsync,
     WorkflowStatus,
@@ -26,18 +22,13 @@ from typing_extensions import TypedDict
 from durable_workflows import (
     arguments,
     ask_human_async,
-    catalog,
+    children,
     dbos_internals,
     errors,
-    models,
     receive_async,
     settings,
 )
 
-# A queue without a limit of its own, shared with `fan_out`. In a limited one, runs that wait for others
-# could take all places, so that those others never start.
-_QUEUE = "children"
-_QUEUE_POLLING_SECONDS = 5.0  # beside the worker's doorbell
 _APPROVAL = "plan_approval"
 _MOST_NODES = 500
 _LOOK_SECONDS = 0.2
@@ -49,13 +40,11 @@ _RESULT_CHARACTERS = 400_000
 _MOST_CHARACTERS = 100_000
 _ERROR_CHARACTERS = 1000
 _OPERATORS = ("equals", "not_equals", "in", "greater", "less", "exists")
-# How DBOS calls the arguments of its own in which one of a workflow cannot be given by name.
-_TAKEN = frozenset({"cls", "options"})
 
 # With retries: DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
-Arguments = dict[str, JsonValue]
+Arguments = children.Arguments
 Path = list[str | int]
 Status = Literal[
     "SUCCESS",
@@ -179,14 +168,7 @@ class Node(_Part):
         return list(dict.fromkeys([*self.needs, *self.after, *references, *conditions]))
 
 
-class Problem(TypedDict):
-    """An error: the name of its class, and its message."""
-
-    name: str
-    message: str
-
-
-class Result(TypedDict):
+class Result(children.Output):
     """What came of a node. Instead of a long `output` there are its beginning and its length."""
 
     id: str
@@ -194,10 +176,7 @@ class Result(TypedDict):
     workflow_id: NotRequired[str]
     attempts: NotRequired[int]
     because: NotRequired[str]
-    error: NotRequired[Problem]
-    output: NotRequired[JsonValue]
-    output_start: NotRequired[str]
-    output_characters: NotRequired[int]
+    error: NotRequired[children.Problem]
 
 
 class Report(TypedDict):
@@ -214,7 +193,7 @@ class Prepared(TypedDict):
 
     args: NotRequired[Arguments]
     because: NotRequired[str]
-    error: NotRequired[Problem]
+    error: NotRequired[children.Problem]
 
 
 class Decision(TypedDict):
@@ -412,7 +391,14 @@ class _Work:
         self.args[node.id] = args
         again = f".{attempt}" if attempt > 1 else ""
         workflow_id = f"{DBOS.workflow_id}-{node.id}{again}"
-        handle = await _start(node, self.functions[node.target], workflow_id, args, attempt)
+        handle = await children.start(
+            node.target,
+            self.functions[node.target],
+            workflow_id,
+            args,
+            timeout_seconds=node.timeout_seconds,
+            delay_seconds=_backoff(attempt),
+        )
         self.running[handle.workflow_id] = _Running(node, handle, attempt)
 
     def _skip(self, node: Node, because: str) -> None:
@@ -550,7 +536,7 @@ def _prepare(
             if not _holds(condition, outputs):
                 return {"because": f"a condition does not hold: {_text(condition)}"}
         args = cast(Arguments, _filled(node.given, outputs))
-        arguments.check(_entry(node.target, functions[node.target]), args)
+        arguments.check(children.entry(node.target, functions[node.target]), args)
         _check_size(args)
     except (_NoValue, TypeError) as problem:
         return {"error": {"name": "BadReference", "message": str(problem)[:_ERROR_CHARACTERS]}}
@@ -624,7 +610,7 @@ def _functions(nodes: list[Node]) -> dict[str, Callable[..., Any]]:
     """The functions of the workflows. The same version of the code has the same names, so a replay finds them too."""
     known = dbos_internals.registered_workflows()
     unknown = [
-        f"{node.id}: there is no workflow {node.target!r}.{_guess(node.target, known)}"
+        f"{node.id}: there is no workflow {node.target!r}.{children.guess(node.target, known)}"
         for node in nodes
         if node.target and node.target not in known
     ]
@@ -638,13 +624,11 @@ def _check(
 ) -> None:
     """Raise InvalidArguments that names all that is wrong; else set up the queue."""
     given: list[JsonValue] = [node.model_dump(by_alias=True, exclude_unset=True) for node in nodes]
-    arguments.check(_entry("plan", plan), {"nodes": given, "concurrency": concurrency})
+    arguments.check(children.entry("plan", plan), {"nodes": given, "concurrency": concurrency})
     for look in (_shapes, _unknown_ids, _circles):  # each relies on the one before
         _raise_for(look(nodes))
     _raise_for(_misfits(nodes, functions))
-    DBOS.register_queue(
-        _QUEUE, polling_interval_sec=_QUEUE_POLLING_SECONDS, on_conflict="never_update"
-    )
+    children.register_queue()
 
 
 def _raise_for(problems: Iterable[str]) -> None:
@@ -695,7 +679,7 @@ def _unknown_ids(nodes: list[Node]) -> Iterator[str]:
     for node in nodes:
         for other in node.awaited:
             if other not in known:
-                yield f"{node.id}: there is no node {other!r}.{_guess(other, known)}"
+                yield f"{node.id}: there is no node {other!r}.{children.guess(other, known)}"
 
 
 def _circles(nodes: list[Node]) -> Iterator[str]:
@@ -709,7 +693,7 @@ def _circles(nodes: list[Node]) -> Iterator[str]:
 def _misfits(nodes: list[Node], functions: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
     """Arguments that do not fit, as far as that can be known without the results that they refer to."""
     for node in nodes:
-        entry = _entry(node.target, functions[node.target])
+        entry = children.entry(node.target, functions[node.target])
         properties = entry.args_schema["properties"]
         for name in node.given.keys() & properties.keys():
             if _references(node.given[name]):
@@ -731,81 +715,38 @@ def _unwrapped(value: JsonValue) -> JsonValue:
     return {key: _unwrapped(item) for key, item in value.items()}
 
 
-def _guess(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-
-
-def _entry(name: str, function: Callable[..., Any]) -> models.CatalogEntry:
-    schema = catalog.args_schema(function)
-    return models.CatalogEntry(name=name, summary="", args_schema=schema, source="")
-
-
 # --- Runs
 
 
-async def _start(
-    node: Node, function: Callable[..., Any], workflow_id: str, args: Arguments, attempt: int
-) -> WorkflowHandleAsync[Any]:
-    """Start a run as a child of this one. A replay, also of a fork, gets the run that was started before."""
-    options: EnqueueOptions = {
-        "workflow_name": node.target,
-        "queue_name": _QUEUE,
-        "workflow_id": workflow_id,
-        # Somebody else's run of that id would be taken for the result.
-        "workflow_id_reuse_policy": "reject",
-        "app_version": DBOS.application_version,
-    }
-    if node.timeout_seconds is not None:
-        options["workflow_timeout"] = node.timeout_seconds
-    if attempt > 1:
-        options["delay_seconds"] = min(2.0 ** (attempt - 2), _LONGEST_BACKOFF_SECONDS)
-    positional, named = _call(function, args)
-    return await DBOS.enqueue_workflow_with_options_async(options, *positional, **named)
-
-
-def _call(function: Callable[..., Any], args: Arguments) -> tuple[tuple[Any, ...], Arguments]:
-    """The arguments by position and by name: by name, but for those whose names DBOS itself takes."""
-    if not _TAKEN & args.keys():
-        return (), args
-    bound = inspect.signature(function).bind(**args)
-    bound.apply_defaults()
-    return bound.args, bound.kwargs
+def _backoff(attempt: int) -> float | None:
+    """Seconds before an attempt, counted from 1; None: at once."""
+    return min(2.0 ** (attempt - 2), _LONGEST_BACKOFF_SECONDS) if attempt > 1 else None
 
 
 def _ended(runs: dict[str, str], share: int) -> dict[str, Result]:
     """What came of those runs that have ended; `runs` has the id of the node of each."""
-    found = DBOS.list_workflows(workflow_ids=list(runs), load_input=False, load_output=False)
-    status = {run.workflow_id: run.status for run in found}
     return {
-        workflow_id: _outcome(workflow_id, node, share)
-        for workflow_id, node in runs.items()
-        if status.get(workflow_id, "PENDING") not in ("PENDING", "ENQUEUED", "DELAYED")
+        run.workflow_id: _outcome(run, runs[run.workflow_id], share) for run in children.ended(runs)
     }
 
 
-def _outcome(workflow_id: str, node: str, share: int) -> Result:
-    """What came of one run; outputs are read one at a time, since nobody knows how large they are."""
-    (run,) = DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False)
+def _outcome(run: WorkflowStatus, node: str, share: int) -> Result:
     status, problem = _judged(run)
-    result: Result = {"id": node, "status": status, "workflow_id": workflow_id}
+    result: Result = {
+        "id": node,
+        "status": status,
+        "workflow_id": run.workflow_id,
+        **children.output(run, share),
+    }
     if problem is not None:
         result["error"] = problem
-    if run.status != "SUCCESS":
-        return result
-    text = json.dumps(run.output, ensure_ascii=False, default=str)
-    if len(text) <= share:
-        result["output"] = run.output
-    else:
-        result["output_start"] = text[:share]
-        result["output_characters"] = len(text)
     return result
 
 
-def _judged(run: WorkflowStatus) -> tuple[Status, Problem | None]:
+def _judged(run: WorkflowStatus) -> tuple[Status, children.Problem | None]:
     """The status of a node, from how its run ended and what it returned."""
     if run.status != "SUCCESS":
-        return cast(Status, run.status), _problem(run)
+        return cast(Status, run.status), children.problem(run, _ERROR_CHARACTERS)
     whole: object = run.output
     output = cast(dict[str, Any], whole) if isinstance(whole, dict) else {}
     if run.name == _APPROVAL and not output["approved"]:
@@ -816,11 +757,3 @@ def _judged(run: WorkflowStatus) -> tuple[Status, Problem | None]:
     if output.get("ok") is False:
         return "NOT_OK", {"name": "NotOk", "message": "it returned `ok` false"}
     return "SUCCESS", None
-
-
-def _problem(run: WorkflowStatus) -> Problem:
-    error = run.error
-    if error is None:
-        return {"name": run.status, "message": "the run ended without a result"}
-    name = error.name if isinstance(error, PortableWorkflowError) else type(error).__name__
-    return {"name": name.rpartition(".")[2], "message": str(error)[:_ERROR_CHARACTERS]}
