@@ -7,13 +7,15 @@ import json
 from typing import Any, cast
 
 from mcp.server.mcpserver import Context
+from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
 from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import JsonValue
 
-from durable_workflows import wording
+from durable_workflows import http_access, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import OpenWait, Schema
+from durable_workflows.settings import Settings
 
 _FIELD = "answer"  # the form's one field, where the answer is no object
 _KEPT = (
@@ -30,6 +32,12 @@ _KEPT = (
 )
 _PRIMITIVES = ("string", "integer", "number", "boolean")
 _SCHEMA_SHOWN = 1500
+_OPEN_SECONDS = 30 * 24 * 3600.0  # for so long a person may leave a question open
+
+
+def security(settings: Settings) -> RequestStateSecurity:
+    """How a newer client keeps what it was asked until its person has answered: for a month, and whichever server of the project it calls then."""
+    return RequestStateSecurity(codec=_ProjectSeal(settings), ttl=_OPEN_SECONDS)
 
 
 def can_ask(ctx: Context[Any]) -> bool:
@@ -129,3 +137,19 @@ def _primitive(schema: Schema, root: Schema) -> Schema | None:
 def _state(wait: OpenWait) -> str:
     """What was asked: an answer to something else must not count."""
     return json.dumps([wait.workflow_id, wait.step, wait.prompt, wait.message_schema])
+
+
+class _ProjectSeal:
+    """Seals with the project's token, which outlasts this process, and which is not there before the project is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def seal(self, payload: bytes) -> str:
+        return self._codec().seal(payload)
+
+    def unseal(self, token: str) -> bytes:
+        return self._codec().unseal(token)
+
+    def _codec(self) -> AESGCMRequestStateCodec:
+        return AESGCMRequestStateCodec([http_access.token(self._settings)])

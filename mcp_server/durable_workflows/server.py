@@ -29,7 +29,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel, ValidationError
 
-from durable_workflows import content
+from durable_workflows import content, elicitation
 from durable_workflows.backend import Backend
 from durable_workflows.completions import Completions
 from durable_workflows.errors import DurableWorkflowsError, UsageError
@@ -87,6 +87,7 @@ class Server(MCPServer[Backend]):
             extensions=[Tasks(backend)],
             lifespan=lambda _server: self._lifespan(backend, own_process=own_process),
             subscriptions=self.subscriptions.bus,
+            request_state_security=elicitation.security(settings),
             middleware=[_boundary, self.subscriptions.declare],
             log_level="WARNING",
         )

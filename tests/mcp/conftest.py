@@ -86,11 +86,19 @@ class StdioServer:
     def request(self, method: str, params: Json | None = None) -> Json:
         return self.answer(self.send(method, params))
 
-    def initialize(self) -> Json:
+    def respond(self, number: int, result: Json) -> None:
+        """Answer a request of the server."""
+        self.write(json.dumps({"jsonrpc": "2.0", "id": number, "result": result}))
+
+    def initialize(self, capabilities: Json | None = None) -> Json:
         client = {"name": "test", "version": "1"}
         answer = self.request(
             "initialize",
-            {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client},
+            {
+                "protocolVersion": "2025-11-25",
+                "capabilities": capabilities or {},
+                "clientInfo": client,
+            },
         )
         self.notify("notifications/initialized")
         return answer
