@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from jsonschema import Draft202012Validator, exceptions
@@ -14,15 +14,19 @@ from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartReques
 
 _MAX_ID = 256
 _MAX_PRIORITY = 2**31 - 1
+_MAX_SECONDS = 100 * 365 * 86_400
 _SHOWN = 3
+_LONGEST_PROBLEM = 400  # characters: it has the wrong value in it, which may be a book
+_LONGEST_SCHEMA = 2000
+_DEEPEST_EXAMPLE = 6  # a schema may refer to itself
+_NUL = "\0"  # which no text in Postgres can have
 _exceptions: Any = exceptions  # their types are in part unknown
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
     "integer": 1,
     "number": 1.5,
     "boolean": True,
-    "array": [],
-    "object": {},
+    "null": None,
 }
 
 
@@ -38,10 +42,11 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     found: Iterable[ValidationError] = validator.iter_errors(dict(args))
     problems = [_problem(error, entry.args_schema) for error in found]
     if problems:
-        example = json.dumps(_example(entry.args_schema), ensure_ascii=False)
+        right = example(entry.args_schema)
+        shown = f"Arguments look like this: {_json(right)}" if right else "It takes no arguments."
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was started. Arguments look like this: {example}",
+            hint=f"Nothing was started. {shown}",
         )
 
 
@@ -57,10 +62,11 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     found: Iterable[ValidationError] = validator.iter_errors(message)
     problems = [_problem(error, wait.message_schema) for error in found]
     if problems:
-        wanted = json.dumps(wait.message_schema, ensure_ascii=False)
+        right, wanted = _json(example(wait.message_schema)), _json(wait.message_schema)
         raise InvalidArguments(
             f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was sent; the run goes on waiting. Its schema is {wanted}",
+            hint="Nothing was sent; the run goes on waiting."
+            f" A message looks like this: {right} Its schema is {_middle_cut(wanted, _LONGEST_SCHEMA)}",
         )
 
 
@@ -71,14 +77,42 @@ def check_options(request: StartRequest) -> None:
         InvalidArguments: naming the option.
     """
     workflow_id = request.workflow_id
-    if workflow_id is not None and (not workflow_id.strip() or len(workflow_id) > _MAX_ID):
-        raise InvalidArguments(f"workflow_id must have 1 to {_MAX_ID} characters.")
+    if workflow_id is not None and not _is_id(workflow_id):
+        raise _wrong_option(
+            f"workflow_id must have 1 to {_MAX_ID} characters: not only spaces, and no NUL",
+            "workflow_id",
+            "report-2026-11-23",
+        )
     for name in ("delay_seconds", "timeout_seconds"):
         value = getattr(request, name)
-        if value is not None and not value > 0:
-            raise InvalidArguments(f"{name} must be greater than 0.")
+        if value is not None and not 0 < value <= _MAX_SECONDS:
+            raise _wrong_option(
+                f"{name} is {value:g}; it must be greater than 0 and at most {_MAX_SECONDS}",
+                name,
+                60,
+            )
     if request.priority is not None and not 1 <= request.priority <= _MAX_PRIORITY:
-        raise InvalidArguments(f"priority must be from 1 (first) to {_MAX_PRIORITY}.")
+        raise _wrong_option(
+            f"priority is {request.priority}; it must be from 1 (first) to {_MAX_PRIORITY}",
+            "priority",
+            1,
+        )
+
+
+def example(schema: Schema) -> JsonValue:
+    """A value as the schema wants it, with what is required and no more, as a model may copy it."""
+    return _example(schema, schema, 0)
+
+
+def _is_id(text: str) -> bool:
+    return bool(text.strip()) and len(text) <= _MAX_ID and _NUL not in text
+
+
+def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments:
+    return InvalidArguments(
+        f"{problem}.",
+        hint=f"Nothing was started. Right is for example {_json({name: right})}; it may be left out.",
+    )
 
 
 def _problem(error: ValidationError, schema: Schema) -> str:
@@ -87,7 +121,23 @@ def _problem(error: ValidationError, schema: Schema) -> str:
     path = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties" and not path:
         return _unknown_fields(error, schema)
-    return f"{path}: {error.message}" if path else error.message
+    said = _middle_cut(_message(error), _LONGEST_PROBLEM)
+    return f"{path}: {said}" if path else said
+
+
+def _message(error: ValidationError) -> str:
+    """What is wrong; of several schemas that differ in their types, all types that would do."""
+    others = cast("Sequence[ValidationError]", error.context or ())
+    kinds = [str(one.validator_value) for one in others if one.validator == "type"]
+    if kinds and len(kinds) == len(others):
+        return f"{error.instance!r} is not of type {' or '.join(map(repr, kinds))}"
+    return error.message
+
+
+def _middle_cut(text: str, longest: int) -> str:
+    """A text with its beginning, where a wrong value is, and its end, which says what is wrong with it."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def _unknown_fields(error: ValidationError, schema: Schema) -> str:
@@ -103,8 +153,43 @@ def _unknown_fields(error: ValidationError, schema: Schema) -> str:
     return "; ".join(parts)
 
 
-def _example(schema: Schema) -> dict[str, JsonValue]:
-    """An object that has what is required, as a model may copy it."""
+def _json(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# Examples
+
+
+def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
+    schema = _concrete(schema, root)
+    given = [*schema.get("examples", [])[:1], *schema.get("enum", [])[:1]]
+    if "const" in schema:
+        return schema["const"]
+    if given:
+        return given[0]
+    if depth > _DEEPEST_EXAMPLE:
+        return "…"
+    kind = schema.get("type")
+    if kind == "object":
+        return _example_object(schema, root, depth)
+    if kind == "array":
+        return [_example(schema.get("items", {}), root, depth + 1)]
+    return _EXAMPLES.get(str(kind), "…")
+
+
+def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonValue]:
     properties: dict[str, Schema] = schema.get("properties", {})
     names: list[str] = schema.get("required", []) or list(properties)[:1]
-    return {name: _EXAMPLES.get(properties[name].get("type", ""), "…") for name in names}
+    return {name: _example(properties.get(name, {}), root, depth + 1) for name in names}
+
+
+def _concrete(schema: Schema, root: Schema) -> Schema:
+    """A schema without references and alternatives: the first one that is not null."""
+    for _ in range(_DEEPEST_EXAMPLE):
+        others = [*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])]
+        if "$ref" in schema:
+            schema = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
+        elif others:
+            schema = next((one for one in others if one.get("type") != "null"), others[0])
+    kinds = schema.get("type")
+    return schema | {"type": kinds[0]} if isinstance(kinds, list) and kinds else schema

@@ -35,8 +35,9 @@ async def write(
         SetupError: the workflow folder cannot be written.
     """
     if (source is None) == (template is None):
+        given = "neither is" if source is None else "both are"
         raise InvalidArguments(
-            "Give either source or template.",
+            f"Give either source or template: {given} given.",
             hint='Nothing was written. Right are {"name": "my_flow", "source": "…"} or {"name": "my_flow", "template": "basic_workflow"}.',
         )
     path = f"{settings.workflows.name}/{name}.py"
@@ -86,6 +87,6 @@ def _checked(
     if errors:
         raise InvalidArguments(
             f"This is no workflow file that can be loaded:\n{checking.render(path, errors)}",
-            hint="Nothing was written. Correct it and call again.",
+            hint="Nothing was written. Call again with a text in which that is right.",
         )
     return text, findings

@@ -39,7 +39,9 @@ import inspect
 class DurableWorkflowsError(Exception):
     """Something went wrong in durable-workflows."""
 
-    hint: str = "Run `durable-workflows status` to see what is running and what is wrong."
+    hint: str = (
+        "Call server_status, or run `durable-workflows status`, to see what runs and what is wrong."
+    )
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "")
@@ -66,7 +68,7 @@ class UnknownWorkflow(UsageError):
 class WorkflowUnavailable(UsageError):
     """The file that defines this workflow does not load."""
 
-    hint = "Repair the file; the new version is picked up by itself. Then start the workflow again."
+    hint = "Repair the file, by an edit or by write_workflow with overwrite=true; the new version is picked up by itself. Then call again."
 
 
 class InvalidArguments(UsageError):
@@ -96,19 +98,19 @@ class UnknownStep(UsageError):
 class WorkflowFinished(UsageError):
     """The run has ended; it takes no more messages."""
 
-    hint = "Fork it from the step that waits for the message, and send the message to the fork."
+    hint = "Call inspect to see which step received a message on this topic; fork the run from that step, and send the message to the fork."
 
 
 class MessageTooLarge(UsageError):
     """The data are larger than the limit of 1 MB."""
 
-    hint = "Write the data to a file in the project and send its path instead."
+    hint = "Write the data to a file in the project and give its path instead."
 
 
 class PeopleOnly(UsageError):
     """This topic takes answers from people only."""
 
-    hint = "Ask the person to answer: with `durable-workflows approve` in a terminal, or in a client that can ask."
+    hint = "Call answer_in_person, by which the person at this client answers, or have them run `durable-workflows approve` in a terminal."
 
 
 class NotWaiting(UsageError):

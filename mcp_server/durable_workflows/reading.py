@@ -226,7 +226,7 @@ class Reader:
             "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
         )
         if not rows:
-            raise UnknownStep(f"{workflow_id} has no finished step {step}.")
+            raise await self._no_step(workflow_id, step)
         return records.step(rows[0])
 
     async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
@@ -248,7 +248,10 @@ class Reader:
         head = await self._head(workflow_id)
         rows = await self._fetch("version_source", version=head["version"], name=head["name"])
         if not rows:
-            raise UsageError(f"The code of version {head['version']} is not saved here.")
+            raise UsageError(
+                f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not kept here.",
+                hint="Call inspect without detail to see what the run did, or workflow_catalog for the workflows as they are now.",
+            )
         return rows[0]["path"], rows[0]["text"]
 
     async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
@@ -351,6 +354,12 @@ class Reader:
             if workflow_id not in found:
                 raise await self._unknown(workflow_id)
         return found
+
+    async def _no_step(self, workflow_id: str, step: int) -> UnknownStep:
+        rows = await self._fetch("highest_step", workflow_id=workflow_id)
+        last = rows[0]["step"]
+        which = f"the last one is {last}" if last else "it has finished none"
+        return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
 
     async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
         rows = await self._fetch("similar_ids")

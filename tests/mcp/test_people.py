@@ -174,6 +174,38 @@ async def test_an_answer_counts_only_for_what_was_asked_and_only_once(
     assert len(await shared.messages(workflow_id)) == 1
 
 
+@proves("person:once")
+async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_for_the_next(
+    shared: Engine, project_settings: Settings, mode: Mode
+) -> None:
+    workflow_id = await asked(shared, "ask_twice")
+    [first] = await shared.waits(workflow_id)
+
+    class Overtaken(Person):
+        async def __call__(
+            self, context: ClientRequestContext, params: ElicitRequestParams
+        ) -> ElicitResult:
+            if not self.shown:
+                await shared.answer(first, False, who="somebody quicker", how="terminal")
+                await until_found(second_is_asked, "the second question is asked")
+            return await super().__call__(context, params)
+
+    async def second_is_asked() -> bool:
+        return [wait.prompt for wait in await shared.waits(workflow_id)] == ["Really?"]
+
+    person = Overtaken(lambda _params: ElicitResult(action="accept", content={"answer": True}))
+    text = await call(project_settings, mode, person, workflow_id)
+    shown = [params.message.splitlines()[0] for params in person.shown]
+    if mode == "legacy":
+        assert shown == ["Delete the table?"]
+        assert "somebody quicker answered this at" in text
+        assert await second_is_asked()
+        await call(project_settings, mode, accepting(answer=True), workflow_id)
+    else:  # the same call asks what is open now
+        assert shown == ["Delete the table?", "Really?"]
+    assert await outcome(shared, workflow_id) == [False, True]
+
+
 async def test_a_question_that_has_expired_takes_no_answer(
     shared: Engine, project_settings: Settings, mode: Mode
 ) -> None:

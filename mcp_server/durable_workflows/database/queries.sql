@@ -164,12 +164,14 @@ select workflow_uuid as workflow_id, name, status, application_version as versio
 from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
 
 -- name: run_states
--- How runs stand: for waiting on them. Payloads are cut; `output_length` tells of what.
+-- How runs stand: for waiting on them. Payloads are cut; `output_length` tells of what, as in run_steps.
 select run.workflow_uuid as workflow_id, run.name, run.status, run.application_version as version,
-    left(result.output, %(limit)s) as output, length(result.output) as output_length,
-    left(result.error, %(limit)s) as error, length(result.error) as error_length, run.serialization,
+    left(result.output, %(limit)s) as output, left(result.error, %(limit)s) as error, run.serialization,
+    case when octet_length(result.output) > 4 * %(limit)s then octet_length(result.output) else length(result.output) end as output_length,
+    case when octet_length(result.error) > 4 * %(limit)s then octet_length(result.error) else length(result.error) end as error_length,
     (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as steps,
-    (select jsonb_agg(to_jsonb(wait)) from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waits,
+    (select jsonb_agg(jsonb_build_object('topic', topic, 'prompt', left(prompt, %(limit)s), 'since', since, 'deadline', deadline))
+        from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waits,
     (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running
 from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
 where run.workflow_uuid = any(%(workflow_ids)s)
@@ -208,9 +210,12 @@ from dbos.workflow_status as run
 where run.workflow_uuid = %(workflow_id)s
 
 -- name: run_steps
+-- Of what is far too long to be shown the length is in bytes, which are known; to count characters, all of it would have to be read.
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
-    left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
+    left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
+    case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
+    case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
 from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and function_id > %(after)s
 order by function_id limit %(count)s
@@ -218,7 +223,9 @@ order by function_id limit %(count)s
 -- name: failed_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
-    left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
+    left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
+    case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
+    case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
 from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and error is not null
 order by function_id desc limit 3
@@ -227,7 +234,9 @@ order by function_id desc limit 3
 select * from (
     select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
         child_workflow_id, serialization,
-        left(output, %(limit)s) as output, length(output) as output_length, left(error, greatest(%(limit)s, 6000)) as error, length(error) as error_length
+        left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
+        case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
+        case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
     from dbos.operation_outputs where workflow_uuid = %(workflow_id)s order by function_id desc limit %(count)s
 ) as last order by step
 
@@ -251,7 +260,8 @@ where workflow_id = %(workflow_id)s order by function_id
 
 -- name: run_messages
 select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consumed_by_step, serialization,
-    left(message, %(limit)s) as message, length(message) as message_length
+    left(message, %(limit)s) as message,
+    case when octet_length(message) > 4 * %(limit)s then octet_length(message) else length(message) end as message_length
 from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
 
 -- name: run_descendants
