@@ -43,7 +43,6 @@ LEVELS = [
     ["authoring_files", "following", "lifecycle", "sessions", "shell_completion", "subscriptions"],
     ["moving", "project", "problems", "printing"],
     ["backend", "elicitation", "strict_tools"],
-    ["when_running"],
     ["completions", "prompts", "resources", "tasks", "tools"],
     ["server"],
     ["demo", "serving_http"],

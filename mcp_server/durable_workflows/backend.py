@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from durable_workflows import locks, state
-from durable_workflows.errors import DurableWorkflowsError, SetupError
+from durable_workflows.errors import DurableWorkflowsError, SetupError, UsageError
 from durable_workflows.project import Project
 from durable_workflows.sessions import BEAT_SECONDS, Sessions
 from durable_workflows.settings import Settings
@@ -60,6 +60,28 @@ class Backend:
             f"The workflow engine is still starting: {self._news}.",
             hint="The first start on a machine takes a minute. Call again in some seconds.",
         )
+
+    async def when_running(
+        self,
+        question: Callable[["Engine"], Awaitable[T]],
+        *,
+        seconds: float,
+        otherwise: T,
+    ) -> T:
+        """The engine's answer, or `otherwise`: where nothing runs (nothing is started for it), or no answer comes in time.
+
+        Raises:
+            UsageError: the question is wrong.
+        """
+        try:
+            if state.read_connection(self.settings) is not None:
+                with anyio.move_on_after(seconds):
+                    return await question(await self.engine())
+        except UsageError:
+            raise
+        except (DurableWorkflowsError, OSError) as error:
+            logger.info("Left unanswered: %s", error)
+        return otherwise
 
     async def keep(self) -> None:
         """Start everything, hold the lock that shows that a server is connected, and bring back a supervisor that was killed."""

@@ -15,7 +15,6 @@ from mcp.types import (
 
 from durable_workflows import documents, uris
 from durable_workflows.backend import Backend
-from durable_workflows.when_running import when_running
 
 _SECONDS = 1.0  # somebody is typing
 _MOST = 100  # that the protocol allows
@@ -56,24 +55,21 @@ class Completions:
         return Completion(values=fitting[:_MOST], has_more=len(fitting) > _MOST)
 
     async def _workflow_ids(self, typed: str, _given: Mapping[str, str]) -> list[str]:
-        return await when_running(
-            self._backend,
+        return await self._backend.when_running(
             lambda engine: engine.ids_beginning(typed, limit=_MOST + 1),
             seconds=_SECONDS,
             otherwise=[],
         )
 
     async def _names(self, _typed: str, _given: Mapping[str, str]) -> list[str]:
-        return await when_running(
-            self._backend,
+        return await self._backend.when_running(
             lambda engine: engine.startable_names(),
             seconds=_SECONDS,
             otherwise=[],
         )
 
     async def _topics(self, _typed: str, given: Mapping[str, str]) -> list[str]:
-        return await when_running(
-            self._backend,
+        return await self._backend.when_running(
             lambda engine: engine.open_topics(given.get("workflow_id"), limit=_MOST + 1),
             seconds=_SECONDS,
             otherwise=[],

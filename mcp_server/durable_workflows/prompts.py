@@ -23,7 +23,6 @@ from durable_workflows import traces, wording
 from durable_workflows.backend import Backend
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.icons import icons
-from durable_workflows.when_running import when_running
 
 _LONGEST = 20_000  # characters of an argument
 _SUMMARY = 5000  # characters of a run's summary
@@ -134,8 +133,8 @@ async def _new_workflow(_backend: Backend, given: Arguments) -> str:
 
 async def _debug_workflow(backend: Backend, given: Arguments) -> str:
     workflow_id = given["workflow_id"]
-    run = await when_running(
-        backend, lambda engine: engine.run(workflow_id), seconds=_ENGINE_SECONDS, otherwise=None
+    run = await backend.when_running(
+        lambda engine: engine.run(workflow_id), seconds=_ENGINE_SECONDS, otherwise=None
     )
     call = wording.inspect(workflow_id)
     summary = f"Begin with {call}."

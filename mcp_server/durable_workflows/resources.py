@@ -23,7 +23,6 @@ from durable_workflows.errors import (
 from durable_workflows.icons import icons
 from durable_workflows.models import Message, Run, RunList, RunSummary
 from durable_workflows.subscriptions import NEWEST
-from durable_workflows.when_running import when_running
 
 if TYPE_CHECKING:  # importing it imports dbos, which takes a second
     from durable_workflows.engine import Engine
@@ -186,8 +185,7 @@ class Listing:
             return _page([], await engine.runs(limit=_PAGE, cursor=cursor), shown)
         fixed = [*await self._server.list_resources(), *_documents()]
         none = RunList(workflows=[], counts={})
-        runs = await when_running(
-            self._backend,
+        runs = await self._backend.when_running(
             lambda engine: engine.runs(limit=_PAGE),
             seconds=_LIST_SECONDS,
             otherwise=none,
