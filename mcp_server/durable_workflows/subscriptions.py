@@ -75,7 +75,8 @@ class Subscriptions:
         if "taskIds" in (asked.model_extra or {}):  # of tasks nothing is told; they are polled
             require_client_extension(ctx, TASKS)
         changing = [one for one in asked.resource_subscriptions or () if uris.may_change(one)]
-        honoured = asked.model_copy(update={"resource_subscriptions": changing or None})
+        never = {"prompts_list_changed": None, "tools_list_changed": None}
+        honoured = asked.model_copy(update={"resource_subscriptions": changing or None, **never})
         with self.watch(changing, lists=bool(asked.resources_list_changed)):
             await self._feed.settle()
             return await self._listen(ctx, params.model_copy(update={"notifications": honoured}))
@@ -105,10 +106,11 @@ class Subscriptions:
         return EmptyResult()
 
     async def declare(self, ctx: Call, call_next: CallNext) -> HandlerResult:
-        """A middleware: earlier clients are told at `initialize` that they will hear of changed lists, which the SDK denies."""
+        """A middleware: clients are told that the list of resources changes, and no other. The SDK says none to earlier ones, and all to newer ones."""
         result = await call_next(ctx)
-        if ctx.method == "initialize" and isinstance(result, dict):
-            result["capabilities"]["resources"]["listChanged"] = True
+        if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
+            for kind in ("prompts", "resources", "tools"):
+                result["capabilities"][kind]["listChanged"] = kind == "resources"
         return result
 
     # Who is told what
