@@ -14,6 +14,7 @@ from durable_workflows.models import (
     Model,
     RunList,
     Running,
+    Schema,
     ServerStatus,
     Started,
     Status,
@@ -21,11 +22,13 @@ from durable_workflows.models import (
     WaitResult,
     Written,
 )
-from durable_workflows.wording import short
+from durable_workflows.settings import PERSON
+from durable_workflows.wording import line, short
 
 ROOM = 7500  # characters for the items of an answer; the rest of the budget is for what is said about them
 _CUT = "… (cut)"
 _WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
+_PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") brings a whole prompt.'
 _SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
 _WIDTHS = [
     *zip(_SHARES, _SHARES, strict=True),
@@ -33,14 +36,22 @@ _WIDTHS = [
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
+_LONGEST_SCHEMA, _OUTLINED = (
+    4500,
+    80,
+)  # characters of a schema, beyond which so many fields are named
+_LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") brings it, or read {source}.'
+_NAMES = 2500  # characters of the names of workflows that are not shown
 _WARNINGS, _ERROR_END = 8, 2000  # of a written file
-_WORKERS, _VERSIONS, _PROBLEMS = 12, 20, 5  # in a status
+_WORKERS, _VERSIONS, _PROBLEMS, _DOTENV = 12, 20, 5, 30  # in a status
+_PROBLEM_WIDTHS = (800, 400, 200, 100)
 
 
 class StartedRun(Ended):
     """A run of a batch; its version is here if the runs of the batch have several."""
 
     version: str | None = None
+    existing: bool = False
 
 
 class StartAnswer(Model):
@@ -49,6 +60,7 @@ class StartAnswer(Model):
     workflow_id: str | None = None
     status: Status | None = None
     version: str | None = None
+    existing: bool = False
     output: JsonValue = None
     error: str | None = None
     workflows: list[StartedRun] | None = None
@@ -69,6 +81,12 @@ class ChangedAnswer(ChangedList):
 
 class CatalogAnswer(Catalog):
     """The workflows that can be started; `note` says what was left out."""
+
+    note: str | None = None
+
+
+class StatusAnswer(ServerStatus):
+    """What runs here, and what is wrong; `note` says what was left out."""
 
     note: str | None = None
 
@@ -95,7 +113,8 @@ def fit_started(
     items = _outcomes(started, result, with_version=version is None)
     shown, left = _fit(items, ROOM - len(waits))
     hidden = f"{left} more were started and are not shown; list_workflows lists them."
-    note = _note(hidden if left else "", _WHOLE if shown != items[: len(shown)] else "", waits)
+    cut = _WHOLE if shown != items[: len(shown)] else ""
+    note = _note(hidden if left else "", cut, waits, _existing_note(started))
     if single:
         return StartAnswer(**shown[0].model_dump(exclude={"version"}), version=version, note=note)
     return StartAnswer(workflows=shown, version=version, note=note)
@@ -109,7 +128,7 @@ def _outcomes(
     after = [*result.done, *result.running] if result else []
     known = {one.workflow_id: one.model_dump(include=told) for one in after}
     for one in result.waiting if result else ():
-        known[one.workflow_id] = {"status": "PENDING"}
+        known[one.child_of or one.workflow_id] = {"status": "PENDING"}
     own = set[str]() if with_version else {"version"}
     return [
         StartedRun.model_validate(one.model_dump(exclude=own) | known.get(one.workflow_id, {}))
@@ -117,13 +136,23 @@ def _outcomes(
     ]
 
 
+def _existing_note(started: Sequence[Started]) -> str:
+    existing = [one.workflow_id for one in started if one.existing]
+    if not existing:
+        return ""
+    which = "This run was" if len(started) == 1 else f"{len(existing)} of these runs were"
+    return f"{which} there before, with the arguments of then: for that nothing was started now."
+
+
 def _waiting_note(waiting: Sequence[Waiting]) -> str:
     if not waiting:
         return ""
     wait = waiting[0]
     prompt = f" It asks: {short(wait.prompt, 300)}" if wait.prompt else ""
+    tool = "answer_in_person" if wait.topic.startswith(PERSON) else "send_message"
     more = f" {len(waiting) - 1} more wait too." if len(waiting) > 1 else ""
-    return f"{wait.workflow_id} waits for a message on topic {short(wait.topic, 100)!r}: send_message.{prompt}{more}"
+    whole = f" {_PROMPT}" if len(wait.prompt or "") > 300 else ""
+    return f"{wait.workflow_id} waits for a message on topic {short(wait.topic, 100)!r}: {tool}.{prompt}{whole}{more}"
 
 
 def fit_waited(result: WaitResult) -> WaitAnswer:
@@ -133,6 +162,9 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
     waiting, running = _with_texts(result, prompt=500, step=200)
     if _sizes(waiting) + _sizes(running) > room:
         waiting, running = _with_texts(result, prompt=60, step=0)
+    asked = any(
+        one.prompt != whole.prompt for one, whole in zip(waiting, result.waiting, strict=True)
+    )
     waiting, left_waiting = _first(waiting, room)
     running, left_running = _first(running, room - _sizes(waiting))
     shown, left_done = _fit(done, ROOM - _sizes(waiting) - _sizes(running))
@@ -144,7 +176,7 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
         waiting=waiting,
         running=running,
         timed_out=result.timed_out,
-        note=_note(hidden, _WHOLE if shown != done[: len(shown)] else ""),
+        note=_note(hidden, _WHOLE if shown != done[: len(shown)] else "", _PROMPT if asked else ""),
     )
 
 
@@ -166,37 +198,88 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     return ChangedAnswer(workflows=shown, note=note)
 
 
-def fit_catalog(catalog: Catalog) -> CatalogAnswer:
-    """Schemas are the first to go, then the entries at the end."""
+def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
+    """The workflow of that name comes first. From the end on, schemas are the first to go; then texts become shorter, and at last names are all that is told."""
     templates = [_shortened(one, use_when=200) for one in catalog.templates]
     templates, left_templates = _first(templates, ROOM // 4)
     room = ROOM - _sizes(templates)
-    entries = [_with_short_texts(entry) for entry in catalog.workflows]
-    too_much = _sizes(entries) - room
-    for place in reversed(range(len(entries))):
-        if too_much > 0:
-            whole, entries[place] = entries[place], _without_schema(entries[place])
-            too_much -= length(whole) - length(entries[place])
-    shown, left = _first(entries, room)
-    hidden = _left_out(
-        {"workflows": left, "templates": left_templates}, "narrow the list with query."
-    )
+    ordered = sorted(catalog.workflows, key=lambda one: one.name != query)
+    entries = [_with_short_texts(entry) for entry in ordered]
+    shown, note = _without_schemas(entries, room, _LEFT_OUT), ""
+    if _sizes(shown) > room:
+        short_ones = [_with_short_texts(entry, summary=80, error=80) for entry in ordered]
+        shown = _without_schemas(short_ones, room - _NAMES, "left out")
+        shown, left = _first(shown, room - _NAMES)
+        note = _left_names([one.name for one in ordered[-left:]] if left else [])
+    hidden = _left_out({"templates": left_templates}, "they are resources.")
     return CatalogAnswer(
-        workflows=shown, templates=templates, version=catalog.version, note=_note(hidden)
+        workflows=shown, templates=templates, version=catalog.version, note=_note(note, hidden)
     )
 
 
-def _with_short_texts(entry: CatalogEntry) -> CatalogEntry:
-    error = entry.error
-    if error is not None and len(error) > _LOADING_ERROR:
-        error = f"…{error[-_LOADING_ERROR:]}"  # a traceback tells at its end
-    return _shortened(entry, summary=400).model_copy(update={"error": error})
+def _without_schemas(entries: Sequence[CatalogEntry], room: int, text: str) -> list[CatalogEntry]:
+    """The entries, the last ones with a text instead of a schema as far as there is no room for them."""
+    shown, too_much = list(entries), _sizes(entries) - room
+    for place in reversed(range(len(shown))):
+        whole = shown[place]
+        said = {"description": text.format(name=whole.name, source=whole.source)}
+        bare = whole.model_copy(update={"args_schema": said})
+        if too_much > 0 and length(bare) < length(whole):
+            shown[place] = bare
+            too_much -= length(whole) - length(bare)
+    return shown
 
 
-def _without_schema(entry: CatalogEntry) -> CatalogEntry:
-    text = f'Left out for length: workflow_catalog(query="{entry.name}") brings it, or read {entry.source}.'
-    schema = {"description": text}
-    return entry if length(entry) < 300 else entry.model_copy(update={"args_schema": schema})
+def _left_names(names: Sequence[str]) -> str:
+    """What is told of a catalog without schemas."""
+    how = "Schemas were left out for length: workflow_catalog(query=NAME) brings one."
+    if not names:
+        return how
+    told, room = 0, _NAMES - 400
+    while told < len(names) and room >= len(names[told]) + 2:
+        room -= len(names[told]) + 2
+        told += 1
+    more = f" and {len(names) - told} more" if told < len(names) else ""
+    return f"{how} Left out for length: {len(names)} workflows, namely {', '.join(names[:told])}{more}; narrow the list with query."
+
+
+def _with_short_texts(
+    entry: CatalogEntry, *, summary: int = 400, error: int = _LOADING_ERROR
+) -> CatalogEntry:
+    schema = entry.args_schema
+    if len(_json(schema)) > _LONGEST_SCHEMA:
+        schema = _outline(schema, f"read {entry.source}")
+    update = {"error": _end(entry.error, error), "args_schema": schema}
+    return _shortened(entry, name=200, summary=summary).model_copy(update=update)
+
+
+def _end(text: str | None, width: int) -> str | None:
+    """The end of a traceback, which tells most."""
+    return text if text is None or len(text) <= width else f"…{text[-width:]}"
+
+
+def _outline(schema: Schema, where: str) -> Schema:
+    """What a schema says of names and types, as far as there is room."""
+    fields: dict[str, Schema] = schema.get("properties", {})
+    needed: list[str] = schema.get("required", [])
+    names = [name for name in [*needed, *fields] if name in fields and len(name) <= 100]
+    shown: dict[str, Schema] = {}
+    room = _LONGEST_SCHEMA - 500
+    for name in dict.fromkeys(names):
+        field = {key: fields[name][key] for key in ("type",) if key in fields[name]}
+        room -= len(_json({name: field})) + (len(name) + 3 if name in needed else 0)
+        if room < 0:
+            break
+        shown[name] = field
+    left = len(fields) - len(shown)
+    more = f", and {left} fields" if left else ""
+    said = f"Descriptions and inner schemas{more} were left out for length: {where} for all of it."
+    return {
+        "description": said,
+        "type": "object",
+        "properties": shown,
+        "required": [name for name in needed if name in shown],
+    }
 
 
 def fit_runs(runs: RunList) -> RunList:
@@ -211,30 +294,44 @@ def fit_written(written: Written) -> Written:
     if written.warnings[_WARNINGS:]:
         more = len(written.warnings) - _WARNINGS
         shown.append(f"{more} more: `durable-workflows check {written.file}` lists them all.")
-    error = written.error
-    if error is not None and len(error) > _ERROR_END:
-        error = f"… {error[-_ERROR_END:]}"
-    fitted = written.model_copy(update={"warnings": shown, "error": error})
+    error, note = _end(written.error, _ERROR_END), short(written.note, _ERROR_END)
+    texts = {"warnings": shown, "error": error, "note": note}
+    workflows = [_shortened(one, summary=400) for one in written.workflows]
+    fitted = written.model_copy(update={**texts, "workflows": workflows})
     if length(fitted) <= ROOM:
         return fitted
-    bare = [one.model_copy(update={"args_schema": {}}) for one in written.workflows[:20]]
-    note = "Schemas were left out for length: workflow_catalog brings them."
-    return fitted.model_copy(update={"workflows": bare, "note": note})
+    bare = [_shortened(one, summary=80).model_copy(update={"args_schema": {}}) for one in workflows]
+    kept, left = _first(bare, ROOM - 300 - length(fitted.model_copy(update={"workflows": []})))
+    more = f", and {left} workflows" if left else ""
+    said = f"Schemas{more} were left out for length: workflow_catalog(query=NAME) brings them."
+    return fitted.model_copy(
+        update={"workflows": kept, "note": f"{fitted.note} {said}" if fitted.note else said}
+    )
 
 
-def fit_status(status: ServerStatus) -> ServerStatus:
-    """The first of what there may be any number of."""
+def fit_status(status: ServerStatus) -> StatusAnswer:
+    """The first of what there may be any number of; `note` says of what there is more."""
     versions = list(status.versions_with_unfinished_runs.items())
     shown = dict(versions[:_VERSIONS])
     if versions[_VERSIONS:]:
         shown["others"] = sum(runs for _, runs in versions[_VERSIONS:])
-    return status.model_copy(
-        update={
-            "workers": status.workers[:_WORKERS],
-            "versions_with_unfinished_runs": shown,
-            "problems": [short(problem, 800) for problem in status.problems[:_PROBLEMS]],
-        }
-    )
+    cut = {
+        "workers": status.workers[:_WORKERS],
+        "dotenv": [line(name, 40) for name in status.dotenv[:_DOTENV]],
+        "sessions": [_shortened(one, client=40, version=20) for one in status.sessions],
+        "http": status.http[:_PROBLEMS],
+    }
+    left = {name: len(getattr(status, name)) - len(kept) for name, kept in cut.items()}
+    left["problems"] = len(status.problems[_PROBLEMS:])
+    note = _left_out(left, "`durable-workflows status` in a terminal shows all.")
+    answer = StatusAnswer(**dict(status), note=note or None)
+    for width in _PROBLEM_WIDTHS:
+        problems = [short(problem, width) for problem in status.problems[:_PROBLEMS]]
+        update = {**cut, "versions_with_unfinished_runs": shown, "problems": problems}
+        answer = answer.model_copy(update=update)
+        if length(answer) <= ROOM:
+            break
+    return answer
 
 
 # Payloads, and what else there may be much of

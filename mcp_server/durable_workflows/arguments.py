@@ -118,7 +118,8 @@ def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments
 def _problem(error: ValidationError, schema: Schema) -> str:
     # Of several schemas that all do not fit, the one that fits best says most.
     error = cast(ValidationError, _exceptions.best_match([error]))
-    path = ".".join(str(part) for part in error.absolute_path)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    path = "".join(parts).removeprefix(".")
     if error.validator == "additionalProperties" and not path:
         return _unknown_fields(error, schema)
     said = _middle_cut(_message(error), _LONGEST_PROBLEM)
@@ -174,7 +175,7 @@ def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
         return _example_object(schema, root, depth)
     if kind == "array":
         return [_example(schema.get("items", {}), root, depth + 1)]
-    return _EXAMPLES.get(str(kind), "…")
+    return "a1" if "pattern" in schema else _EXAMPLES.get(str(kind), "…")
 
 
 def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonValue]:

@@ -99,6 +99,7 @@ class Backend:
     async def aclose(self) -> None:
         """Close the connections, if that goes quickly. The project's processes go on."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._say_goodbye()
             if self._starting is not None:
                 self._starting.cancel()
                 # Its error too is taken note of: else asyncio complains that nobody has asked for it.
@@ -116,6 +117,15 @@ class Backend:
             await self.sessions.beat(start.result())
         except DurableWorkflowsError as error:  # the next one may do better
             logger.info("The connected clients were not noted: %s", error)
+
+    async def _say_goodbye(self) -> None:
+        start = self._starting
+        if start is not None and start.done() and not start.cancelled() and not start.exception():
+            try:
+                with anyio.move_on_after(_CLOSE_SECONDS / 2):
+                    await self.sessions.leave(start.result())
+            except DurableWorkflowsError as error:  # then they are seen to be silent
+                logger.info("That the clients have gone was not noted: %s", error)
 
     def _note(self, text: str) -> None:
         self._news = text

@@ -7,12 +7,27 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from durable_workflows.models import UNFINISHED, Preview, Run, Step, Waiting
-from durable_workflows.wording import NAME, PAYLOAD, call, inspect, joined, line, some, span, time
+from durable_workflows.models import UNFINISHED, Child, Preview, Run, Step, Waiting
+from durable_workflows.settings import PERSON
+from durable_workflows.wording import (
+    NAME,
+    PAYLOAD,
+    as_json,
+    call,
+    inspect,
+    joined,
+    line,
+    some,
+    span,
+    time,
+)
 
 SLEEP = "DBOS.sleep"
 _ERROR = 600
+_NOT_FAILED = ("SUCCESS", *UNFINISHED)
+_WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _PROMPT = 300
+_GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
 
 @dataclass(frozen=True)
@@ -78,15 +93,44 @@ def wait_line(wait: Waiting, now: datetime) -> str:
 
 
 def _succeeded(run: Run, _now: datetime) -> Cause:
+    whole = f"{inspect(run.workflow_id, step=0)} for its output."
+    if (said := _not_ok(run.output)) is not None:
+        return Cause(f"it has ended, and says that it did not succeed: {said}", whole)
     if run.output is not None and len(run.output.text) < PAYLOAD and not run.output.cut:
         return Cause("it has ended; its output is below.", "nothing: this run needs no more.")
-    return Cause("it has ended.", f"{inspect(run.workflow_id, step=0)} for its output.")
+    return Cause("it has ended.", whole)
+
+
+def _not_ok(output: Preview | None) -> str | None:
+    """What an output says of itself in which `ok` is false, as those of run_commands, fan_out and plan."""
+    try:
+        found: Any = from_json(output.text, allow_partial=True) if output else None
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    fields = cast("dict[str, Any]", found)
+    failed = fields.get("failed")
+    if fields.get("ok") is not False:
+        return None
+    return f"ok is false, failed: {line(as_json(failed), _PROMPT)}" if failed else "ok is false"
 
 
 def _failed(run: Run, _now: datetime) -> Cause:
     error = failure(run.error)
-    said = error.line if error else "no error was recorded"
     step = _failing_step(run, error)
+    found = _failed_where(run, step, error.line if error else "no error was recorded")
+    fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
+    if fork is not None:
+        text = f"{found.text} · It was forked since: {fork.workflow_id} ({fork.status})."
+        return Cause(text, inspect(fork.workflow_id))
+    if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
+        call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
+        return Cause(found.text, f"{call_again} with what is right: a fork has the same arguments.")
+    return found
+
+
+def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
     if step is not None:
         return _failed_in(run, step, said)
     if len(run.steps) < run.total_steps:
@@ -96,6 +140,10 @@ def _failed(run: Run, _now: datetime) -> Cause:
         f"failed in the workflow's own code after step {last}: {said}",
         f"repair the code ({_source(run)}), then {_fork(run, last + 1)}",
     )
+
+
+def _child_of(step: Step | None) -> str | None:
+    return step.child_workflow_id if step else None
 
 
 def _failed_in(run: Run, step: Step, said: str) -> Cause:
@@ -167,27 +215,36 @@ def _pending(run: Run, now: datetime) -> Cause:
     asleep = _asleep_until(run)
     if asleep is not None and asleep > now:
         text = f"sleeping until {time(asleep)} (for another {span(asleep - now)})."
-        return Cause(text, _wait_for(run))
+        return Cause(text, f"nothing before then; {_wait_for(run)}")
     children = [
         one
         for one in run.children
-        if one.parent_workflow_id == run.workflow_id and one.status in UNFINISHED
+        if one.status in UNFINISHED
+        and (one.waiting_on or one.parent_workflow_id == run.workflow_id)
     ]
+    children.sort(key=lambda one: one.waiting_on is None)
     if children:
-        names = some(f"{one.workflow_id} ({one.status})" for one in children)
+        names = some(map(_child, children))
         text = f"waits for child runs, or runs beside them: {names}"
         return Cause(text, inspect(children[0].workflow_id))
     last = f"after step {_last_step(run)}" if run.steps else "before its first step"
     return Cause(f"running its own code {last}.", _wait_for(run))
 
 
+def _child(child: Child) -> str:
+    waits = f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else ""
+    return f"{child.workflow_id} ({child.status}{waits})"
+
+
 def _waits(waits: list[Waiting], now: datetime) -> Cause:
     first = waits[0]
     more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
-    send = call("send_message", workflow_id=first.workflow_id, topic=line(first.topic, NAME))
-    return Cause(
-        f"waits for a message on topic {wait_line(first, now)}{more}", f"{send[:-1]}, message=…)"
-    )
+    where = {"workflow_id": first.workflow_id, "topic": line(first.topic, NAME)}
+    example = "…" if first.example is None else line(as_json(first.example), _PROMPT)
+    answer = f"{call('send_message', **where)[:-1]}, message={example})"
+    if first.topic.startswith(PERSON):
+        answer = f"{call('answer_in_person', **where)}: the person at this client answers."
+    return Cause(f"waits for a message on topic {wait_line(first, now)}{more}", answer)
 
 
 def _running(run: Run, now: datetime) -> str:
@@ -206,7 +263,7 @@ def _asleep_until(run: Run) -> datetime | None:
 
 def _without_worker(run: Run) -> Cause:
     state = "queued" if run.status == "ENQUEUED" else "interrupted"
-    age = "" if run.version == run.newest_version else ", which is not the newest"
+    age = "" if run.version == run.newest_version else ", which is not the newest,"
     where = ""
     if run.waiting:
         where = f"; it waited for topic {line(run.waiting[0].topic, NAME)!r}"
@@ -219,6 +276,11 @@ def _without_worker(run: Run) -> Cause:
 
 
 def _unavailable(run: Run, traceback: str) -> Cause:
+    if traceback.startswith(_GONE):
+        return Cause(
+            f"its version {run.version} has no such workflow: {line(traceback, _ERROR)}.",
+            f"{_cancel(run)}, and delete the schedule that starts it; or bring the workflow back, then {_fork(run, _last_step(run) + 1)}",
+        )
     last = traceback.strip().rpartition("\n")[2]
     return Cause(
         f"its file does not load in version {run.version}: {line(last, _ERROR)}",
@@ -250,6 +312,10 @@ def _source(run: Run) -> str:
 
 def _fork(run: Run, step: int) -> str:
     return call("fork", workflow_id=run.workflow_id, from_step=step)
+
+
+def _cancel(run: Run) -> str:
+    return call("cancel", workflow_ids=[run.workflow_id])
 
 
 def _resume(run: Run) -> str:

@@ -4,6 +4,11 @@ Clients show flat forms only. What does not fit into one is asked for as JSON in
 """
 
 import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 from mcp.server.mcpserver import Context
@@ -64,6 +69,14 @@ def message(wait: OpenWait) -> str:
     until = f", until {wording.time(wait.deadline)}" if wait.deadline else ""
     head = wait.prompt or f"A message on the topic {wait.topic!r} is wanted."
     return f"{head}\n\n(Asked by the workflow run {wait.workflow_id}, topic {wait.topic!r}, since {wording.time(wait.since)}{until}.)"
+
+
+def in_terminal(settings: Settings, wait: OpenWait) -> str:
+    """The command with which the person answers from any directory, also where our command is on no PATH."""
+    name = "durable-workflows"
+    program = shutil.which(name) or os.fspath(Path(sys.executable).with_name(name))
+    given = ["--topic", wait.topic, "--project", os.fspath(settings.project)]
+    return shlex.join([program, "approve", wait.workflow_id, *given])
 
 
 def form(wait: OpenWait) -> Schema:

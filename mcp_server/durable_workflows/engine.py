@@ -31,6 +31,7 @@ from durable_workflows.errors import (
     PeopleOnly,
     UnknownStep,
     UnknownWorkflow,
+    UsageError,
     WorkflowFinished,
     WorkflowIdTaken,
     WorkflowUnavailable,
@@ -174,8 +175,11 @@ class Engine(Reader):
     ) -> list[Started]:
         """Start several runs, in their order; errors as for `start`. All are checked before the first is started."""
         version = await self._newest()
-        for request in requests:
-            await self._check(request, version)
+        for place, request in enumerate(requests):
+            try:
+                await self._check(request, version)
+            except UsageError as error:
+                raise error if len(requests) == 1 else _of_batch(place, error) from error
         return [await self._enqueue(request, version, session) for request in requests]
 
     async def _check(self, request: StartRequest, version: str) -> None:
@@ -206,6 +210,8 @@ class Engine(Reader):
             options["workflow_timeout"] = request.timeout_seconds
         if request.priority is not None:
             options["priority"] = request.priority
+        there = [request.workflow_id] if request.workflow_id is not None else []
+        existing = bool(await self._fetch("run_heads", workflow_ids=there)) if there else False
         workflow_id = await self._certainly(
             functools.partial(dbos_internals.enqueue, self._client, options, request.args)
         )
@@ -213,7 +219,7 @@ class Engine(Reader):
         if request.workflow_id is not None:
             head = await self._head(request.workflow_id)
             status, version = head["status"], head["version"]
-        return Started(workflow_id=workflow_id, status=status, version=version)
+        return Started(workflow_id=workflow_id, status=status, version=version, existing=existing)
 
     async def note_session(
         self, session_id: str, client: str, version: str, transport: str
@@ -229,6 +235,10 @@ class Engine(Reader):
             host=socket.gethostname(),
         )
 
+    async def note_sessions_left(self, session_ids: Sequence[str]) -> None:
+        """Note that these clients have gone."""
+        await self._session.run("sessions_left", session_ids=list(session_ids))
+
     async def send(
         self, workflow_id: str, topic: str, message: JsonValue, idempotency_key: str | None = None
     ) -> Delivered:
@@ -241,10 +251,27 @@ class Engine(Reader):
         """
         if topic.startswith(PERSON):
             raise PeopleOnly(f"The topic {topic!r} takes answers from people only.")
-        for wait in await self._awaited(workflow_id, message):
+        waits = await self._awaited(workflow_id, message)
+        for wait in waits:
             if wait.topic == topic:
                 arguments.check_message(wait, message)
-        return await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
+        sent = await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
+        note = await self._not_awaited(workflow_id, topic, [wait.topic for wait in waits])
+        return sent.model_copy(update={"note": note})
+
+    async def _not_awaited(
+        self, workflow_id: str, topic: str, awaited: Sequence[str]
+    ) -> str | None:
+        """What to say of a message for which the run does not wait now."""
+        if topic in awaited:
+            return None
+        kept = f"{workflow_id} gets this message when it receives on {topic!r}"
+        if awaited:
+            return f"{kept}. Now it waits on {' and '.join(map(repr, awaited))}."
+        children = await self._fetch("descendant_waiting_on", workflow_id=workflow_id, topic=topic)
+        if children:
+            return f"{kept}. Now {children[0]['workflow_id']}, which it started, waits on that topic: if you meant that run, send it there too."
+        return f"{kept}; it does not wait for a message now."
 
     async def answer(self, wait: OpenWait, value: JsonValue, *, who: str, how: str) -> Delivered:
         """Give a run the answer of a person to what it waits for; noted is who gave it, how, when, and what was shown.
@@ -292,8 +319,15 @@ class Engine(Reader):
         await self._certainly(send)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
 
-    async def fork(self, workflow_id: str, from_step: int, *, same_version: bool = False) -> Forked:
-        """Start a new run with the finished steps before `from_step`, on the newest version of the code or on that of the original.
+    async def fork(
+        self,
+        workflow_id: str,
+        from_step: int,
+        *,
+        same_version: bool = False,
+        session: str | None = None,
+    ) -> Forked:
+        """Start a new run with the finished steps before `from_step`, on the newest version of the code or on that of the original, for a session.
 
         Raises:
             UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
@@ -315,8 +349,20 @@ class Engine(Reader):
             queue_name=QUEUE,
         )
         await self._certainly(functools.partial(dbos_internals.once, self._client, fork_id, fork))
+        about = {"forked_at": from_step, "session": session}  # else it has those of the original
+        await self._certainly(
+            functools.partial(self._client.update_workflow_attributes, fork_id, about, merge=True)
+        )
+        goes_on = head["status"] in UNFINISHED
+        note = (
+            f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two shall."
+        )
         return Forked(
-            workflow_id=fork_id, forked_from=workflow_id, from_step=from_step, version=version
+            workflow_id=fork_id,
+            forked_from=workflow_id,
+            from_step=from_step,
+            version=version,
+            note=note if goes_on else None,
         )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
@@ -398,6 +444,11 @@ class Engine(Reader):
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
             raise tables.unavailable(error.orig, self._explain) from error
+
+
+def _of_batch(place: int, error: UsageError) -> UsageError:
+    hint = f"Nothing of the batch was started. {error.hint.removeprefix('Nothing was started. ')}"
+    return type(error)(f"batch[{place}]: {error.message}", hint=hint)
 
 
 def _check_size(value: Any, what: str) -> None:

@@ -50,7 +50,8 @@ class DurableWorkflowsError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
+        between = "\n" if "\n" in self.message else " "
+        return f"{self.message}{between}{self.hint}".strip()
 
 
 class UsageError(DurableWorkflowsError):

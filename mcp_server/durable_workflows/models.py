@@ -87,17 +87,25 @@ class StartRequest(Model):
 
 
 class Started(Model):
-    """A run, just started or (with the same workflow_id) started before."""
+    """A run, just started or (`existing`: with the same workflow_id) started before."""
 
     workflow_id: str
     status: Status
     version: str | None
+    existing: bool = False
     output: JsonValue = None
     error: str | None = None
 
 
+class Fork(Model):
+    """A run that began where another one was."""
+
+    workflow_id: str
+    status: Status
+
+
 class RunSummary(Model):
-    """A run in a list. `started_by` is the session_id of the client that started it."""
+    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that did; `forks` are the newest ones."""
 
     workflow_id: str
     name: str
@@ -107,13 +115,17 @@ class RunSummary(Model):
     waiting_on: str | None = None
     error: str | None = None
     started_by: str | None = None
+    parent_workflow_id: str | None = None
+    forked_from: str | None = None
+    forks: list[Fork] = []
 
 
 class RunList(Model):
-    """A page of runs, newest first, and how many there are by status."""
+    """A page of runs, newest first; how many there are by status, and how many of all wait for a message."""
 
     workflows: list[RunSummary]
     counts: dict[str, int]
+    waiting: int = 0
     next_cursor: str | None = None
 
 
@@ -127,13 +139,15 @@ class Ended(Model):
 
 
 class Waiting(Model):
-    """A run that waits for a message."""
+    """A run that waits for a message; `example` is a right one, where its author said what it must be. `child_of` is the run that was asked for, if it is one that this started."""
 
     workflow_id: str
     topic: str
     prompt: str | None = None
     since: datetime | None = None
     deadline: datetime | None = None
+    example: JsonValue = None
+    child_of: str | None = None
 
 
 class OpenWait(Model):
@@ -188,11 +202,12 @@ class WaitResult(Model):
 
 
 class Delivered(Model):
-    """A message that the run will get, or has got already."""
+    """A message that the run will get, or has got already; `note` says so if it does not wait for it now."""
 
     workflow_id: str
     topic: str
     delivered: bool
+    note: str | None = None
 
 
 class Startable(Model):
@@ -230,6 +245,7 @@ class Forked(Model):
     forked_from: str
     from_step: int
     version: str | None
+    note: str | None = None
 
 
 class Changed(Model):
@@ -297,6 +313,7 @@ class Child(Model):
     name: str
     status: Status
     parent_workflow_id: str
+    waiting_on: str | None = None
 
 
 class WorkerInfo(Model):
@@ -331,7 +348,7 @@ class Overview(Model):
 
 
 class Run(Model):
-    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many."""
+    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `forked_at` is the first step that a fork ran itself."""
 
     workflow_id: str
     name: str
@@ -343,6 +360,7 @@ class Run(Model):
     queue: str | None
     recovery_attempts: int
     forked_from: str | None
+    forked_at: int | None = None
     parent_workflow_id: str | None
     started_by: str | None = None
     deadline: datetime | None
@@ -355,7 +373,7 @@ class Run(Model):
     running: list[RunningStep]
     waiting: list[Waiting]
     children: list[Child]
-    forks: list[str]
+    forks: list[Fork]
     unread_messages: int
     newest_version: str | None
     worker: WorkerInfo | None

@@ -23,7 +23,10 @@ from durable_workflows.wording import (
 )
 
 PART = 6900  # characters of one payload in one page; the rest of the budget is for what is said about it
+_NOTHING = "Nothing was printed. The runs that it started have logs of their own."
 _DEEPEST = 10  # levels of a tree that are drawn
+_MOST = 1000  # runs of a tree, and messages, that are read
+_LEAST = 600  # characters of a payload that are read, if it has so many
 
 NextPage = Callable[[int], str]
 
@@ -47,8 +50,9 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 
 
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
-    """The run's own `input`, `output` or `error` from character `offset` on; its preview begins at the beginning."""
-    whole = {"input": run.input, "output": run.output, "error": run.error}[which]
+    """The run's own `input`, `output` or `error`, or the `prompt` of what it waits for, from character `offset` on; a preview begins at the beginning."""
+    known = {"input": run.input, "output": run.output, "error": run.error, "prompt": _prompts(run)}
+    whole = known[which]
     part = Preview(text=whole.text[offset:], length=whole.length) if whole else None
     return _payload_page(
         wording.title_of(run),
@@ -71,9 +75,12 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     """The runs that a run started, and theirs, as a tree; `offset` runs are left out at the beginning."""
     counts = Counter(child.status for child in children)
     total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    head = f"# Runs started by {workflow_id}\n{len(children)} runs: {total or 'none'}\n"
+    more = "" if len(children) < _MOST else f"; the first {_MOST:,}: see those of each for more"
+    none = "none (a fork has its own only: those of the steps that it took over belong to the run it was forked from)"
+    head = f"# Runs started by {workflow_id}\n{len(children)} runs: {total or none}{more}\n"
     lines = [
         f"{'  ' * min(depth, _DEEPEST)}- {child.workflow_id} {line(child.name, NAME)} {child.status}"
+        + (f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else "")
         for depth, child in _in_depth_first_order(workflow_id, children)
     ]
     return list_page(head, lines[offset:], _next_page(workflow_id, "tree", offset))
@@ -81,8 +88,9 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
 
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
     """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
-    head = f"# Messages to {workflow_id}\n{len(found)} messages\n"
-    lines = [_message(number, message) for number, message in enumerate(found, 1)]
+    first = "" if len(found) < _MOST else ", the first there are"
+    head = f"# Messages to {workflow_id}\n{len(found)} messages{first}\n"
+    lines = [_message(workflow_id, number, message) for number, message in enumerate(found, 1)]
     return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))
 
 
@@ -101,7 +109,7 @@ def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
     if len(shown) < len(asked):
         oldest = asked[-len(shown)].id
         head += f"; older ones: {inspect(workflow_id, detail='log', cursor=str(oldest))}"
-    return f"{head}\n{fenced(chr(10).join(shown))}" if shown else f"{head}\nNothing was printed."
+    return f"{head}\n{fenced(chr(10).join(shown))}" if shown else f"{head}\n{_NOTHING}"
 
 
 def log_line(found: LogLine) -> str:
@@ -110,13 +118,27 @@ def log_line(found: LogLine) -> str:
     return f"{found.at.astimezone(UTC):%H:%M:%S} {where} {found.stream}: {found.text}"
 
 
-def _message(number: int, message: Message) -> str:
+def size(cut: Preview) -> str:
+    """How long the whole of a payload is that was cut. Of one that is far longer its bytes are known: to count characters it would have to be read."""
+    unit = "bytes" if cut.length > 4 * max(len(cut.text), _LEAST) else "characters"
+    return f"{cut.length:,} {unit}"
+
+
+def _message(workflow_id: str, number: int, message: Message) -> str:
     reader = message.consumed_by_step
     read = f"received by step {reader}" if reader is not None else "not received yet"
     text = line(message.message.text, PAYLOAD)
-    more = f" ({message.message.length:,} characters)" if message.message.cut else ""
+    whole = f": {inspect(workflow_id, step=reader)}" if reader is not None else ""
+    more = f" ({size(message.message)}{whole})" if message.message.cut else ""
     topic = line(message.topic, NAME)
     return f"{number}. topic {topic!r}, sent {wording.time(message.sent_at)}, {read}: {text}{more}"
+
+
+def _prompts(run: Run) -> Preview | None:
+    """What the run asks, whole."""
+    asked = [f"Topic {one.topic!r}: {one.prompt}" for one in run.waiting if one.prompt]
+    text = "\n\n".join(asked)
+    return Preview(text=text, length=len(text)) if asked else None
 
 
 def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[int, Child]]:

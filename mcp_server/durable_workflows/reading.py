@@ -41,6 +41,9 @@ from durable_workflows.settings import APPLICATION, Settings
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
+_AGAIN = (
+    "Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
+)
 _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
@@ -70,7 +73,10 @@ class Reader:
         if self.connection.mode == "embedded" and state.is_full(self._settings):
             return NoSpaceLeft()
         note = state.read_report(self._settings).get("database", "up")
-        return None if note == "up" else DatabaseUnavailable(f"The database {note}.")
+        if note == "up":
+            return None
+        said = note if note.startswith("ended") else f"does not start: {note}"
+        return DatabaseUnavailable(f"The database {said.removesuffix('.')}.", hint=_AGAIN)
 
     @property
     def project(self) -> Path:
@@ -109,9 +115,11 @@ class Reader:
             limit=limit + 1,
         )
         page = rows[:limit]
+        waits = await self._fetch("count_waiting")
         return RunList(
             workflows=[records.run_summary(row) for row in page],
             counts=await self.counts(),
+            waiting=waits[0]["runs"],
             next_cursor=records.write_cursor(page[-1]) if len(rows) > limit else None,
         )
 
@@ -130,6 +138,7 @@ class Reader:
     ) -> WaitResult:
         """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
 
+        A run whose child asks for something (a wait with a prompt) counts as waiting, too.
         Reports what is under way to `progress` from time to time. A time-out is an answer, not an error.
 
         Raises:
@@ -169,7 +178,10 @@ class Reader:
         rows = await self._fetch(
             "run_states", workflow_ids=list(workflow_ids), limit=records.INLINE
         )
-        return records.wait_result(rows, workflow_ids, timed_out=False)
+        asking = await self._fetch(
+            "asking_descendants", workflow_ids=list(workflow_ids), limit=records.INLINE
+        )
+        return records.wait_result(rows, asking, workflow_ids, timed_out=False)
 
     async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
         """All about a run, payloads cut to `preview` characters, errors to 6,000.
@@ -356,8 +368,16 @@ class Reader:
         return found
 
     async def _no_step(self, workflow_id: str, step: int) -> UnknownStep:
-        rows = await self._fetch("highest_step", workflow_id=workflow_id)
-        last = rows[0]["step"]
+        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
+        for wait in await fetch("run_waits"):
+            if wait["function_id"] == step:
+                said = f"it waits on {records.topic(wait['topic'])!r}"
+                return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
+        for running in await fetch("run_running"):
+            if running["step"] == step:
+                said = f"it runs ({running['name']})"
+                return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
+        last = (await fetch("highest_step"))[0]["step"]
         which = f"the last one is {last}" if last else "it has finished none"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
 
@@ -376,5 +396,5 @@ def _orphan_line(row: tables.Row) -> str:
 
 def closest(word: str, known: Iterable[str]) -> str:
     """` Did you mean …?` where a known word is like the one given, else nothing."""
-    found = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    found = difflib.get_close_matches(word, list(known), n=3)
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

@@ -15,12 +15,14 @@ import psutil
 from pydantic import JsonValue
 from pydantic_core import from_json
 
+from durable_workflows import arguments, wording
 from durable_workflows.database.tables import Row
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     UNFINISHED,
     Child,
     Ended,
+    Fork,
     Message,
     OpenWait,
     Preview,
@@ -52,18 +54,31 @@ def run_summary(row: Row) -> RunSummary:
         waiting_on=row["waiting_on"] if unfinished else None,
         error=error_text(row["error"], row["serialization"]),
         started_by=row["started_by"],
+        parent_workflow_id=row["parent_workflow_id"],
+        forked_from=row["forked_from"],
+        forks=[Fork.model_validate(one) for one in _listed(row, "forks")],
     )
 
 
-def wait_result(rows: Iterable[Row], workflow_ids: Sequence[str], *, timed_out: bool) -> WaitResult:
-    """Rows of `run_states`, in the order asked for."""
+def wait_result(
+    rows: Iterable[Row], asking: Iterable[Row], workflow_ids: Sequence[str], *, timed_out: bool
+) -> WaitResult:
+    """Rows of `run_states`, in the order asked for, with those of `asking_descendants`."""
     by_id = {row["workflow_id"]: row for row in rows}
     ordered = [by_id[one] for one in dict.fromkeys(workflow_ids) if one in by_id]
     unfinished = [row for row in ordered if row["status"] in UNFINISHED]
+    waiting = [_waiting(row, wait) for row in unfinished for wait in _listed(row, "waits")]
+    own = {one.workflow_id for one in waiting}
+    waiting += [
+        _waiting(row, row).model_copy(update={"child_of": row["child_of"]})
+        for row in asking
+        if row["workflow_id"] not in own
+    ]
+    settled = own | {one.child_of for one in waiting}
     return WaitResult(
         done=[_ended(row) for row in ordered if row["status"] not in UNFINISHED],
-        waiting=[_waiting(row, wait) for row in unfinished for wait in _listed(row, "waits")],
-        running=[_running(row) for row in unfinished if not row["waits"]],
+        waiting=waiting,
+        running=[_running(row) for row in unfinished if row["workflow_id"] not in settled],
         timed_out=timed_out,
     )
 
@@ -117,7 +132,7 @@ def run(
         running=[RunningStep.model_validate(one) for one in running] if unfinished else [],
         waiting=[_waiting(one, one) for one in waits] if unfinished else [],
         children=[Child.model_validate(one) for one in children],
-        forks=[one["workflow_id"] for one in forks],
+        forks=[Fork.model_validate(one) for one in forks],
         newest_version=newest,
         worker=own[0] if own else None,
         unavailable=unavailable,
@@ -131,6 +146,7 @@ _SAME = (
     "version",
     "queue",
     "forked_from",
+    "forked_at",
     "started_by",
     "parent_workflow_id",
     "total_steps",
@@ -293,13 +309,27 @@ def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
         prompt=wait["prompt"],
         since=wait["since"],
         deadline=wait["deadline"],
+        example=arguments.example(wait["schema"]) if wait["schema"] else None,
     )
 
 
 def _running(row: Row) -> Running:
     steps = [f"step {one['function_id']} {one['name']}" for one in _listed(row, "running")]
-    now = ", ".join(steps) or (f"steps done: {row['steps']}" if row["steps"] else None)
+    now = ", ".join(steps) or _asleep(row) or _awaiting(row)
+    now = now or (f"steps done: {row['steps']}" if row["steps"] else None)
     return Running(workflow_id=row["workflow_id"], status=row["status"], step=now)
+
+
+def _asleep(row: Row) -> str | None:
+    until = wording.wake_up(row["sleeps_until"] or "")
+    return f"sleeps until {wording.time(until)}" if until and until > datetime.now(UTC) else None
+
+
+def _awaiting(row: Row) -> str | None:
+    number, which = row["children"], row["child"]
+    if not number:
+        return None
+    return f"{number} runs that it started are under way" if number > 1 else f"its run {which}"
 
 
 def _listed(row: Row, key: str) -> list[dict[str, Any]]:

@@ -60,9 +60,12 @@ The routine:
 1. list_workflows: what is under way already? Runs belong to the project, not to a session.
 2. workflow_catalog: which workflows can be started, with which arguments.
 3. start_workflow returns a workflow_id at once (batch for many). Choose a workflow_id yourself where starting twice would hurt.
-4. wait_for_workflows blocks until runs have ended or wait for a message; a time-out is no error, call it again.
+4. wait_for_workflows blocks until runs have ended or wait for a message; a time-out is no error, call it again. If a run takes longer than you can stay, or
+waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. It goes on without you. Nothing calls you back; list_workflows
+shows next time how it stands.
 5. inspect tells why a run is where it is, what each step did, and the next call.
-6. send_message answers a run that waits on a topic. If the message decides for a person, ask that person first.
+6. send_message answers a run that waits on a topic. If the message decides for a person, ask that person first. Topics that begin with "person:" take only
+a person's answer: answer_in_person.
 7. A run failed: repair the workflow file in the project, then fork from the failed step. Finished steps are not run again.
 cancel stops runs, resume lets cancelled ones go on, server_status tells what is wrong behind all this.
 

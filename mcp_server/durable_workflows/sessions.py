@@ -67,6 +67,11 @@ class Sessions:
             else:
                 del self._known[key], self._called_at[session.session_id]
 
+    async def leave(self, engine: "Engine") -> None:
+        """Note that all of them have gone: the server ends. Errors as for `note`."""
+        if self._noted:
+            await engine.note_sessions_left(list(self._noted))
+
     async def _write(self, engine: "Engine", session: Session) -> None:
         await engine.note_session(
             session.session_id, session.client, session.version, session.transport

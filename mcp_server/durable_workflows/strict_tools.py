@@ -11,7 +11,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from durable_workflows.errors import DurableWorkflowsError
@@ -32,6 +32,7 @@ class ToolSpec:
     repeatable: bool = False
     open_world: bool = False  # what a workflow does reaches as far as its author lets it
     structured: bool = True
+    unknown: str = ""  # what to say of arguments that it does not have
 
     @property
     def annotations(self) -> ToolAnnotations:
@@ -54,6 +55,8 @@ def strict_tool(spec: ToolSpec) -> Tool:
         annotations=spec.annotations,
         structured_output=spec.structured,
     )
+    assert isinstance(tool, _StrictTool)
+    tool.unknown = spec.unknown
     loose = tool.fn_metadata.arg_model
     strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
     tool.fn_metadata.arg_model = strict
@@ -71,6 +74,8 @@ def _unwrapped(text: str) -> str:
 
 class _StrictTool(Tool):
     """A tool that refuses unknown arguments, whose errors are written for a model, and whose answers hold no empty fields."""
+
+    unknown: str = Field(default="", exclude=True)
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -97,7 +102,9 @@ class _StrictTool(Tool):
         problems = [_problem(one["type"], one["loc"], one["msg"], known) for one in error.errors()]
         more = len(problems) - _SHOWN_PROBLEMS
         shown = "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; {more} more" if more > 0 else "")
-        return f"Wrong arguments of {self.name}: {shown}. Nothing was done. Its arguments are {', '.join(known) or 'none'}."
+        has_unknown = any(one["type"] == "extra_forbidden" for one in error.errors())
+        said = f" {self.unknown}" if has_unknown and self.unknown else ""
+        return f"Wrong arguments of {self.name}: {shown}.{said} Nothing was done. Its arguments are {', '.join(known) or 'none'}."
 
 
 class _Untitled(GenerateJsonSchema):

@@ -54,7 +54,7 @@ _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which th
 _LONGEST_WAIT = 3600.0
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
 
-_CURSOR = re.compile(r"(?:(input|output|error):)?([0-9]{1,9})")
+_CURSOR = re.compile(r"(?:(input|output|error|prompt):)?([0-9]{1,9})")
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -80,10 +80,10 @@ async def workflow_catalog(ctx: Call, query: str | None = None) -> CatalogAnswer
     An entry with `error` cannot be started: its file does not load, and the error says why. It lists what can run, not what has run:
     for that use list_workflows.
 
-    - query: Part of a name or summary. Default: all workflows.
+    - query: A name, or a part of names or summaries. A whole name brings all of its args_schema. Default: all workflows.
     """
     engine = await _engine(ctx)
-    return answers.fit_catalog(await engine.catalog(query))
+    return answers.fit_catalog(await engine.catalog(query), query)
 
 
 async def start_workflow(
@@ -105,14 +105,14 @@ async def start_workflow(
     one quick command, run the command itself.
 
     Give `name` and `args`, or `batch` for many (all are checked before the first one starts). Choose a meaningful `workflow_id` where doing
-    the same twice would hurt: a repeated call returns the first run. With `wait_seconds` the answer has `output` or `error` if the run ended in that
+    the same twice would hurt: a repeated call returns the first run, with `existing` true, and starts nothing. With `wait_seconds` the answer has `output` or `error` if the run ended in that
     time; use it for short runs only.
 
     Next: wait_for_workflows for the result, inspect to see what it does, send_message if it waits for one. Keep the id; list_workflows finds it again.
 
     - name: A name from workflow_catalog. Required unless `batch` is given.
     - args: The arguments by name, e.g. {"path": "src"}, as its args_schema says. Default: none.
-    - batch: Several starts at once, each with the fields of a single one: [{"name": …, "args": {…}}, …].
+    - batch: Several starts at once, each with the fields of a single one: [{"name": …, "args": {…}}, …]. The answer has them in this order.
     - workflow_id: An id of your choice. Starting again with the same id gives back the same run. Default: a new one.
     - queue: A queue that a workflow file registers. Default: the project's.
     - delay_seconds: Start this much later.
@@ -152,8 +152,9 @@ async def list_workflows(
     """List runs of this project, newest first, with their status and what they wait for.
 
     Call it at the beginning of a session to see what is under way (runs outlive sessions), to find a workflow_id again, or to find runs that
-    failed (status="ERROR") or need an answer (waiting=true). `counts` has the number of all runs by status. It is cheap. For one run whose id you
-    know, use inspect; to wait for runs, use wait_for_workflows rather than listing again and again.
+    failed (status="ERROR") or need an answer (waiting=true). `counts` has the number of all runs by status, `waiting` that of all which wait for a message;
+    both count more than this page. A run with `parent_workflow_id` was started by that run; one with `forks` was repaired or tried again there. It is
+    cheap. For one run whose id you know, use inspect; to wait for runs, use wait_for_workflows rather than listing again and again.
 
     - status: Only runs with this status.
     - name: Only runs of this workflow.
@@ -188,11 +189,12 @@ async def wait_for_workflows(
     if the call is cancelled: the next one tells the same. It reports progress meanwhile and costs nothing while it waits, so prefer it to
     calling list_workflows or inspect repeatedly.
 
-    The answer: `done` with output or error of each ended run; `waiting` with topic and prompt of each that needs send_message; `running` with the
-    step that each other one is in. Long outputs are cut: inspect(workflow_id, step=0) brings them. Next: inspect a failed run for the reason; fork it from
+    The answer: `done` with output or error of each ended run; `waiting` with topic and prompt of each that needs send_message (or, on a topic "person:…",
+    answer_in_person), with an `example` of a right message where one is known; also of runs that a run asked for has started (`child_of`): send to the
+    workflow_id shown. `running` with what each other one does now. Long outputs are cut: inspect(workflow_id, step=0) brings them. Next: inspect a failed run for the reason; fork it from
     the failed step after a repair.
 
-    - until: all: each has ended or waits for a message; any: one has; change: anything about them changed.
+    - until: all: each has ended or waits for a message, it or a run that it started; any: one has; change: anything about them changed.
     - timeout_seconds: Return after this long in any case. Many clients cut calls at 60 s.
     """
     engine = await _engine(ctx)
@@ -244,7 +246,7 @@ async def send_message(
 
     The run gets it at its next receive on that topic, at once if it waits now. It is stored: sending early is fine, and a restart loses nothing.
     A message cannot be taken back. Give an idempotency_key where you might repeat the call. If a message decides something on a person's behalf (an
-    approval), ask that person first. Next: wait_for_workflows. A run that has ended takes no messages: fork it from the step that received.
+    approval), ask that person first. A `note` in the answer says that the run does not wait on this topic now: check the topic. Next: wait_for_workflows. A run that has ended takes no messages: fork it from the step that received.
 
     - topic: The topic that the run waits for, as inspect or wait_for_workflows show it.
     - message: Any JSON value of at most 1 MB, as the workflow expects it.
@@ -266,11 +268,12 @@ async def answer_in_person(
     - topic: Which question, if the run has several. Default: the only one.
     """
     engine = await _engine(ctx)
+    settings = ctx.request_context.lifespan_context.settings
     wait = _the_wait(workflow_id, topic, await engine.waits(workflow_id))
     if not elicitation.can_ask(ctx):
         raise CannotAsk(
             f"This client cannot ask its person: {short(elicitation.message(wait), 500)}",
-            hint=f"Show this to the person, who answers in a terminal: durable-workflows approve {workflow_id} --topic '{wait.topic}'. "
+            hint=f"Show this to the person, who answers in a terminal: {elicitation.in_terminal(settings, wait)}\n"
             f"The resource durable://workflows/{workflow_id}/trace shows the run.",
         )
     result = await elicitation.ask(ctx, wait)
@@ -303,7 +306,10 @@ async def fork(
     - version: latest: with the code as it is now. same: with the code that the original runs.
     """
     engine = await _engine(ctx)
-    return await engine.fork(workflow_id, from_step, same_version=version == "same")
+    session = ctx.request_context.lifespan_context.sessions.of(ctx)
+    return await engine.fork(
+        workflow_id, from_step, same_version=version == "same", session=session.session_id
+    )
 
 
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
@@ -342,7 +348,8 @@ async def write_workflow(
 
     Use it to make a workflow of your own, or to repair one (overwrite=true, then fork the failed run). Give `source`, or `template` for a copy under the
     name given; workflow_catalog lists the templates, search_docs tells how things are written. Decorate functions with @DBOS.workflow() and
-    @DBOS.step(); what is not deterministic (time, random, files, network, environment) belongs into steps. Type hints become the args_schema.
+    @DBOS.step(); what is not deterministic (time, random, files, network, environment) belongs into steps. To wait for a message: `receive(topic, prompt=…,
+    schema=…)`, for a person: `ask_human(prompt, schema=…)`, both of `durable_workflows`, in the workflow's body. Type hints become the args_schema.
 
     Nothing is written if the text is not Python, defines no workflow, or takes a name that is in use: the error names the line. `warnings` are lines that may
     take another way on a replay: correct them. `error` says why the written file does not load. Runs under way keep the code they began
@@ -394,7 +401,12 @@ async def server_status(ctx: Call) -> ServerStatus:
 
 TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(workflow_catalog, "Workflow catalog", reads=True),
-    ToolSpec(start_workflow, "Start workflow", open_world=True),
+    ToolSpec(
+        start_workflow,
+        "Start workflow",
+        open_world=True,
+        unknown="The workflow's name belongs into `name`, what it takes into `args`.",
+    ),
     ToolSpec(list_workflows, "List workflows", reads=True),
     ToolSpec(wait_for_workflows, "Wait for workflows", reads=True),
     ToolSpec(inspect, "Inspect workflow", reads=True, structured=False),
@@ -436,7 +448,9 @@ async def _engine(ctx: Call) -> "Engine":
 
 def _the_wait(workflow_id: str, topic: str | None, waits: Sequence[OpenWait]) -> OpenWait:
     found = [one for one in waits if topic in (None, one.topic)]
-    topics = ", ".join(repr(one.topic) for one in waits) or "nothing"
+    topics = ", ".join(repr(one.topic) for one in waits)
+    if not waits:
+        raise NotWaiting(f"{workflow_id} asks nothing now: it waits for no message.")
     if not found:
         raise NotWaiting(f"{workflow_id} does not wait for that; it waits for {topics}.")
     if len(found) > 1:

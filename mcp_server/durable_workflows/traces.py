@@ -5,13 +5,15 @@ it left out, and names the call that brings it.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
-from durable_workflows.models import UNFINISHED, Preview, Run, Step
-from durable_workflows.pages import list_page
+from durable_workflows.models import UNFINISHED, Child, Preview, Run, Step
+from durable_workflows.pages import list_page, size
 from durable_workflows.wording import (
     BUDGET,
     NAME,
@@ -28,16 +30,27 @@ from durable_workflows.wording import (
     time,
     title_of,
     took,
+    wake_up,
 )
 
 _TRACEBACK = 1500
 _RESULT_WIDTHS = (160, 60, 25)  # characters of a step's result; narrower ones let more steps fit
-_GAP = 72  # characters of a line about left-out steps, beside the call in it
+_MOST_STEPS = 40  # in a summary: a loop says the same again and again
+_GAP = 170  # characters of a line about left-out steps, beside the call in it
+_OFTEN = 3  # names of left-out steps that are counted
+_OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
+_PROMPT = 300  # characters of a question that a cause tells
+_FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_FRAME = re.compile(r'^(?=  File ")', re.MULTILINE)
+_SNAPSHOT = re.compile(
+    r'"[^"\n]*/\.dbos/code/[^/"\n]+/'
+)  # where a worker keeps the files of a version
 
 
 def markdown(run: Run, *, budget: int = BUDGET, now: datetime | None = None) -> str:
     """The summary of a run: why it is where it is, what to call next, and its steps, cut short."""
+    run = _without_timeout(run)
     head = "\n".join(_head(run, now or datetime.now(UTC)))
     steps = _steps(run, budget - len(head) - 1)
     return clamp(f"{head}\n{steps}" if steps else head, budget)
@@ -45,7 +58,7 @@ def markdown(run: Run, *, budget: int = BUDGET, now: datetime | None = None) -> 
 
 def full_markdown(run: Run, *, after_step: int = 0) -> str:
     """The steps after `after_step`, each with more of its result; as many as fit, and the call that brings the next ones."""
-    now = datetime.now(UTC)
+    now, run = datetime.now(UTC), _without_timeout(run)
     lines = [title_of(run), *_why(run, now)] if after_step else _head(run, now)
     head = clamp("\n".join(lines), BUDGET // 2)
     steps = [step for step in run.steps if step.step > after_step]
@@ -64,8 +77,11 @@ def full_markdown(run: Run, *, after_step: int = 0) -> str:
 
 def _head(run: Run, now: datetime) -> list[str]:
     lines = [title_of(run), *_why(run, now), _facts(run, now), *_error_section(run)]
+    if any(len(one.prompt or "") > _PROMPT for one in run.waiting):
+        lines.append(f"What it asks: {inspect(run.workflow_id, step=0, cursor='prompt:0')}")
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
-    lines += _section("Children", [f"{c.workflow_id} {c.name} {c.status}" for c in run.children])
+    children = sorted(run.children, key=_concern)
+    lines += _section("Children", [f"{c.workflow_id} {c.name} {c.status}" for c in children])
     if len(run.children) > SHOWN:
         lines.append(f"All: {inspect(run.workflow_id, detail='tree')}")
     lines += _payload_line(run, "input", run.input)
@@ -87,11 +103,36 @@ def _facts(run: Run, now: datetime) -> str:
         f"version {run.version}{newest}" if run.version else None,
         f"recovered {run.recovery_attempts - 1} times" if run.recovery_attempts > 1 else None,
         f"time-out at {time(run.deadline)}" if run.deadline else None,
-        f"forked from {run.forked_from}" if run.forked_from else None,
+        _origin(run),
         f"started by {run.parent_workflow_id}" if run.parent_workflow_id else None,
-        f"forks: {some(run.forks)}" if run.forks else None,
+        f"forks: {some(f'{one.workflow_id} ({one.status})' for one in run.forks)}"
+        if run.forks
+        else None,
         f"{run.unread_messages} unread messages" if run.unread_messages else None,
     )
+
+
+def _origin(run: Run) -> str | None:
+    if run.forked_from is None:
+        return None
+    own = f" at step {run.forked_at}: those before it were taken over" if run.forked_at else ""
+    return f"forked from {run.forked_from}{own}"
+
+
+def _without_timeout(run: Run) -> Run:
+    """The run without what DBOS records of a wait that goes on: its time-out, as a sleep at the next number."""
+    if not (run.waiting and run.steps and run.steps[-1].name == SLEEP):
+        return run
+    fewer = {"steps": run.steps[:-1], "total_steps": run.total_steps - 1}
+    return run.model_copy(update=fewer)
+
+
+def _readable(traceback: str) -> str:
+    """A traceback without the frames of dbos, its files as the project names them."""
+    first, *frames = _FRAME.split(traceback)
+    kept = [frame for frame in frames if "/site-packages/dbos/" not in frame.partition("\n")[0]]
+    last = frames[-1:] if kept[-1:] != frames[-1:] else []  # the error stands at its end
+    return _SNAPSHOT.sub('"', "".join([first, *kept, *last]))
 
 
 def _error_section(run: Run) -> list[str]:
@@ -100,11 +141,17 @@ def _error_section(run: Run) -> list[str]:
     traceback = (run.unavailable if run.status in UNFINISHED else None) or (
         error.traceback if error else ""
     )
+    traceback = _readable(traceback)
     end = traceback[-_TRACEBACK:]
     shown = ["", fenced(end if end == traceback else f"…{end}")] if end else []
     if run.error is not None and run.error.cut:
         shown.append(f"The whole error: {inspect(run.workflow_id, step=0)}")
     return shown
+
+
+def _concern(child: Child) -> int:
+    """Failed children are of more interest than those under way, and these than those that are done."""
+    return 0 if child.status in _FAILED else 1 if child.status in UNFINISHED else 2
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -145,7 +192,7 @@ def _steps(run: Run, room: int) -> str:
     one = inspect(run.workflow_id, step=0).replace("step=0", "step=N")
     head = f"\nSteps ({run.total_steps:,}; one in full: {one}):"
     room -= len(head) + 1
-    if len(run.steps) >= run.total_steps:
+    if run.total_steps <= min(len(run.steps), _MOST_STEPS):
         for width in _RESULT_WIDTHS:
             lines = [_step_line(step, width) for step in run.steps]
             if sum(map(len, lines)) + len(lines) <= room:
@@ -162,7 +209,7 @@ def _chosen(steps: Sequence[Step], room: int, gap: int) -> list[Step]:
         if step.step in chosen:
             continue
         room -= len(_step_line(step, _RESULT_WIDTHS[1])) + 1 + (gap if step.error else 0)
-        if room < 0:
+        if room < 0 or len(chosen) == _MOST_STEPS:
             break
         chosen[step.step] = step
     return [chosen[number] for number in sorted(chosen)]
@@ -181,12 +228,21 @@ def _with_gaps(run: Run, chosen: Sequence[Step]) -> list[str]:
     place, last = -1, 0
     for step in chosen:
         if places[step.step] > place + 1 or (paged and step.step > last + 2):
-            lines.append(f"… left out before {step.step}: {_full_call(run, last)}")
+            left = _often(run.steps[place + 1 : places[step.step]])
+            lines.append(f"… left out before {step.step}{left}: {_full_call(run, last)}")
         lines.append(_step_line(step, _RESULT_WIDTHS[1]))
         place, last = places[step.step], step.step
     if place + 1 < len(run.steps) or (paged and len(run.steps) - place == 1):
-        lines.append(f"… left out after {last}: {_full_call(run, last)}")
+        left = _often(run.steps[place + 1 :])
+        lines.append(f"… left out after {last}{left}: {_full_call(run, last)}")
     return lines
+
+
+def _often(steps: Sequence[Step]) -> str:
+    """What the steps are, most of them."""
+    names = Counter(line(step.name, _OFTEN_NAME) for step in steps).most_common(_OFTEN)
+    counted = ", ".join(f"{name} ×{number:,}" for name, number in names)
+    return f" ({counted})" if counted else ""
 
 
 def _step_line(step: Step, width: int) -> str:
@@ -202,24 +258,17 @@ def _result(step: Step, width: int) -> str | None:
     if output is None:
         return None
     if step.name == SLEEP:
-        return _wake_up(output.text)
+        until = wake_up(output.text)
+        return f"until {time(until)}" if until else line(output.text, NAME)
     cut = output.cut or len(output.text) > width
-    return line(output.text, width) + (f" ({output.length:,} characters)" if cut else "")
-
-
-def _wake_up(text: str) -> str:
-    """DBOS records of a sleep when it will end, in seconds since 1970."""
-    try:
-        return f"until {time(datetime.fromtimestamp(float(text), UTC))}"
-    except (ValueError, OverflowError):
-        return line(text, NAME)
+    return line(output.text, width) + (f" ({size(output)})" if cut else "")
 
 
 def _step_block(run: Run, step: Step) -> str:
     error, output = failure(step.error), step.output
     title = f"## {_step_line(step.model_copy(update={'output': None}), 0)}"
     if error is not None:
-        end = f"{error.line}\n{error.traceback[-_TRACEBACK:]}".rstrip()
+        end = f"{error.line}\n{_readable(error.traceback)[-_TRACEBACK:]}".rstrip()
         return f"{title}\n{fenced(end)}"
     if output is None:
         return title
@@ -227,7 +276,7 @@ def _step_block(run: Run, step: Step) -> str:
     if len(text) <= _RESULT_WIDTHS[0] and "\n" not in text:
         return f"## {_step_line(step, _RESULT_WIDTHS[0])}"
     again = inspect(run.workflow_id, step=step.step)
-    rest = f"\n({output.length:,} characters: {again})" if len(text) < output.length else ""
+    rest = f"\n({size(output)}: {again})" if len(text) < output.length else ""
     return f"{title}\n{fenced(text)}{rest}"
 
 

@@ -68,6 +68,14 @@ def inspect(workflow_id: str, **arguments: str | int) -> str:
     return call("inspect", workflow_id=workflow_id, **arguments)
 
 
+def wake_up(recorded: str) -> datetime | None:
+    """When a sleep ends: DBOS records that when it begins, in seconds since 1970."""
+    try:
+        return datetime.fromtimestamp(float(recorded), UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def time(moment: datetime) -> str:
     """A moment to the second."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

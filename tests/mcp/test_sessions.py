@@ -47,3 +47,25 @@ async def test_runs_and_status_show_which_session_started_what_and_who_else_is_t
         ids = [mine["workflow_id"], theirs["workflow_id"]]
         found = await call(third, "wait_for_workflows", workflow_ids=ids)
         assert {one["workflow_id"] for one in found["waiting"]} == set(ids)
+        status = await call(third, "server_status")
+        connected = {one["client"]: one["connected"] for one in status["sessions"]}
+        assert connected == {"first": False, "second": False, "third": True}
+
+
+async def test_a_fork_belongs_to_the_session_that_made_it(
+    settings: Settings, folder: Path, mode: Mode
+) -> None:
+    copy_flow("messages", folder)
+    async with client(settings, mode, "first") as one, client(settings, mode, "second") as other:
+        first = await call(one, "start_workflow", name="wait_for", args={"topic": "t"})
+        arguments = {"workflow_id": first["workflow_id"], "from_step": 1}
+        forked = await call(other, "fork", **arguments)
+        assert f"{first['workflow_id']} goes on too" in forked["note"]
+        mine = (await call(other, "server_status"))["this_session"]
+        runs = (await call(other, "list_workflows"))["workflows"]
+        by_id = {run["workflow_id"]: run for run in runs}
+        assert by_id[forked["workflow_id"]]["started_by"] == mine
+        assert by_id[forked["workflow_id"]]["forked_from"] == first["workflow_id"]
+        assert by_id[first["workflow_id"]]["started_by"] != mine
+        [fork] = by_id[first["workflow_id"]]["forks"]
+        assert fork["workflow_id"] == forked["workflow_id"]

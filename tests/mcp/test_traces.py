@@ -12,6 +12,7 @@ import pytest
 from durable_workflows import causes, pages, traces, wording
 from durable_workflows.models import (
     Child,
+    Fork,
     Message,
     Preview,
     Run,
@@ -108,7 +109,7 @@ def test_a_queued_run_names_its_queue(a_run: RunMaker) -> None:
 
 def test_a_queued_run_without_a_worker_of_its_version_says_so(a_run: RunMaker) -> None:
     text, following = why(a_run(status="ENQUEUED", worker=None, newest_version="v2"))
-    assert text == "queued: no worker of its version v1, which is not the newest runs now."
+    assert text == "queued: no worker of its version v1, which is not the newest, runs now."
     assert following.startswith("server_status()")
 
 
@@ -288,7 +289,10 @@ def random_run(choice: random.Random, a_run: RunMaker, a_step: StepMaker) -> Run
         waiting=waiting,
         running=running,
         children=children,
-        forks=[f"fork-{n}" for n in range(choice.choice([0, 3, 500]))],
+        forks=[
+            Fork(workflow_id=f"fork-{n}", status="SUCCESS")
+            for n in range(choice.choice([0, 3, 500]))
+        ],
         error=choice.choice([None, random_error(choice)]),
         input=random_preview(choice),
         output=random_preview(choice),
@@ -340,16 +344,88 @@ def test_of_many_large_steps_the_first_the_failed_and_the_last_are_shown(
         assert re.search(rf"^{number}\. work", shown, re.MULTILINE)
     numbers = [int(found) for found in re.findall(r"^(\d+)\. work", shown, re.MULTILINE)]
     assert numbers == sorted(numbers)
+    last = numbers[numbers.index(500) - 1]
     assert (
-        f'… left out before 500: inspect(workflow_id="run-1", detail="full", cursor="{numbers[numbers.index(500) - 1]}")'
+        f'… left out before 500 (work ×{499 - last}): inspect(workflow_id="run-1", detail="full", cursor="{last}")'
         in shown
     )
 
 
 def test_steps_that_fit_are_all_shown(a_run: RunMaker, a_step: StepMaker) -> None:
-    shown = traces.markdown(a_run(steps=[a_step(n, output=preview("1")) for n in range(1, 101)]))
-    assert all(f"\n{n}. work · 1 s · 1" in shown for n in range(1, 101))
+    shown = traces.markdown(a_run(steps=[a_step(n, output=preview("1")) for n in range(1, 41)]))
+    assert all(f"\n{n}. work · 1 s · 1" in shown for n in range(1, 41))
     assert "left out" not in shown
+
+
+def test_of_a_loop_the_ends_are_shown_and_the_rest_is_counted(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    steps = [a_step(n, name="DBOS.sleep" if n % 3 == 0 else "tick") for n in range(1, 301)]
+    shown = traces.markdown(a_run(steps=steps))
+    assert len(shown) < 3000
+    assert "\n1. tick" in shown
+    assert "\n300. DBOS.sleep" in shown
+    assert "… left out before 281 (tick ×173, DBOS.sleep ×87): inspect(" in shown
+
+
+def test_a_wait_that_goes_on_shows_no_step_for_its_time_out(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    waiting = Waiting(workflow_id="run-1", topic="go", since=NOW)
+    asleep = a_step(3, name="DBOS.sleep", output=preview("4949020467.09"))
+    shown = traces.markdown(a_run(waiting=[waiting], steps=[a_step(1), asleep]))
+    assert "1. work" in shown
+    assert "DBOS.sleep" not in shown
+
+
+def test_a_traceback_shows_the_projects_files_and_not_those_of_dbos(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    traceback = (
+        "Traceback (most recent call last):\n"
+        '  File "/venv/lib/python3.11/site-packages/dbos/_outcome.py", line 9, in call\n'
+        "    return f()\n"
+        '  File "/home/me/shop/.dbos/code/5812-x7/workflows/shop.py", line 19, in price\n'
+        "    return PRICES[item]\n"
+        '  File "/venv/lib/python3.11/site-packages/dbos/_core.py", line 5, in last\n'
+        "    raise error\n"
+        "KeyError: 'plum'\n"
+    )
+    shown = traces.markdown(a_run(status="ERROR", error=error("KeyError", "'plum'", traceback)))
+    assert 'File "workflows/shop.py", line 19, in price' in shown
+    assert "_outcome.py" not in shown
+    assert "KeyError: 'plum'" in shown.split("```")[1]
+
+
+def test_a_failed_run_that_was_forked_sends_the_reader_to_the_fork(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    failed = error("KeyError", "'plum'")
+    forks = [Fork(workflow_id="f-1", status="ERROR"), Fork(workflow_id="f-2", status="SUCCESS")]
+    text, following = why(
+        a_run(status="ERROR", error=failed, steps=[a_step(1, error=failed)], forks=forks)
+    )
+    assert "It was forked since: f-2 (SUCCESS)." in text
+    assert following == 'inspect(workflow_id="f-2")'
+
+
+def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
+    wrong = error("durable_workflows.errors.InvalidArguments", "a: give `workflow`.")
+    following = why(a_run(status="ERROR", error=wrong))[1]
+    assert following.startswith('start_workflow(name="report", …) with what is right')
+
+
+def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMaker) -> None:
+    output = preview('{"ok": false, "failed": ["one"], "nodes": [{"id"', 500)
+    text, following = why(a_run(status="SUCCESS", output=output))
+    assert 'says that it did not succeed: ok is false, failed: ["one"]' in text
+    assert "step=0" in following
+
+
+def test_an_example_of_the_message_is_in_the_call(a_run: RunMaker) -> None:
+    waiting = Waiting(workflow_id="run-1", topic="go", since=NOW, example="yes")
+    following = why(a_run(waiting=[waiting]))[1]
+    assert following == 'send_message(workflow_id="run-1", topic="go", message="yes")'
 
 
 def test_steps_beyond_those_that_were_read_are_said_to_be_left_out(

@@ -170,15 +170,50 @@ select run.workflow_uuid as workflow_id, run.name, run.status, run.application_v
     case when octet_length(result.output) > 4 * %(limit)s then octet_length(result.output) else length(result.output) end as output_length,
     case when octet_length(result.error) > 4 * %(limit)s then octet_length(result.error) else length(result.error) end as error_length,
     (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as steps,
-    (select jsonb_agg(jsonb_build_object('topic', topic, 'prompt', left(prompt, %(limit)s), 'since', since, 'deadline', deadline))
+    (select jsonb_agg(jsonb_build_object('topic', topic, 'prompt', left(prompt, %(limit)s), 'since', since, 'deadline', deadline, 'schema', schema))
         from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waits,
-    (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running
+    (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running,
+    (select case when function_name = 'DBOS.sleep' then output end from dbos.operation_outputs as step
+        where step.workflow_uuid = run.workflow_uuid order by function_id desc limit 1) as sleeps_until,
+    children.number as children, children.newest as child
 from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
+    left join lateral (
+        select count(*) as number, max(child.workflow_uuid) as newest from dbos.workflow_status as child
+        where child.parent_workflow_id = run.workflow_uuid and child.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+    ) as children on true
 where run.workflow_uuid = any(%(workflow_ids)s)
+
+-- name: asking_descendants
+-- What the runs that these started, and theirs, ask whoever watches: without a prompt it may as well be a message between runs.
+with recursive lineage as (
+    select run.workflow_uuid as asking, run.parent_workflow_id as ancestor
+    from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+    where wait.prompt is not null and run.status = 'PENDING' and run.parent_workflow_id is not null
+    union
+    select lineage.asking, run.parent_workflow_id
+    from lineage join dbos.workflow_status as run on run.workflow_uuid = lineage.ancestor where run.parent_workflow_id is not null
+)
+select wait.workflow_id, lineage.ancestor as child_of, wait.topic, left(wait.prompt, %(limit)s) as prompt, wait.since, wait.deadline, wait.schema
+from lineage join durable_workflows.open_waits() as wait on wait.workflow_id = lineage.asking
+where lineage.ancestor = any(%(workflow_ids)s) order by wait.since
+
+-- name: descendant_waiting_on
+-- A run that this one started, or one of theirs, that waits on the topic.
+with recursive tree as (
+    select workflow_uuid from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
+    union
+    select run.workflow_uuid from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+)
+select wait.workflow_id from durable_workflows.open_waits() as wait join tree on tree.workflow_uuid = wait.workflow_id
+where wait.topic = %(topic)s limit 1
 
 -- name: list_runs
 select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at,
-    left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by,
+    left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
+    (select jsonb_agg(to_jsonb(fork)) from (
+        select workflow_uuid as workflow_id, status from dbos.workflow_status
+        where forked_from = run.workflow_uuid order by created_at desc limit 2
+    ) as fork) as forks,
     (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
 from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
 where (run.application_name = %(application)s or run.application_name is null)
@@ -195,10 +230,15 @@ limit %(limit)s
 select status, count(*) as runs from dbos.workflow_status
 where application_name = %(application)s or application_name is null group by status order by status
 
+-- name: count_waiting
+select count(distinct wait.workflow_id) as runs
+from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+where run.status = 'PENDING'
+
 -- name: run_details
 select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at, run.completed_at,
     run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
-    run.attributes ->> 'session' as started_by, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
+    run.attributes ->> 'session' as started_by, (run.attributes ->> 'forked_at')::int as forked_at, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
     left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
@@ -271,7 +311,11 @@ with recursive tree as (
     select run.workflow_uuid, run.name, run.status, run.parent_workflow_id, run.created_at
     from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
-select workflow_uuid as workflow_id, name, status, parent_workflow_id from tree order by created_at limit 1000
+select workflow_uuid as workflow_id, name, status, parent_workflow_id, wait.topic as waiting_on
+from tree left join lateral (
+    select string_agg(topic, ', ') as topic from durable_workflows.open_waits() as wait
+    where tree.status = 'PENDING' and wait.workflow_id = tree.workflow_uuid
+) as wait on true order by created_at limit 1000
 
 -- name: descendant_ids
 with recursive tree as (
@@ -282,7 +326,7 @@ with recursive tree as (
 select workflow_uuid as workflow_id from tree
 
 -- name: run_forks
-select workflow_uuid as workflow_id from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
+select workflow_uuid as workflow_id, status from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
 
 -- name: workers
 select executor_id, version, pid, host, state, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
@@ -354,11 +398,14 @@ select who, answer, answered_at from durable_workflows.answers where workflow_id
 -- name: session_seen
 insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)
 values (%(session_id)s, %(client)s, %(version)s, %(transport)s, %(pid)s, %(host)s)
-on conflict (session_id) do update set seen_at = clock_timestamp()
+on conflict (session_id) do update set seen_at = clock_timestamp(), left_at = null
+
+-- name: sessions_left
+update durable_workflows.sessions set seen_at = clock_timestamp(), left_at = clock_timestamp() where session_id = any(%(session_ids)s)
 
 -- name: sessions
 select session_id, client, version, transport, since, seen_at as last_seen,
-    seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) as connected
+    left_at is null and seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) as connected
 from durable_workflows.sessions order by seen_at desc limit %(limit)s
 
 -- name: run_marks
