@@ -106,6 +106,10 @@ class Approval(_Part):
 class Node(_Part):
     """One piece of work: a run of a workflow, or an approval."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["workflow"]}, {"required": ["approval"]}]}
+    )
+
     id: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)
     workflow: str | None = Field(default=None, description="The name of the workflow to run.")
     args: Arguments = Field(
@@ -214,14 +218,23 @@ class Answer(TypedDict):
 # --- The arguments
 
 
+_EXAMPLE: list[JsonValue] = [
+    {"id": "a", "workflow": "build", "args": {}},
+    {"id": "ask", "approval": {"prompt": "Deploy?"}, "needs": ["a"]},
+    {
+        "id": "b",
+        "workflow": "deploy",
+        "args": {"file": {"$from": "a", "path": ["file"]}},
+        "needs": ["ask"],
+    },
+]
 Nodes = Annotated[
     list[Node],
     Field(
         min_length=1,
         max_length=_MOST_NODES,
-        description='In any order; each runs as soon as it can. Example: [{"id": "a", "workflow": "build", "args": {}},'
-        ' {"id": "ask", "approval": {"prompt": "Deploy?"}, "needs": ["a"]},'
-        ' {"id": "b", "workflow": "deploy", "args": {"file": {"$from": "a", "path": ["file"]}}, "needs": ["ask"]}]',
+        description="In any order; each runs as soon as it can.",
+        examples=[_EXAMPLE],
     ),
 ]
 Concurrency = Annotated[
@@ -267,8 +280,10 @@ async def plan(nodes: Nodes, concurrency: Concurrency = 10) -> Report:
     On a crash: what was started goes on by itself and is not started again. A fork runs again what came after
     the step, and takes the earlier results as they are.
     """
-    functions = _functions(nodes)
-    await DBOS.run_step_async({"name": "check_plan"}, _check, nodes, concurrency, functions)
+    known = dbos_internals.registered_workflows()
+    await DBOS.run_step_async({"name": "check_plan"}, _check, nodes, concurrency, known)
+    # The same version of the code has the same names, so a replay finds them too.
+    functions = {node.target: known[node.target] for node in nodes}
     work = _Work(nodes, concurrency, functions)
     while await work.advance():
         await DBOS.set_event_async("progress", work.progress())
@@ -606,29 +621,27 @@ def _text(condition: Condition) -> str:
 # --- Is the plan right?
 
 
-def _functions(nodes: list[Node]) -> dict[str, Callable[..., Any]]:
-    """The functions of the workflows. The same version of the code has the same names, so a replay finds them too."""
-    known = dbos_internals.registered_workflows()
-    unknown = [
-        f"{node.id}: there is no workflow {node.target!r}.{children.guess(node.target, known)}"
-        for node in nodes
-        if node.target and node.target not in known
-    ]
-    if unknown:
-        raise errors.UnknownWorkflow(_listed(unknown))
-    return {node.target: known[node.target] for node in nodes if node.target}
-
-
-def _check(
-    nodes: list[Node], concurrency: int, functions: Mapping[str, Callable[..., Any]]
-) -> None:
-    """Raise InvalidArguments that names all that is wrong; else set up the queue."""
+def _check(nodes: list[Node], concurrency: int, known: Mapping[str, Callable[..., Any]]) -> None:
+    """Raise InvalidArguments or UnknownWorkflow that names all that is wrong; else set up the queue."""
     given: list[JsonValue] = [node.model_dump(by_alias=True, exclude_unset=True) for node in nodes]
     arguments.check(children.entry("plan", plan), {"nodes": given, "concurrency": concurrency})
-    for look in (_shapes, _unknown_ids, _circles):  # each relies on the one before
-        _raise_for(look(nodes))
-    _raise_for(_misfits(nodes, functions))
+    _raise_for(_shapes(nodes))  # each relies on what was looked at before
+    ids = list(_unknown_ids(nodes))
+    unknown = list(_unknown_workflows(nodes, known))
+    if unknown and not ids:
+        raise errors.UnknownWorkflow(_listed(unknown))
+    _raise_for([*unknown, *ids])
+    _raise_for(_circles(nodes))
+    _raise_for(_misfits(nodes, known))
     children.register_queue()
+
+
+def _unknown_workflows(nodes: list[Node], known: Iterable[str]) -> Iterator[str]:
+    names = list(known)
+    for node in nodes:
+        if node.target not in names:
+            guess = children.guess(node.target, names)
+            yield f"{node.id}: there is no workflow {node.target!r}.{guess}"
 
 
 def _raise_for(problems: Iterable[str]) -> None:

@@ -29,6 +29,7 @@ ROOM = 7500  # characters for the items of an answer; the rest of the budget is 
 _CUT = "… (cut)"
 _WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
 _PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") brings a whole prompt.'
+_EXAMPLE = "A long example was left out; inspect(workflow_id) shows how it begins."
 _SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
 _WIDTHS = [
     *zip(_SHARES, _SHARES, strict=True),
@@ -36,10 +37,8 @@ _WIDTHS = [
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
-_LONGEST_SCHEMA, _OUTLINED = (
-    4500,
-    80,
-)  # characters of a schema, beyond which so many fields are named
+_MARGIN = 900  # characters for what stands beside a schema in its entry
+_LONGEST_SCHEMA = 4000  # characters of a schema, beyond which only its fields are told
 _LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") brings it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
 _WARNINGS, _ERROR_END = 8, 2000  # of a written file
@@ -162,9 +161,9 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
     waiting, running = _with_texts(result, prompt=500, step=200)
     if _sizes(waiting) + _sizes(running) > room:
         waiting, running = _with_texts(result, prompt=60, step=0)
-    asked = any(
-        one.prompt != whole.prompt for one, whole in zip(waiting, result.waiting, strict=True)
-    )
+    pairs = list(zip(waiting, result.waiting, strict=True))
+    prompts = _PROMPT if any(one.prompt != whole.prompt for one, whole in pairs) else ""
+    examples = _EXAMPLE if any(one.example != whole.example for one, whole in pairs) else ""
     waiting, left_waiting = _first(waiting, room)
     running, left_running = _first(running, room - _sizes(waiting))
     shown, left_done = _fit(done, ROOM - _sizes(waiting) - _sizes(running))
@@ -176,7 +175,7 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
         waiting=waiting,
         running=running,
         timed_out=result.timed_out,
-        note=_note(hidden, _WHOLE if shown != done[: len(shown)] else "", _PROMPT if asked else ""),
+        note=_note(hidden, _WHOLE if shown != done[: len(shown)] else "", prompts, examples),
     )
 
 
@@ -184,7 +183,14 @@ def _with_texts(
     result: WaitResult, *, prompt: int, step: int
 ) -> tuple[list[Waiting], list[Running]]:
     waiting = [_shortened(one, topic=256, prompt=prompt) for one in result.waiting]
+    waiting = [_with_short_example(one, prompt) for one in waiting]
     return waiting, [_shortened(one, step=step) for one in result.running]
+
+
+def _with_short_example(wait: Waiting, width: int) -> Waiting:
+    """A part of an example would be none."""
+    is_long = len(_json(wait.example)) > width
+    return wait.model_copy(update={"example": None}) if is_long else wait
 
 
 def fit_changed(result: ChangedList) -> ChangedAnswer:
@@ -199,30 +205,30 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
 
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
-    """The workflow of that name comes first. From the end on, schemas are the first to go; then texts become shorter, and at last names are all that is told."""
+    """The workflow of that name comes first, with its schema. From the end on, other schemas are the first to go; at last names are all that is told."""
     templates = [_shortened(one, use_when=200) for one in catalog.templates]
     templates, left_templates = _first(templates, ROOM // 4)
-    room = ROOM - _sizes(templates)
-    ordered = sorted(catalog.workflows, key=lambda one: one.name != query)
-    entries = [_with_short_texts(entry) for entry in ordered]
-    shown, note = _without_schemas(entries, room, _LEFT_OUT), ""
+    room, note = ROOM - _sizes(templates), ""
+    named = [_with_short_texts(one) for one in catalog.workflows if one.name == query]
+    others = [one for one in catalog.workflows if one.name != query]
+    short_ones = [_with_short_texts(entry) for entry in others]
+    shown = [*named, *_without_schemas(short_ones, room - _sizes(named))]
     if _sizes(shown) > room:
-        short_ones = [_with_short_texts(entry, summary=80, error=80) for entry in ordered]
-        shown = _without_schemas(short_ones, room - _NAMES, "left out")
-        shown, left = _first(shown, room - _NAMES)
-        note = _left_names([one.name for one in ordered[-left:]] if left else [])
+        bare = [*named, *map(_bare, others)]
+        shown, _ = _first(bare, max(room - _NAMES, _sizes(named)))
+        note = _left_names([one.name for one in bare[len(shown) :]], room - _sizes(shown))
     hidden = _left_out({"templates": left_templates}, "they are resources.")
     return CatalogAnswer(
         workflows=shown, templates=templates, version=catalog.version, note=_note(note, hidden)
     )
 
 
-def _without_schemas(entries: Sequence[CatalogEntry], room: int, text: str) -> list[CatalogEntry]:
+def _without_schemas(entries: Sequence[CatalogEntry], room: int) -> list[CatalogEntry]:
     """The entries, the last ones with a text instead of a schema as far as there is no room for them."""
     shown, too_much = list(entries), _sizes(entries) - room
     for place in reversed(range(len(shown))):
         whole = shown[place]
-        said = {"description": text.format(name=whole.name, source=whole.source)}
+        said = {"description": _LEFT_OUT.format(name=whole.name, source=whole.source)}
         bare = whole.model_copy(update={"args_schema": said})
         if too_much > 0 and length(bare) < length(whole):
             shown[place] = bare
@@ -230,12 +236,12 @@ def _without_schemas(entries: Sequence[CatalogEntry], room: int, text: str) -> l
     return shown
 
 
-def _left_names(names: Sequence[str]) -> str:
+def _left_names(names: Sequence[str], room: int) -> str:
     """What is told of a catalog without schemas."""
     how = "Schemas were left out for length: workflow_catalog(query=NAME) brings one."
     if not names:
         return how
-    told, room = 0, _NAMES - 400
+    told, room = 0, room - 200
     while told < len(names) and room >= len(names[told]) + 2:
         room -= len(names[told]) + 2
         told += 1
@@ -243,14 +249,18 @@ def _left_names(names: Sequence[str]) -> str:
     return f"{how} Left out for length: {len(names)} workflows, namely {', '.join(names[:told])}{more}; narrow the list with query."
 
 
-def _with_short_texts(
-    entry: CatalogEntry, *, summary: int = 400, error: int = _LOADING_ERROR
-) -> CatalogEntry:
+def _with_short_texts(entry: CatalogEntry) -> CatalogEntry:
     schema = entry.args_schema
     if len(_json(schema)) > _LONGEST_SCHEMA:
         schema = _outline(schema, f"read {entry.source}")
-    update = {"error": _end(entry.error, error), "args_schema": schema}
-    return _shortened(entry, name=200, summary=summary).model_copy(update=update)
+    update = {"error": _end(entry.error, _LOADING_ERROR), "args_schema": schema}
+    return _shortened(entry, name=200, summary=400).model_copy(update=update)
+
+
+def _bare(entry: CatalogEntry) -> CatalogEntry:
+    """What tells one workflow from another."""
+    update = {"error": _end(entry.error, 80), "args_schema": {"description": "left out"}}
+    return _shortened(entry, name=200, summary=80).model_copy(update=update)
 
 
 def _end(text: str | None, width: int) -> str | None:

@@ -40,9 +40,10 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
         entry.args_schema
     )  # jsonschema's types are in part unknown
     found: Iterable[ValidationError] = validator.iter_errors(dict(args))
-    problems = [_problem(error, entry.args_schema) for error in found]
+    wrong = list(found)
+    problems = [_problem(error, entry.args_schema) for error in wrong]
     if problems:
-        right = example(entry.args_schema)
+        right = _example_with(entry.args_schema, wrong)
         shown = f"Arguments look like this: {_json(right)}" if right else "It takes no arguments."
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
@@ -104,6 +105,13 @@ def example(schema: Schema) -> JsonValue:
     return _example(schema, schema, 0)
 
 
+def _example_with(schema: Schema, wrong: Iterable[ValidationError]) -> JsonValue:
+    """An example that shows the arguments that were wrong, too."""
+    names = [str(error.absolute_path[0]) for error in wrong if error.absolute_path]
+    required = [*schema.get("required", []), *names]
+    return example(schema | {"required": list(dict.fromkeys(required))})
+
+
 def _is_id(text: str) -> bool:
     return bool(text.strip()) and len(text) <= _MAX_ID and _NUL not in text
 
@@ -132,6 +140,9 @@ def _message(error: ValidationError) -> str:
     kinds = [str(one.validator_value) for one in others if one.validator == "type"]
     if kinds and len(kinds) == len(others):
         return f"{error.instance!r} is not of type {' or '.join(map(repr, kinds))}"
+    lacking = [one.message.partition("' is a required")[0] for one in others]
+    if others and all(one.validator == "required" for one in others):
+        return " or ".join(f"{name}'" for name in lacking) + " must be given"
     return error.message
 
 

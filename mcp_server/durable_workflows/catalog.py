@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
 from durable_workflows import content
 from durable_workflows.models import Schema, TemplateEntry
@@ -156,8 +157,18 @@ def summary(function: Callable[..., Any]) -> str:
     return _first_line(inspect.getdoc(function))
 
 
+class Untitled(GenerateJsonSchema):
+    """Schemas without a `title` for each field, which says nothing that its name does not."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
 def args_schema(function: Callable[..., Any]) -> Schema:
-    """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything."""
+    """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything.
+
+    Its description is what the docstring says beyond the first line.
+    """
     hints = _hints(function)
     properties: dict[str, Schema] = {}
     definitions: dict[str, Schema] = {}
@@ -176,7 +187,9 @@ def args_schema(function: Callable[..., Any]) -> Schema:
             properties[parameter.name] = schema
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     schema["additionalProperties"] = extra
-    return schema | ({"$defs": definitions} if definitions else {})
+    more = _more_lines(inspect.getdoc(function))
+    described: Schema = {"description": more} if more else {}
+    return described | schema | ({"$defs": definitions} if definitions else {})
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int, int]]:
@@ -232,6 +245,10 @@ def _docstring(source: bytes) -> str | None:
 
 def _first_line(text: str | None) -> str:
     return (text or "").strip().split("\n", 1)[0]
+
+
+def _more_lines(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[2].strip()
 
 
 def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -294,7 +311,9 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _hint_schema(hint: Any) -> Schema:
     try:
-        return TypeAdapter(hint).json_schema(ref_template="#/$defs/{model}")
+        return TypeAdapter(hint).json_schema(
+            ref_template="#/$defs/{model}", schema_generator=Untitled
+        )
     except (PydanticSchemaGenerationError, PydanticUserError):
         return {}
 

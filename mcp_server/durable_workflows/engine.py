@@ -96,13 +96,16 @@ class Engine(Reader):
     # The catalog
 
     async def catalog(self, query: str | None = None) -> Catalog:
-        """The workflows of the newest version whose name or summary contains `query`, and the templates."""
+        """The workflows of the newest version, and the templates, in whose name or summary `query` is."""
         version = await self._newest()
         rows = await self._fetch("catalog", version=version)
         entries = [CatalogEntry.model_validate(row) for row in rows]
+        templates = catalog.templates()
         if query:
-            entries = [e for e in entries if query.lower() in f"{e.name} {e.summary}".lower()]
-        return Catalog(workflows=entries, templates=catalog.templates(), version=version)
+            word = query.lower()
+            entries = [one for one in entries if word in f"{one.name} {one.summary}".lower()]
+            templates = [one for one in templates if word in f"{one.name} {one.use_when}".lower()]
+        return Catalog(workflows=entries, templates=templates, version=version)
 
     async def _newest(self) -> str:
         """The version of the files as they are now, with its catalog published."""

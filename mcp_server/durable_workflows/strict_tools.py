@@ -12,8 +12,8 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.json_schema import GenerateJsonSchema
 
+from durable_workflows.catalog import Untitled
 from durable_workflows.errors import DurableWorkflowsError
 
 _LONGEST_ERROR = 4000  # characters
@@ -60,7 +60,7 @@ def strict_tool(spec: ToolSpec) -> Tool:
     loose = tool.fn_metadata.arg_model
     strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
     tool.fn_metadata.arg_model = strict
-    tool.parameters = strict.model_json_schema(by_alias=True, schema_generator=_Untitled)
+    tool.parameters = strict.model_json_schema(by_alias=True, schema_generator=Untitled)
     for name, text in _ARGUMENT.findall(described):
         tool.parameters["properties"][name]["description"] = _unwrapped(text)
     return tool
@@ -105,13 +105,6 @@ class _StrictTool(Tool):
         has_unknown = any(one["type"] == "extra_forbidden" for one in error.errors())
         said = f" {self.unknown}" if has_unknown and self.unknown else ""
         return f"Wrong arguments of {self.name}: {shown}.{said} Nothing was done. Its arguments are {', '.join(known) or 'none'}."
-
-
-class _Untitled(GenerateJsonSchema):
-    """Without a `title` for each field, which says nothing that its name does not."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 def _answer(result: object) -> CallToolResult | InputRequiredResult:

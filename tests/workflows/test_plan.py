@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from durable_workflows.errors import InvalidArguments, PeopleOnly
-from durable_workflows.models import OpenWait
+from durable_workflows.models import OpenWait, StartRequest
 from helpers import until, until_found
 
 from .home import Home, a_home
@@ -198,7 +198,7 @@ async def test_a_reference_to_what_is_not_there_fails_its_node(home: Home) -> No
 async def test_arguments_that_turn_out_not_to_fit_fail_their_node(home: Home) -> None:
     report = await plan(home, node("a"), node("b", "add", args={"numbers": [value("a", "line")]}))
     assert report["nodes"][1]["error"]["name"] == "InvalidArguments"
-    assert "numbers.0: 'a' is not of type 'integer'" in report["nodes"][1]["error"]["message"]
+    assert "numbers[0]: 'a' is not of type 'integer'" in report["nodes"][1]["error"]["message"]
 
 
 async def test_a_long_output_is_cut_in_the_result_and_whole_in_references(home: Home) -> None:
@@ -421,7 +421,6 @@ async def test_an_approval_that_nobody_gives_times_out(home: Home) -> None:
 
 WRONG: list[tuple[list[Args], str]] = [
     ([node("a"), node("a")], "a: two nodes have this id."),
-    ([{"id": "a"}], "a: give either `workflow` or `approval`."),
     ([node("a", approval={"prompt": "?"})], "a: give either `workflow` or `approval`."),
     ([approval("a", attempts=2)], "a: an approval has no `args`, `attempts`"),
     (
@@ -461,6 +460,14 @@ async def test_what_is_wrong_is_named_and_nothing_starts(
     home: Home, nodes: list[Args], problem: str
 ) -> None:
     assert problem in await home.problem("plan", {"nodes": nodes})
+
+
+async def test_a_node_without_work_is_refused_at_the_start(home: Home) -> None:
+    request = StartRequest(name="plan", args={"nodes": [{"id": "a"}]})
+    with pytest.raises(InvalidArguments) as refused:
+        await home.engine.start(request)
+    assert "nodes[0]: 'workflow' or 'approval' must be given" in refused.value.message
+    assert '{"id": "ask", "needs": ["a"], "approval": {"prompt": "Deploy?"}}' in refused.value.hint
 
 
 async def test_a_circle_is_named_in_the_order_in_which_its_nodes_wait(home: Home) -> None:
