@@ -1,0 +1,115 @@
+"""What a wait says: of runs, of those that they started, and of messages for which nobody waits."""
+
+import pytest
+
+from durable_workflows.engine import Engine
+from durable_workflows.models import StartRequest
+from helpers import until_found
+
+pytestmark = pytest.mark.anyio
+
+
+async def started(engine: Engine, name: str, **args: str | float | None) -> str:
+    return (await engine.start(StartRequest(name=name, args=args))).workflow_id
+
+
+async def child_waits(engine: Engine, parent: str) -> str:
+    """The id of its child, once that waits."""
+    child = f"{parent}-child"
+
+    async def waits() -> bool:
+        there = [one.workflow_id for one in await engine.tree(parent)]
+        return child in there and bool(await engine.waits(child))
+
+    await until_found(waits, "the child waits")
+    return child
+
+
+async def test_a_wait_for_a_run_ends_when_one_that_it_started_asks(shared: Engine) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    found = await shared.wait([parent], timeout_seconds=60)
+    [asked] = found.waiting
+    assert (asked.workflow_id, asked.child_of) == (f"{parent}-child", parent)
+    assert (asked.topic, asked.prompt, asked.example) == ("word", "Shall I?", "yes")
+    assert found.running == []
+    assert not found.timed_out
+    await shared.send(asked.workflow_id, asked.topic, asked.example)
+    ended = await shared.wait([parent], timeout_seconds=60)
+    assert [one.output for one in ended.done] == ["yes"]
+
+
+async def test_a_message_between_runs_ends_no_wait(shared: Engine) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt=None)
+    child = await child_waits(shared, parent)
+    found = await shared.wait([parent], timeout_seconds=0.5)
+    assert found.timed_out
+    assert [(one.workflow_id, one.step) for one in found.running] == [(parent, f"its run {child}")]
+    both = await shared.wait([parent, child], timeout_seconds=0.5)
+    assert [(one.workflow_id, one.child_of) for one in both.waiting] == [(child, None)]
+    await shared.cancel([parent], children=True)
+
+
+async def test_a_run_that_sleeps_says_until_when(shared: Engine) -> None:
+    workflow_id = await started(shared, "sleeps", seconds=3600)
+
+    async def asleep() -> str | None:
+        [running] = (await shared.wait([workflow_id], timeout_seconds=0.1)).running
+        return running.step if (running.step or "").startswith("sleeps until 20") else None
+
+    assert await until_found(asleep, "it says until when it sleeps")
+    await shared.cancel([workflow_id])
+
+
+async def test_a_message_for_which_a_run_does_not_wait_is_kept_and_that_is_said(
+    shared: Engine,
+) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    child = await child_waits(shared, parent)
+    to_parent = await shared.send(parent, "word", "yes")
+    assert to_parent.note == (
+        f"{parent} gets this message when it receives on 'word'. Now {child}, which it started, waits on that topic:"
+        " if you meant that run, send it there too."
+    )
+    other_topic = await shared.send(child, "wrod", "yes")
+    assert other_topic.note is not None
+    assert other_topic.note.endswith("Now it waits on 'word'.")
+    nothing = await shared.send(parent, "elsewhere", "yes")
+    assert nothing.note is not None
+    assert nothing.note.endswith("it does not wait for a message now.")
+    assert (await shared.send(child, "word", "no")).note is None
+    assert (await shared.wait([parent], timeout_seconds=60)).done[0].output == "no"
+
+
+async def test_a_start_with_an_id_that_is_taken_says_that_nothing_was_started(
+    shared: Engine,
+) -> None:
+    request = StartRequest(name="sleeps", args={"seconds": 3600}, workflow_id="sleeps-once")
+    first = await shared.start(request)
+    again = await shared.start(request)
+    assert (first.existing, again.existing) == (False, True)
+    await shared.cancel([first.workflow_id])
+
+
+async def test_a_fork_says_where_it_began_and_that_its_original_goes_on(shared: Engine) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    await child_waits(shared, parent)
+    fork = await shared.fork(parent, 1)
+    assert fork.note == f"{parent} goes on too (PENDING): cancel it if only one of the two shall."
+    assert (await shared.run(fork.workflow_id)).forked_at == 1
+    assert [one.workflow_id for one in (await shared.run(parent)).forks] == [fork.workflow_id]
+    ids = [parent, fork.workflow_id]
+    await shared.cancel(ids, children=True)
+    assert (await shared.fork(parent, 1)).note is None
+    forks = [one.workflow_id for one in (await shared.run(parent)).forks]
+    await shared.cancel(forks, children=True)
+
+
+async def test_the_list_tells_who_waits_and_who_belongs_to_whom(shared: Engine) -> None:
+    before = (await shared.runs()).waiting
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    child = await child_waits(shared, parent)
+    page = await shared.runs()
+    assert page.waiting == before + 1
+    parents = {run.workflow_id: run.parent_workflow_id for run in page.workflows}
+    assert (parents[child], parents[parent]) == (parent, None)
+    await shared.cancel([parent], children=True)
