@@ -200,7 +200,7 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     if not left:
         return ChangedAnswer(workflows=result.workflows)
     changed = sum(one.changed for one in ordered[len(shown) :])
-    note = f"{left} more are not shown: {changed} changed, {left - changed} left as they were."
+    note = f"{left} more are not shown: {changed} changed, {left - changed} left as they were. list_workflows shows how they stand."
     return ChangedAnswer(workflows=shown, note=note)
 
 

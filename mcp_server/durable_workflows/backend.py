@@ -117,6 +117,8 @@ class Backend:
             await self.sessions.beat(start.result())
         except DurableWorkflowsError as error:  # the next one may do better
             logger.info("The connected clients were not noted: %s", error)
+        except Exception:  # whatever it is: it must not end the server, which has better to do
+            logger.exception("The connected clients were not noted")
 
     async def _say_goodbye(self) -> None:
         start = self._starting

@@ -31,6 +31,7 @@ from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
+_SAID = 1000  # characters of the message in it: the whole stands beside it
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
 
@@ -119,7 +120,9 @@ def keep_errors_whole() -> None:
     describe = dbos_serialization.exception_to_workflow_error_data
 
     def described(err: BaseException) -> Any:
-        text = "".join(traceback.format_exception(err))
+        text, said = "".join(traceback.format_exception(err)), str(err)
+        if len(said) > _SAID:
+            text = text.replace(said, f"{said[:_SAID]}…")
         return {
             **describe(err),
             "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),

@@ -264,7 +264,7 @@ class ChangedList(Model):
 
 
 class Preview(Model):
-    """A recorded value as JSON text, cut to a length; `length` is that of the whole."""
+    """A recorded value as JSON text, cut to a length; `length` is that of the whole, in bytes where it is far longer than the cut."""
 
     text: str
     length: int

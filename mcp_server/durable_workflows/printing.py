@@ -198,7 +198,8 @@ def print_runs(runs: RunList) -> None:
         typer.echo(line)
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
-    errors_console.print(f"In all {counts}{more}", style="dim")
+    waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
+    errors_console.print(f"In all {counts}{waiting}{more}", style="dim")
 
 
 def _note(run: RunSummary) -> str:

@@ -235,7 +235,7 @@ def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
     if found is None:
         return None
     if found.cut:
-        return f"{found.text}… ({found.length:,} characters; inspect gives the rest)"
+        return f"{found.text}… (cut; inspect gives the rest)"
     try:
         return json.loads(found.text)
     except ValueError:
@@ -298,8 +298,16 @@ def _ended(row: Row) -> Ended:
         workflow_id=row["workflow_id"],
         status=row["status"],
         output=value(row["output"], row["output_length"], row["serialization"]),
-        error=error_text(row["error"], row["serialization"]),
+        error=_error(row),
     )
+
+
+def _error(row: Row) -> str | None:
+    """The error of a run, of whose message the end may be missing."""
+    text = error_text(row["error"], row["serialization"])
+    found = preview(row["error"], row["error_length"], row["serialization"])
+    cut = found is not None and found.cut and '"traceback":' not in found.text
+    return f"{text}… (cut; inspect gives the rest)" if cut else text
 
 
 def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:

@@ -33,6 +33,8 @@ _LIST_SECONDS = (
     1.0  # the list is asked for when a client starts: what is not there by then is announced later
 )
 _PAYLOAD = 20_000  # characters of each payload in a trace as JSON
+_FEW_STEPS = 100
+_SHORT_PAYLOAD = 2000  # if there are more steps: a client holds all of it in memory
 _MESSAGES = 1000
 _DETAIL = 200  # characters of an error, or of what a run waits for, in the list
 
@@ -110,7 +112,9 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def trace_json(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            run = await engine.run(workflow_id, preview=_PAYLOAD)
+            run = await engine.run(workflow_id, preview=_SHORT_PAYLOAD)
+            if run.total_steps <= _FEW_STEPS:
+                run = await engine.run(workflow_id, preview=_PAYLOAD)
             messages = await engine.messages(workflow_id, count=_MESSAGES)
             return TraceJson(**dict(run), messages=messages).model_dump_json()
 

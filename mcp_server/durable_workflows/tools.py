@@ -24,7 +24,13 @@ from durable_workflows import (
     searching,
     traces,
 )
-from durable_workflows.answers import CatalogAnswer, ChangedAnswer, StartAnswer, WaitAnswer
+from durable_workflows.answers import (
+    CatalogAnswer,
+    ChangedAnswer,
+    StartAnswer,
+    StatusAnswer,
+    WaitAnswer,
+)
 from durable_workflows.backend import Backend
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
 from durable_workflows.models import (
@@ -34,7 +40,6 @@ from durable_workflows.models import (
     OpenWait,
     PersonAnswer,
     RunList,
-    ServerStatus,
     StartRequest,
     Status,
     Written,
@@ -382,7 +387,7 @@ async def search_docs(
     return searching.render(query, found)
 
 
-async def server_status(ctx: Call) -> ServerStatus:
+async def server_status(ctx: Call) -> StatusAnswer:
     """Show what runs behind this server: database, workers, versions of the code, sizes, and problems with what to do about them.
 
     Call it when runs stay queued or interrupted, when a tool says that something could not start, to find the log files, or to see whether another

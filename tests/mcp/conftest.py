@@ -32,6 +32,12 @@ def mode(request: pytest.FixtureRequest) -> Literal["auto", "legacy"]:
     return request.param
 
 
+@pytest.fixture(params=["memory", "stdio", "http"])
+def transport(request: pytest.FixtureRequest) -> Literal["memory", "stdio", "http"]:
+    """All ways by which a client reaches the server, as `transports.reached` takes them."""
+    return request.param
+
+
 @pytest.fixture
 def nowhere(tmp_path: Path) -> Settings:
     """The settings of a project whose directory does not exist: nothing can be started for it."""

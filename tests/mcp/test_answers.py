@@ -157,7 +157,10 @@ def test_of_many_changed_runs_those_left_as_they_were_come_first() -> None:
     assert length(answer) < LIMIT
     assert answer.workflows[0] == changes[900]
     left = 1000 - len(answer.workflows)
-    assert answer.note == f"{left} more are not shown: {left} changed, 0 left as they were."
+    assert (
+        answer.note
+        == f"{left} more are not shown: {left} changed, 0 left as they were. list_workflows shows how they stand."
+    )
 
 
 def test_a_large_catalog_loses_schemas_before_names() -> None:

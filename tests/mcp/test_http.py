@@ -6,13 +6,10 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,8 +18,8 @@ import anyio
 import httpx2
 import psutil
 import pytest
-from mcp.client.streamable_http import streamable_http_client
-from mcp.types import TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import PromptReference, TextContent
 
 from durable_workflows import http_access, uris
 from durable_workflows.engine import Engine
@@ -31,92 +28,21 @@ from durable_workflows.models import StartRequest
 from durable_workflows.server import build_server
 from durable_workflows.serving_http import address, serve_http
 from durable_workflows.settings import Settings
-from helpers import until
+from helpers import copy_flow, processes_of, until
 from listening import Mode, connected, subscribed
 from mcp import Client
+from transports import INITIALIZE, SECONDS, Served, serving
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 
-SECONDS = 30.0
 # Those who stop a server wait 2 s; a busy machine takes longer for everything.
 TO_LEAVE = 5.0
-LAUNCHER = """
-import anyio, sys
-from functools import partial
-from pathlib import Path
-from durable_workflows.serving_http import serve_http
-from durable_workflows.settings import Settings
-settings = Settings(project=Path(sys.argv[1]))
-anyio.run(partial(serve_http, settings, sys.argv[2], int(sys.argv[3]), allow_remote=sys.argv[4] == "remote"))
-"""
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
-
-
-@dataclass
-class Served:
-    """A server process."""
-
-    url: str
-    said: str
-    settings: Settings
-    process: "subprocess.Popen[str]"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {
-            "Authorization": f"Bearer {http_access.token(self.settings)}",
-            "Accept": "application/json, text/event-stream",
-            "Content-Type": "application/json",
-        }
-
-    @asynccontextmanager
-    async def client(self) -> AsyncGenerator[Any]:
-        """What a Client connects to."""
-        async with httpx2.AsyncClient(headers=self.headers, timeout=SECONDS) as http:
-            yield streamable_http_client(self.url, http_client=http)
-
-    async def post(
-        self, body: object = INITIALIZE, *, headers: Mapping[str, str | bytes | None] | None = None
-    ) -> httpx2.Response:
-        """A request as it is; a header that is None is left out."""
-        given = {**self.headers, **(headers or {})}
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        found = [
-            (name.encode(), value if isinstance(value, bytes) else value.encode())
-            for name, value in given.items()
-            if value is not None
-        ]
-        async with httpx2.AsyncClient(timeout=SECONDS) as http:
-            return await http.post(self.url, content=content, headers=found)
-
-
-@contextmanager
-def serving(
-    settings: Settings, host: str = "127.0.0.1", port: int = 0, how: str = "local"
-) -> Generator[Served]:
-    command = [sys.executable, "-P", "-c", LAUNCHER, str(settings.project), host, str(port), how]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8") as process:
-        try:
-            assert process.stderr is not None
-            said = process.stderr.readline()
-            yield Served(said.split()[3].rstrip(";"), said, settings, process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -217,23 +143,159 @@ async def test_subscriptions_are_told_of_changes(
 async def test_of_a_client_that_has_gone_nothing_is_left(
     served: Served, shared: Engine, mode: Mode
 ) -> None:
-    port = int(shared.connection.url.rpartition(":")[2].partition("/")[0])
-
-    def connections() -> int:
-        found = psutil.Process(served.process.pid).net_connections("tcp")
-        return sum(bool(one.raddr) and one.raddr.port == port for one in found)
-
     async with client_of(served, "auto") as client:
         await client.call_tool("list_workflows", {})  # the engine has its connections
-    await until(lambda: connections() <= 2, "nobody subscribes")
-    before = connections()
+    await until(lambda: database_connections(served, shared) <= 2, "nobody subscribes")
+    before = database_connections(served, shared)
     async with (
         served.client() as transport,
         connected(transport, mode) as (client, ear),
         subscribed(client, ear, [uris.expand(uris.TRACE, workflow_id="x")]),
     ):
-        await until(lambda: connections() == before + 1, "there are subscriptions")
-    await until(lambda: connections() == before, "there are none")
+        await until(
+            lambda: database_connections(served, shared) == before + 1, "there are subscriptions"
+        )
+    await until(lambda: database_connections(served, shared) == before, "there are none")
+
+
+async def test_what_is_read_and_offered_is_the_same_as_over_stdio(
+    served: Served, shared: Engine, mode: Mode
+) -> None:
+    ids = [f"offered-{mode}-{number}" for number in range(60)]
+    await shared.start_all([StartRequest(name="noisy", workflow_id=one) for one in ids])
+    await shared.wait(ids)
+    async with (
+        client_of(served, mode) as client,
+        Client(build_server(served.settings), mode=mode) as other,
+    ):
+        await other.call_tool("list_workflows", {})  # both engines are there
+        await client.call_tool("list_workflows", {})
+        assert await everything(client, ids[0]) == await everything(other, ids[0])
+
+
+async def everything(client: Client, run: str) -> list[object]:
+    """What there is besides the tools: resources in pages, a prompt, words to complete."""
+    first = await client.list_resources()
+    newest = await client.read_resource(uris.RUNS)
+    cursor = json.loads(newest.contents[0].model_dump()["text"])["next_cursor"]
+    trace = PromptReference(name="debug_workflow")
+    found: list[object] = [
+        first.resources,
+        (await client.list_resources(cursor=first.next_cursor)).resources,
+        newest.contents,
+        (await client.read_resource(f"{uris.RUNS}?cursor={cursor}")).contents,
+        (await client.read_resource(uris.expand(uris.TRACE_JSON, workflow_id=run))).contents,
+        (await client.read_resource(uris.expand(uris.TEMPLATE, name="basic_workflow"))).contents,
+        (await client.get_prompt("debug_workflow", {"workflow_id": run})).messages,
+        (await client.complete(trace, {"name": "workflow_id", "value": run})).completion,
+    ]
+    with pytest.raises(MCPError) as refused:
+        await client.read_resource(uris.expand(uris.TRACE, workflow_id="nobody"))
+    return [*found, refused.value.error.code, refused.value.error.message]
+
+
+async def test_a_start_is_a_task_for_those_who_declare_it(served: Served, shared: Engine) -> None:
+    tasks = "io.modelcontextprotocol/tasks"
+    capabilities: Json = {"extensions": {tasks: {}}}
+    meta: Json = {**ENVELOPE, "io.modelcontextprotocol/clientCapabilities": capabilities}
+
+    async def ask(method: str, name: str, params: Json) -> Json:
+        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name}
+        body = request(method, {**params, "_meta": meta})
+        return (await served.post(body, headers=headers)).json()["result"]
+
+    args: Json = {"name": "wait_for", "args": {"topic": "go"}, "workflow_id": "http-task"}
+    start: Json = {"name": "start_workflow", "arguments": args}
+    task = await ask("tools/call", "start_workflow", start)
+    assert (task["resultType"], task["taskId"], task["status"]) == ("task", "http-task", "working")
+    await shared.send("http-task", "go", "went")
+    await shared.wait(["http-task"])
+    ended = await ask("tasks/get", "http-task", {"taskId": "http-task"})
+    assert ended["status"] == "completed"
+    assert ended["result"]["structuredContent"]["output"] == "went"
+
+
+async def test_what_cannot_start_is_told_by_the_tool(empty: Settings, mode: Mode) -> None:
+    wrong = {"DBOS_DATABASE_URL": "mysql://secret@nowhere/db"}
+    with serving(empty, environment=wrong) as served:
+        async with client_of(served, mode) as client:
+            result = await client.call_tool("list_workflows", {})
+    assert result.is_error
+    assert "It looks like postgresql://" in str(result.content)
+    assert "secret" not in str(result.content)
+
+
+async def test_what_is_no_request_is_refused_and_disturbs_nobody(served: Served) -> None:
+    opened = await served.post()
+    headers: list[dict[str, str]] = [
+        {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]},
+        {"MCP-Protocol-Version": "2026-07-28"},
+    ]
+    deep = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":' + b"[" * 10**5 + b"]" * 10**5 + b"}"
+    for given in headers:
+        for body in (b"", b"{no JSON", b"\xff", b"5", b"[]", b'{"jsonrpc":"2.0","id":1}', deep):
+            refused = await served.post(body, headers=given)
+            assert refused.status_code == 400, body[:20]
+            assert "error" in refused.json()
+        assert (await served.post([INITIALIZE, INITIALIZE], headers=given)).status_code == 400
+    unknown = request("no/such", {"_meta": ENVELOPE})
+    assert '"code":-32601' in (await served.post(unknown, headers=headers[0])).text
+    newer = await served.post(unknown, headers={**headers[1], "Mcp-Method": "no/such"})
+    assert newer.json()["error"]["code"] == -32601
+    gone = {"Mcp-Session-Id": "of-another-server"}
+    assert (await served.post(request("ping", {}), headers=gone)).status_code == 404
+    alive = await served.post(request("ping", {}), headers=headers[0])
+    assert alive.status_code == 200
+
+
+async def test_a_client_that_disappears_in_a_call_leaves_the_run_alone_and_nothing_behind(
+    served: Served, shared: Engine, tmp_path: Path, mode: Mode
+) -> None:
+    run = f"left-alone-{mode}"
+    args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 100}
+    await shared.start(StartRequest(name="ten_steps", args=args, workflow_id=run))
+    async with client_of(served, "auto") as client:
+        await client.call_tool("list_workflows", {})  # the engine has its connections
+    await until(lambda: database_connections(served, shared) <= 2, "nobody else is there")
+    before = database_connections(served, shared)
+    # An earlier client may come back for an answer: of such a call nothing is left once its time is over.
+    streams = await open_streams(served, run, timeout_seconds=2 if mode == "legacy" else 600)
+    async with anyio.create_task_group() as group:
+        for stream in streams[2:] if mode == "legacy" else streams[:2]:
+            group.start_soon(stream.read)
+        await until(lambda: database_connections(served, shared) > before, "it waits")
+        group.cancel_scope.cancel()
+    await until(lambda: database_connections(served, shared) <= before, "nothing is left")
+    assert (await shared.run(run)).status == "PENDING"
+    await shared.cancel([run])
+
+
+def database_connections(served: Served, shared: Engine) -> int:
+    port = int(shared.connection.url.rpartition(":")[2].partition("/")[0])
+    found = psutil.Process(served.process.pid).net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port for one in found)
+
+
+async def test_a_call_outlasts_the_database(settings: Settings, folder: Path) -> None:
+    copy_flow("messages", folder)
+    args = {"name": "wait_for", "args": {"topic": "go"}, "workflow_id": "w"}
+    message = {"workflow_id": "w", "topic": "go", "message": "went"}
+    change = {"workflow_ids": ["w"], "until": "change", "timeout_seconds": 60}
+    heard: list[str] = []
+    with serving(settings) as served:
+        async with client_of(served, "auto") as client, client_of(served, "auto") as other:
+            text(await client.call_tool("start_workflow", {**args, "wait_seconds": 60}))
+
+            async def wait() -> None:
+                while "SUCCESS" not in str(heard):
+                    heard.append(text(await client.call_tool("wait_for_workflows", change)))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait)
+                [node] = processes_of(folder, "pglite.mjs")
+                os.kill(node.pid, signal.SIGKILL)
+                text(await other.call_tool("send_message", message))
+    assert '"output":"went"' in heard[-1]
 
 
 # Who gets in
@@ -474,9 +536,10 @@ class Stream:
                         self.text += text
 
 
-async def open_streams(served: Served, run: str) -> list[Stream]:
-    """A subscription and a wait in each era of the protocol."""
-    wait: Json = {"name": "wait_for_workflows", "arguments": {"workflow_ids": [run]}}
+async def open_streams(served: Served, run: str, *, timeout_seconds: float = 45) -> list[Stream]:
+    """A subscription and a wait in each era of the protocol, the newer one first."""
+    waiting = {"workflow_ids": [run], "timeout_seconds": timeout_seconds}
+    wait: Json = {"name": "wait_for_workflows", "arguments": waiting}
     opened = await served.post()
     earlier = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
     listen: Json = {"notifications": {"resourcesListChanged": True}}

@@ -15,15 +15,26 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, TextResourceContents
 
 from durable_workflows import locks, problems, state
+from durable_workflows.engine import Engine
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import copy_flow, until
 from mcp import Client
+from transports import Transport, reached
 
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]
 Launch = Callable[..., AbstractContextManager[Any]]
 BUDGET = 8000
+GREETER = '''
+from dbos import DBOS
+
+
+@DBOS.workflow()
+def greeter(who: str) -> str:
+    """Greet somebody."""
+    return f"hello {who}"
+'''
 
 
 class Agent:
@@ -64,16 +75,16 @@ class Agent:
         self.progress.append(message or "")
 
 
-def one_problem(_settings: Settings, *, running: bool) -> list[str]:
-    return [f"running: {running}"]
-
-
+@pytest.mark.parametrize(
+    ("transport", "mode"),
+    [("memory", "auto"), ("stdio", "legacy"), ("http", "auto")],
+)
 async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
-    settings: Settings, folder: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, folder: Path, transport: Transport, mode: Mode
 ) -> None:
     copy_flow("messages", folder)
     copy_flow("odd", folder)
-    async with Client(build_server(settings), mode=mode) as client:
+    async with reached(settings, transport) as server, Client(server, mode=mode) as client:
         agent = Agent(client)
         await a_run_that_waits_is_answered(agent)
         await a_run_that_fails_is_forked(agent)
@@ -81,12 +92,25 @@ async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
         await runs_are_cancelled_and_resumed(agent)
         await mistakes_are_explained(agent)
         await resources_show_the_same(agent)
+        await what_is_written_can_be_started(agent)
         status = await agent.call("server_status")
-        monkeypatch.setattr(problems, "of_processes", one_problem)
-        assert (await agent.call("server_status"))["problems"] == ["running: True"]
     assert status["database"] == "up"
-    assert len(status["workers"]) == 1
+    assert len(status["workers"]) in (1, 2)  # that of the version before may be on its way out
     assert status["problems"] == []
+    [session] = [one for one in status["sessions"] if one["session_id"] == status["this_session"]]
+    assert session["transport"] == ("http" if transport == "http" else "stdio")
+
+
+async def test_problems_are_part_of_the_status(
+    shared: Engine, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_problem(_settings: Settings, *, running: bool) -> list[str]:
+        return [f"running: {running}"]
+
+    monkeypatch.setattr(problems, "of_processes", one_problem)
+    async with Client(build_server(Settings(project=shared.project)), mode=mode) as client:
+        status = await Agent(client).call("server_status")
+    assert status["problems"] == ["running: True"]
 
 
 async def a_run_that_waits_is_answered(agent: Agent) -> None:
@@ -139,7 +163,7 @@ async def large_outputs_are_cut_and_can_be_had(agent: Agent) -> None:
         "start_workflow", name="large_outputs", args=args, workflow_id="l-1", wait_seconds=50
     )
     assert "Output: 20000000" in await agent.inspect("l-1")
-    assert "(1,000,002 characters)" in await agent.inspect("l-1")
+    assert "(1,000,002 bytes)" in await agent.inspect("l-1")
     page = await agent.inspect("l-1", step=20, cursor="999000")
     assert "characters 999,000 to 1,000,002 of 1,000,002" in page
     assert 'cursor="' in await agent.inspect("l-1", detail="full")
@@ -193,24 +217,34 @@ async def resources_show_the_same(agent: Agent) -> None:
     assert unknown.value.error.code == -32602
 
 
+async def what_is_written_can_be_started(agent: Agent) -> None:
+    written = await agent.call("write_workflow", name="greeter", source=GREETER)
+    assert [one["name"] for one in written["workflows"]] == ["greeter"]
+    greeted = await agent.call(
+        "start_workflow", name="greeter", args={"who": "you"}, wait_seconds=30
+    )
+    assert greeted["output"] == "hello you"
+    assert "exists." in await agent.complaint("write_workflow", name="greeter", source=GREETER)
+
+
 async def test_giving_up_a_wait_leaves_the_run_alone(
-    settings: Settings, folder: Path, mode: Mode
+    shared: Engine, tmp_path: Path, transport: Transport, mode: Mode
 ) -> None:
-    copy_flow("odd", folder)
-    args = {"file": str(folder / "lines"), "seconds": 4}
-    async with Client(build_server(settings), mode=mode) as client:
+    settings, run = Settings(project=shared.project), f"given-up-{transport}-{mode}"
+    args = {"file": str(tmp_path / "lines"), "seconds": 2.5}
+    async with reached(settings, transport) as server, Client(server, mode=mode) as client:
         agent = Agent(client)
-        await agent.call("start_workflow", name="one_slow_step", args=args, workflow_id="s-1")
+        await agent.call("start_workflow", name="one_slow_step", args=args, workflow_id=run)
         async with anyio.create_task_group() as group:
-            group.start_soon(partial(agent.call, "wait_for_workflows", workflow_ids=["s-1"]))
+            group.start_soon(partial(agent.call, "wait_for_workflows", workflow_ids=[run]))
             await until(
-                lambda: "s-1: step 1 slow" in str(agent.progress), "the wait reports a step"
+                lambda: f"{run}: step 1 slow" in str(agent.progress), "the wait reports a step"
             )
             group.cancel_scope.cancel()
-        assert "**Why:** running step 1 slow since" in await agent.inspect("s-1")
-        ended = await agent.call("wait_for_workflows", workflow_ids=["s-1"])
+        assert "**Why:** running step 1 slow since" in await agent.inspect(run)
+        ended = await agent.call("wait_for_workflows", workflow_ids=[run])
     assert ended["done"][0]["status"] == "SUCCESS"
-    assert (folder / "lines").read_text(encoding="utf-8") == "begun\n"
+    assert (tmp_path / "lines").read_text(encoding="utf-8") == "begun\n"
 
 
 async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(

@@ -65,8 +65,13 @@ async def start(
         with printing.progress(f"Starting {name}"):
             started = await engine.start(request)
         own = started.workflow_id
+        if started.existing:
+            printing.say(
+                f"{own} was there before, with the arguments of then: nothing was started."
+            )
         if not wait:
-            printing.print_model(started, as_json, f"{name} was started as {own}")
+            done = "is there as" if started.existing else "was started as"
+            printing.print_model(started, as_json, f"{name} {done} {own}")
             return
         with printing.progress(f"{own} is under way") as progress:
             result = await following.wait(
@@ -217,6 +222,8 @@ async def send(
     async with engine_of(settings) as engine:
         sent = await engine.send(workflow_id, topic, message, idempotency_key)
     printing.print_model(sent, as_json, f"The message was sent to {workflow_id}.")
+    if sent.note:
+        printing.say(sent.note)
 
 
 async def fork(
@@ -238,6 +245,8 @@ async def fork(
         forked = await engine.fork(workflow_id, from_step, same_version=same_version)
     text = f"{workflow_id} was forked from step {from_step} as {forked.workflow_id}"
     printing.print_model(forked, as_json, text)
+    if forked.note:
+        printing.say(forked.note)
 
 
 async def cancel(
