@@ -2,7 +2,8 @@
 
 A block of Python is a whole workflow file. `run=NAME` (with `args`, `output` where it is always the same, and where it waits `send` or `answer`) runs and is replayed;
 `wrong=NAME` shows its harm when it is replayed (`replay=` an error, or `differs`), in the number of its `steps`, or in
-the `lines` of its file after a `fork`; `wrong` alone is compiled. `rule` is what `checking` says of it. A block of JSON may name a tool: it is a call's arguments.
+the `lines` of its file after a `fork`; `wrong` alone is compiled. `rule` is what `checking` says of it. A block of JSON may name a tool: it is a call's arguments,
+and with `run=ok` that start is made, answered as other blocks say, and must end well.
 """
 
 import json
@@ -17,7 +18,7 @@ import pytest
 import typer.main
 from jsonschema import Draft202012Validator
 
-from documents import blocks
+from documents import blocks, calls
 from documents.examples import Example, Played, examples, play, write_files
 from durable_workflows import checking, cli, lifecycle
 from durable_workflows.engine import Engine
@@ -101,6 +102,18 @@ async def test_a_schedule_starts_runs_at_its_times(
 async def a_scheduled_run(engine: Engine) -> Run | None:
     runs = (await engine.runs(name="nightly_report", status="SUCCESS")).workflows
     return await engine.run(runs[0].workflow_id) if runs else None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("block", calls.to_be_made(), ids=str)
+async def test_a_start_ends_well_when_it_is_answered_as_the_references_say(
+    block: blocks.Block, engine: Engine
+) -> None:
+    ended = await calls.make(engine, block)
+    assert ended.status == "SUCCESS", ended
+    assert isinstance(ended.output, dict)
+    assert ended.output.get("ok", True) is True, ended
+    assert not ended.output.get("skipped"), ended
 
 
 def assert_facts(example: Example, found: Played) -> None:
@@ -208,4 +221,23 @@ def anchors(document: Path) -> set[str]:
 
 def test_every_language_of_a_block_is_checked() -> None:
     found = {block.language for path in blocks.DOCUMENTS for block in blocks.blocks_of(path)}
-    assert found <= {"python", "sh", "json", "toml", "text"}
+    assert found <= {"python", "sh", "json", "toml", "yaml", "text"}
+
+
+def test_the_hook_for_pre_commit_lets_helpers_pass_and_stops_what_is_wrong(tmp_path: Path) -> None:
+    [block] = blocks.blocks("yaml")
+    hook = dict(line.strip().split(": ", 1) for line in block.text.splitlines() if ": " in line)
+    command = [str(Path(sys.executable).with_name("durable-workflows")), *hook["entry"].split()[1:]]
+    (tmp_path / "workflows").mkdir()
+    texts = {
+        "helper.py": "def double(value: int) -> int:\n    return 2 * value\n",
+        "hasty.py": "import time\nfrom dbos import DBOS\n@DBOS.workflow()\ndef hasty() -> float:\n    return time.time()\n",
+    }
+    outcomes: dict[str, int] = {}
+    for name, text in texts.items():
+        path = Path("workflows", name)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+        assert re.search(hook["files"], str(path))
+        done = subprocess.run([*command, path], cwd=tmp_path, capture_output=True, check=False)
+        outcomes[name] = done.returncode
+    assert outcomes == {"helper.py": 0, "hasty.py": 1}

@@ -40,6 +40,7 @@ async def write(
             f"Give either source or template: {given} given.",
             hint='Nothing was written. Right are {"name": "my_flow", "source": "…"} or {"name": "my_flow", "template": "basic_workflow"}.',
         )
+    writing.check_name(name)
     path = f"{settings.workflows.name}/{name}.py"
     if not overwrite and (settings.project / path).exists():
         raise UsageError(
@@ -83,7 +84,7 @@ def _checked(
     files = catalog.snapshot(settings).files
     others = {one: files[one].decode("utf-8", "replace") for one in catalog.workflow_files(files)}
     findings = checking.check(path, text, others)
-    errors = [one for one in findings if one.severity == "error"]
+    errors = [one for one in findings if one.severity == "error" or one.rule == "no-workflow"]
     if errors:
         raise InvalidArguments(
             f"This is no workflow file that can be loaded:\n{checking.render(path, errors)}",

@@ -21,14 +21,14 @@ Severity = Literal["error", "warning", "note"]
 
 RULES: Mapping[str, str] = {
     "syntax": "Error: the file is not Python. Warning: it is nested too deeply to be checked.",
-    "no-workflow": "Error: the file defines no workflow.",
+    "no-workflow": "Note: the file defines no workflow; it may be a module for others.",
     "no-parentheses": "Error: `@DBOS.workflow` or `@DBOS.step` stands without parentheses.",
     "name-taken": "Error: two workflows have the same name, in the file or in two files of the folder.",
     "overrides": "Note: a workflow takes the place of a bundled one.",
     **determinism.RULES,
 }
 _REASON = re.compile(r"#\s*deterministic:\s*\S")
-_DEFINE = "Write `from dbos import DBOS`, and `@DBOS.workflow()` above the function to be started."
+_DEFINE = "If there should be: write `from dbos import DBOS`, and `@DBOS.workflow()` above the function to be started."
 _PARTS = "Make long expressions of several shorter ones."
 _RENAME = 'Give one of them another name: `@DBOS.workflow(name="…")`.'
 
@@ -113,7 +113,7 @@ def _registration(
     workflows = [one for one in module.functions if one.kind == "workflow"]
     if not workflows or "dbos" not in source:  # as the catalog looks for files to load
         message = "the file defines no workflow: there is nothing to start"
-        yield _top("no-workflow", "error", message, _DEFINE)
+        yield _top("no-workflow", "note", message, _DEFINE)
     yield from _bare_decorators(module)
     yield from _doubles(module, workflows)
     if workflows and not _is_bundled(path):

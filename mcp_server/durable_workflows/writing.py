@@ -29,7 +29,7 @@ def write_workflow(settings: Settings, name: str, source: str, *, overwrite: boo
         UsageError: the name cannot be that of a workflow file, or is taken.
         SetupError: the workflow folder cannot be written.
     """
-    _check_name(name)
+    check_name(name)
     if not settings.project.is_dir():
         raise InvalidProject(f"{settings.project} is not a directory.")
     folder = settings.workflow_folder
@@ -55,7 +55,7 @@ def from_template(settings: Settings, template: str, name: str, *, overwrite: bo
         UsageError: there is no such template, or the name cannot be that of a new workflow.
         SetupError: the workflow folder cannot be read.
     """
-    _check_name(name)
+    check_name(name)
     source = _template(template)
     if name != template and name in _identifiers(source):
         raise UsageError(
@@ -93,8 +93,12 @@ def _template(name: str) -> str:
     return files[name].read_text(encoding="utf-8")
 
 
-def _check_name(name: str) -> None:
-    """A workflow file is imported, also by its neighbours: its name must mean it and nothing else."""
+def check_name(name: str) -> None:
+    """See to it that a file of this name can be imported, also by its neighbours, and that the name means it and nothing else.
+
+    Raises:
+        UsageError: it does not.
+    """
     hint = "Choose a name like nightly_report: letters, digits and underscores."
     if not (name.isascii() and name.isidentifier() and len(name) <= _LONGEST):
         raise UsageError(f"{name!r} cannot be the name of a workflow file.", hint=hint)
