@@ -269,10 +269,20 @@ async def test_a_newer_installation_takes_over_from_the_processes_of_an_older_on
     assert result.done[0].output == "still there"
 
 
+async def test_a_checkout_with_newer_tables_takes_over_too(project: Project) -> None:
+    engine = await project.engine()
+    pid, versions = engine.connection.pid, engine.connection.versions | {"schema": "1"}
+    state.write_connection(
+        project.settings, engine.connection.model_copy(update={"versions": versions})
+    )
+    assert (await project.engine()).connection.pid != pid
+
+
 async def test_an_older_installation_uses_the_processes_of_a_newer_one(project: Project) -> None:
     engine = await project.engine()
+    pid = engine.connection.pid
     _claim_version(project.settings, engine.connection, "1000.0")
-    assert (await project.engine()).connection.pid == engine.connection.pid
+    assert (await project.engine()).connection.pid == pid
 
 
 def _claim_version(settings: Settings, connection: Connection, version: str) -> None:

@@ -19,3 +19,8 @@ def package_version() -> str:
         return version(PACKAGE)
     except PackageNotFoundError:
         return "0+checkout"
+
+
+def schema_version() -> int:
+    """How many migrations of our tables this installation knows."""
+    return len(list((Path(__file__).parent / "database" / "migrations").glob("*.sql")))

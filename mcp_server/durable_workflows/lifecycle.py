@@ -107,8 +107,13 @@ def _is_outdated(settings: Settings, connection: Connection) -> bool:
     """Whether this installation is newer than the one that runs. An older one leaves things as they are: two would end each other's for ever."""
     if settings.embedded and connection.mode == "external":
         return False  # started from here it would come up on the embedded database
-    theirs, ours = connection.versions.get(PACKAGE), content.package_version()
-    return theirs is not None and Version(theirs) < Version(ours)
+    theirs = connection.versions.get(PACKAGE)
+    if theirs is None:
+        return False
+    # A checkout may have new tables under the same version.
+    schema = int(connection.versions.get("schema", 0))
+    ours = (Version(content.package_version()), content.schema_version())
+    return (Version(theirs), schema) < ours
 
 
 def _check_not_moved(settings: Settings) -> None:

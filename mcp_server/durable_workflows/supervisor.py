@@ -187,6 +187,7 @@ class Supervisor:
             pid=os.getpid(),
             versions={
                 content.PACKAGE: content.package_version(),
+                "schema": str(content.schema_version()),
                 "dbos": installed_version("dbos"),
                 "mcp": installed_version("mcp"),
             },
