@@ -1,4 +1,4 @@
-"""What there is, is in the references, and what is in them, there is: tools, commands, settings, errors, and what inspect and status say."""
+"""What there is, is in the references, and what is in them, there is: tools, commands, settings, errors, bundled workflows, and what inspect and status say."""
 
 import ast
 import inspect
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from documents import blocks
-from durable_workflows import causes, cli, errors, problems
+from documents import blocks, bundled
+from durable_workflows import arguments, causes, cli, errors, problems
 from durable_workflows.settings import Settings
 from durable_workflows.strict_tools import strict_tool
 from durable_workflows.tools import TOOLS
@@ -62,6 +62,24 @@ def words(parameter: Any) -> list[str]:
     if parameter.param_type_name == "argument":
         return [parameter.metavar or parameter.name]
     return [*parameter.opts, *parameter.secondary_opts]
+
+
+@pytest.mark.parametrize("name", bundled.entries())
+def test_each_bundled_workflow_has_sections_with_its_arguments_and_an_example(name: str) -> None:
+    found = titled("bundled-workflows.md").items()
+    own = [text for title, text in found if re.fullmatch(rf"{name}(: .*)?", title)]
+    assert {word for text in own for word in named(text)} == bundled.arguments_of(name)
+    started = [
+        start for block, start in bundled.starts() if block.document == "bundled-workflows.md"
+    ]
+    assert name in [start["name"] for start in started]
+
+
+def test_every_start_of_a_bundled_workflow_fits_its_arguments() -> None:
+    for block, start in bundled.starts():
+        entry = bundled.entries().get(start["name"])
+        assert entry is not None, block
+        arguments.check(entry, start.get("args", {}))
 
 
 def test_each_setting_is_in_the_table_with_its_flag() -> None:
