@@ -11,6 +11,8 @@ from dbos import DBOS
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
+from durable_workflows import receive_async
+
 _WEEK_SECONDS = 7 * 24 * 3600.0
 _TIMED_OUT = "timed_out"
 _ANSWER_FIELDS = ("decision", "by", "comment")
@@ -73,9 +75,10 @@ async def approval(
     # The clock is read in steps: a replay gets the recorded times, and so the same deadline.
     deadline = await _read_clock() + timeout_seconds
     await DBOS.set_event_async("request", _question(request, topic, choices, deadline))
+    prompt = f"{request} ({', '.join(choices)})"
     remaining, rejected = timeout_seconds, 0
     while True:
-        message: object = await DBOS.recv_async(topic, timeout_seconds=remaining)
+        message: object = await receive_async(topic, prompt=prompt, timeout=remaining)
         now = await _read_clock()
         # DBOS answers None at the end of its time; earlier, it is a message that says null.
         if message is None and now >= deadline - _CLOCK_SECONDS:

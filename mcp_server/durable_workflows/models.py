@@ -185,11 +185,12 @@ class LogLine(Model):
 
 
 class Running(Model):
-    """A run that is under way or in a queue."""
+    """A run that is under way or in a queue; `children` counts the runs under way that it started."""
 
     workflow_id: str
     status: Status
     step: str | None = None
+    children: int = 0
 
 
 class WaitResult(Model):

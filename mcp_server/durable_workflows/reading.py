@@ -172,7 +172,9 @@ class Reader:
                     return result.model_copy(update={"timed_out": True})
                 if progress is not None:
                     await progress(records.progress_line(result))
-                await hints.next(left, often=until == "change")
+                # Of what children do nobody gives a hint to who waits for their parent.
+                parents = any(one.children for one in result.running)
+                await hints.next(left, often=parents or until == "change")
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
         rows = await self._fetch(

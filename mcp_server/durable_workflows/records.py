@@ -325,7 +325,9 @@ def _running(row: Row) -> Running:
     steps = [f"step {one['function_id']} {one['name']}" for one in _listed(row, "running")]
     now = ", ".join(steps) or _asleep(row) or _awaiting(row)
     now = now or (f"steps done: {row['steps']}" if row["steps"] else None)
-    return Running(workflow_id=row["workflow_id"], status=row["status"], step=now)
+    return Running(
+        workflow_id=row["workflow_id"], status=row["status"], step=now, children=row["children"]
+    )
 
 
 def _asleep(row: Row) -> str | None:
