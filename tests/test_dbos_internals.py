@@ -12,6 +12,7 @@ from dbos import (
     _dbos,
     _enqueue_options,
     _error,
+    _outcome,
     _queue,
     _serialization,
 )
@@ -40,6 +41,12 @@ def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_thei
     source = inspect.getsource(_queue.queue_worker_thread)
     used = {part.split("(")[0] for part in source.split("stop_event.")[1:]}
     assert used == {"is_set", "wait"}
+
+
+def test_failed_attempts_of_steps_are_heard_of_by_the_callback_that_we_wrap() -> None:
+    outcomes: list[Any] = [_outcome.Immediate, _outcome.Pending]
+    for outcome in outcomes:
+        assert parameters(outcome.retry)[:3] == ["self", "attempts", "on_exception"]
 
 
 def test_the_internal_queue_has_a_polling_interval() -> None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import psycopg
@@ -22,6 +22,7 @@ from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
 _SETTLE_SECONDS = 0.2
+_LONGEST_ERROR = 600  # characters
 _RETRY_SECONDS = 2.0  # while the database is away
 
 Key = tuple[str, int]
@@ -35,6 +36,8 @@ class RunningStep:
     name: str
     attempt: int = 1
     max_attempts: int = 1
+    retry_at: datetime | None = None  # between two attempts
+    error: str | None = None  # of the last attempt
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -78,7 +81,16 @@ class Activity:
         """See `dbos_internals.Observer`."""
         entry = self._current.get((workflow_id, step))
         if isinstance(entry, RunningStep) and attempts > 1:
-            self._set((workflow_id, step), replace(entry, attempt=attempt, max_attempts=attempts))
+            entry = replace(entry, attempt=attempt, max_attempts=attempts, retry_at=None)
+            self._set((workflow_id, step), entry)
+
+    def step_failed(self, workflow_id: str, step: int, error: str, seconds: float) -> None:
+        """See `dbos_internals.Observer`."""
+        entry = self._current.get((workflow_id, step))
+        if isinstance(entry, RunningStep):
+            retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
+            entry = replace(entry, retry_at=retry_at, error=error[:_LONGEST_ERROR])
+            self._set((workflow_id, step), entry)
 
     def step_ended(self, workflow_id: str, step: int) -> None:
         """See `dbos_internals.Observer`."""
@@ -173,6 +185,8 @@ class Activity:
                 "since": entry.since.isoformat(),
                 "attempt": entry.attempt,
                 "max_attempts": entry.max_attempts,
+                "retry_at": entry.retry_at.isoformat() if entry.retry_at else None,
+                "error": entry.error,
             }
             for key, entry in fresh.items()
             if isinstance(entry, RunningStep)

@@ -174,7 +174,10 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
     try:
         Draft202012Validator.check_schema(schema)  # pyright: ignore[reportUnknownMemberType]
     except SchemaError as error:
-        raise InvalidArguments(f"This is no JSON schema: {error.message}.") from error
+        raise InvalidArguments(
+            f"The schema of receive is no JSON schema: {error.message}.",
+            hint='Right is a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
+        ) from error
     validator: Any = Draft202012Validator(schema)
 
     def fitting(message: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from pydantic_core import from_json
 
-from durable_workflows.models import UNFINISHED, Child, Preview, Run, Step, Waiting
+from durable_workflows.models import UNFINISHED, Child, Preview, QueuePlace, Run, Step, Waiting
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
     NAME,
@@ -27,6 +27,7 @@ _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _PROMPT = 300
+_LAST_ATTEMPT = "\nThe last attempt:\n"  # as `dbos_internals` records it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
 
@@ -48,8 +49,12 @@ class Failure:
 
     @property
     def line(self) -> str:
-        """The error in one line."""
-        return line(f"{self.name}: {self.message}", _ERROR)
+        """The error in one line; of a step that failed in all its attempts, with that of the last one."""
+        said = f"{self.name}: {self.message}"
+        _, retried, last = self.traceback.partition(_LAST_ATTEMPT)
+        if retried:
+            said += f"; the last attempt: {last.splitlines()[-1]}"
+        return line(said, _ERROR)
 
 
 def cause(run: Run, now: datetime) -> Cause:
@@ -200,18 +205,44 @@ def _delayed(run: Run, now: datetime) -> Cause:
     return Cause(f"delayed{when}.", _wait_for(run))
 
 
-def _queued(run: Run, _now: datetime) -> Cause:
-    return Cause(
-        f"queued in {run.queue}: its worker takes it up when there is room.",
-        f'{_wait_for(run)}; list_workflows(status="PENDING") shows what is ahead of it.',
-    )
+def _queued(run: Run, now: datetime) -> Cause:
+    place = run.place
+    if place is None:
+        return Cause(
+            f"queued in {run.queue}: its worker takes it up when there is room.", _wait_for(run)
+        )
+    before = f"; {place.ahead} queued before it" if place.ahead else ""
+    if full := _full(place):
+        return Cause(
+            f"queued in {run.queue}, which is full: {full}{before}.", inspect(place.holders[0])
+        )
+    if place.rate_limit and place.next_start is not None and place.next_start > now:
+        runs = f"{place.rate_limit} {'run' if place.rate_limit == 1 else 'runs'}"
+        period = span(timedelta(seconds=place.rate_seconds or 0))
+        next_start = f"{time(place.next_start)} (in {span(place.next_start - now)})"
+        return Cause(
+            f"queued in {run.queue}, which starts {runs} in {period}: the next one at {next_start}{before}.",
+            _wait_for(run),
+        )
+    return Cause(f"queued in {run.queue}: its worker takes it up soon{before}.", _wait_for(run))
+
+
+def _full(place: QueuePlace) -> str | None:
+    """How many runs have the places of a queue without a free one, and which."""
+    limits = {"at once": place.concurrency, "at once in a worker": place.worker_concurrency}
+    for words, limit in limits.items():
+        if limit is not None and place.running >= limit and place.holders:
+            hidden = place.running - len(place.holders)
+            more = f" and {hidden} more" if hidden else ""
+            return f"{place.running} of {limit} runs {words} ({', '.join(place.holders)}{more})"
+    return None
 
 
 def _pending(run: Run, now: datetime) -> Cause:
     if run.waiting:
         return _waits(run.waiting, now)
     if run.running:
-        return Cause(f"running {_running(run, now)}", _wait_for(run))
+        return _in_steps(run, now)
     asleep = _asleep_until(run)
     if asleep is not None and asleep > now:
         text = f"sleeping until {time(asleep)} (for another {span(asleep - now)})."
@@ -247,6 +278,19 @@ def _waits(waits: list[Waiting], now: datetime) -> Cause:
     return Cause(f"waits for a message on topic {wait_line(first, now)}{more}", answer)
 
 
+def _in_steps(run: Run, now: datetime) -> Cause:
+    retried = [(step, step.retry_at) for step in run.running if step.retry_at is not None]
+    if len(retried) < len(run.running):
+        return Cause(f"running {_running(run, now)}", _wait_for(run))
+    step, at = retried[0]
+    more = f" (and {len(retried) - 1} more)" if len(retried) > 1 else ""
+    when = f"at {time(at)} (in {span(at - now)})"
+    return Cause(
+        f"will try step {step.step} {line(step.name, NAME)} again {when}{more}: attempt {step.attempt} of {step.max_attempts} failed: {line(step.error or '', _ERROR)}",
+        f"{_wait_for(run)}; or, if the code has to be repaired, do that, then {_cancel(run)} and {_fork(run, step.step)}",
+    )
+
+
 def _running(run: Run, now: datetime) -> str:
     return some(
         f"step {step.step} {line(step.name, NAME)} since {time(step.since)} ({span(now - step.since)})"
@@ -269,8 +313,9 @@ def _without_worker(run: Run) -> Cause:
         where = f"; it waited for topic {line(run.waiting[0].topic, NAME)!r}"
     elif run.running:
         where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
+    why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
     return Cause(
-        f"{state}: no worker of its version {run.version}{age} runs now{where}.",
+        f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.",
         "server_status() for the workers and their problems; it goes on by itself once one runs.",
     )
 

@@ -23,6 +23,7 @@ from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
 from dbos import _logger as dbos_logger_module
+from dbos import _outcome as dbos_outcome
 from dbos import _queue as dbos_queue
 from dbos import _serialization as dbos_serialization
 from dbos._enqueue_options import build_enqueue_status
@@ -32,6 +33,8 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
 _SAID = 1000  # characters of the message in it: the whole stands beside it
+OnException = Callable[[int, BaseException], float]
+LAST_ATTEMPT = "The last attempt"  # stands in a recorded traceback, before that of its error
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
 
@@ -44,6 +47,10 @@ class Observer(Protocol):
 
     def step_attempted(self, workflow_id: str, step: int, attempt: int, attempts: int) -> None:
         """An attempt (from 1) of a step with retries begins."""
+        ...
+
+    def step_failed(self, workflow_id: str, step: int, error: str, seconds: float) -> None:
+        """An attempt has failed; the next one begins in so many seconds."""
         ...
 
     def step_ended(self, workflow_id: str, step: int) -> None:
@@ -123,6 +130,9 @@ def keep_errors_whole() -> None:
         text, said = "".join(traceback.format_exception(err)), str(err)
         if len(said) > _SAID:
             text = text.replace(said, f"{said[:_SAID]}…")
+        if isinstance(err, dbos_error.DBOSMaxStepRetriesExceeded) and err.errors:
+            last = "".join(traceback.format_exception(err.errors[-1]))
+            text += f"\n{LAST_ATTEMPT}:\n{last}"  # of the attempts' errors dbos keeps nothing
         return {
             **describe(err),
             "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),
@@ -310,6 +320,25 @@ def _observe_attempts(observer: Observer) -> None:
             observer.step_attempted(context.workflow_id, context.function_id, attempt, attempts)
 
     scope.__enter__ = entered
+    for outcome in (dbos_outcome.Immediate, dbos_outcome.Pending):
+        _observe_failed_attempts(outcome, observer)
+
+
+def _observe_failed_attempts(outcome: Any, observer: Observer) -> None:
+    retry = outcome.retry
+
+    def observed(self: Any, attempts: int, on_exception: OnException, *more: Any) -> Any:
+        def noted(attempt: int, error: BaseException) -> float:
+            seconds = on_exception(attempt, error)
+            context = dbos_context.get_local_dbos_context()
+            if context is not None:
+                said = f"{type(error).__name__}: {error}"
+                observer.step_failed(context.workflow_id, context.function_id, said, seconds)
+            return seconds
+
+        return retry(self, attempts, noted, *more)
+
+    outcome.retry = observed
 
 
 def _is_step(scope: Any) -> bool:

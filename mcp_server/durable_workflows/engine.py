@@ -140,7 +140,7 @@ class Engine(Reader):
             )
         raise WorkflowUnavailable(
             f"No worker could load version {version} of the code:\n{reason or 'none has started yet'}",
-            hint="`durable-workflows status` names the logs of supervisor and worker.",
+            hint="Nothing was started. Call server_status (or `durable-workflows status`), which names the folder of the logs.",
         )
 
     async def _entry(self, name: str, version: str) -> CatalogEntry:
@@ -189,14 +189,25 @@ class Engine(Reader):
         entry = await self._entry(request.name, version)
         arguments.check(entry, request.args)
         arguments.check_options(request)
-        _check_size(request.args, "The arguments")
+        _check_size(request.args, "arguments")
+        await self._check_id(request)
         if request.queue is not None:
             queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
                 raise InvalidArguments(
                     f"There is no queue {request.queue!r}." + closest(request.queue, queues),
-                    hint=f"Leave `queue` out to use {QUEUE!r}, or register the queue in a workflow.",
+                    hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
                 )
+
+    async def _check_id(self, request: StartRequest) -> None:
+        """That an id is free, or of a run of this workflow. Of two starts at the same moment dbos refuses one."""
+        if request.workflow_id is None:
+            return
+        rows = await self._fetch("run_heads", workflow_ids=[request.workflow_id])
+        if rows and rows[0]["name"] != request.name:
+            raise WorkflowIdTaken(
+                f"{request.workflow_id!r} is the id of a run of {rows[0]['name']}, not of {request.name}."
+            )
 
     async def _enqueue(self, request: StartRequest, version: str, session: str | None) -> Started:
         options: EnqueueOptions = {
@@ -311,7 +322,7 @@ class Engine(Reader):
 
     async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
         """What an unfinished run waits for."""
-        _check_size(message, "The message")
+        _check_size(message, "message")
         head = await self._head(workflow_id)
         if head["status"] not in UNFINISHED:
             raise WorkflowFinished(f"{workflow_id} has ended with status {head['status']}.")
@@ -342,7 +353,7 @@ class Engine(Reader):
             raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
         version = head["version"] if same_version else await self._newest()
         if not same_version:
-            await self._entry(head["name"], version)
+            await self._forkable(head["name"], version)
         fork_id = str(uuid.uuid4())
         fork = functools.partial(
             self._client.fork_workflow,
@@ -367,6 +378,14 @@ class Engine(Reader):
             version=version,
             note=note if goes_on else None,
         )
+
+    async def _forkable(self, name: str, version: str) -> None:
+        """That the code as it is now has the workflow."""
+        try:
+            await self._entry(name, version)
+        except (UnknownWorkflow, WorkflowUnavailable) as error:
+            error.hint += ' Or fork with version="same", on the code that the original runs.'
+            raise
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Cancel runs: what runs now ends at its next step. Each is answered for; unknown ids raise before anything is changed."""
@@ -443,7 +462,14 @@ class Engine(Reader):
                 function, limiter=self._limiter, abandon_on_cancel=True
             )
         except DBOSConflictingWorkflowError as error:
-            raise WorkflowIdTaken(str(error)) from error
+            raise WorkflowIdTaken() from error
+        except (
+            sqlalchemy.exc.DataError
+        ) as error:  # a text with NUL in it, a number beyond all bounds
+            raise InvalidArguments(
+                f"The database cannot take this: {error.orig}.",
+                hint="Nothing was done. Correct that argument and call again.",
+            ) from error
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
             raise tables.unavailable(error.orig, self._explain) from error
@@ -457,4 +483,6 @@ def _of_batch(place: int, error: UsageError) -> UsageError:
 def _check_size(value: Any, what: str) -> None:
     size = len(json.dumps(value, ensure_ascii=False).encode())
     if size > MAX_PAYLOAD_BYTES:
-        raise MessageTooLarge(f"{what} have {size:,} bytes; the limit is {MAX_PAYLOAD_BYTES:,}.")
+        raise MessageTooLarge(
+            f"The {what} would take {size:,} bytes; the limit is {MAX_PAYLOAD_BYTES:,}."
+        )

@@ -289,13 +289,15 @@ class Step(Model):
 
 
 class RunningStep(Model):
-    """A step that runs now. `attempt` counts from 1."""
+    """A step that runs now. `attempt` counts from 1. With `retry_at` it has failed with `error`, and the next attempt begins then."""
 
     step: int
     name: str
     since: datetime
     attempt: int
     max_attempts: int
+    retry_at: datetime | None = None
+    error: str | None = None
 
 
 class Message(Model):
@@ -338,6 +340,19 @@ class QueueInfo(Model):
     running: int
 
 
+class QueuePlace(Model):
+    """What keeps a run in its queue. `holders` are the first of the `running` ones; `ahead` are those queued before it; `next_start` is when the rate allows one."""
+
+    concurrency: int | None
+    worker_concurrency: int | None
+    rate_limit: int | None
+    rate_seconds: float | None
+    running: int
+    holders: list[str]
+    ahead: int
+    next_start: datetime | None
+
+
 class Overview(Model):
     """How a project stands."""
 
@@ -349,7 +364,10 @@ class Overview(Model):
 
 
 class Run(Model):
-    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `forked_at` is the first step that a fork ran itself."""
+    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `forked_at` is the first step that a fork ran itself.
+
+    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs.
+    """
 
     workflow_id: str
     name: str
@@ -379,6 +397,8 @@ class Run(Model):
     newest_version: str | None
     worker: WorkerInfo | None
     unavailable: str | None = None
+    place: QueuePlace | None = None
+    absence: str | None = None
 
 
 class SessionInfo(Model):

@@ -244,7 +244,11 @@ class Prompts:
 def _check(prompt: PromptSpec, given: Arguments) -> None:
     known = {one.name for one in prompt.arguments}
     wrong = [f"there is no {name!r}" for name in given if name not in known]
-    wrong += [f"{name} is too long" for name, text in given.items() if len(text) > _LONGEST]
+    wrong += [
+        f"{name} is longer than {_LONGEST:,} characters"
+        for name, text in given.items()
+        if len(text) > _LONGEST
+    ]
     wrong += [
         f"{one.name} is missing"
         for one in prompt.arguments

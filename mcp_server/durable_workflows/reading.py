@@ -29,6 +29,7 @@ from durable_workflows.models import (
     OpenWait,
     Overview,
     QueueInfo,
+    QueuePlace,
     Run,
     RunList,
     ServerStatus,
@@ -48,6 +49,7 @@ _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
 _SESSIONS = 10
+_HOLDERS = 6  # runs in the places of a queue that are named
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 Progress = Callable[[str], Awaitable[None]]
@@ -215,6 +217,8 @@ class Reader:
             workers_=await self._fetch("workers"),
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
+            place=await self._place(row),
+            absence=self._absence(row),
         )
 
     async def _why_unavailable(self, row: tables.Row) -> str | None:
@@ -228,6 +232,22 @@ class Reader:
             (one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans
         )
         return f"there is no workflow {row['name']!r} in this version" if lost else None
+
+    async def _place(self, row: tables.Row) -> QueuePlace | None:
+        if row["status"] != "ENQUEUED":
+            return None
+        rows = await self._fetch("queue_place", workflow_id=row["workflow_id"], count=_HOLDERS)
+        return records.queue_place(rows[0]) if rows else None
+
+    def _absence(self, row: tables.Row) -> str | None:
+        """What the supervisor of this machine says of a version's worker, for the case that none runs."""
+        report = state.read_report(self._settings)
+        if row["version"] in report.get("waiting_versions", "").split():
+            return "other older versions have all workers that --old-workers allows"
+        said = report.get(f"worker {row['version']}", "")
+        if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
+            return "it is being started"
+        return f"the last one {said}" if said else None
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
         """One finished step, with `length` characters of its output or error from `offset` on.

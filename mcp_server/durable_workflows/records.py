@@ -26,6 +26,7 @@ from durable_workflows.models import (
     Message,
     OpenWait,
     Preview,
+    QueuePlace,
     Run,
     Running,
     RunningStep,
@@ -112,6 +113,8 @@ def run(
     workers_: Iterable[Row],
     newest: str | None,
     unavailable: str | None,
+    place: QueuePlace | None,
+    absence: str | None,
 ) -> Run:
     """A row of `run_details`, with the rows that belong to it."""
     unfinished = row["status"] in UNFINISHED
@@ -136,6 +139,8 @@ def run(
         newest_version=newest,
         worker=own[0] if own else None,
         unavailable=unavailable,
+        place=place,
+        absence=absence,
     )
 
 
@@ -152,6 +157,11 @@ _SAME = (
     "total_steps",
     "unread_messages",
 )
+
+
+def queue_place(row: Row) -> QueuePlace:
+    """A row of `queue_place`."""
+    return QueuePlace.model_validate(row | {"next_start": moment_or_none(row["next_start"])})
 
 
 def step(row: Row) -> Step:
@@ -287,9 +297,10 @@ def read_cursor(cursor: str | None) -> tuple[int | None, str | None]:
     try:
         created_at, workflow_id = json.loads(base64.urlsafe_b64decode(cursor))
         return int(created_at), str(workflow_id)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidArguments(
-            f"{cursor!r} is no cursor.", hint="Pass the next_cursor of the page before."
+            f"{cursor!r} is no cursor.",
+            hint="Pass the next_cursor of the page before, or leave it out for the first page.",
         ) from error
 
 

@@ -211,7 +211,7 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
     if not (dot and shown.isdecimal() and len(shown) < len(str(_LISTED)) + 1):
         raise InvalidArguments(
             f"{wording.short(cursor, _DETAIL)!r} is no cursor of this list.",
-            hint="Pass the nextCursor of the page before.",
+            hint="Pass the nextCursor of the page before, or leave it out for the first page.",
         )
     return int(shown), rest
 

@@ -16,11 +16,15 @@ from typing import Any, NoReturn, TypeVar
 import anyio
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    CallToolResult,
     GetPromptRequestParams,
+    InputRequiredResult,
     NotificationParams,
     PaginatedRequestParams,
     SubscribeRequestParams,
@@ -29,7 +33,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel, ValidationError
 
-from durable_workflows import content, elicitation
+from durable_workflows import content, elicitation, uris
 from durable_workflows.backend import Backend
 from durable_workflows.completions import Completions
 from durable_workflows.errors import DurableWorkflowsError, UsageError
@@ -46,6 +50,7 @@ logger = logging.getLogger(__name__)
 Params = TypeVar("Params", bound=BaseModel)
 Handler = Callable[[ServerRequestContext[Backend, Any], Params], Awaitable[BaseModel]]
 
+_UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
 _LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
 
 INSTRUCTIONS = """
@@ -114,6 +119,15 @@ class Server(MCPServer[Backend]):
             "notifications/initialized", NotificationParams, ours.initialized
         )
 
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Backend, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. What there is instead of an unknown one is said."""
+        names = [spec.function.__name__ for spec in TOOLS]
+        if name not in names:
+            raise ToolError(f"There is no tool {name[:100]!r}. There are {', '.join(names)}.")
+        return await super().call_tool(name, arguments, context)
+
     @asynccontextmanager
     async def _lifespan(self, backend: Backend, *, own_process: bool) -> AsyncGenerator[Backend]:
         if own_process:
@@ -142,7 +156,12 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
     """The error boundary of all but tools, which have their own: our errors as they read, of others nothing but that there was one."""
     try:
         return await call_next(ctx)
-    except (MCPError, ValidationError):
+    except MCPError as error:
+        if error.error.message.startswith(_UNKNOWN_RESOURCE):
+            message = f"{error.error.message}. There are {', '.join(uris.ALL)}."
+            raise MCPError(error.error.code, message) from error
+        raise
+    except ValidationError:
         raise
     except DurableWorkflowsError as error:
         code = INVALID_PARAMS if isinstance(error, UsageError) else INTERNAL_ERROR

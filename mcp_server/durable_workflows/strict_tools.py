@@ -98,13 +98,19 @@ class _StrictTool(Tool):
         )
 
     def _wrong_arguments(self, error: ValidationError) -> str:
-        known = list(self.parameters["properties"])
-        problems = [_problem(one["type"], one["loc"], one["msg"], known) for one in error.errors()]
+        fields = self.parameters["properties"]
+        known, found = list(fields), error.errors()
+        problems = [_problem(one["type"], one["loc"], one["msg"], known) for one in found]
         more = len(problems) - _SHOWN_PROBLEMS
         shown = "; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; {more} more" if more > 0 else "")
-        has_unknown = any(one["type"] == "extra_forbidden" for one in error.errors())
+        has_unknown = any(one["type"] == "extra_forbidden" for one in found)
         said = f" {self.unknown}" if has_unknown and self.unknown else ""
-        return f"Wrong arguments of {self.name}: {shown}.{said} Nothing was done. Its arguments are {', '.join(known) or 'none'}."
+        concerned = [
+            name for name in dict.fromkeys(one["loc"][0] for one in found) if name in fields
+        ]
+        right = "".join(f" {name}: {fields[name]['description']}" for name in concerned)
+        takes = f"Its arguments are {', '.join(known)}." if known else "It takes no arguments."
+        return f"Wrong arguments of {self.name}: {shown}.{said} Nothing was done.{right} {takes}"
 
 
 def _answer(result: object) -> CallToolResult | InputRequiredResult:

@@ -457,10 +457,11 @@ def _the_wait(workflow_id: str, topic: str | None, waits: Sequence[OpenWait]) ->
     if not waits:
         raise NotWaiting(f"{workflow_id} asks nothing now: it waits for no message.")
     if not found:
-        raise NotWaiting(f"{workflow_id} does not wait for that; it waits for {topics}.")
+        raise NotWaiting(f"{workflow_id} does not wait for {topic!r}; it waits for {topics}.")
     if len(found) > 1:
         raise InvalidArguments(
-            f"{workflow_id} waits for several things: {topics}.", hint="Give one of them as topic."
+            f"{workflow_id} waits for several things: {topics}.",
+            hint="Nobody was asked. Give one of them as topic.",
         )
     return found[0]
 

@@ -10,6 +10,7 @@ TRACE = "durable://workflows/{workflow_id}/trace"
 TRACE_JSON = "durable://workflows/{workflow_id}/trace.json"
 TEMPLATE = "durable://templates/{name}"
 REFERENCE = "durable://references/{name}"
+ALL = (RUNS_PAGE, TRACE, TRACE_JSON, TEMPLATE, REFERENCE)
 
 _PARSED: Mapping[str, UriTemplate] = {
     one: UriTemplate.parse(one) for one in (TRACE, TRACE_JSON, TEMPLATE, REFERENCE)

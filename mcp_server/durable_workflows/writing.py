@@ -99,7 +99,9 @@ def check_name(name: str) -> None:
     Raises:
         UsageError: it does not.
     """
-    hint = "Choose a name like nightly_report: letters, digits and underscores."
+    hint = (
+        "Nothing was written. Choose a name like nightly_report: letters, digits and underscores."
+    )
     if not (name.isascii() and name.isidentifier() and len(name) <= _LONGEST):
         raise UsageError(f"{name!r} cannot be the name of a workflow file.", hint=hint)
     if keyword.iskeyword(name) or hasattr(builtins, name) or name.startswith("__"):

@@ -237,14 +237,3 @@ async def test_a_question_that_has_expired_takes_no_answer(
     text = await call(project_settings, mode, person, workflow_id)
     assert any(one in text for one in NO_MORE)
     assert (await shared.wait([workflow_id])).done[0].output is None
-
-
-async def test_several_questions_have_to_be_told_apart(
-    shared: Engine, project_settings: Settings, mode: Mode
-) -> None:
-    workflow_id = await asked(shared, "ask_order")
-    async with Client(build_server(project_settings), mode=mode) as client:
-        arguments = {"workflow_id": workflow_id, "topic": "person:other"}
-        result = await client.call_tool("answer_in_person", arguments)
-    assert "it waits for 'person:order'" in str(result.content)
-    await shared.cancel([workflow_id])

@@ -101,7 +101,7 @@ async def test_what_a_prompt_names_is_there(nowhere: Settings, mode: Mode) -> No
         ("orchestrate", {}, "goal is missing. Its arguments are goal, workflow."),
         ("orchestrate", {"goal": "  "}, "goal is missing"),
         ("orchestrate", {"gaol": "x"}, "there is no 'gaol'; goal is missing"),
-        ("new_workflow", {"task": "x" * 20_001}, "task is too long"),
+        ("new_workflow", {"task": "x" * 20_001}, "task is longer than 20,000 characters"),
         ("debug_workflow", {"workflow_id": ""}, "workflow_id is missing"),
     ],
 )

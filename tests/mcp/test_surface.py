@@ -158,62 +158,11 @@ async def test_the_resources_are_listed(nowhere: Settings, mode: Mode) -> None:
 # Wrong calls
 
 
-async def test_an_unknown_argument_is_named_with_the_closest_one(
-    nowhere: Settings, mode: Mode
-) -> None:
-    text = await refused(nowhere, mode, "inspect", workflowid="x")
-    assert text == (
-        "Wrong arguments of inspect: workflow_id is missing; there is no 'workflowid' (did you mean 'workflow_id'?)."
-        " Nothing was done. Its arguments are workflow_id, step, detail, cursor."
-    )
-
-
-async def test_a_tool_without_arguments_takes_none(nowhere: Settings, mode: Mode) -> None:
-    text = await refused(nowhere, mode, "server_status", verbose=True)
-    assert "there is no 'verbose'" in text
-    assert text.endswith("Its arguments are none.")
-
-
-async def test_a_wrong_value_is_answered_with_what_is_allowed(
-    nowhere: Settings, mode: Mode
-) -> None:
-    text = await refused(nowhere, mode, "inspect", workflow_id="x", detail="code")
-    assert (
-        "detail: Input should be 'summary', 'full', 'tree', 'messages', 'log' or 'source'" in text
-    )
-
-
-async def test_a_mistake_in_a_batch_is_named_by_its_place(nowhere: Settings, mode: Mode) -> None:
-    batch = [{"name": "one"}, {"nam": "two"}]
-    text = await refused(nowhere, mode, "start_workflow", batch=batch)
-    assert "batch.1.name is missing" in text
-    assert "there is no 'batch.1.nam'" in text
-
-
 async def test_many_mistakes_are_not_all_listed(nowhere: Settings, mode: Mode) -> None:
     batch = [{"nam": "x" * 1000}] * 90
     text = await refused(nowhere, mode, "start_workflow", batch=batch)
     assert len(text) < 1000
     assert "; 175 more." in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint"),
-    [
-        ({}, "Neither name nor batch was given."),
-        ({"name": "a", "batch": [{"name": "b"}]}, "With batch, name must be given in its items."),
-        (
-            {"args": {"x": 1}, "batch": [{"name": "b"}]},
-            "With batch, args must be given in its items.",
-        ),
-    ],
-)
-async def test_a_start_is_either_one_or_a_batch(
-    nowhere: Settings, mode: Mode, arguments: dict[str, Any], complaint: str
-) -> None:
-    text = await refused(nowhere, mode, "start_workflow", **arguments)
-    assert text.startswith(complaint)
-    assert '{"name": "…", "args": {…}}' in text
 
 
 async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(

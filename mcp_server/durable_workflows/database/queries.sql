@@ -103,13 +103,13 @@ from (select workflow_id from steps union select workflow_id from waits) as chan
 
 -- name: write_steps
 with written as (
-    insert into durable_workflows.running_steps (workflow_id, function_id, executor_id, name, since, attempt, max_attempts)
-    select workflow_id, function_id, %(executor_id)s, name, since, attempt, max_attempts
+    insert into durable_workflows.running_steps (workflow_id, function_id, executor_id, name, since, attempt, max_attempts, retry_at, error)
+    select workflow_id, function_id, %(executor_id)s, name, since, attempt, max_attempts, retry_at, error
     from jsonb_to_recordset(%(rows)s::jsonb)
-        as entry (workflow_id text, function_id int, name text, since timestamptz, attempt int, max_attempts int)
+        as entry (workflow_id text, function_id int, name text, since timestamptz, attempt int, max_attempts int, retry_at timestamptz, error text)
     on conflict (workflow_id, function_id) do update
     set executor_id = excluded.executor_id, name = excluded.name, since = excluded.since,
-        attempt = excluded.attempt, max_attempts = excluded.max_attempts
+        attempt = excluded.attempt, max_attempts = excluded.max_attempts, retry_at = excluded.retry_at, error = excluded.error
     returning workflow_id
 )
 select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
@@ -295,8 +295,28 @@ select coalesce(max(function_id), 0) as step from dbos.operation_outputs where w
 select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
 
 -- name: run_running
-select function_id as step, name, since, attempt, max_attempts from durable_workflows.open_steps()
+select function_id as step, name, since, attempt, max_attempts, retry_at, error from durable_workflows.open_steps()
 where workflow_id = %(workflow_id)s order by function_id
+
+-- name: queue_place
+-- What keeps a run in its queue: the queue's limits, who takes up its places, what comes before it, and when the limit of a rate lets the next one start.
+select queue.concurrency, queue.worker_concurrency, queue.rate_limit_max as rate_limit, queue.rate_limit_period_sec as rate_seconds,
+    (select count(*) from dbos.workflow_status as other where other.queue_name = queue.name and other.status = 'PENDING') as running,
+    array(
+        select workflow_uuid from dbos.workflow_status as other where other.queue_name = queue.name and other.status = 'PENDING'
+        order by started_at_epoch_ms limit %(count)s
+    ) as holders,
+    (
+        select count(*) from dbos.workflow_status as other
+        where other.queue_name = queue.name and other.status = 'ENQUEUED' and (other.priority, other.created_at) < (run.priority, run.created_at)
+    ) as ahead,
+    (
+        select other.started_at_epoch_ms + (queue.rate_limit_period_sec * 1000)::bigint from dbos.workflow_status as other
+        where other.queue_name = queue.name and other.status not in ('ENQUEUED', 'DELAYED')
+        order by other.started_at_epoch_ms desc nulls last offset greatest(queue.rate_limit_max, 1) - 1 limit 1
+    ) as next_start
+from dbos.workflow_status as run join dbos.queues as queue on queue.name = run.queue_name
+where run.workflow_uuid = %(workflow_id)s
 
 -- name: run_messages
 select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consumed_by_step, serialization,

@@ -23,6 +23,7 @@ from durable_workflows.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
     DurableWorkflowsError,
+    InvalidArguments,
     NoSpaceLeft,
 )
 from durable_workflows.settings import Database
@@ -174,10 +175,16 @@ class Session:
         Raises:
             DatabaseUnavailable: the database does not answer, or was lost meanwhile.
             NoSpaceLeft: its disk is full.
+            InvalidArguments: it can have no such value.
         """
         async with self._lock:
             try:
                 yield await self._answering()
+            except psycopg.DataError as error:  # a text with NUL in it, a number beyond all bounds
+                raise InvalidArguments(
+                    f"The database cannot take this: {first_sentence(error)}",
+                    hint="Nothing was done. Correct that argument and call again.",
+                ) from error
             except psycopg.OperationalError as error:
                 await self._drop()
                 raise unavailable(error, self._explain) from error
