@@ -20,10 +20,11 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals
+from durable_workflows import arguments, catalog, dbos_internals, reading
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
     AlreadyAnswered,
+    DatabaseSilent,
     DatabaseUnavailable,
     InvalidArguments,
     MessageTooLarge,
@@ -401,7 +402,7 @@ class Engine(Reader):
         heads = await self._heads(workflow_ids)
         active = [one for one in workflow_ids if heads[one]["status"] in UNFINISHED]
         if active:
-            await self._in_thread(functools.partial(self._client.cancel_workflows, active))
+            await self._limited(functools.partial(self._client.cancel_workflows, active))
         return set(active)
 
     async def resume(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
@@ -413,7 +414,7 @@ class Engine(Reader):
         queues = {heads[one]["queue"] for one in able}
         for queue in queues:  # in a limited one, runs that wait for others must not take all places
             theirs = [one for one in able if heads[one]["queue"] == queue]
-            await self._in_thread(
+            await self._limited(
                 functools.partial(self._client.resume_workflows, theirs, queue_name=queue)
             )
         note = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
@@ -450,10 +451,22 @@ class Engine(Reader):
         `function` may be repeated without doing anything twice.
         """
         try:
-            return await self._in_thread(function)
+            return await self._limited(function)
+        except DatabaseSilent:
+            raise
         except DatabaseUnavailable:
             await self._heads([])  # has the patience for a restart
-            return await self._in_thread(function)
+            return await self._limited(function)
+
+    async def _limited(self, function: Callable[[], T]) -> T:
+        """Call into dbos, and give up after a time; the call itself goes on then."""
+        try:
+            with anyio.fail_after(reading.ANSWER_SECONDS):
+                return await self._in_thread(function)
+        except TimeoutError as error:
+            raise DatabaseSilent(
+                "The database has not answered for half a minute. Whether this was done is not known; it may yet be."
+            ) from error
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         """Call into dbos, whose client blocks; its errors become ours."""

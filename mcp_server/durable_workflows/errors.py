@@ -31,6 +31,7 @@ A class's docstring is its default message. The tree:
     │   ├── PythonUnusable
     │   └── SupervisorFailed
     └── DatabaseUnavailable           the database does not answer (now)
+        └── DatabaseSilent            it is there, and says nothing
 """
 
 import inspect
@@ -216,3 +217,9 @@ class DatabaseUnavailable(DurableWorkflowsError):
     """The database does not answer."""
 
     hint = "It is restarted by itself; try again in some seconds. `durable-workflows status` shows its state."
+
+
+class DatabaseSilent(DatabaseUnavailable):
+    """The database takes connections, and has not answered for half a minute."""
+
+    hint = "It may be busy with a long statement of a workflow: call again later. If it stays so, `durable-workflows shutdown` and then any call start it anew: nothing recorded is lost."

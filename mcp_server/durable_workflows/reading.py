@@ -42,6 +42,9 @@ from durable_workflows.settings import APPLICATION, Settings
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
+ANSWER_SECONDS = (
+    30.0  # after which a database that says nothing is given up: clients wait for a minute
+)
 _AGAIN = (
     "Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
 )
@@ -66,6 +69,7 @@ class Reader:
             self._database,
             role="engine",
             patience_seconds=_PATIENCE_SECONDS,
+            limit_seconds=ANSWER_SECONDS,
             explain=self._explain,
         )
         self._migrated = False

@@ -4,6 +4,7 @@ Connections are in autocommit mode, with rows as dictionaries.
 """
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -21,6 +22,7 @@ from psycopg.rows import dict_row
 
 from durable_workflows.errors import (
     DatabaseRefused,
+    DatabaseSilent,
     DatabaseUnavailable,
     DurableWorkflowsError,
     InvalidArguments,
@@ -134,7 +136,7 @@ class Session:
     """A connection that is made when it is needed, and again after it was lost; statements run one at a time.
 
     A database that does not answer is given `patience_seconds` to come back; `explain` may know why one does not. A statement that meets a lost connection is
-    sent once more: all of `queries.sql` may be repeated.
+    sent once more: all of `queries.sql` may be repeated. One that has no answer after `limit_seconds` is given up.
     """
 
     def __init__(
@@ -143,9 +145,11 @@ class Session:
         *,
         role: str,
         patience_seconds: float = 0,
+        limit_seconds: float = math.inf,
         explain: Explain = lambda: None,
     ) -> None:
         self._database = database
+        self._limit_seconds = limit_seconds
         self._role = role
         self._patience_seconds = patience_seconds
         self._explain = explain
@@ -196,11 +200,19 @@ class Session:
 
     async def _twice(self, statement: Callable[[Connection], Awaitable[T]]) -> T:
         try:
-            async with self.connection() as connection:
-                return await statement(connection)
+            return await self._once(statement)
+        except DatabaseSilent:
+            raise
         except DatabaseUnavailable:
-            async with self.connection() as connection:
-                return await statement(connection)
+            return await self._once(statement)
+
+    async def _once(self, statement: Callable[[Connection], Awaitable[T]]) -> T:
+        try:
+            with anyio.fail_after(self._limit_seconds):
+                async with self.connection() as connection:
+                    return await statement(connection)
+        except TimeoutError as error:
+            raise DatabaseSilent() from error
 
     async def _answering(self) -> Connection:
         if self._connection is not None and _is_lost(self._connection):

@@ -1,0 +1,41 @@
+"""A database that takes connections and says nothing: nobody is kept waiting for ever, and it goes on where it was."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from durable_workflows import reading
+from durable_workflows.errors import DatabaseSilent
+from durable_workflows.models import StartRequest
+from durable_workflows.project import Project
+from helpers import copy_flow, processes_of
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_database_that_hangs_is_given_up_and_goes_on_where_it_was(
+    project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "ANSWER_SECONDS", 2.0)
+    copy_flow("messages", folder)
+    engine = await project.engine()
+    request = StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits")
+    await engine.start(request)
+    [node] = processes_of(folder, "pglite.mjs")
+    node.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(DatabaseSilent):
+            await engine.run("waits")
+        with pytest.raises(DatabaseSilent):
+            await engine.runs()
+        with pytest.raises(DatabaseSilent):
+            await engine.cancel(["waits"])
+        assert time.monotonic() - began < 30
+    finally:
+        node.send_signal(signal.SIGCONT)
+    assert (await engine.run("waits")).status in ("PENDING", "ENQUEUED")
+    await engine.send("waits", "t", "still there")
+    assert (await engine.wait(["waits"], timeout_seconds=60)).done[0].output == "still there"
