@@ -49,6 +49,13 @@ def test_failed_attempts_of_steps_are_heard_of_by_the_callback_that_we_wrap() ->
         assert parameters(outcome.retry)[:3] == ["self", "attempts", "on_exception"]
 
 
+def test_the_code_of_runs_and_steps_is_called_by_outcomes() -> None:
+    for outcome in (_outcome.Immediate, _outcome.Pending):
+        assert parameters(outcome) == ["func"]
+    assert "Immediate[R](" in inspect.getsource(_core._execute_workflow_wthread)
+    assert "Pending[R](" in inspect.getsource(_core._execute_workflow_async)
+
+
 def test_the_internal_queue_has_a_polling_interval() -> None:
     registry: Any = _dbos.DBOSRegistry()
     assert registry.get_internal_queue()._polling_interval_sec == 1.0

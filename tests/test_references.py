@@ -95,6 +95,8 @@ async def test_a_schedule_starts_runs_at_its_times(
     assert run.workflow_id.startswith("sched-nightly-")
     reports = [step.output.text for step in run.steps if step.output is not None]
     assert [report.startswith('"a short report for ') for report in reports] == [True]
+    shown = [(one.name, one.workflow) for one in (await engine.status()).schedules]
+    assert shown == [("nightly", "nightly_report")]
     removed = await engine.start(StartRequest(name="remove_schedules", args={"names": ["nightly"]}))
     assert (await engine.wait([removed.workflow_id])).done[0].status == "SUCCESS"
 

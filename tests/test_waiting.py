@@ -1,6 +1,10 @@
 """What a wait says: of runs, of those that they started, and of messages for which nobody waits."""
 
+from pathlib import Path
+
+import anyio
 import pytest
+from pydantic import JsonValue
 
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
@@ -113,3 +117,102 @@ async def test_the_list_tells_who_waits_and_who_belongs_to_whom(shared: Engine) 
     parents = {run.workflow_id: run.parent_workflow_id for run in page.workflows}
     assert (parents[child], parents[parent]) == (parent, None)
     await shared.cancel([parent], children=True)
+
+
+async def test_a_wait_for_a_change_lasts_until_something_changes(shared: Engine) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    await child_waits(shared, parent)
+    same = await shared.wait([parent], until="change", timeout_seconds=1)
+    assert same.timed_out
+    assert len(same.waiting) == 1
+    changes: list[bool] = []
+
+    async def waited() -> None:
+        found = await shared.wait([parent], until="change", timeout_seconds=60)
+        changes.append(not found.timed_out)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(waited)
+        await anyio.wait_all_tasks_blocked()
+        await shared.send(f"{parent}-child", "word", "yes")
+    assert changes == [True]
+    await shared.wait([parent], timeout_seconds=60)
+
+
+@pytest.mark.parametrize("name", ["exits_in_step", "exits_in_async_step", "exits_in_body"])
+async def test_code_that_calls_exit_fails_its_run(shared: Engine, name: str) -> None:
+    workflow_id = await started(shared, name, status="usage: nothing")
+    [ended] = (await shared.wait([workflow_id], timeout_seconds=60)).done
+    assert ended.status == "ERROR"
+    assert ended.error == "RuntimeError: The code called sys.exit('usage: nothing')."
+
+
+async def test_a_cancelled_run_is_not_resumed_while_its_step_still_runs(
+    shared: Engine, tmp_path: Path
+) -> None:
+    begun, go_on = tmp_path / "begun", tmp_path / "go-on"
+    workflow_id = await started(shared, "slow_step", begun=str(begun), go_on=str(go_on))
+
+    async def shown() -> bool:
+        return bool((await shared.run(workflow_id)).running)
+
+    await until_found(shown, "the step is seen to run")
+    [cancelled] = (await shared.cancel([workflow_id])).workflows
+    assert cancelled.note == "cancelled; step 1 work_slowly runs on until it returns"
+    [refused] = (await shared.resume([workflow_id])).workflows
+    assert not refused.changed
+    assert refused.note.startswith("step 1 work_slowly still runs from before")
+    go_on.touch()
+
+    async def resumed() -> bool:
+        return (await shared.resume([workflow_id])).workflows[0].changed
+
+    await until_found(resumed, "the step has returned")
+    [ended] = (await shared.wait([workflow_id], timeout_seconds=60)).done
+    assert ended.output == "done"
+    assert begun.read_text() == "begun\nbegun\n"
+
+
+async def test_a_cancelled_parent_says_what_goes_on(shared: Engine) -> None:
+    parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
+    child = await child_waits(shared, parent)
+    [cancelled] = (await shared.cancel([parent])).workflows
+    assert (
+        cancelled.note == f"cancelled; {child} goes on (children=true cancels what it started, too)"
+    )
+    await shared.cancel([child])
+
+
+async def test_a_message_repeated_with_its_key_is_known_also_after_the_end(shared: Engine) -> None:
+    workflow_id = await started(shared, "asks", prompt=None)
+    first = await shared.send(workflow_id, "word", "yes", "key-1")
+    assert (await shared.wait([workflow_id], timeout_seconds=60)).done[0].output == "yes"
+    again = await shared.send(workflow_id, "word", "yes", "key-1")
+    assert (first.delivered, again.delivered) == (True, True)
+    assert again.note == (
+        "A message with this key was sent before: step 1 has received it. Nothing was sent now."
+    )
+    other = await shared.send(workflow_id, "word", "no", "key-1")
+    assert not other.delivered
+    assert other.note is not None
+    assert other.note.startswith("Another message was sent with this key before")
+    assert len(await shared.messages(workflow_id)) == 1
+
+
+async def test_an_output_that_says_that_it_did_not_succeed_is_seen_in_lists(
+    shared: Engine,
+) -> None:
+    commands: JsonValue = [{"name": "fails", "run": "false"}]
+    request = StartRequest(name="run_commands", args={"commands": commands})
+    not_ok = (await shared.start(request)).workflow_id
+    items: JsonValue = [{"commands": commands}]
+    args: dict[str, JsonValue] = {"workflow": "run_commands", "items": items}
+    many = (await shared.start(StartRequest(name="fan_out", args=args))).workflow_id
+    done = (await shared.wait([not_ok, many], timeout_seconds=60)).done
+    assert [one.status for one in done] == ["SUCCESS", "SUCCESS"]
+    listed = {run.workflow_id: run.ok for run in (await shared.runs()).workflows}
+    assert (listed[not_ok], listed[many]) == (False, False)
+    assert [child.ok for child in await shared.tree(many)] == [False]
+    report = done[1].output
+    assert isinstance(report, dict)
+    assert 'it returned `ok` false, failed: ["fails"]' in str(report["failures"])

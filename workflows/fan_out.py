@@ -287,7 +287,5 @@ def _judged(run: WorkflowStatus, share: int) -> tuple[Status, children.Problem |
     """The status of an item, from how its run ended and what it returned."""
     if run.status != "SUCCESS":
         return cast(Status, run.status), children.problem(run, share)
-    output: object = run.output
-    if isinstance(output, dict) and cast(dict[str, object], output).get("ok") is False:
-        return "NOT_OK", {"name": "NotOk", "message": "it returned `ok` false"}
-    return "SUCCESS", None
+    not_ok = children.not_ok(run, share)
+    return ("NOT_OK" if not_ok else "SUCCESS"), not_ok

@@ -767,6 +767,5 @@ def _judged(run: WorkflowStatus) -> tuple[Status, children.Problem | None]:
             return "TIMED_OUT", {"name": "TimedOut", "message": "nobody answered in time"}
         message = output["comment"] or "it was not approved"
         return "REJECTED", {"name": "Rejected", "message": message[:_ERROR_CHARACTERS]}
-    if output.get("ok") is False:
-        return "NOT_OK", {"name": "NotOk", "message": "it returned `ok` false"}
-    return "SUCCESS", None
+    not_ok = children.not_ok(run, _ERROR_CHARACTERS)
+    return ("NOT_OK" if not_ok else "SUCCESS"), not_ok

@@ -31,13 +31,14 @@ _WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
 _PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") brings a whole prompt.'
 _EXAMPLE = "A long example was left out; inspect(workflow_id) shows how it begins."
 _SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
+_SCHEDULES = 10
 _WIDTHS = [
     *zip(_SHARES, _SHARES, strict=True),
     *((0, width) for width in _SHARES),
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
-_MARGIN = 900  # characters for what stands beside a schema in its entry
+_MARGIN = 700  # characters for what stands beside a schema in its entry
 _LONGEST_SCHEMA = 4000  # characters of a schema, beyond which only its fields are told
 _LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") brings it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
@@ -206,7 +207,8 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
     """The workflow of that name comes first, with its schema. From the end on, other schemas are the first to go; at last names are all that is told."""
-    templates = [_shortened(one, use_when=200) for one in catalog.templates]
+    exact = any(one.name == query for one in catalog.workflows)
+    templates = [] if exact else [_shortened(one, use_when=200) for one in catalog.templates]
     templates, left_templates = _first(templates, ROOM // 4)
     room, note = ROOM - _sizes(templates), ""
     named = [_with_short_texts(one) for one in catalog.workflows if one.name == query]
@@ -330,6 +332,9 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
         "dotenv": [line(name, 40) for name in status.dotenv[:_DOTENV]],
         "sessions": [_shortened(one, client=40, version=20) for one in status.sessions],
         "http": status.http[:_PROBLEMS],
+        "schedules": [
+            _shortened(one, name=60, workflow=60, cron=60) for one in status.schedules[:_SCHEDULES]
+        ],
     }
     left = {name: len(getattr(status, name)) - len(kept) for name, kept in cut.items()}
     left["problems"] = len(status.problems[_PROBLEMS:])

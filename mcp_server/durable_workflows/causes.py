@@ -27,6 +27,8 @@ _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _PROMPT = 300
+_SUSPECT = 4  # recoveries of a run, after which it may be what ends its worker
+_NO_JSON = "is not portable JSON serializable"  # as dbos says it
 _LAST_ATTEMPT = "\nThe last attempt:\n"  # as `dbos_internals` records it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
@@ -141,8 +143,14 @@ def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
     if len(run.steps) < run.total_steps:
         return Cause(f"failed: {said}", inspect(run.workflow_id, detail="full"))
     last = _last_step(run)
+    after = f"after step {last}" if last else "before a step was recorded"
+    if _NO_JSON in said:
+        return Cause(
+            f"failed {after}: what the next step, or the run, returned cannot be recorded: {said}",
+            f"return text, numbers, lists or dicts ({_source(run)}), then {_fork(run, last + 1)}",
+        )
     return Cause(
-        f"failed in the workflow's own code after step {last}: {said}",
+        f"failed in the workflow's own code {after}: {said}",
         f"repair the code ({_source(run)}), then {_fork(run, last + 1)}",
     )
 
@@ -161,8 +169,19 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
     whole = inspect(run.workflow_id, step=step.step)
     return Cause(
         f"failed in step {step.step} {name}: {said}",
-        f"{whole} for the whole error; once repaired, {_fork(run, step.step)}",
+        f"{whole} for the whole error; once repaired, {_fork(run, step.step)}{_undone(run, step)}",
     )
+
+
+def _undone(run: Run, failed: Step) -> str:
+    """A warning where steps ran after the failed one: of a saga they undo what a fork from there would take for done."""
+    after = [
+        one for one in run.steps if one.step > failed.step and not one.name.startswith("DBOS.")
+    ]
+    if not after:
+        return ""
+    names = some(f"{one.step} {line(one.name, NAME)}" for one in after)
+    return f" (after it ran {names}: if they undid earlier steps, fork from the first of those)"
 
 
 def _failing_step(run: Run, error: Failure | None) -> Step | None:
@@ -314,6 +333,11 @@ def _without_worker(run: Run) -> Cause:
     elif run.running:
         where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
+    if run.recovery_attempts > _SUSPECT and not run.waiting:
+        return Cause(
+            f"{state}: no worker of its version {run.version}{age} runs now{why}{where}; it may be this run that ends the worker, which it did not outlive {run.recovery_attempts - 1} times.",
+            f"{_cancel(run)} if it is; server_status() names the logs.",
+        )
     return Cause(
         f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.",
         "server_status() for the workers and their problems; it goes on by itself once one runs.",

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NotRequired
+from typing import Any, NotRequired, cast
 
 from dbos import DBOS, EnqueueOptions, PortableWorkflowError, WorkflowHandleAsync, WorkflowStatus
 from pydantic import JsonValue
@@ -101,6 +101,19 @@ def output(run: WorkflowStatus, share: int) -> Output:
     if len(text) <= share:
         return {"output": run.output}
     return {"output_start": text[:share], "output_characters": len(text)}
+
+
+def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
+    """What a run says that succeeded, but returned an object with `ok` false, as run_commands does; None for any other."""
+    found: object = run.output
+    if not isinstance(found, dict):
+        return None
+    fields = cast("dict[str, JsonValue]", found)
+    if fields.get("ok") is not False:
+        return None
+    failed = json.dumps(fields["failed"], ensure_ascii=False) if fields.get("failed") else ""
+    message = f"it returned `ok` false{failed and f', failed: {failed}'}"
+    return {"name": "NotOk", "message": message[:characters]}
 
 
 def problem(run: WorkflowStatus, characters: int) -> Problem:

@@ -118,6 +118,46 @@ def refuse_pickle() -> None:
     DefaultSerializer.deserialize = refuse
 
 
+def fail_at_exit() -> None:
+    """Make a run fail whose code calls `sys.exit`, as with any error. DBOS lets SystemExit pass by: the run would be recovered, and leave, again and again."""
+    _guard(dbos_outcome.Immediate, _without_exit)
+    _guard(dbos_outcome.Pending, _without_exit_async)
+
+
+def _guard(outcome: Any, guarded: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+    make = outcome.__init__
+
+    def made(self: Any, function: Callable[[], Any]) -> None:
+        composed = getattr(function, "__module__", "") == dbos_outcome.__name__
+        make(self, function if composed else guarded(function))
+
+    outcome.__init__ = made
+
+
+def _without_exit(function: Callable[[], Any]) -> Callable[[], Any]:
+    def guarded() -> Any:
+        try:
+            return function()
+        except SystemExit as error:
+            raise _exited(error) from error
+
+    return guarded
+
+
+def _without_exit_async(function: Callable[[], Any]) -> Callable[[], Any]:
+    async def guarded() -> Any:
+        try:
+            return await function()
+        except SystemExit as error:
+            raise _exited(error) from error
+
+    return guarded
+
+
+def _exited(error: SystemExit) -> RuntimeError:
+    return RuntimeError(f"The code called sys.exit({error.code!r}).")
+
+
 def keep_errors_whole() -> None:
     """Record the class and the traceback of an error beside its message, and raise a recorded one as that class again.
 

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -20,7 +20,7 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals, reading
+from durable_workflows import arguments, catalog, dbos_internals, reading, records
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
     AlreadyAnswered,
@@ -54,6 +54,7 @@ from durable_workflows.models import (
 from durable_workflows.reading import Reader, closest
 from durable_workflows.settings import APPLICATION, MAX_PAYLOAD_BYTES, PERSON, QUEUE, Settings
 
+_STILL_LOADING = "none has loaded the files yet: one of them may take long to import. What is at the top of a file runs at import: put it into a step."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
 _THREADS = 8
@@ -140,7 +141,7 @@ class Engine(Reader):
                 hint="Nothing was started. Call again in some seconds; it goes on meanwhile.",
             )
         raise WorkflowUnavailable(
-            f"No worker could load version {version} of the code:\n{reason or 'none has started yet'}",
+            f"No worker could load version {version} of the code:\n{reason or _STILL_LOADING}",
             hint="Nothing was started. Call server_status (or `durable-workflows status`), which names the folder of the logs.",
         )
 
@@ -266,6 +267,10 @@ class Engine(Reader):
         """
         if topic.startswith(PERSON):
             raise PeopleOnly(f"The topic {topic!r} takes answers from people only.")
+        if idempotency_key is not None:
+            earlier = await self._sent_before(workflow_id, topic, message, idempotency_key)
+            if earlier is not None:
+                return earlier
         waits = await self._awaited(workflow_id, message)
         for wait in waits:
             if wait.topic == topic:
@@ -273,6 +278,22 @@ class Engine(Reader):
         sent = await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
         note = await self._not_awaited(workflow_id, topic, [wait.topic for wait in waits])
         return sent.model_copy(update={"note": note})
+
+    async def _sent_before(
+        self, workflow_id: str, topic: str, message: JsonValue, key: str
+    ) -> Delivered | None:
+        """What became of the message that was sent with this key; the run may have ended since."""
+        rows = await self._fetch("message_of_key", workflow_id=workflow_id, key=key)
+        if not rows:
+            return None
+        row = rows[0]
+        same = (records.topic(row["topic"]), json.loads(row["message"])) == (topic, message)
+        read = row["consumed_by_step"]
+        received = f"step {read} has received it" if read is not None else "it is not received yet"
+        note = f"A message with this key was sent before: {received}. Nothing was sent now."
+        if not same:
+            note = f"Another message was sent with this key before: {received}. This one was not sent; give it a key of its own."
+        return Delivered(workflow_id=workflow_id, topic=topic, delivered=same, note=note)
 
     async def _not_awaited(
         self, workflow_id: str, topic: str, awaited: Sequence[str]
@@ -395,7 +416,31 @@ class Engine(Reader):
         if children:  # now that they start no more
             targets = await self._with_descendants(workflow_ids)
             active |= await self._cancel(targets)
-        return await self._changed(targets, active, "cancelled", "it had ended before")
+        notes = dict.fromkeys(targets, "it had ended before") | dict.fromkeys(active, "cancelled")
+        for one, step in (await self._steps_under_way(list(active))).items():
+            notes[one] += f"; {step} runs on until it returns"
+        if not children:
+            for one, going_on in (await self._descendants_under_way(list(active))).items():
+                notes[one] += f"; {going_on} (children=true cancels what it started, too)"
+        return await self._changed(notes, active)
+
+    async def _steps_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
+        """The steps that run now, whatever the status of their runs is."""
+        rows = await self._fetch("steps_under_way", workflow_ids=list(workflow_ids))
+        return {
+            row["workflow_id"]: f"step {row['step']} {row['name']}"
+            for row, worker in zip(rows, records.workers(rows), strict=True)
+            if worker.alive
+        }
+
+    async def _descendants_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
+        rows = await self._fetch("descendants_under_way", workflow_ids=list(workflow_ids))
+        return {
+            row["root"]: f"{row['first']} goes on"
+            if row["runs"] == 1
+            else f"{row['runs']} runs go on"
+            for row in rows
+        }
 
     async def _cancel(self, workflow_ids: Sequence[str]) -> set[str]:
         """Cancel those that have not ended; return which."""
@@ -411,6 +456,8 @@ class Engine(Reader):
         heads = await self._heads(targets)
         stopped = ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
         able = [one for one in targets if heads[one]["status"] in stopped]
+        busy = await self._steps_under_way(able)  # they would be done twice at once
+        able = [one for one in able if one not in busy]
         queues = {heads[one]["queue"] for one in able}
         for queue in queues:  # in a limited one, runs that wait for others must not take all places
             theirs = [one for one in able if heads[one]["queue"] == queue]
@@ -418,21 +465,22 @@ class Engine(Reader):
                 functools.partial(self._client.resume_workflows, theirs, queue_name=queue)
             )
         note = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
-        return await self._changed(targets, set(able), "resumed", note)
+        notes = dict.fromkeys(targets, note) | dict.fromkeys(able, "resumed")
+        for one, step in busy.items():
+            notes[one] = f"{step} still runs from before; resume it once that has returned"
+        return await self._changed(notes, set(able))
 
-    async def _changed(
-        self, workflow_ids: Sequence[str], changed: set[str], done: str, not_done: str
-    ) -> ChangedList:
-        heads = await self._heads(workflow_ids)
+    async def _changed(self, notes: Mapping[str, str], changed: set[str]) -> ChangedList:
+        heads = await self._heads(list(notes))
         return ChangedList(
             workflows=[
                 Changed(
                     workflow_id=one,
                     changed=one in changed,
                     status=heads[one]["status"],
-                    note=done if one in changed else not_done,
+                    note=note,
                 )
-                for one in workflow_ids
+                for one, note in notes.items()
             ]
         )
 

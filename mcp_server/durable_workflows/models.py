@@ -105,7 +105,7 @@ class Fork(Model):
 
 
 class RunSummary(Model):
-    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that did; `forks` are the newest ones."""
+    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that did; `forks` are the newest ones. `ok` is false where its output begins with that: it ended, and says that it did not succeed."""
 
     workflow_id: str
     name: str
@@ -113,6 +113,7 @@ class RunSummary(Model):
     created_at: datetime
     updated_at: datetime
     waiting_on: str | None = None
+    ok: bool | None = None
     error: str | None = None
     started_by: str | None = None
     parent_workflow_id: str | None = None
@@ -203,7 +204,7 @@ class WaitResult(Model):
 
 
 class Delivered(Model):
-    """A message that the run will get, or has got already; `note` says so if it does not wait for it now."""
+    """A message that the run will get, or has got already; `note` says so if it does not wait for it now, or if it was sent before."""
 
     workflow_id: str
     topic: str
@@ -317,6 +318,7 @@ class Child(Model):
     status: Status
     parent_workflow_id: str
     waiting_on: str | None = None
+    ok: bool | None = None
 
 
 class WorkerInfo(Model):
@@ -413,6 +415,16 @@ class SessionInfo(Model):
     connected: bool
 
 
+class ScheduleInfo(Model):
+    """A schedule that workflow code has made. `cron` may have seconds as a sixth field, in front."""
+
+    name: str
+    workflow: str
+    cron: str
+    status: str
+    last_fired_at: str | None
+
+
 class ServerStatus(Model):
     """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`, `http` where it is served over HTTP (the token is in `.dbos/token`); `this_session` is the caller's."""
 
@@ -428,6 +440,7 @@ class ServerStatus(Model):
     logs: str
     dotenv: list[str] = []
     http: list[str] = []
+    schedules: list[ScheduleInfo] = []
     sessions: list[SessionInfo] = []
     this_session: str | None = None
     problems: list[str]

@@ -81,6 +81,7 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     lines = [
         f"{'  ' * min(depth, _DEEPEST)}- {child.workflow_id} {line(child.name, NAME)} {child.status}"
         + (f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else "")
+        + (", ok false" if child.ok is False else "")
         for depth, child in _in_depth_first_order(workflow_id, children)
     ]
     return list_page(head, lines[offset:], _next_page(workflow_id, "tree", offset))

@@ -177,6 +177,10 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             ("runs", ", ".join(runs) or "none yet"),
             ("logs", found.logs),
             *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
+            *(
+                ("schedule", f"{one.name}: {one.workflow} {one.cron} {one.status}")
+                for one in found.schedules
+            ),
             *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
             *(("problem", problem) for problem in found.problems),
         ]
@@ -205,6 +209,8 @@ def print_runs(runs: RunList) -> None:
 def _note(run: RunSummary) -> str:
     if run.waiting_on is not None:
         return f"waits: {run.waiting_on}"
+    if run.ok is False:
+        return "its output says: ok false"
     return (run.error or "").split("\n", 1)[0]
 
 

@@ -32,6 +32,7 @@ from durable_workflows.models import (
     QueuePlace,
     Run,
     RunList,
+    ScheduleInfo,
     ServerStatus,
     SessionInfo,
     Step,
@@ -310,6 +311,10 @@ class Reader:
             database_bytes=size[0]["bytes"],
             logs=str(self._settings.state / "logs"),
             http=http_access.urls(self._settings),
+            schedules=[
+                ScheduleInfo.model_validate(row)
+                for row in await self._fetch("schedules", application=APPLICATION)
+            ],
             sessions=await self.sessions(),
             dotenv=state.read_report(self._settings).get("dotenv", "").split(),
             problems=[*problems, *map(_orphan_line, await self._fetch("orphans"))],

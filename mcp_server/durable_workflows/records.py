@@ -53,6 +53,7 @@ def run_summary(row: Row) -> RunSummary:
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),
         waiting_on=row["waiting_on"] if unfinished else None,
+        ok=False if row["not_ok"] else None,
         error=error_text(row["error"], row["serialization"]),
         started_by=row["started_by"],
         parent_workflow_id=row["parent_workflow_id"],
@@ -87,7 +88,7 @@ def wait_result(
 def is_enough(result: WaitResult, until: str, first: WaitResult) -> bool:
     """Whether what was waited for has come about."""
     if until == "change":
-        return result != first or not result.running
+        return result != first or not (result.running or result.waiting)
     if until == "any":
         return bool(result.done or result.waiting)
     return not result.running

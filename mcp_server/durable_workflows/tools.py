@@ -199,7 +199,8 @@ async def wait_for_workflows(
     workflow_id shown. `running` with what each other one does now. Long outputs are cut: inspect(workflow_id, step=0) brings them. Next: inspect a failed run for the reason; fork it from
     the failed step after a repair.
 
-    - until: all: each has ended or waits for a message, it or a run that it started; any: one has; change: anything about them changed.
+    - until: all: each has ended or waits for a message, it or a run that it started; any: one has; change: anything about them changed since
+      the call began, also for runs that wait for a message.
     - timeout_seconds: Return after this long in any case. Many clients cut calls at 60 s.
     """
     engine = await _engine(ctx)
@@ -255,7 +256,7 @@ async def send_message(
 
     - topic: The topic that the run waits for, as inspect or wait_for_workflows show it.
     - message: Any JSON value of at most 1 MB, as the workflow expects it.
-    - idempotency_key: With the same key a repeated call delivers nothing more.
+    - idempotency_key: With the same key a repeated call delivers nothing more, and says what became of the message.
     """
     engine = await _engine(ctx)
     return await engine.send(workflow_id, topic, message, idempotency_key)
@@ -320,7 +321,7 @@ async def fork(
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
     """Stop runs: each ends with status CANCELLED at its next step.
 
-    A step that is running now is not interrupted. What has finished stays recorded, and resume lets the run go on from there. Runs that had ended
+    A step that is running now is not interrupted; `note` names it. What has finished stays recorded, and resume lets the run go on from there. Runs that had ended
     are left as they are; the answer says so for each. Unknown ids are an error, and then nothing is cancelled. Children go on unless
     `children` is true.
 

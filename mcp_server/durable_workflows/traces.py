@@ -4,12 +4,13 @@ Pure functions from a `Run` to text. No text is longer than its budget, whatever
 it left out, and names the call that brings it.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic_core import from_json
 
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.models import UNFINISHED, Child, Preview, Run, Step
@@ -41,6 +42,7 @@ _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
 _PROMPT = 300  # characters of a question that a cause tells
+_NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _FRAME = re.compile(r'^(?=  File ")', re.MULTILINE)
 _SNAPSHOT = re.compile(
@@ -81,7 +83,7 @@ def _head(run: Run, now: datetime) -> list[str]:
         lines.append(f"What it asks: {inspect(run.workflow_id, step=0, cursor='prompt:0')}")
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
     children = sorted(run.children, key=_concern)
-    lines += _section("Children", [f"{c.workflow_id} {c.name} {c.status}" for c in children])
+    lines += _section("Children", [_child(one) for one in children])
     if len(run.children) > SHOWN:
         lines.append(f"All: {inspect(run.workflow_id, detail='tree')}")
     lines += _payload_line(run, "input", run.input)
@@ -98,7 +100,7 @@ def _facts(run: Run, now: datetime) -> str:
     age = span((run.completed_at or now) - run.created_at)
     newest = "" if run.version == run.newest_version else f" (the newest is {run.newest_version})"
     return joined(
-        f"started {time(run.created_at)}",
+        f"{'created' if run.status in _NOT_BEGUN else 'started'} {time(run.created_at)}",
         f"ended {time(run.completed_at)} (took {age})" if run.completed_at else f"{age} ago",
         f"version {run.version}{newest}" if run.version else None,
         f"recovered {run.recovery_attempts - 1} times" if run.recovery_attempts > 1 else None,
@@ -151,7 +153,14 @@ def _error_section(run: Run) -> list[str]:
 
 def _concern(child: Child) -> int:
     """Failed children are of more interest than those under way, and these than those that are done."""
+    if child.ok is False:
+        return 0
     return 0 if child.status in _FAILED else 1 if child.status in UNFINISHED else 2
+
+
+def _child(child: Child) -> str:
+    ok = ", ok false" if child.ok is False else ""
+    return f"{child.workflow_id} {child.name} {child.status}{ok}"
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -175,7 +184,7 @@ def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:
 def _arguments(text: str) -> str:
     """Arguments as they were given, from the form in which DBOS keeps them."""
     try:
-        given: Any = json.loads(text)
+        given: Any = from_json(text, allow_partial="trailing-strings")
         named, positional = given["namedArgs"], given["positionalArgs"]
     except (ValueError, TypeError, KeyError):
         return text

@@ -155,6 +155,7 @@ class _Worker:
     def _prepare_dbos(self, activity: Activity) -> None:
         dbos_internals.refuse_pickle()
         dbos_internals.keep_errors_whole()
+        dbos_internals.fail_at_exit()
         dbos_internals.retry_queues()
         dbos_internals.observe(activity)
         if self._settings.embedded:

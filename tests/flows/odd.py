@@ -89,3 +89,47 @@ def noisy() -> str:
     sys.stdout.flush()
     os.write(1, b"written\n")
     return "said"
+
+
+@DBOS.step()
+def leave(status: str) -> None:
+    sys.exit(status)
+
+
+@DBOS.step()
+async def leave_async(status: str) -> None:
+    sys.exit(status)
+
+
+@DBOS.workflow()
+def exits_in_step(status: str) -> None:
+    """Call sys.exit in a step."""
+    leave(status)
+
+
+@DBOS.workflow()
+async def exits_in_async_step(status: str) -> None:
+    """Call sys.exit in an async step."""
+    await leave_async(status)
+
+
+@DBOS.workflow()
+def exits_in_body(status: str) -> None:
+    """Call sys.exit in the workflow's own code."""
+    fine()
+    sys.exit(status)
+
+
+@DBOS.step()
+def work_slowly(begun: str, go_on: str) -> str:
+    with open(begun, "a") as file:
+        file.write("begun\n")
+    while not os.path.exists(go_on):
+        time.sleep(0.05)
+    return "done"
+
+
+@DBOS.workflow()
+def slow_step(begun: str, go_on: str) -> str:
+    """A step that takes until a file is there."""
+    return work_slowly(begun, go_on)

@@ -136,7 +136,9 @@ def test_a_failed_run_names_the_step_its_error_and_the_fork(
     text, following = why(run)
     assert text == "failed in step 2 charge: ValueError: no such card"
     assert 'inspect(workflow_id="run-1", step=2)' in following
-    assert following.endswith('fork(workflow_id="run-1", from_step=2)')
+    assert following.endswith(
+        'fork(workflow_id="run-1", from_step=2) (after it ran 3 clean_up: if they undid earlier steps, fork from the first of those)'
+    )
     assert "File x\nValueError: no such card\n```" in traces.markdown(run, now=NOW)
 
 
@@ -355,6 +357,21 @@ def test_steps_that_fit_are_all_shown(a_run: RunMaker, a_step: StepMaker) -> Non
     shown = traces.markdown(a_run(steps=[a_step(n, output=preview("1")) for n in range(1, 41)]))
     assert all(f"\n{n}. work · 1 s · 1" in shown for n in range(1, 41))
     assert "left out" not in shown
+
+
+def test_a_run_that_no_worker_outlives_is_suspected(a_run: RunMaker) -> None:
+    text, following = why(a_run(worker=dead_worker(), recovery_attempts=9))
+    assert "it may be this run that ends the worker, which it did not outlive 8 times." in text
+    assert following.startswith('cancel(workflow_ids=["run-1"]) if it is')
+
+
+def test_a_result_that_is_no_json_is_named_as_such(a_run: RunMaker) -> None:
+    wrong = error("TypeError", "Object of type function is not portable JSON serializable")
+    text, following = why(a_run(status="ERROR", error=wrong))
+    assert text.startswith(
+        "failed before a step was recorded: what the next step, or the run, returned"
+    )
+    assert following.startswith("return text, numbers, lists or dicts")
 
 
 def test_of_a_loop_the_ends_are_shown_and_the_rest_is_counted(

@@ -135,7 +135,10 @@ async def test_a_run_that_returns_ok_false_has_failed(home: Home) -> None:
         "fan_out", {"workflow": "verdict", "items": [{"ok": True}, {"ok": False}]}
     )
     assert (report["ok"], report["succeeded"], report["failed"]) == (False, 1, 1)
-    assert report["failures"][0]["error"] == {"name": "NotOk", "message": "it returned `ok` false"}
+    assert report["failures"][0]["error"] == {
+        "name": "NotOk",
+        "message": "it returned `ok` false",
+    }
     assert report["results"][1]["output"] == {"ok": False}
     assert [result["status"] for result in report["results"]] == ["SUCCESS", "NOT_OK"]
 

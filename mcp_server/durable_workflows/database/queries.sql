@@ -210,6 +210,7 @@ where wait.topic = %(topic)s limit 1
 -- name: list_runs
 select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
+    left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') as not_ok,
     (select jsonb_agg(to_jsonb(fork)) from (
         select workflow_uuid as workflow_id, status from dbos.workflow_status
         where forked_from = run.workflow_uuid order by created_at desc limit 2
@@ -318,6 +319,25 @@ select queue.concurrency, queue.worker_concurrency, queue.rate_limit_max as rate
 from dbos.workflow_status as run join dbos.queues as queue on queue.name = run.queue_name
 where run.workflow_uuid = %(workflow_id)s
 
+-- name: steps_under_way
+select step.workflow_id, step.function_id as step, step.name,
+    worker.version, worker.pid, worker.host, worker.state, worker.started_at, worker.seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
+from durable_workflows.open_steps() as step join durable_workflows.workers as worker using (executor_id)
+where step.workflow_id = any(%(workflow_ids)s) order by step.function_id
+
+-- name: descendants_under_way
+with recursive tree as (
+    select workflow_uuid, status, parent_workflow_id as root from dbos.workflow_status where parent_workflow_id = any(%(workflow_ids)s)
+    union
+    select run.workflow_uuid, run.status, tree.root from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+)
+select root, count(*) as runs, min(workflow_uuid) as first from tree where status in ('PENDING', 'ENQUEUED', 'DELAYED') group by root
+
+-- name: message_of_key
+-- DBOS makes an id of the key and the run.
+select topic, message, consumed_by_function_id as consumed_by_step from dbos.notifications
+where message_uuid = %(key)s || '::' || %(workflow_id)s and serialization = 'portable_json'
+
 -- name: run_messages
 select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consumed_by_step, serialization,
     left(message, %(limit)s) as message,
@@ -331,8 +351,9 @@ with recursive tree as (
     select run.workflow_uuid, run.name, run.status, run.parent_workflow_id, run.created_at
     from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
-select workflow_uuid as workflow_id, name, status, parent_workflow_id, wait.topic as waiting_on
-from tree left join lateral (
+select workflow_uuid as workflow_id, name, status, parent_workflow_id, wait.topic as waiting_on,
+    case when left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') then false end as ok
+from tree left join dbos.workflow_output as result using (workflow_uuid) left join lateral (
     select string_agg(topic, ', ') as topic from durable_workflows.open_waits() as wait
     where tree.status = 'PENDING' and wait.workflow_id = tree.workflow_uuid
 ) as wait on true order by created_at limit 1000
@@ -363,6 +384,10 @@ select path, convert_from(content, 'UTF8') as text from durable_workflows.versio
 where version = %(version)s and path = (
     select source from durable_workflows.catalog where catalog.version = %(version)s and catalog.name = %(name)s
 )
+
+-- name: schedules
+select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
+from dbos.workflow_schedules where application_name = %(application)s or application_name is null order by schedule_name limit 50
 
 -- name: database_bytes
 select pg_database_size(current_database()) as bytes
