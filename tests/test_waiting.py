@@ -162,6 +162,9 @@ async def test_a_cancelled_run_is_not_resumed_while_its_step_still_runs(
     [refused] = (await shared.resume([workflow_id])).workflows
     assert not refused.changed
     assert refused.note.startswith("step 1 work_slowly still runs from before")
+    fork = await shared.fork(workflow_id, 1)
+    assert fork.note == f"step 1 work_slowly of {workflow_id} still runs."
+    await shared.cancel([fork.workflow_id])
     go_on.touch()
 
     async def resumed() -> bool:
@@ -170,7 +173,7 @@ async def test_a_cancelled_run_is_not_resumed_while_its_step_still_runs(
     await until_found(resumed, "the step has returned")
     [ended] = (await shared.wait([workflow_id], timeout_seconds=60)).done
     assert ended.output == "done"
-    assert begun.read_text() == "begun\nbegun\n"
+    assert begun.read_text().splitlines().count("begun") >= 2
 
 
 async def test_a_cancelled_parent_says_what_goes_on(shared: Engine) -> None:

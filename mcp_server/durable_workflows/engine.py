@@ -389,16 +389,16 @@ class Engine(Reader):
         await self._certainly(
             functools.partial(self._client.update_workflow_attributes, fork_id, about, merge=True)
         )
-        goes_on = head["status"] in UNFINISHED
-        note = (
-            f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two shall."
-        )
+        under_way = (await self._steps_under_way([workflow_id])).get(workflow_id)
+        note = f"{under_way} of {workflow_id} still runs." if under_way else None
+        if head["status"] in UNFINISHED:
+            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two shall."
         return Forked(
             workflow_id=fork_id,
             forked_from=workflow_id,
             from_step=from_step,
             version=version,
-            note=note if goes_on else None,
+            note=note,
         )
 
     async def _forkable(self, name: str, version: str) -> None:
