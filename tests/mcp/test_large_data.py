@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -24,8 +23,6 @@ pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 
 LIMIT = 8000
-SOON = 3.0  # seconds; 0.3 on a machine of one's own
-TO_LOAD = 40.0  # a worker loads what was written
 STEPS = 1000
 RUNS = 10_000
 WAITING = 500
@@ -137,16 +134,13 @@ def catalog_files() -> dict[str, str]:
 
 
 class Agent:
-    """Calls tools, and reads what a model would read of their answers: never much, and soon."""
+    """Calls tools, and reads what a model would read of their answers: never much."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     async def text(self, tool: str, /, *, error: bool = False, **arguments: Any) -> str:
-        patience = TO_LOAD if tool == "write_workflow" else arguments.get("wait_seconds", 0)
-        began = time.monotonic()
         result = await self._client.call_tool(tool, arguments)
-        assert time.monotonic() - began < SOON + patience, tool
         [content] = result.content
         assert isinstance(content, TextContent)
         assert result.is_error == error, content.text
@@ -639,9 +633,7 @@ async def test_of_hundreds_of_warnings_about_a_written_file_the_first_are_told(
 
 
 async def test_a_trace_for_programs_is_no_book_either(agent: Agent) -> None:
-    began = time.monotonic()
     trace = await agent.read(uris.expand(uris.TRACE_JSON, workflow_id="huge-1"))
-    assert time.monotonic() - began < SOON
     assert len(trace) < LONGEST_TRACE
     assert [one["step"] for one in json.loads(trace)["steps"]] == list(range(1, STEPS + 1))
 
