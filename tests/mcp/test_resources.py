@@ -68,7 +68,7 @@ async def test_what_is_always_there_is_listed_while_nothing_runs(
     async with Client(build_server(nowhere), mode=mode) as client:
         began = time.monotonic()
         [listed] = await all_pages(client)
-        assert time.monotonic() - began < 5, "a start that hangs is not waited for"
+        assert time.monotonic() - began < 20, "a start that hangs is not waited for"
     templates = [path.stem for path in sorted(content.folder("templates").glob("*.py"))]
     references = [path.stem for path in sorted(content.folder("references").glob("*.md"))]
     assert [one.uri for one in listed] == [
