@@ -13,6 +13,7 @@ from durable_workflows.settings import Settings
 from helpers import FLOWS, copy_flow, processes_of
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, where they share what is slow to start; those with a project of their own go anywhere."""
     for item in items:

@@ -159,7 +159,7 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
     except MCPError as error:
         if error.error.message.startswith(_UNKNOWN_RESOURCE):
             message = f"{error.error.message}. There are {', '.join(uris.ALL)}."
-            raise MCPError(error.error.code, message) from error
+            raise MCPError(error.error.code, message, error.error.data) from error
         raise
     except ValidationError:
         raise

@@ -1,5 +1,6 @@
 """Runs as tasks, for clients that declare the extension; for others nothing is different."""
 
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -78,8 +79,10 @@ async def test_a_start_is_a_task_whose_result_is_what_the_tool_would_have_answer
     ended = await caller.ended("task-1")
     assert ended["status"] == "completed"
     tool = caller.start(**args, workflow_id="task-1", wait_seconds=20)
+    again = {name: tool["structuredContent"].pop(name) for name in ("existing", "note")}
+    assert again["existing"]
     assert ended["result"]["structuredContent"] == tool["structuredContent"]
-    assert ended["result"]["content"] == tool["content"]
+    assert json.loads(ended["result"]["content"][0]["text"]) == tool["structuredContent"]
     assert tool["structuredContent"]["output"] == {"yes": 1}
 
 
