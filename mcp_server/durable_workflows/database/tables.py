@@ -57,13 +57,18 @@ async def connect(database: Database, *, role: str) -> Connection:
     Raises:
         psycopg.OperationalError: the database does not answer, or refuses.
     """
-    connection = await Connection.connect(
-        database.url,
-        autocommit=True,
-        row_factory=dict_row,
-        connect_timeout=_CONNECT_SECONDS,
-        application_name=f"durable-workflows {role}",
-    )
+    connection: Connection | None = None
+    with anyio.CancelScope(
+        shield=True
+    ):  # a cancelled one holds its socket until garbage is collected
+        connection = await Connection.connect(
+            database.url,
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=_CONNECT_SECONDS,
+            application_name=f"durable-workflows {role}",
+        )
+    assert connection is not None
     connection.database = database
     return connection
 
@@ -80,12 +85,12 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
             async with await connect(database, role="check") as connection:
                 version = connection.info.server_version // 10_000
                 found = await fetch(connection, "what_is_allowed", other=database.dbos_schema)
-    except psycopg.Error as error:
-        raise DatabaseRefused(f"{DatabaseRefused.__doc__} {first_sentence(error)}") from error
-    except TimeoutError as error:
+    except (TimeoutError, psycopg.errors.ConnectionTimeout) as error:
         raise DatabaseRefused(
             f"The Postgres of DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
         ) from error
+    except psycopg.Error as error:
+        raise DatabaseRefused(f"{DatabaseRefused.__doc__} {first_sentence(error)}") from error
     if version < oldest:
         raise DatabaseRefused(
             f"The Postgres of DBOS_DATABASE_URL is version {version}; {oldest} is the oldest that can be used.",
