@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # importing it imports dbos, which takes a second
 _CHECK_SECONDS = 5.0  # how long a killed supervisor may be away
 _REPORT_SECONDS = 5.0
 _START_SECONDS = 40.0  # clients cut calls at 60 s; the start goes on behind the answer
-_CLOSE_SECONDS = 0.3
+_GOODBYE_SECONDS = 0.15
+_CLOSE_SECONDS = 0.45  # beside that; the process goes after 0.7
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -98,8 +99,9 @@ class Backend:
 
     async def aclose(self) -> None:
         """Close the connections, if that goes quickly. The project's processes go on."""
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        with anyio.move_on_after(_GOODBYE_SECONDS, shield=True):
             await self._say_goodbye()
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             if self._starting is not None:
                 self._starting.cancel()
                 # Its error too is taken note of: else asyncio complains that nobody has asked for it.
@@ -124,8 +126,7 @@ class Backend:
         start = self._starting
         if start is not None and start.done() and not start.cancelled() and not start.exception():
             try:
-                with anyio.move_on_after(_CLOSE_SECONDS / 2):
-                    await self.sessions.leave(start.result())
+                await self.sessions.leave(start.result())
             except DurableWorkflowsError as error:  # then they are seen to be silent
                 logger.info("That the clients have gone was not noted: %s", error)
 
