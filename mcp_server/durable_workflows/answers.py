@@ -206,13 +206,14 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
 
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
-    """The workflow of that name comes first, with its schema. From the end on, other schemas are the first to go; at last names are all that is told."""
+    """The workflow of that name comes first, with all that its schema says. From the end on, other schemas are the first to go; at last names are all that is told."""
     exact = any(one.name == query for one in catalog.workflows)
     templates = [] if exact else [_shortened(one, use_when=200) for one in catalog.templates]
     templates, left_templates = _first(templates, ROOM // 4)
     room, note = ROOM - _sizes(templates), ""
-    named = [_with_short_texts(one) for one in catalog.workflows if one.name == query]
-    others = [one for one in catalog.workflows if one.name != query]
+    whole = ROOM - _MARGIN
+    named = [_with_short_texts(one, whole) for one in catalog.workflows if one.name == query]
+    others = [_undescribed(one) for one in catalog.workflows if one.name != query]
     short_ones = [_with_short_texts(entry) for entry in others]
     shown = [*named, *_without_schemas(short_ones, room - _sizes(named))]
     if _sizes(shown) > room:
@@ -251,9 +252,15 @@ def _left_names(names: Sequence[str], room: int) -> str:
     return f"{how} Left out for length: {len(names)} workflows, namely {', '.join(names[:told])}{more}; narrow the list with query."
 
 
-def _with_short_texts(entry: CatalogEntry) -> CatalogEntry:
+def _undescribed(entry: CatalogEntry) -> CatalogEntry:
+    """Without what the docstring says beyond the summary."""
+    schema = {key: value for key, value in entry.args_schema.items() if key != "description"}
+    return entry.model_copy(update={"args_schema": schema})
+
+
+def _with_short_texts(entry: CatalogEntry, longest: int = _LONGEST_SCHEMA) -> CatalogEntry:
     schema = entry.args_schema
-    if len(_json(schema)) > _LONGEST_SCHEMA:
+    if len(_json(schema)) > longest:
         schema = _outline(schema, f"read {entry.source}")
     update = {"error": _end(entry.error, _LOADING_ERROR), "args_schema": schema}
     return _shortened(entry, name=200, summary=400).model_copy(update=update)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import BaseModel, JsonValue
 
+from documents import bundled
 from durable_workflows import answers
 from durable_workflows.models import (
     Catalog,
@@ -178,6 +179,21 @@ def test_a_large_catalog_loses_schemas_before_names() -> None:
     assert answer.workflows[-1].args_schema == {
         "description": 'Left out for length: workflow_catalog(query="flow_24") brings it, or read workflows/a.py.'
     }
+
+
+@pytest.mark.parametrize("name", sorted(bundled.entries()))
+def test_a_whole_name_brings_all_that_the_catalog_knows_of_a_workflow(name: str) -> None:
+    entries = [one for key, one in bundled.entries().items() if name in key]
+    answer = answers.fit_catalog(Catalog(workflows=entries, templates=[], version="v1"), name)
+    assert length(answer) < LIMIT
+    assert answer.workflows[0] == bundled.entries()[name]
+
+
+def test_a_list_of_workflows_has_their_arguments_without_the_rest_of_their_docstrings() -> None:
+    entries = list(bundled.entries().values())
+    answer = answers.fit_catalog(Catalog(workflows=entries, templates=[], version="v1"))
+    assert all("description" not in one.args_schema for one in answer.workflows[:2])
+    assert "properties" in answer.workflows[0].args_schema
 
 
 @pytest.mark.parametrize("count", [1, 20, 3000])
