@@ -180,19 +180,23 @@ class Engine(Reader):
     ) -> list[Started]:
         """Start several runs, in their order; errors as for `start`. All are checked before the first is started."""
         version = await self._newest()
+        existing: list[bool] = []
         for place, request in enumerate(requests):
             try:
                 await self._check(request, version)
+                existing.append(await self._exists(request))
             except UsageError as error:
                 raise error if len(requests) == 1 else _of_batch(place, error) from error
-        return [await self._enqueue(request, version, session) for request in requests]
+        return [
+            await self._enqueue(request, version, session, existing=there)
+            for request, there in zip(requests, existing, strict=True)
+        ]
 
     async def _check(self, request: StartRequest, version: str) -> None:
         entry = await self._entry(request.name, version)
         arguments.check(entry, request.args)
         arguments.check_options(request)
         _check_size(request.args, "arguments")
-        await self._check_id(request)
         if request.queue is not None:
             queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
@@ -201,17 +205,20 @@ class Engine(Reader):
                     hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
                 )
 
-    async def _check_id(self, request: StartRequest) -> None:
-        """That an id is free, or of a run of this workflow. Of two starts at the same moment dbos refuses one."""
+    async def _exists(self, request: StartRequest) -> bool:
+        """Whether there is a run of that id, which must be of this workflow. Of two starts at the same moment dbos refuses one."""
         if request.workflow_id is None:
-            return
+            return False
         rows = await self._fetch("run_heads", workflow_ids=[request.workflow_id])
         if rows and rows[0]["name"] != request.name:
             raise WorkflowIdTaken(
                 f"{request.workflow_id!r} is the id of a run of {rows[0]['name']}, not of {request.name}."
             )
+        return bool(rows)
 
-    async def _enqueue(self, request: StartRequest, version: str, session: str | None) -> Started:
+    async def _enqueue(
+        self, request: StartRequest, version: str, session: str | None, *, existing: bool
+    ) -> Started:
         options: EnqueueOptions = {
             "workflow_name": request.name,
             "queue_name": request.queue or QUEUE,
@@ -226,8 +233,6 @@ class Engine(Reader):
             options["workflow_timeout"] = request.timeout_seconds
         if request.priority is not None:
             options["priority"] = request.priority
-        there = [request.workflow_id] if request.workflow_id is not None else []
-        existing = bool(await self._fetch("run_heads", workflow_ids=there)) if there else False
         workflow_id = await self._certainly(
             functools.partial(dbos_internals.enqueue, self._client, options, request.args)
         )
@@ -369,8 +374,7 @@ class Engine(Reader):
             UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
         """
         head = await self._head(workflow_id)
-        rows = await self._fetch("highest_step", workflow_id=workflow_id)
-        last = rows[0]["step"] + 1  # the one that runs now, or would come next
+        last = await self.last_step(workflow_id) + 1  # the one that runs now, or would come next
         if not 1 <= from_step <= last:
             raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
         version = head["version"] if same_version else await self._newest()

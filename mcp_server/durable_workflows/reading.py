@@ -268,6 +268,10 @@ class Reader:
             raise await self._no_step(workflow_id, step)
         return records.step(rows[0])
 
+    async def last_step(self, workflow_id: str) -> int:
+        """The highest number of a finished step; 0 where there is none."""
+        return (await self._fetch("highest_step", workflow_id=workflow_id))[0]["step"]
+
     async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
         """The messages sent to a run, oldest first; errors as for `run`."""
         await self._head(workflow_id)
@@ -408,7 +412,7 @@ class Reader:
             if running["step"] == step:
                 said = f"it runs ({running['name']})"
                 return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
-        last = (await fetch("highest_step"))[0]["step"]
+        last = await self.last_step(workflow_id)
         which = f"the last one is {last}" if last else "it has finished none"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
 

@@ -112,9 +112,8 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def trace_json(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            run = await engine.run(workflow_id, preview=_SHORT_PAYLOAD)
-            if run.total_steps <= _FEW_STEPS:
-                run = await engine.run(workflow_id, preview=_PAYLOAD)
+            few = await engine.last_step(workflow_id) <= _FEW_STEPS
+            run = await engine.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
             messages = await engine.messages(workflow_id, count=_MESSAGES)
             return TraceJson(**dict(run), messages=messages).model_dump_json()
 
