@@ -23,7 +23,8 @@ LEVELS = [
     ],
     ["settings", "locks", "process_group", "processes"],
     ["models"],
-    ["arguments", "asking", "catalog", "clients", "forms", "state", "wording"],
+    ["wording"],
+    ["arguments", "asking", "catalog", "clients", "forms", "state"],
     [
         "database",
         "answers",

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, catalog, errors, models, process_group
+from durable_workflows import arguments, children, errors, process_group
 
 _TIMEOUT_SECONDS = 1800.0
 _ANSWER_CHARACTERS = 100_000
@@ -248,10 +248,8 @@ def _done(record: Record, limits: _Limits) -> Done:
 
 def _check(given: dict[str, JsonValue], endpoint: Endpoint | None) -> None:
     """Raise InvalidArguments. It looks at the arguments only, which are recorded, so a replay comes to the same verdict."""
-    schema = catalog.args_schema(agent_task)
-    entry = models.CatalogEntry(name="agent_task", summary="", args_schema=schema, source="")
     about = None if endpoint is None else endpoint.model_dump()
-    arguments.check(entry, {**given, "endpoint": about})
+    arguments.check(children.entry("agent_task", agent_task), {**given, "endpoint": about})
     if (given["command"] is None) == (endpoint is None):
         raise errors.InvalidArguments("Give either `command` or `endpoint`.")
 

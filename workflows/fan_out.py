@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, children, dbos_internals, errors
+from durable_workflows import arguments, children, dbos_internals, errors, wording
 from durable_workflows.models import CatalogEntry
 
 _MOST_ITEMS = 10_000
@@ -231,7 +231,7 @@ def _registered(workflow: str) -> Callable[..., Any]:
     """The function of that name. The same version of the code has the same names, so a replay finds it too."""
     known = dbos_internals.registered_workflows()
     if workflow not in known:
-        guess = children.guess(workflow, known)
+        guess = wording.closest(workflow, known)
         raise errors.UnknownWorkflow(f"There is no workflow {workflow!r}.{guess}")
     return known[workflow]
 

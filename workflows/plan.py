@@ -27,6 +27,7 @@ from durable_workflows import (
     errors,
     receive_async,
     settings,
+    wording,
 )
 
 _APPROVAL = "plan_approval"
@@ -640,7 +641,7 @@ def _unknown_workflows(nodes: list[Node], known: Iterable[str]) -> Iterator[str]
     names = list(known)
     for node in nodes:
         if node.target not in names:
-            guess = children.guess(node.target, names)
+            guess = wording.closest(node.target, names)
             yield f"{node.id}: there is no workflow {node.target!r}.{guess}"
 
 
@@ -692,7 +693,7 @@ def _unknown_ids(nodes: list[Node]) -> Iterator[str]:
     for node in nodes:
         for other in node.awaited:
             if other not in known:
-                yield f"{node.id}: there is no node {other!r}.{children.guess(other, known)}"
+                yield f"{node.id}: there is no node {other!r}.{wording.closest(other, known)}"
 
 
 def _circles(nodes: list[Node]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Checks of what a caller asks for, before anything is written; each error names the field and shows what would be right."""
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ from pydantic import JsonValue
 
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
+from durable_workflows.wording import as_json
 
 _MAX_ID = 256
 _MAX_PRIORITY = 2**31 - 1
@@ -44,7 +44,7 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     problems = [_problem(error, entry.args_schema) for error in wrong]
     if problems:
         right = _example_with(entry.args_schema, wrong)
-        shown = f"Arguments look like this: {_json(right)}" if right else "It takes no arguments."
+        shown = f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
             hint=f"Nothing was started. {shown}",
@@ -63,7 +63,7 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     found: Iterable[ValidationError] = validator.iter_errors(message)
     problems = [_problem(error, wait.message_schema) for error in found]
     if problems:
-        right, wanted = _json(example(wait.message_schema)), _json(wait.message_schema)
+        right, wanted = as_json(example(wait.message_schema)), as_json(wait.message_schema)
         raise InvalidArguments(
             f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
             hint="Nothing was sent; the run goes on waiting."
@@ -119,7 +119,7 @@ def _is_id(text: str) -> bool:
 def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments:
     return InvalidArguments(
         f"{problem}.",
-        hint=f"Nothing was started. Right is for example {_json({name: right})}; it may be left out.",
+        hint=f"Nothing was started. Right is for example {as_json({name: right})}; it may be left out.",
     )
 
 
@@ -163,10 +163,6 @@ def _unknown_fields(error: ValidationError, schema: Schema) -> str:
                 f"{name!r} is not an argument" + (f" (did you mean {close[0]!r}?)" if close else "")
             )
     return "; ".join(parts)
-
-
-def _json(value: JsonValue) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 # Examples

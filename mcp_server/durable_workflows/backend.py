@@ -93,7 +93,7 @@ class Backend:
                 logger.warning("The workflow engine did not start: %s", error)
             while not await self._in_thread(self._was_killed):
                 await self._in_thread(self._hold_lock)
-                await self._beat(start)
+                await self._beat()
                 await anyio.sleep(_CHECK_SECONDS)
             start = self._start()
 
@@ -111,24 +111,32 @@ class Backend:
             self._lock.close()
             self._lock = None
 
-    async def _beat(self, start: "asyncio.Task[Engine]") -> None:
-        if start.cancelled() or start.exception() or time.monotonic() < self._next_beat:
+    def _started(self) -> "Engine | None":
+        start = self._starting
+        if start is None or not start.done() or start.cancelled() or start.exception():
+            return None
+        return start.result()
+
+    async def _beat(self) -> None:
+        engine = self._started()
+        if engine is None or time.monotonic() < self._next_beat:
             return
         self._next_beat = time.monotonic() + BEAT_SECONDS
         try:
-            await self.sessions.beat(start.result())
+            await self.sessions.beat(engine)
         except DurableWorkflowsError as error:  # the next one may do better
             logger.info("The connected clients were not noted: %s", error)
         except Exception:  # whatever it is: it must not end the server, which has better to do
             logger.exception("The connected clients were not noted")
 
     async def _say_goodbye(self) -> None:
-        start = self._starting
-        if start is not None and start.done() and not start.cancelled() and not start.exception():
-            try:
-                await self.sessions.leave(start.result())
-            except DurableWorkflowsError as error:  # then they are seen to be silent
-                logger.info("That the clients have gone was not noted: %s", error)
+        engine = self._started()
+        if engine is None:
+            return
+        try:
+            await self.sessions.leave(engine)
+        except DurableWorkflowsError as error:  # then they are seen to be silent
+            logger.info("That the clients have gone was not noted: %s", error)
 
     def _note(self, text: str) -> None:
         self._news = text

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from durable_workflows.models import UNFINISHED, Child, Preview, QueuePlace, Run, Step, Waiting
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
+    LAST_ATTEMPT,
     NAME,
     PAYLOAD,
     as_json,
@@ -17,6 +18,7 @@ from durable_workflows.wording import (
     inspect,
     joined,
     line,
+    not_ok,
     some,
     span,
     time,
@@ -29,7 +31,6 @@ _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own star
 _PROMPT = 300
 _SUSPECT = 4  # recoveries of a run, after which it may be what ends its worker
 _NO_JSON = "is not portable JSON serializable"  # as dbos says it
-_LAST_ATTEMPT = "\nThe last attempt:\n"  # as `dbos_internals` records it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
 
@@ -53,7 +54,7 @@ class Failure:
     def line(self) -> str:
         """The error in one line; of a step that failed in all its attempts, with that of the last one."""
         said = f"{self.name}: {self.message}"
-        _, retried, last = self.traceback.partition(_LAST_ATTEMPT)
+        _, retried, last = self.traceback.partition(LAST_ATTEMPT)
         if retried:
             said += f"; the last attempt: {last.splitlines()[-1]}"
         return line(said, _ERROR)
@@ -114,13 +115,10 @@ def _not_ok(output: Preview | None) -> str | None:
         found: Any = from_json(output.text, allow_partial=True) if output else None
     except ValueError:
         return None
-    if not isinstance(found, dict):
+    failed = not_ok(found)
+    if failed is None:
         return None
-    fields = cast("dict[str, Any]", found)
-    failed = fields.get("failed")
-    if fields.get("ok") is not False:
-        return None
-    return f"ok is false, failed: {line(as_json(failed), _PROMPT)}" if failed else "ok is false"
+    return f"ok is false, failed: {line(failed, _PROMPT)}" if failed else "ok is false"
 
 
 def _failed(run: Run, _now: datetime) -> Cause:

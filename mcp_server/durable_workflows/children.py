@@ -1,10 +1,9 @@
 """Runs that a workflow starts by their names, as its children: what `fan_out` and `plan` have in common."""
 
-import difflib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NotRequired, cast
+from typing import Any, NotRequired
 
 from dbos import DBOS, EnqueueOptions, PortableWorkflowError, WorkflowHandleAsync, WorkflowStatus
 from pydantic import JsonValue
@@ -12,7 +11,7 @@ from pydantic import JsonValue
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 from typing_extensions import TypedDict
 
-from durable_workflows import catalog
+from durable_workflows import catalog, wording
 from durable_workflows.models import UNFINISHED, CatalogEntry
 
 # A queue without a limit of its own. In a limited one, runs that wait for others
@@ -43,12 +42,6 @@ class Output(TypedDict):
 def register_queue() -> None:
     """Make the queue of children, unless it is there. To be called in a step or in a workflow's body."""
     DBOS.register_queue(_QUEUE, polling_interval_sec=_POLLING_SECONDS, on_conflict="never_update")
-
-
-def guess(word: str, known: Iterable[str]) -> str:
-    """A question that names what may have been meant, with a space before it; nothing if nothing is close."""
-    close = difflib.get_close_matches(word, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
@@ -105,13 +98,9 @@ def output(run: WorkflowStatus, share: int) -> Output:
 
 def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
     """What a run says that succeeded, but returned an object with `ok` false, as run_commands does; None for any other."""
-    found: object = run.output
-    if not isinstance(found, dict):
+    failed = wording.not_ok(run.output)
+    if failed is None:
         return None
-    fields = cast("dict[str, JsonValue]", found)
-    if fields.get("ok") is not False:
-        return None
-    failed = json.dumps(fields["failed"], ensure_ascii=False) if fields.get("failed") else ""
     message = f"it returned `ok` false{failed and f', failed: {failed}'}"
     return {"name": "NotOk", "message": message[:characters]}
 

@@ -31,10 +31,11 @@ from dbos._serialization import DefaultSerializer, PortableWorkflowError
 from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
+from durable_workflows.wording import LAST_ATTEMPT
+
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
 _SAID = 1000  # characters of the message in it: the whole stands beside it
 OnException = Callable[[int, BaseException], float]
-LAST_ATTEMPT = "The last attempt"  # stands in a recorded traceback, before that of its error
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
 
@@ -172,7 +173,7 @@ def keep_errors_whole() -> None:
             text = text.replace(said, f"{said[:_SAID]}…")
         if isinstance(err, dbos_error.DBOSMaxStepRetriesExceeded) and err.errors:
             last = "".join(traceback.format_exception(err.errors[-1]))
-            text += f"\n{LAST_ATTEMPT}:\n{last}"  # of the attempts' errors dbos keeps nothing
+            text += f"{LAST_ATTEMPT}{last}"  # of the attempts' errors dbos keeps nothing
         return {
             **describe(err),
             "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),

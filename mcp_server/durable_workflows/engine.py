@@ -20,7 +20,7 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals, reading, records
+from durable_workflows import arguments, catalog, dbos_internals, reading, records, wording
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
     AlreadyAnswered,
@@ -51,7 +51,7 @@ from durable_workflows.models import (
     StartRequest,
     Status,
 )
-from durable_workflows.reading import Reader, closest
+from durable_workflows.reading import Reader
 from durable_workflows.settings import APPLICATION, MAX_PAYLOAD_BYTES, PERSON, QUEUE, Settings
 
 _STILL_LOADING = "none has loaded the files yet: one of them may take long to import. What is at the top of a file runs at import: put it into a step."
@@ -155,7 +155,8 @@ class Engine(Reader):
         if not rows:
             known = await self._fetch("catalog", version=version)
             raise UnknownWorkflow(
-                f"There is no workflow {name!r}." + closest(name, [row["name"] for row in known])
+                f"There is no workflow {name!r}."
+                + wording.closest(name, [row["name"] for row in known])
             )
         entry = CatalogEntry.model_validate(rows[0])
         if entry.error is not None:
@@ -201,7 +202,8 @@ class Engine(Reader):
             queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
                 raise InvalidArguments(
-                    f"There is no queue {request.queue!r}." + closest(request.queue, queues),
+                    f"There is no queue {request.queue!r}."
+                    + wording.closest(request.queue, queues),
                     hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
                 )
 

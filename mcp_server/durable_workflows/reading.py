@@ -1,6 +1,5 @@
 """Looking at runs: all that can be read of a project. It reads by SQL, so that nothing is unpickled and nothing is loaded that nobody asked for."""
 
-import difflib
 import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from durable_workflows import http_access, records, state
+from durable_workflows import http_access, records, state, wording
 from durable_workflows.changes import changes
 from durable_workflows.database import tables
 from durable_workflows.errors import (
@@ -419,7 +418,9 @@ class Reader:
     async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
         rows = await self._fetch("similar_ids")
         known = [row["workflow_id"] for row in rows]
-        return UnknownWorkflowId(f"There is no run {workflow_id!r}." + closest(workflow_id, known))
+        return UnknownWorkflowId(
+            f"There is no run {workflow_id!r}." + wording.closest(workflow_id, known)
+        )
 
 
 def _orphan_line(row: tables.Row) -> str:
@@ -427,9 +428,3 @@ def _orphan_line(row: tables.Row) -> str:
         f"{row['runs']} unfinished runs are of {row['name']!r}, which version {row['version']} does not have:"
         " cancel them, and pause or delete the schedule that starts them."
     )
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean …?` where a known word is like the one given, else nothing."""
-    found = difflib.get_close_matches(word, list(known), n=3)
-    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""

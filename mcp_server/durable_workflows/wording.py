@@ -1,9 +1,11 @@
 """How a trace is worded: texts on one line and of a bounded length, times, and calls that a model may repeat."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from durable_workflows.models import Run, Step
 
@@ -12,6 +14,9 @@ NAME = 100  # characters of a name or topic
 PAYLOAD = 800  # characters of a payload among other things
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
+LAST_ATTEMPT = (
+    "\nThe last attempt:\n"  # in a recorded traceback, before that of a step's last attempt
+)
 
 
 def line(text: str, width: int) -> str:
@@ -52,6 +57,12 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
+def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """` Did you mean …?` where known words are like the one given, at most three; else nothing."""
+    found = difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
+
+
 def as_json(value: object) -> str:
     """A value as the JSON that a model would write."""
     return json.dumps(value, ensure_ascii=False)
@@ -66,6 +77,14 @@ def call(tool: str, **arguments: str | int | list[str]) -> str:
 def inspect(workflow_id: str, **arguments: str | int) -> str:
     """The call that shows more of a run."""
     return call("inspect", workflow_id=workflow_id, **arguments)
+
+
+def not_ok(output: object) -> str | None:
+    """What of an output failed, as it says itself, if its `ok` is false as in those of run_commands, fan_out and plan; "" where it does not say. None: it is no such output."""
+    fields = cast("dict[str, object]", output) if isinstance(output, dict) else {}
+    if fields.get("ok") is not False:
+        return None
+    return as_json(fields["failed"]) if fields.get("failed") else ""
 
 
 def wake_up(recorded: str) -> datetime | None:

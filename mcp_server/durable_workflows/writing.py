@@ -5,7 +5,6 @@ A file that is there stays as it is unless its replacement is asked for.
 
 import ast
 import builtins
-import difflib
 import importlib.util
 import keyword
 import os
@@ -13,7 +12,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from durable_workflows import catalog, content, state
+from durable_workflows import catalog, content, state, wording
 from durable_workflows.errors import InvalidProject, UsageError
 from durable_workflows.settings import Settings
 
@@ -85,8 +84,7 @@ def _template(name: str) -> str:
     """The text of a template."""
     files = {path.stem: path for path in sorted(content.folder("templates").glob("*.py"))}
     if name not in files:
-        close = difflib.get_close_matches(name, files, n=3, cutoff=0.5)
-        meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        meant = wording.closest(name, files, cutoff=0.5)
         raise UsageError(
             f"There is no template {name!r}.{meant}", hint=f"The templates are {', '.join(files)}."
         )
