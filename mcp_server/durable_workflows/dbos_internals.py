@@ -298,6 +298,28 @@ def end_waits(workflow_id: str) -> None:
                 event.set()
 
 
+def listener() -> object:
+    """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
+    system_database: Any = _system_database()
+    return system_database.notification_conn
+
+
+def look_again() -> None:
+    """Have what runs wait for in this process be looked up; those for which nothing is there go on waiting.
+
+    DBOS does so itself a minute after a notification was missed.
+    """
+    system_database: Any = _system_database()  # its hints are wider than what it does
+    with system_database._listener_thread_lock:  # held until the listener hears
+        pass
+    for _key, (workflow_id, topic, *_rest), event in system_database.notifications_map.snapshot():
+        system_database.recv_check(workflow_id, topic, event)
+    for _key, (workflow_id, name, *_rest), event in system_database.workflow_events_map.snapshot():
+        system_database.get_event_check(workflow_id, name, event)
+    for _key, _components, event in system_database.streams_map.snapshot():
+        event.set()  # its reader reads again and waits again
+
+
 def _class_name(kind: type[BaseException]) -> str:
     plain = kind.__module__ in ("builtins", dbos_error.__name__)
     return kind.__name__ if plain else f"{kind.__module__}.{kind.__qualname__}"

@@ -137,6 +137,7 @@ class _Worker:
             group.start_soon(activity.publish, self._database)
             group.start_soon(self._log.publish, self._database)
             group.start_soon(self._listen)
+            group.start_soon(self._look_again)
             orphaned = await self._stop_asked()
             # Without its supervisor the embedded database is gone too: no step could be recorded.
             seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
@@ -274,6 +275,15 @@ class _Worker:
             except psycopg.OperationalError as error:
                 logger.info("The database is away: %s", error)
                 await anyio.sleep(_RECONNECT_SECONDS)
+
+    async def _look_again(self) -> None:
+        """Have runs find what was sent before DBOS's own listener was connected, again or for the first time."""
+        seen: object = None
+        while True:
+            if (listener := dbos_internals.listener()) is not seen:
+                seen = listener
+                await anyio.to_thread.run_sync(dbos_internals.look_again)
+            await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _hear(self, connection: tables.Connection) -> None:
         while True:

@@ -3,17 +3,41 @@
 from pathlib import Path
 
 import anyio
+import psycopg
 import pytest
 
 import native
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of, until
+from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 from test_recovery import lines_of
 
 pytestmark = pytest.mark.anyio
+
+
+LISTENERS = "from pg_stat_activity where query like 'LISTEN dbos%'"
+
+
+async def test_a_message_that_dbos_was_not_told_of_is_found_once_it_listens_again(
+    folder: Path, postgres: native.Cluster
+) -> None:
+    """By itself it would look for it a minute later."""
+    copy_flow("messages", folder)
+    url = postgres.database("deaf")
+    project = Project(Settings(project=folder, database_url=url))
+    engine = await project.engine()
+    run = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await until_found(lambda: engine.waits(run.workflow_id), "it waits")
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute(f"select pg_terminate_backend(pid) {LISTENERS}").fetchall()
+        assert found == [(True,)]
+        await engine.send(run.workflow_id, "t", "into the silence")
+        assert connection.execute(f"select pid {LISTENERS}").fetchall() == []
+    result = await engine.wait([run.workflow_id], timeout_seconds=30)
+    assert [one.output for one in result.done] == ["into the silence"]
+    await project.aclose()
 
 
 @proves("recovery:database-killed")
