@@ -9,6 +9,9 @@ from typing import TypeVar
 import anyio
 import psutil
 
+from durable_workflows.database import tables
+from durable_workflows.engine import Engine
+
 FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
 
@@ -38,6 +41,19 @@ def copy_flow(name: str, project: Path) -> Path:
     folder = project / "workflows"
     folder.mkdir(exist_ok=True)
     return Path(shutil.copy(FLOWS / f"{name}.py", folder / f"{name}.py"))
+
+
+async def insert_lost_run(
+    engine: Engine, workflow_id: str = "lost", *, queue: str = "nowhere"
+) -> None:
+    """A run of a workflow `removed` that its version does not have, as a schedule starts it whose workflow was removed. From the queue `nowhere` no worker takes it."""
+    version = (await engine.catalog()).version
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        await connection.execute(
+            "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
+            " created_at, updated_at) values (%s, 'removed', 'ENQUEUED', %s, 'durable-workflows', %s, 0, 0)",
+            [workflow_id, version, queue],
+        )
 
 
 def processes_of(project: Path, role: str = "") -> list[psutil.Process]:

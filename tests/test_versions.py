@@ -11,7 +11,7 @@ from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of, until, until_found
+from helpers import copy_flow, insert_lost_run, processes_of, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -242,13 +242,7 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
     engine: Engine, folder: Path
 ) -> None:
     write_flow(folder, "one")
-    version = (await engine.catalog()).version
-    async with await tables.connect(engine.connection.database, role="test") as connection:
-        await connection.execute(
-            "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
-            " created_at, updated_at) values ('lost-1', 'removed', 'ENQUEUED', %s, 'durable-workflows', 'nowhere', 0, 0)",
-            [version],
-        )
+    await insert_lost_run(engine, "lost-1")
     run = await engine.run("lost-1")
     assert run.unavailable == "there is no workflow 'removed' in this version"
     [problem] = [one for one in (await engine.status()).problems if "'removed'" in one]

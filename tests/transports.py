@@ -21,7 +21,7 @@ Json = dict[str, Any]
 Transport = Literal["memory", "stdio", "http"]
 
 SECONDS = 30.0
-INITIALIZE = {
+INITIALIZE: Json = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "initialize",
@@ -31,11 +31,12 @@ INITIALIZE = {
         "clientInfo": {"name": "test", "version": "1"},
     },
 }
-_OVER_STDIO = """
+OVER_STDIO = """
 import anyio, sys
 from pathlib import Path
 from durable_workflows.server import serve
 from durable_workflows.settings import Settings
+{extra}
 anyio.run(serve, Settings(project=Path(sys.argv[1])))
 """
 _OVER_HTTP = """
@@ -47,6 +48,15 @@ from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]))
 anyio.run(partial(serve_http, settings, sys.argv[2], int(sys.argv[3]), allow_remote=sys.argv[4] == "remote"))
 """
+
+
+def envelope(**capabilities: Json) -> Json:
+    """What a client with these capabilities sends along with each request of protocol 2026-07-28, as its `_meta`."""
+    return {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": capabilities,
+    }
 
 
 @dataclass
@@ -118,7 +128,7 @@ async def reached(settings: Settings, transport: Transport) -> AsyncGenerator[An
         case "memory":
             yield build_server(settings)
         case "stdio":
-            arguments = ["-P", "-c", _OVER_STDIO, str(settings.project)]
+            arguments = ["-P", "-c", OVER_STDIO.format(extra=""), str(settings.project)]
             server = StdioServerParameters(
                 command=sys.executable, args=arguments, env=dict(os.environ)
             )

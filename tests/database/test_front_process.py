@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -241,7 +240,7 @@ def fresh_cache(tmp_path: Path, front: Front) -> Path:
     return cache
 
 
-def test_the_pristine_directory_is_made_once_by_two_that_want_it_at_the_same_time(
+def test_the_pristine_directory_is_made_once_for_all_also_if_two_want_it_at_the_same_time(
     tmp_path: Path, fresh_cache: Path
 ) -> None:
     projects = [tmp_path / "one", tmp_path / "two"]
@@ -257,14 +256,12 @@ def test_the_pristine_directory_is_made_once_by_two_that_want_it_at_the_same_tim
                 assert db.execute("SELECT 1").fetchone() == (1,)
         for parent in (one, two):
             parent.communicate("\n", timeout=10)
-    assert (fresh_cache / "pristine.log").read_text(encoding="utf-8").count("ready on port") == 1
     third = tmp_path / "three"
     third.mkdir()
-    began = time.monotonic()
     with python_client(PARENT, str(third), str(fresh_cache)) as parent:
         assert line_of(parent)
-        assert time.monotonic() - began < 6, "a further project starts by a copy"
         parent.communicate("\n", timeout=10)
+    assert (fresh_cache / "pristine.log").read_text(encoding="utf-8").count("ready on port") == 1
 
 
 def test_a_lock_is_free_when_its_process_is_killed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from durable_workflows import locks, state
 from durable_workflows.models import Preview, Run, Step, WorkerInfo
 from durable_workflows.settings import Settings
+from transports import INITIALIZE, OVER_STDIO
 
 Json = dict[str, Any]
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -97,15 +98,8 @@ class StdioServer:
         self.write(json.dumps({"jsonrpc": "2.0", "id": number, "result": result}))
 
     def initialize(self, capabilities: Json | None = None) -> Json:
-        client = {"name": "test", "version": "1"}
-        answer = self.request(
-            "initialize",
-            {
-                "protocolVersion": "2025-11-25",
-                "capabilities": capabilities or {},
-                "clientInfo": client,
-            },
-        )
+        params = {**INITIALIZE["params"], "capabilities": capabilities or {}}
+        answer = self.request("initialize", params)
         self.notify("notifications/initialized")
         return answer
 
@@ -121,15 +115,6 @@ class StdioServer:
         return self._output.read().splitlines()
 
 
-LAUNCHER = """
-import anyio, sys
-from pathlib import Path
-from durable_workflows.server import serve
-from durable_workflows.settings import Settings
-{extra}
-anyio.run(serve, Settings(project=Path(sys.argv[1])))
-"""
-
 Launch = Callable[..., AbstractContextManager[StdioServer]]
 
 
@@ -144,7 +129,7 @@ def launch() -> Launch:
         ours = ("DURABLE_WORKFLOWS_", "CLAUDE_", "DBOS_", "PYTHONUNBUFFERED")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         with subprocess.Popen(
-            [sys.executable, "-P", "-c", LAUNCHER.format(extra=extra), str(project)],
+            [sys.executable, "-P", "-c", OVER_STDIO.format(extra=extra), str(project)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -15,13 +15,12 @@ import pytest
 from mcp.types import TextContent
 
 from durable_workflows import lifecycle, locks, state
-from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
-from helpers import processes_of, until_found
+from helpers import insert_lost_run, processes_of, until_found
 from mcp import Client
 from requirements import proves
 
@@ -386,14 +385,7 @@ async def test_a_cancelled_run_says_so(engine: Engine, agent: Agent) -> None:
 async def test_a_run_of_a_workflow_that_its_version_does_not_have_says_so(
     engine: Engine, agent: Agent
 ) -> None:
-    """As a schedule starts them whose workflow was removed."""
-    version = (await engine.catalog()).version
-    async with await tables.connect(engine.connection.database, role="test") as connection:
-        await connection.execute(
-            "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
-            " created_at, updated_at) values ('lost', 'removed', 'ENQUEUED', %s, 'durable-workflows', 'workflows', 0, 0)",
-            [version],
-        )
+    await insert_lost_run(engine, queue="workflows")
     following = await agent.told(
         "lost",
         "its version VERSION has no such workflow: there is no workflow 'removed' in this version.",

@@ -20,7 +20,6 @@ from mcp.types import INVALID_PARAMS, ElicitRequestParams, ElicitResult, TextCon
 from pydantic import JsonValue
 
 from durable_workflows import documents, errors, lifecycle
-from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import (
     AlreadyAnswered,
@@ -43,7 +42,7 @@ from durable_workflows.project import Project
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from durable_workflows.tools import TOOLS
-from helpers import copy_flow, processes_of, until_found
+from helpers import copy_flow, insert_lost_run, processes_of, until_found
 from mcp import Client
 from requirements import proves
 
@@ -866,18 +865,7 @@ async def start_runs(engine: Engine) -> None:
     await engine.start_all(requests)
     await engine.wait(list(runs), timeout_seconds=30)
     await until_found(lambda: waits_for(engine, "both", "right"), "it waits for both")
-    await lose_a_run(engine)
-
-
-async def lose_a_run(engine: Engine) -> None:
-    """A run of a workflow that its version does not have, as a schedule may start it."""
-    version = (await engine.catalog()).version
-    async with await tables.connect(engine.connection.database, role="test") as connection:
-        await connection.execute(
-            "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
-            " created_at, updated_at) values ('lost', 'removed', 'ENQUEUED', %s, 'durable-workflows', 'nowhere', 0, 0)",
-            [version],
-        )
+    await insert_lost_run(engine)
 
 
 async def waits_for(engine: Engine, workflow_id: str, topic: str) -> bool:

@@ -31,18 +31,13 @@ from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until
 from listening import Mode, connected, subscribed
 from mcp import Client
-from transports import INITIALIZE, SECONDS, Served, serving
+from transports import INITIALIZE, SECONDS, Served, envelope, serving
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 
 # Those who stop a server wait 2 s; a busy machine takes longer for everything.
 TO_LEAVE = 5.0
-ENVELOPE = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +192,7 @@ async def everything(client: Client, run: str) -> list[object]:
 async def test_a_start_is_a_task_for_those_who_declare_it(served: Served, shared: Engine) -> None:
     tasks = "io.modelcontextprotocol/tasks"
     capabilities: Json = {"extensions": {tasks: {}}}
-    meta: Json = {**ENVELOPE, "io.modelcontextprotocol/clientCapabilities": capabilities}
+    meta: Json = envelope(**capabilities)
 
     async def ask(method: str, name: str, params: Json) -> Json:
         headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name}
@@ -238,7 +233,7 @@ async def test_what_is_no_request_is_refused_and_disturbs_nobody(served: Served)
             assert refused.status_code == 400, body[:20]
             assert "error" in refused.json()
         assert (await served.post([INITIALIZE, INITIALIZE], headers=given)).status_code == 400
-    unknown = request("no/such", {"_meta": ENVELOPE})
+    unknown = request("no/such", {"_meta": envelope()})
     assert '"code":-32601' in (await served.post(unknown, headers=headers[0])).text
     newer = await served.post(unknown, headers={**headers[1], "Mcp-Method": "no/such"})
     assert newer.json()["error"]["code"] == -32601
@@ -548,12 +543,12 @@ async def open_streams(served: Served, run: str, *, timeout_seconds: float = 45)
     return [
         Stream(
             served,
-            request("subscriptions/listen", {**listen, "_meta": ENVELOPE}),
+            request("subscriptions/listen", {**listen, "_meta": envelope()}),
             {**newer, "Mcp-Method": "subscriptions/listen"},
         ),
         Stream(
             served,
-            request("tools/call", {**wait, "_meta": {**ENVELOPE, "progressToken": 1}}),
+            request("tools/call", {**wait, "_meta": {**envelope(), "progressToken": 1}}),
             {**newer, **calling},
         ),
         Stream(served, None, earlier),

@@ -10,6 +10,7 @@ from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from helpers import until_found
 from requirements import proves
+from transports import envelope
 
 pytestmark = pytest.mark.anyio
 
@@ -17,11 +18,7 @@ Json = dict[str, Any]
 Launch = Callable[..., AbstractContextManager[Any]]
 
 ASKING: Json = {"elicitation": {"form": {}}}
-META: Json = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-    "io.modelcontextprotocol/clientCapabilities": ASKING,
-}
+META = envelope(**ASKING)
 ANSWER = {"action": "accept", "content": {"amount": 3, "unit": "t", "express": False}}
 
 

@@ -13,6 +13,7 @@ import pytest
 from durable_workflows import locks, state
 from durable_workflows.settings import Settings
 from durable_workflows.tools import TOOLS
+from transports import envelope
 
 Launch = Callable[..., AbstractContextManager[Any]]
 
@@ -30,13 +31,7 @@ def speak():
 threading.Thread(target=speak).start()
 """
 
-ENVELOPE = {
-    "_meta": {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-}
+ENVELOPE = {"_meta": envelope()}
 
 
 def test_the_first_message_is_answered_before_anything_has_started(

@@ -10,6 +10,7 @@ import pytest
 
 from durable_workflows.engine import Engine
 from helpers import until_found
+from transports import envelope
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -18,14 +19,8 @@ Launch = Callable[..., AbstractContextManager[Any]]
 TASKS = "io.modelcontextprotocol/tasks"
 
 
-def envelope(*extensions: str) -> Json:
-    return {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {
-            "extensions": dict.fromkeys(extensions, Json())
-        },
-    }
+def declaring(*extensions: str) -> Json:
+    return envelope(extensions=dict.fromkeys(extensions, Json()))
 
 
 class Caller:
@@ -35,7 +30,7 @@ class Caller:
         self._server = server
 
     def ask(self, method: str, *extensions: str, **params: Any) -> Json:
-        return self._server.request(method, {**params, "_meta": envelope(*extensions)})
+        return self._server.request(method, {**params, "_meta": declaring(*extensions)})
 
     def start(self, *extensions: str, **arguments: Any) -> Json:
         params = {"name": "start_workflow", "arguments": arguments}

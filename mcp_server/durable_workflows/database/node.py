@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent  # of pglite.mjs, package.json and its lock file
 PGLITE = Path("@electric-sql", "pglite")
 
 _INSTALL_SECONDS = 300
+_LOG = "npm.log"
 _TAIL_CHARACTERS = 1000  # of npm's output, in the error
 _UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB: never read
 
@@ -70,20 +71,25 @@ async def _install(settings: Settings, target: Path) -> None:
     with appearing(target) as folder:
         for name in ("package.json", "package-lock.json"):
             shutil.copyfile(FOLDER / name, folder / name)
-        await _npm_ci(settings, folder)
+        status = await npm_ci(settings, folder)
+        if status != 0 or not (folder / "node_modules" / PGLITE).is_dir():
+            raise PGliteNotInstalled(_failure(status, folder / _LOG))
         for pattern in _UNWANTED:
             for path in (folder / "node_modules" / PGLITE).rglob(pattern):
                 path.unlink()
 
 
-async def _npm_ci(settings: Settings, folder: Path) -> None:
+async def npm_ci(settings: Settings, folder: Path) -> int | None:
+    """Install exactly what the lock file in the folder names; what npm says goes into `npm.log` there. No script of a package runs.
+
+    Returns:
+        npm's exit status; None if it was ended because it took too long.
+    """
     npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
     given = environment(settings)
     path = f"{node().parent}:{given.get('PATH', '')}"
-    output = folder / "npm.log"
-    status = None
-    with output.open("wb") as log, anyio.move_on_after(_INSTALL_SECONDS):
+    with (folder / _LOG).open("wb") as log, anyio.move_on_after(_INSTALL_SECONDS):
         done = await anyio.run_process(
             [str(node()), str(npm), "ci", *flags],
             cwd=folder,
@@ -92,9 +98,8 @@ async def _npm_ci(settings: Settings, folder: Path) -> None:
             stderr=log,
             check=False,
         )
-        status = done.returncode
-    if status != 0 or not (folder / "node_modules" / PGLITE).is_dir():
-        raise PGliteNotInstalled(_failure(status, output))
+        return done.returncode
+    return None
 
 
 def _failure(status: int | None, output: Path) -> str:
