@@ -184,16 +184,6 @@ def test_json_can_be_read_and_fits_the_tool_that_it_is_for(block: blocks.Block) 
         Draft202012Validator(schema(tool)).validate(arguments)  # pyright: ignore[reportUnknownMemberType]
 
 
-def test_a_call_in_the_text_names_arguments_that_the_tool_has() -> None:
-    tools = {spec.function.__name__ for spec in TOOLS}
-    for document in blocks.DOCUMENTS:
-        for word in blocks.code_words(document.read_text(encoding="utf-8")):
-            called = re.fullmatch(r"(\w+)\((.*)\)", word)
-            if called and called[1] in tools:
-                given = set(re.findall(r"(\w+)=", called[2]))
-                assert given <= schema(called[1])["properties"].keys(), word
-
-
 # The form of the documents
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from durable_workflows import problems
@@ -236,6 +237,46 @@ async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too
         return row is not None and row["version_name"] == first == status.version
 
     await until_found(latest_for_dbos, "the first version is the latest again", seconds=60)
+
+
+async def test_a_file_whose_import_hangs_is_named_until_it_ends(
+    engine: Engine, folder: Path
+) -> None:
+    flag = folder / "flag"
+    flag.touch()
+    head = f"import pathlib, time\nwhile not pathlib.Path({str(flag)!r}).exists():\n    time.sleep(0.05)\n"
+    flow = write_flow(folder, "here")
+    flow.write_text(head + flow.read_text(encoding="utf-8"), encoding="utf-8")
+    interrupted = await engine.start(StartRequest(name="flow"))
+    await until_found(lambda: engine.waits(interrupted.workflow_id), "it waits")
+    flag.unlink()
+    for worker in processes_of(folder, "worker"):
+        worker.kill()
+    said = "workflows/flow.py is being imported for more than 5 s. What is at the top of a file runs at import: put it into a step."
+
+    async def named() -> bool:
+        run = await engine.run(interrupted.workflow_id)
+        return run.absence == f"it is being started: {said}"
+
+    await until_found(named, "the run names it")
+    write_flow(folder, "there", name="other")  # a new version, with the same file
+    found: list[str] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(engine.start, StartRequest(name="other", workflow_id="started"))
+
+        async def both() -> bool:
+            found[:] = (await engine.status()).problems
+            return len(found) == 2
+
+        await until_found(both, "status names it for both versions")
+        flag.touch()
+    versions = [(await engine.run(one)).version for one in (interrupted.workflow_id, "started")]
+    assert found == [f"Version {version} is being loaded: {said}" for version in versions]
+    assert (await engine.status()).problems == []
+    for workflow_id in (interrupted.workflow_id, "started"):
+        await engine.send(workflow_id, "go", None)
+    result = await engine.wait([interrupted.workflow_id, "started"], timeout_seconds=30)
+    assert [one.output for one in result.done] == ["here", "there"]
 
 
 async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -126,10 +126,14 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def load(
-    files: Mapping[str, bytes], folder: Path, faults: Mapping[str, str]
+    files: Mapping[str, bytes],
+    folder: Path,
+    faults: Mapping[str, str],
+    around: Callable[[str], AbstractContextManager[object]],
 ) -> Iterator[LoadedFile]:
     """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
+    Each import happens inside of what `around` makes of the file's path.
     A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that declares a
     workflow of the same name.
     """
@@ -149,7 +153,9 @@ def load(
         if path in faults:
             yield LoadedFile(path, None, names, faults[path])
         else:
-            yield _import(path, folder, names)
+            with around(path):
+                loaded = _import(path, folder, names)
+            yield loaded
 
 
 def summary(function: Callable[..., Any]) -> str:

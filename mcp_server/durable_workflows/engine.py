@@ -54,7 +54,7 @@ from durable_workflows.models import (
 from durable_workflows.reading import Reader
 from durable_workflows.settings import APPLICATION, MAX_PAYLOAD_BYTES, PERSON, QUEUE, Settings
 
-_STILL_LOADING = "none has loaded the files yet: one of them may take long to import. What is at the top of a file runs at import: put it into a step."
+_STILL_LOADING = "none has begun with it yet, or says how far it is."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
 _THREADS = 8

@@ -36,6 +36,7 @@ from durable_workflows.models import (
     SessionInfo,
     Step,
     WaitResult,
+    WorkerInfo,
 )
 from durable_workflows.settings import APPLICATION, Settings
 
@@ -222,7 +223,7 @@ class Reader:
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
             place=await self._place(row),
-            absence=self._absence(row),
+            absence=await self._absence(row),
         )
 
     async def _why_unavailable(self, row: tables.Row) -> str | None:
@@ -243,14 +244,16 @@ class Reader:
         rows = await self._fetch("queue_place", workflow_id=row["workflow_id"], count=_HOLDERS)
         return records.queue_place(rows[0]) if rows else None
 
-    def _absence(self, row: tables.Row) -> str | None:
+    async def _absence(self, row: tables.Row) -> str | None:
         """What the supervisor of this machine says of a version's worker, for the case that none runs."""
         report = state.read_report(self._settings)
         if row["version"] in report.get("waiting_versions", "").split():
             return "other older versions have all workers that --old-workers allows"
         said = report.get(f"worker {row['version']}", "")
         if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
-            return "it is being started"
+            rows = await self._fetch("version_states", version=row["version"])
+            note = rows[0]["note"] if rows else None
+            return f"it is being started: {note}" if note else "it is being started"
         return f"the last one {said}" if said else None
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
@@ -320,8 +323,23 @@ class Reader:
             ],
             sessions=await self.sessions(),
             dotenv=state.read_report(self._settings).get("dotenv", "").split(),
-            problems=[*problems, *map(_orphan_line, await self._fetch("orphans"))],
+            problems=[
+                *problems,
+                *await self._loading(workers),
+                *map(_orphan_line, await self._fetch("orphans")),
+            ],
         )
+
+    async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
+        """What takes long before a worker of this machine can take up runs."""
+        report = state.read_report(self._settings)
+        up = {worker.version for worker in workers if worker.alive}
+        return [
+            f"Version {row['version']} is being loaded: {row['progress']}"
+            for row in await self._fetch("loading_versions")
+            if row["version"] not in up
+            and report.get(f"worker {row['version']}", "").startswith("running")
+        ]
 
     async def waits(self, workflow_id: str) -> list[OpenWait]:
         """What a run waits for now, with the schema of what would be right; errors as for `run`."""

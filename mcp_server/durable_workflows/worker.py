@@ -16,7 +16,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,6 +42,8 @@ _POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lo
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
 _LAST_LINES_SECONDS = 1.0
+_SLOW_IMPORT_SECONDS = 5.0
+_AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
@@ -191,11 +195,12 @@ class _Worker:
 
         async def note(text: str) -> None:
             logger.info("%s", text)
-            await tables.run(connection, "version_progress", version=self._version, progress=text)
+            await self._note_progress(connection, text)
 
         def report(text: str) -> None:
             anyio.from_thread.run(note, text)
 
+        await self._note_progress(connection, None)  # what a worker before this one left
         prepared = await anyio.to_thread.run_sync(
             environments.prepare, self._settings, files, report
         )
@@ -215,7 +220,7 @@ class _Worker:
         folder = self._materialise(files)
         entries = [
             entry
-            for loaded in catalog.load(files, folder, faults)
+            for loaded in catalog.load(files, folder, faults, self._named_if_slow)
             for entry in _entries(loaded, folder)
         ]
         await self._check_machine(connection, entries)
@@ -223,6 +228,30 @@ class _Worker:
             await tables.run(
                 connection, "publish_catalog", version=self._version, entries=json.dumps(entries)
             )
+
+    @contextmanager
+    def _named_if_slow(self, path: str) -> Generator[None]:
+        """Say which file is imported if that takes long: it may never end, and nothing else goes on meanwhile."""
+        timer = threading.Timer(_SLOW_IMPORT_SECONDS, lambda: anyio.run(self._say_slow, path))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    async def _say_slow(self, path: str) -> None:
+        text = f"{path} is being imported for more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
+        logger.warning("%s", text)
+        try:
+            async with await tables.connect(self._database, role="worker") as connection:
+                await self._note_progress(connection, text)
+        except (DatabaseUnavailable, psycopg.Error) as error:  # then the log alone says it
+            logger.info("The database is away: %s", error)
+
+    async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
+        await tables.run(connection, "version_progress", version=self._version, progress=text)
 
     async def _check_machine(
         self, connection: tables.Connection, entries: list[dict[str, object]]

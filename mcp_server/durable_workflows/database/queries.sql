@@ -52,10 +52,13 @@ on conflict (version, name) do update
 set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error
 
 -- name: version_ready
-update durable_workflows.versions set state = 'ready', error = null where version = %(version)s
+update durable_workflows.versions set state = 'ready', error = null, progress = null where version = %(version)s
 
 -- name: version_progress
 update durable_workflows.versions set progress = %(progress)s where version = %(version)s
+
+-- name: loading_versions
+select version, progress from durable_workflows.versions where state <> 'failed' and progress is not null order by saved_at
 
 -- name: version_failed
 -- One that was ready before stays so: its worker comes back, and starts may wait for that.
