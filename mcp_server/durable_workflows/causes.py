@@ -10,7 +10,6 @@ from pydantic_core import from_json
 from durable_workflows.models import UNFINISHED, Child, Preview, QueuePlace, Run, Step, Waiting
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
-    LAST_ATTEMPT,
     NAME,
     PAYLOAD,
     as_json,
@@ -52,12 +51,8 @@ class Failure:
 
     @property
     def line(self) -> str:
-        """The error in one line; of a step that failed in all its attempts, with that of the last one."""
-        said = f"{self.name}: {self.message}"
-        _, retried, last = self.traceback.partition(LAST_ATTEMPT)
-        if retried:
-            said += f"; the last attempt: {last.splitlines()[-1]}"
-        return line(said, _ERROR)
+        """The error in one line."""
+        return line(f"{self.name}: {self.message}", _ERROR)
 
 
 def cause(run: Run, now: datetime) -> Cause:

@@ -31,7 +31,7 @@ from dbos._serialization import DefaultSerializer, PortableWorkflowError
 from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
-from durable_workflows.wording import LAST_ATTEMPT
+from durable_workflows import wording
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
 _SAID = 1000  # characters of the message in it: the whole stands beside it
@@ -173,7 +173,7 @@ def keep_errors_whole() -> None:
             text = text.replace(said, f"{said[:_SAID]}…")
         if isinstance(err, dbos_error.DBOSMaxStepRetriesExceeded) and err.errors:
             last = "".join(traceback.format_exception(err.errors[-1]))
-            text += f"{LAST_ATTEMPT}{last}"  # of the attempts' errors dbos keeps nothing
+            text += f"\nThe last attempt:\n{last}"
         return {
             **describe(err),
             "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),
@@ -182,6 +182,20 @@ def keep_errors_whole() -> None:
 
     dbos_serialization.exception_to_workflow_error_data = described
     dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def name_last_attempts() -> None:
+    """Have the error of a step that failed in all its attempts say that of the last one: of these dbos keeps nothing."""
+    scope: Any = dbos_error.DBOSMaxStepRetriesExceeded
+    make = scope.__init__
+
+    def made(error: Any, step_name: str, max_retries: int, errors: list[Exception]) -> None:
+        make(error, step_name, max_retries, errors)
+        if errors:
+            said = f"{_class_name(type(errors[-1]))}: {errors[-1]}"
+            error.message += f"; the last attempt: {wording.line(said, _SAID)}"
+
+    scope.__init__ = made
 
 
 def retry_queues() -> None:

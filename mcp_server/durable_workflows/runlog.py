@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import anyio
 import psycopg
 
-from durable_workflows import dbos_internals
+from durable_workflows import dbos_internals, wording
 from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
@@ -156,13 +156,20 @@ class _Stream(io.TextIOBase):
         return self._original.encoding
 
 
+class _Formatter(logging.Formatter):
+    """Of tracebacks the part that is about the project's code: a run keeps so many lines only."""
+
+    def formatException(self, ei: Any) -> str:
+        return wording.traceback_of_project(super().formatException(ei))
+
+
 class _Handler(logging.Handler):
     """What runs log goes to their log, what dbos logs outside of runs to the root's handlers."""
 
     def __init__(self, log: RunLog) -> None:
         super().__init__()
         self._log = log
-        self.setFormatter(logging.Formatter("%(message)s"))
+        self.setFormatter(_Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
         run = dbos_internals.current_run()

@@ -4,7 +4,6 @@ Pure functions from a `Run` to text. No text is longer than its budget, whatever
 it left out, and names the call that brings it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from durable_workflows.wording import (
     time,
     title_of,
     took,
+    traceback_of_project,
     wake_up,
 )
 
@@ -44,10 +44,6 @@ _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
 _PROMPT = 300  # characters of a question that a cause tells
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-_FRAME = re.compile(r'^(?=  File ")', re.MULTILINE)
-_SNAPSHOT = re.compile(
-    r'"[^"\n]*/\.dbos/code/[^/"\n]+/'
-)  # where a worker keeps the files of a version
 
 
 def markdown(run: Run, *, budget: int = BUDGET, now: datetime | None = None) -> str:
@@ -129,21 +125,13 @@ def _without_timeout(run: Run) -> Run:
     return run.model_copy(update=fewer)
 
 
-def _readable(traceback: str) -> str:
-    """A traceback without the frames of dbos, its files as the project names them."""
-    first, *frames = _FRAME.split(traceback)
-    kept = [frame for frame in frames if "/site-packages/dbos/" not in frame.partition("\n")[0]]
-    last = frames[-1:] if kept[-1:] != frames[-1:] else []  # the error stands at its end
-    return _SNAPSHOT.sub('"', "".join([first, *kept, *last]))
-
-
 def _error_section(run: Run) -> list[str]:
     """The end of the traceback; the error itself is in the cause."""
     error = failure(run.error)
     traceback = (run.unavailable if run.status in UNFINISHED else None) or (
         error.traceback if error else ""
     )
-    traceback = _readable(traceback)
+    traceback = traceback_of_project(traceback)
     end = traceback[-_TRACEBACK:]
     shown = ["", fenced(end if end == traceback else f"…{end}")] if end else []
     if run.error is not None and run.error.cut:
@@ -277,7 +265,7 @@ def _step_block(run: Run, step: Step) -> str:
     error, output = failure(step.error), step.output
     title = f"## {_step_line(step.model_copy(update={'output': None}), 0)}"
     if error is not None:
-        end = f"{error.line}\n{_readable(error.traceback)[-_TRACEBACK:]}".rstrip()
+        end = f"{error.line}\n{traceback_of_project(error.traceback)[-_TRACEBACK:]}".rstrip()
         return f"{title}\n{fenced(end)}"
     if output is None:
         return title

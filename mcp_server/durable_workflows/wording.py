@@ -14,9 +14,10 @@ NAME = 100  # characters of a name or topic
 PAYLOAD = 800  # characters of a payload among other things
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
-LAST_ATTEMPT = (
-    "\nThe last attempt:\n"  # in a recorded traceback, before that of a step's last attempt
-)
+_FOREIGN = ("/site-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
+_SNAPSHOT = re.compile(
+    r'"[^"\n]*/\.dbos/code/[^/"\n]+/'
+)  # where a worker keeps the files of a version
 
 
 def line(text: str, width: int) -> str:
@@ -55,6 +56,20 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * min(longest + 1, LONGEST_FENCE)
     return f"{fence}{language}\n{text}\n{fence}"
+
+
+def traceback_of_project(text: str) -> str:
+    """A traceback without the frames of dbos and of ours around them, its files as the project names them."""
+    kept: list[str] = []
+    foreign = False
+    for row in text.splitlines(keepends=True):
+        if row.startswith('  File "'):
+            foreign = any(part in row for part in _FOREIGN)
+        elif not row.startswith("    "):  # no code of that frame any more
+            foreign = False
+        if not foreign:
+            kept.append(row)
+    return _SNAPSHOT.sub('"', "".join(kept))
 
 
 def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:

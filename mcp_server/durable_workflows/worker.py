@@ -160,6 +160,7 @@ class _Worker:
     def _prepare_dbos(self, activity: Activity) -> None:
         dbos_internals.refuse_pickle()
         dbos_internals.keep_errors_whole()
+        dbos_internals.name_last_attempts()
         dbos_internals.fail_at_exit()
         dbos_internals.retry_queues()
         dbos_internals.observe(activity)
@@ -311,7 +312,8 @@ class _Worker:
         while True:
             if (listener := dbos_internals.listener()) is not seen:
                 seen = listener
-                await anyio.to_thread.run_sync(dbos_internals.look_again)
+                # A database that is away again must not keep this process from ending.
+                await anyio.to_thread.run_sync(dbos_internals.look_again, abandon_on_cancel=True)
             await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _hear(self, connection: tables.Connection) -> None:
