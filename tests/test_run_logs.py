@@ -44,6 +44,13 @@ async def test_prints_and_log_records_are_kept_in_order_with_their_step(shared: 
 
 
 @proves("log:kept")
+async def test_what_a_run_prints_at_its_end_is_there_when_it_has_ended(shared: Engine) -> None:
+    for _ in range(20):
+        lines = await shared.log(await talked(shared))
+        assert [line.text for line in lines][-1:] == ["no line feed"]
+
+
+@proves("log:kept")
 async def test_runs_that_print_at_the_same_time_do_not_mix(shared: Engine) -> None:
     starts = [StartRequest(name="talk", args={"lines": 50 + number}) for number in range(6)]
     runs = await shared.start_all(starts)

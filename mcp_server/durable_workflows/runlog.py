@@ -1,15 +1,17 @@
 """What runs print and log, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
 
-What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of it are lost when a worker is
-killed. A run that is started again prints again what its own code prints; steps that are not repeated print nothing.
+What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of a run's lines are lost when
+a worker is killed; once a run has ended they are all there (`settle`). A run that is started again prints again what its own code prints; steps that are not repeated print nothing.
 """
 
+import asyncio
 import io
 import json
 import logging
 import sys
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -25,6 +27,7 @@ TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
 _LINE = 2000  # characters of a line
 _PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
 _FLUSH_SECONDS = 0.3
+_SETTLE_SECONDS = 1.0  # the end of a run waits no longer for its last lines
 _RETRY_SECONDS = 2.0  # while the database is away
 
 Source = tuple[str, int | None, str]  # workflow_id, step, stream
@@ -35,7 +38,13 @@ class RunLog:
     """Collects lines, from any thread, and publishes them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._batch = 1  # the number of those that are collected now
+        self._written = 0  # up to this one they are in the database
+        self._newest: dict[
+            str, int
+        ] = {}  # the batch of each run's newest lines, until it is written
+        self._publish_now: Callable[[], object] | None = None  # None: the database is away
         self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
         self._partial: dict[Source, str] = {}
         self._new_lines: Counter[str] = Counter()
@@ -54,23 +63,44 @@ class RunLog:
     def add(self, source: Source, text: str) -> None:
         """Add text; a line is complete with its line feed, or when it is published."""
         with self._lock:
+            self._newest[source[0]] = self._batch
             *lines, rest = (self._partial.pop(source, "") + text).split("\n")
             for line in lines:
                 self._append(source, line)
             if rest:
                 self._partial[source] = rest[:_LINE]
 
+    def settle(self, workflow_id: str) -> None:
+        """Return once all that the run has written so far is in the database; not later than in a second, and at once while that is away."""
+        with self._lock:
+            batch = self._newest.get(workflow_id)
+            if batch is not None and self._publish_now is not None:
+                self._publish_now()
+                self._lock.wait_for(lambda: self._written >= batch, _SETTLE_SECONDS)
+
     async def publish(self, database: Database) -> None:
         """Write what is new into the database, for ever; while it is away, try again."""
         while True:
             try:
                 async with await tables.connect(database, role="log") as connection:
-                    while True:
-                        await self._flush(connection)
-                        await anyio.sleep(_FLUSH_SECONDS)
+                    await self._publish(connection)
             except psycopg.OperationalError as error:
                 logger.info("Logs of runs are not written while the database is away: %s", error)
                 await anyio.sleep(_RETRY_SECONDS)
+
+    async def _publish(self, connection: tables.Connection) -> None:
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._publish_now = lambda: loop.call_soon_threadsafe(asked.set)
+        try:
+            while True:
+                await self._flush(connection)
+                with anyio.move_on_after(_FLUSH_SECONDS):
+                    await asked.wait()
+                asked.clear()
+        finally:
+            with self._lock:
+                self._publish_now = None
 
     async def flush(self, database: Database) -> None:
         """Write what is new now: before the process ends.
@@ -95,26 +125,34 @@ class RunLog:
         )
 
     async def _flush(self, connection: tables.Connection) -> None:
-        lines = self._take()
-        if not lines:
-            return
+        lines, batch = self._take()
         try:
-            async with connection.transaction():  # nobody sees a log that is longer than it may be
-                await tables.run(connection, "write_log", rows=json.dumps(lines))
-                await self._trim(connection, Counter(line["workflow_id"] for line in lines))
+            if lines:
+                await self._write(connection, lines)
         except psycopg.OperationalError:
             with self._lock:
                 self._lines.extendleft(reversed(lines))
             raise
+        with self._lock:
+            self._written = batch
+            self._newest = {name: last for name, last in self._newest.items() if last > batch}
+            self._lock.notify_all()
 
-    def _take(self) -> list[dict[str, Any]]:
+    async def _write(self, connection: tables.Connection, lines: list[dict[str, Any]]) -> None:
+        async with connection.transaction():  # nobody sees a log that is longer than it may be
+            await tables.run(connection, "write_log", rows=json.dumps(lines))
+            await self._trim(connection, Counter(line["workflow_id"] for line in lines))
+
+    def _take(self) -> tuple[list[dict[str, Any]], int]:
+        """The lines of the batch that is collected, and its number; another one begins."""
         with self._lock:
             for source, text in self._partial.items():
                 self._append(source, text)
             self._partial.clear()
             lines = list(self._lines)
             self._lines.clear()
-        return lines
+            self._batch += 1
+            return lines, self._batch - 1
 
     async def _trim(self, connection: tables.Connection, added: Counter[str]) -> None:
         if len(self._new_lines) > _PENDING:  # runs that have ended; a trim too many does no harm

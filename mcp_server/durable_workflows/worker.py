@@ -168,6 +168,7 @@ class _Worker:
             dbos_internals.share_one_backend()
         DBOS(config=self._config())
         self._log.capture()
+        dbos_internals.before_ends(self._log.settle)
         dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
 
     def _config(self) -> DBOSConfig:
