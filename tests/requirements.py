@@ -34,7 +34,7 @@ PROMISES = {
     "message:fits": "A message that does not fit what a run waits for is refused at its sender; the run goes on waiting.",
     "person:only": "A question to a person takes no message from any tool or program.",
     "person:once": "The first answer of a person counts, once, and it is noted who gave it.",
-    "log:kept": "What a run prints and logs is kept with it, in order, within bounds; once it has ended, all of it.",
+    "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
     "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",
     "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
