@@ -168,12 +168,11 @@ def keep_errors_whole() -> None:
     describe = dbos_serialization.exception_to_workflow_error_data
 
     def described(err: BaseException) -> Any:
-        text, said = "".join(traceback.format_exception(err)), str(err)
+        text, said = _traceback(err), str(err)
         if len(said) > _SAID:
             text = text.replace(said, f"{said[:_SAID]}…")
         if isinstance(err, dbos_error.DBOSMaxStepRetriesExceeded) and err.errors:
-            last = "".join(traceback.format_exception(err.errors[-1]))
-            text += f"\nThe last attempt:\n{last}"
+            text += f"\nThe last attempt:\n{_traceback(err.errors[-1])}"
         return {
             **describe(err),
             "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),
@@ -182,6 +181,10 @@ def keep_errors_whole() -> None:
 
     dbos_serialization.exception_to_workflow_error_data = described
     dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _traceback(error: BaseException) -> str:
+    return wording.traceback_of_project("".join(traceback.format_exception(error)))
 
 
 def name_last_attempts() -> None:

@@ -365,8 +365,18 @@ class Overview(Model):
     workers: list[WorkerInfo]
 
 
+MOST_EVENTS = 100  # of a run
+
+
+class Event(Model):
+    """What a run says of itself by `DBOS.set_event`: the newest value of a key."""
+
+    key: str
+    value: Preview
+
+
 class Run(Model):
-    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `forked_at` is the first step that a fork ran itself.
+    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `events` are the `MOST_EVENTS` that were set last. `forked_at` is the first step that a fork ran itself.
 
     `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs.
     """
@@ -395,6 +405,7 @@ class Run(Model):
     waiting: list[Waiting]
     children: list[Child]
     forks: list[Fork]
+    events: list[Event] = []
     unread_messages: int
     newest_version: str | None
     worker: WorkerInfo | None

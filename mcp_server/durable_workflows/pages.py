@@ -50,10 +50,18 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 
 
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
-    """The run's own `input`, `output` or `error`, or the `prompt` of what it waits for, from character `offset` on; a preview begins at the beginning."""
-    known = {"input": run.input, "output": run.output, "error": run.error, "prompt": _prompts(run)}
+    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, or its `events`, from character `offset` on; a preview begins at the beginning, and has `offset` and `PART` characters or all."""
+    known = {
+        "input": run.input,
+        "output": run.output,
+        "error": run.error,
+        "prompt": _prompts(run),
+        "events": _events(run),
+    }
     whole = known[which]
-    part = Preview(text=whole.text[offset:], length=whole.length) if whole else None
+    # Of several values in one text the first may be cut; up to here it is not.
+    text = whole.text[offset : offset + PART] if whole else ""
+    part = Preview(text=text, length=whole.length) if whole else None
     return _payload_page(
         wording.title_of(run),
         which.capitalize(),
@@ -140,6 +148,12 @@ def _prompts(run: Run) -> Preview | None:
     asked = [f"Topic {one.topic!r}: {one.prompt}" for one in run.waiting if one.prompt]
     text = "\n\n".join(asked)
     return Preview(text=text, length=len(text)) if asked else None
+
+
+def _events(run: Run) -> Preview | None:
+    text = "\n\n".join(f"{one.key}: {one.value.text}" for one in run.events)
+    left_out = sum(one.value.length - len(one.value.text) for one in run.events)
+    return Preview(text=text, length=len(text) + left_out) if text else None
 
 
 def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[int, Child]]:

@@ -20,6 +20,7 @@ from durable_workflows.errors import (
     UsageError,
 )
 from durable_workflows.models import (
+    MOST_EVENTS,
     UNFINISHED,
     Child,
     Connection,
@@ -219,6 +220,7 @@ class Reader:
             running=await fetch("run_running"),
             children=await fetch("run_descendants"),
             forks=await fetch("run_forks"),
+            events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
             workers_=await self._fetch("workers"),
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),

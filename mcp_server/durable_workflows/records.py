@@ -22,6 +22,7 @@ from durable_workflows.models import (
     UNFINISHED,
     Child,
     Ended,
+    Event,
     Fork,
     Message,
     OpenWait,
@@ -111,6 +112,7 @@ def run(
     running: Iterable[Row],
     children: Iterable[Row],
     forks: Iterable[Row],
+    events: Iterable[Row],
     workers_: Iterable[Row],
     newest: str | None,
     unavailable: str | None,
@@ -137,6 +139,7 @@ def run(
         waiting=[_waiting(one, one) for one in waits] if unfinished else [],
         children=[Child.model_validate(one) for one in children],
         forks=[Fork.model_validate(one) for one in forks],
+        events=[event(one) for one in events],
         newest_version=newest,
         worker=own[0] if own else None,
         unavailable=unavailable,
@@ -163,6 +166,12 @@ _SAME = (
 def queue_place(row: Row) -> QueuePlace:
     """A row of `queue_place`."""
     return QueuePlace.model_validate(row | {"next_start": moment_or_none(row["next_start"])})
+
+
+def event(row: Row) -> Event:
+    """A row of `run_events`."""
+    found = preview(row["value"], row["value_length"], row["serialization"])
+    return Event(key=row["key"], value=found or Preview(text="", length=0))
 
 
 def step(row: Row) -> Step:

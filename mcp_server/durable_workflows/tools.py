@@ -59,7 +59,7 @@ _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which th
 _LONGEST_WAIT = 3600.0
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
 
-_CURSOR = re.compile(r"(?:(input|output|error|prompt):)?([0-9]{1,9})")
+_CURSOR = re.compile(r"(?:(input|output|error|prompt|events):)?([0-9]{1,9})")
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -219,7 +219,7 @@ async def inspect(
 ) -> str:
     """Show one run as Markdown: why it is where it is, what to call next, and what each step did.
 
-    Use it when a run failed, seems stuck, waits, or to see intermediate results; before fork, to get the number of the step to fork from. It works at any
+    Use it when a run failed, seems stuck, waits, or to see intermediate results and the newest value of each event that it has set (its progress); before fork, to get the number of the step to fork from. It works at any
     time, also on runs that ended days ago. An answer has at most 8,000 characters; what was left out is named with the call that
     brings it. For the plain result of a run wait_for_workflows is enough; for many runs use list_workflows.
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
-from durable_workflows.models import UNFINISHED, Child, Preview, Run, Step
+from durable_workflows.models import MOST_EVENTS, UNFINISHED, Child, Preview, Run, Step
 from durable_workflows.pages import list_page, size
 from durable_workflows.wording import (
     BUDGET,
@@ -41,6 +41,7 @@ _GAP = 170  # characters of a line about left-out steps, beside the call in it
 _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
+_EVENT = 200  # characters of an event's value
 _PROMPT = 300  # characters of a question that a cause tells
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -78,6 +79,7 @@ def _head(run: Run, now: datetime) -> list[str]:
     if any(len(one.prompt or "") > _PROMPT for one in run.waiting):
         lines.append(f"What it asks: {inspect(run.workflow_id, step=0, cursor='prompt:0')}")
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
+    lines += _events(run)
     children = sorted(run.children, key=_concern)
     lines += _section("Children", [_child(one) for one in children])
     if len(run.children) > SHOWN:
@@ -156,6 +158,15 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
         return []
     more = [f"- … {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return ["", f"{title}:", *(f"- {one}" for one in lines[:SHOWN]), *more]
+
+
+def _events(run: Run) -> list[str]:
+    shown = [f"{line(one.key, NAME)}: {line(one.value.text, _EVENT)}" for one in run.events]
+    title = "Events" if len(shown) < MOST_EVENTS else f"Events, the {MOST_EVENTS} set last"
+    lines = _section(title, shown)
+    if len(shown) > SHOWN or any(one.value.length > _EVENT for one in run.events):
+        lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='events:0')}")
+    return lines
 
 
 def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:

@@ -78,6 +78,7 @@ async def test_run_shows_steps_prints_and_waits_as_they_come_and_prints_the_outp
     assert "  | preparing tea" in before
     assert "  | tea is not tidy" in before
     assert any(re.fullmatch(r"step 1  prepare  [\d.]+ m?s", line) for line in before)
+    assert 'event prepared: "TEA"' in before
     assert before[-1] == (
         "tea waits for a message on 'go': durable-workflows send --id tea --topic go --message JSON"
     )

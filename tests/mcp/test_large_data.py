@@ -29,6 +29,7 @@ WAITING = 500
 CHILDREN = 1200
 VERSIONS = 60
 MEGABYTE = 1_000_000
+EVENTS = 'inspect(workflow_id="tells", step=0, cursor="events:0")'
 LONGEST_PAGE = 30_000  # characters of the list of runs as a resource
 LONGEST_TRACE = 3_000_000  # characters of a trace as JSON, which no model reads
 PROMPT = "".join(f"Shall we do {number}? " for number in range(5000))
@@ -91,6 +92,16 @@ def asks(prompt: str) -> Any:
 def chooses(size: int) -> Any:
     """Ask for a long text."""
     return receive("choice", schema={"enum": ["x" * size]})
+
+
+@DBOS.workflow()
+def tells(size: int) -> None:
+    """Say much of itself."""
+    for number in range(120):
+        DBOS.set_event(f"event {number}", number)
+    for done in (1, 2):
+        DBOS.set_event("progress", {"done": done})
+    DBOS.set_event("draft", "é" * size)
 
 
 @DBOS.workflow()
@@ -244,6 +255,7 @@ async def start_large_runs(engine: Engine) -> None:
         "chooses": ("chooses", {"size": 100_000}),
         "gets": ("collect", {"topic": "t", "count": 30}),
         "prints": ("prints", {"lines": 2500}),
+        "tells": ("tells", {"size": MEGABYTE // 10}),
     }
     for workflow_id, (name, args) in runs.items():
         await engine.start(StartRequest(name=name, args=args, workflow_id=workflow_id))
@@ -251,7 +263,7 @@ async def start_large_runs(engine: Engine) -> None:
         text = f"{number} " + "m" * (MEGABYTE - 10 if number == 7 else 10_000)
         await engine.send("gets", "t", text)
         await engine.send("gets", "other", text)
-    ended = ["steps", "echoes", "broken", "asks", "chooses", "prints"]
+    ended = ["steps", "echoes", "broken", "asks", "chooses", "prints", "tells"]
     result = await engine.wait(ended, timeout_seconds=60)
     assert not result.running
 
@@ -395,6 +407,18 @@ async def test_a_long_question_is_cut_and_the_call_that_brings_it_brings_all_of_
     assert "**Why:** waits for a message on topic 'answer'" in summary
     assert whole in calls(summary)
     assert await agent.whole(whole) == f"Topic 'answer': {PROMPT}"
+
+
+async def test_the_newest_value_of_each_event_is_shown_and_can_be_had_whole(agent: Agent) -> None:
+    summary = await agent.inspect("tells")
+    _, _, shown = summary.partition("Events, the 100 set last:\n")
+    lines = shown.splitlines()
+    assert re.fullmatch('- draft: "é{150,200}…', lines[0])
+    assert lines[1:4] == ['- progress: {"done":2}', "- event 119: 119", "- event 118: 118"]
+    assert lines[6:8] == ["- … 94 more", f"All: {EVENTS}"]
+    first, second, *_, last = (await agent.whole(EVENTS)).split("\n\n")
+    assert first == f'draft: "{"é" * (MEGABYTE // 10)}"'
+    assert (second, last) == ('progress: {"done":2}', "event 22: 22")
 
 
 async def test_an_example_that_is_too_long_is_left_out_and_not_what_is_waited_for(
@@ -647,6 +671,7 @@ async def test_no_view_of_any_run_is_long_or_slow(agent: Agent) -> None:
         "asks",
         "gets",
         "prints",
+        "tells",
         "parent-1",
     ):
         for detail in ("summary", "full", "tree", "messages", "log"):

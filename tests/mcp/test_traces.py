@@ -12,6 +12,7 @@ import pytest
 from durable_workflows import causes, pages, traces, wording
 from durable_workflows.models import (
     Child,
+    Event,
     Fork,
     Message,
     Preview,
@@ -296,6 +297,10 @@ def random_run(choice: random.Random, a_run: RunMaker, a_step: StepMaker) -> Run
             for n in range(choice.choice([0, 3, 500]))
         ],
         error=choice.choice([None, random_error(choice)]),
+        events=[
+            Event(key=random_text(choice, 500), value=random_preview(choice) or preview(""))
+            for _ in range(choice.choice([0, 1, 20]))
+        ],
         input=random_preview(choice),
         output=random_preview(choice),
         unavailable=choice.choice([None, None, random_text(choice, 9000)]),
@@ -324,7 +329,7 @@ def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: 
         traces.full_markdown(run),
         pages.tree("w", run.children),
         pages.messages("w", messages),
-        *(pages.payload(run, which=which) for which in ("input", "output", "error")),
+        *(pages.payload(run, which=which) for which in ("input", "output", "error", "events")),
         *(pages.step("w", step) for step in run.steps[:20]),
     ]
     assert max(map(len, shown)) <= wording.BUDGET

@@ -372,6 +372,16 @@ select workflow_uuid as workflow_id from tree
 -- name: run_forks
 select workflow_uuid as workflow_id, status from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
 
+-- name: run_events
+-- The newest value of each key, those that were set last first.
+select key, left(value, %(limit)s) as value, serialization,
+    case when octet_length(value) > 4 * %(limit)s then octet_length(value) else length(value) end as value_length
+from dbos.workflow_events as event where workflow_uuid = %(workflow_id)s
+order by (
+    select max(function_id) from dbos.workflow_events_history as past
+    where past.workflow_uuid = event.workflow_uuid and past.key = event.key
+) desc nulls last, key limit %(count)s
+
 -- name: workers
 select executor_id, version, pid, host, state, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
 from durable_workflows.workers order by started_at desc

@@ -38,6 +38,7 @@ def finish(name: str) -> str:
 def in_its_own_time(name: str = "it", question: bool = False) -> str:
     """Prepare, perhaps ask a person, finish."""
     prepared = prepare(name)
+    DBOS.set_event("prepared", prepared)
     if question:
         decision = ask_human(f"Finish {name}?", schema=Decision, topic="verdict", timeout=3600)
         assert decision is not None
