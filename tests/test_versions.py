@@ -252,7 +252,7 @@ async def test_a_file_whose_import_hangs_is_named_until_it_ends(
     flag.unlink()
     for worker in processes_of(folder, "worker"):
         worker.kill()
-    said = "workflows/flow.py is being imported for more than 5 s. What is at the top of a file runs at import: put it into a step."
+    said = "The import of workflows/flow.py takes more than 5 s. What is at the top of a file runs at import: put it into a step."
 
     async def named() -> bool:
         run = await engine.run(interrupted.workflow_id)

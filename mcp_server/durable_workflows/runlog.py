@@ -1,7 +1,8 @@
 """What runs print and log, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
 
 What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of a run's lines are lost when
-a worker is killed; once a run has ended they are all there (`settle`). A run that is started again prints again what its own code prints; steps that are not repeated print nothing.
+a worker is killed; the last ones are there once the run has ended (`settle`). A run that is started again prints again what its own code
+prints; steps that are not repeated print nothing.
 """
 
 import asyncio
@@ -41,9 +42,8 @@ class RunLog:
         self._lock = threading.Condition()
         self._batch = 1  # the number of those that are collected now
         self._written = 0  # up to this one they are in the database
-        self._newest: dict[
-            str, int
-        ] = {}  # the batch of each run's newest lines, until it is written
+        # By run: the batch of its newest lines, until that is written.
+        self._newest: dict[str, int] = {}
         self._publish_now: Callable[[], object] | None = None  # None: the database is away
         self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
         self._partial: dict[Source, str] = {}

@@ -244,7 +244,7 @@ class _Worker:
             timer.join()
 
     async def _say_slow(self, path: str) -> None:
-        text = f"{path} is being imported for more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
+        text = f"The import of {path} takes more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
         logger.warning("%s", text)
         try:
             async with await tables.connect(self._database, role="worker") as connection:
