@@ -14,7 +14,7 @@ NAME = 100  # characters of a name or topic
 PAYLOAD = 800  # characters of a payload among other things
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
-_FOREIGN = ("/site-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
+_FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
 _SNAPSHOT = re.compile(
     r'"[^"\n]*/\.dbos/code/[^/"\n]+/'
 )  # where a worker keeps the files of a version
