@@ -200,6 +200,8 @@ async def _leave_on_signal(backend: Backend) -> None:
 
 def leave_soon(seconds: float = _LEAVE_SECONDS) -> None:
     """End the process shortly, even if a thread hangs that would keep it."""
+    # Queries are cut off then, of which psycopg warns.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
     timer.start()

@@ -510,6 +510,42 @@ async def test_a_signal_ends_it_whatever_is_open(
     await shared.cancel([run])
 
 
+async def test_it_ends_without_complaint_though_the_database_does_not_answer(
+    engine: Engine, folder: Path
+) -> None:
+    call: Json = {"name": "list_workflows", "arguments": {}, "_meta": envelope()}
+    body = request("tools/call", call)
+    headers = {
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": "list_workflows",
+    }
+    [node] = processes_of(folder, "pglite.mjs")
+    with serving(Settings(project=folder)) as served:
+        assert (await served.post(body, headers=headers)).is_success
+        node.suspend()
+        try:
+            with send(served, body, headers):  # it asks the database within the time that is left
+                served.process.send_signal(signal.SIGTERM)
+                assert await anyio.to_thread.run_sync(served.process.wait, SECONDS) == 0
+        finally:
+            node.resume()
+        assert served.process.stderr is not None
+        assert served.process.stderr.read() == ""
+
+
+def send(served: Served, body: Json, headers: Mapping[str, str]) -> socket.socket:
+    """A connection on which a request was sent, and whose answer nobody has read."""
+    content = json.dumps(body)
+    url = httpx2.URL(served.url)
+    given = {"Host": url.netloc.decode(), **served.headers, **headers}
+    lines = [f"POST {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    connection = socket.create_connection((url.host, url.port or 0))
+    text = "\r\n".join([*lines, f"Content-Length: {len(content)}", "", content])
+    connection.sendall(text.encode())
+    return connection
+
+
 class Stream:
     """A request whose answer goes on and on."""
 
