@@ -202,7 +202,7 @@ def name_last_attempts() -> None:
 
 
 def before_ends(call: Callable[[str], None]) -> None:
-    """Call with the run's id before the outcome of a run is recorded, in a thread of its own."""
+    """Call with the run's id before the outcome of a run is recorded, in the thread that records it."""
     scope: Any = SystemDatabase
     record = scope.update_workflow_outcome
 

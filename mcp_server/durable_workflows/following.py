@@ -34,7 +34,6 @@ _PAGE = 1000  # steps that one look brings
 _LOG_LINES = 5000
 _NAME = 60
 _PROMPT = 100
-_EVENT = 200
 
 Until = Literal["all", "any", "change", "ended"]
 Tell = Callable[[str], None]
@@ -126,8 +125,7 @@ class _Follower:
         self._show = show
         self._steps: set[int] = set()
         self._settled = 0  # no step up to this one is still to come
-        self._waits: set[str] = set()
-        self._events: set[str] = set()
+        self._states: set[str] = set()  # events and waits as they were told
         self._last_line = 0
         self.has_news = False
 
@@ -137,7 +135,7 @@ class _Follower:
         log = await self._reader.log(self._workflow_id, after=self._last_line, limit=_LOG_LINES)
         steps = run.steps[:_PAGE]  # beyond them are samples, which are told when their turn comes
         news = sorted([*self._new_steps(run, steps), *self._new_lines(log)], key=lambda one: one.at)
-        lines = [*(one.text for one in news), *self._new_events(run), *self._new_waits(run)]
+        lines = [one.text for one in news] + self._new_states(run)
         for text in lines:
             self._tell(text)
         self._show(_under_way(run))
@@ -159,21 +157,18 @@ class _Follower:
             self._last_line = line.id
             yield _News(line.at, f"  | {line.text}")
 
-    def _new_events(self, run: Run) -> list[str]:
+    def _new_states(self, run: Run) -> list[str]:
         found = [_event_line(one) for one in reversed(run.events)]
-        new = [text for text in found if text not in self._events]
-        self._events = set(found)
-        return new
-
-    def _new_waits(self, run: Run) -> list[str]:
-        found = [wait_line(one.workflow_id, one.topic, one.prompt) for one in run.waiting]
-        new = [text for text in found if text not in self._waits]
-        self._waits = set(found)  # a run may wait for the same again
+        found += [wait_line(one.workflow_id, one.topic, one.prompt) for one in run.waiting]
+        new = [text for text in found if text not in self._states]
+        self._states = set(found)  # a run may wait for the same again
         return new
 
 
 def _event_line(event: Event) -> str:
-    return f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, _EVENT)}"
+    return (
+        f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, wording.EVENT)}"
+    )
 
 
 def _step_line(step: Step) -> str:

@@ -213,6 +213,7 @@ class Reader:
             steps = list({step["step"]: step for step in steps}.values())
             steps.sort(key=lambda step: step["step"])
         newest = await self._fetch("newest_version")
+        worker = records.worker_of(row["version"], await self._fetch("workers"))
         return records.run(
             row,
             steps=steps,
@@ -221,11 +222,11 @@ class Reader:
             children=await fetch("run_descendants"),
             forks=await fetch("run_forks"),
             events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
-            workers_=await self._fetch("workers"),
+            worker=worker,
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
             place=await self._place(row),
-            absence=await self._absence(row),
+            absence=None if worker and worker.alive else await self._absence(row),
         )
 
     async def _why_unavailable(self, row: tables.Row) -> str | None:

@@ -113,7 +113,7 @@ def run(
     children: Iterable[Row],
     forks: Iterable[Row],
     events: Iterable[Row],
-    workers_: Iterable[Row],
+    worker: WorkerInfo | None,
     newest: str | None,
     unavailable: str | None,
     place: QueuePlace | None,
@@ -122,7 +122,6 @@ def run(
     """A row of `run_details`, with the rows that belong to it."""
     unfinished = row["status"] in UNFINISHED
     label = row["serialization"]
-    own = [worker for worker in workers(workers_) if worker.version == row["version"]]
     return Run(
         **{key: row[key] for key in _SAME},
         created_at=moment(row["created_at"]),
@@ -141,7 +140,7 @@ def run(
         forks=[Fork.model_validate(one) for one in forks],
         events=[event(one) for one in events],
         newest_version=newest,
-        worker=own[0] if own else None,
+        worker=worker,
         unavailable=unavailable,
         place=place,
         absence=absence,
@@ -221,6 +220,11 @@ def waiting_run(row: Row) -> WaitingRun:
 def topic(text: str | None) -> str:
     """A topic as it was given: DBOS has a name of its own for none."""
     return "" if text in (None, _NULL_TOPIC) else text
+
+
+def worker_of(version: str | None, rows: Iterable[Row]) -> WorkerInfo | None:
+    """The newest worker of a version, of rows of `workers`."""
+    return next((one for one in workers(rows) if one.version == version), None)
 
 
 def workers(rows: Iterable[Row]) -> list[WorkerInfo]:

@@ -16,6 +16,7 @@ from durable_workflows.models import MOST_EVENTS, UNFINISHED, Child, Preview, Ru
 from durable_workflows.pages import list_page, size
 from durable_workflows.wording import (
     BUDGET,
+    EVENT,
     NAME,
     PAYLOAD,
     SHOWN,
@@ -41,7 +42,6 @@ _GAP = 170  # characters of a line about left-out steps, beside the call in it
 _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
-_EVENT = 200  # characters of an event's value
 _PROMPT = 300  # characters of a question that a cause tells
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -161,10 +161,10 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _events(run: Run) -> list[str]:
-    shown = [f"{line(one.key, NAME)}: {line(one.value.text, _EVENT)}" for one in run.events]
+    shown = [f"{line(one.key, NAME)}: {line(one.value.text, EVENT)}" for one in run.events]
     title = "Events" if len(shown) < MOST_EVENTS else f"Events, the {MOST_EVENTS} set last"
     lines = _section(title, shown)
-    if len(shown) > SHOWN or any(one.value.length > _EVENT for one in run.events):
+    if len(shown) > SHOWN or any(one.value.length > EVENT for one in run.events):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='events:0')}")
     return lines
 

@@ -12,12 +12,12 @@ from durable_workflows.models import Run, Step
 BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
 NAME = 100  # characters of a name or topic
 PAYLOAD = 800  # characters of a payload among other things
+EVENT = 200  # characters of an event's value
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
 _FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
-_SNAPSHOT = re.compile(
-    r'"[^"\n]*/\.dbos/code/[^/"\n]+/'
-)  # where a worker keeps the files of a version
+# Where a worker keeps the files of a version.
+_SNAPSHOT = re.compile(r'"[^"\n]*/\.dbos/code/[^/"\n]+/')
 
 
 def line(text: str, width: int) -> str:

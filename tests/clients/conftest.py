@@ -30,7 +30,9 @@ async def modules() -> Path:
                 for name in ("package.json", "package-lock.json"):
                     shutil.copyfile(HERE / name, folder / name)
                 status = await npm_ci(settings, folder)
-                assert status == 0, f"npm ci failed:\n{(folder / 'npm.log').read_text()}"
+                assert status == 0, (
+                    f"npm ci failed:\n{(folder / 'npm.log').read_text(encoding='utf-8')}"
+                )
     return target / "node_modules"
 
 

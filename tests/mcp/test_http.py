@@ -195,9 +195,8 @@ async def test_a_start_is_a_task_for_those_who_declare_it(served: Served, shared
     meta: Json = envelope(**capabilities)
 
     async def ask(method: str, name: str, params: Json) -> Json:
-        headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name}
         body = request(method, {**params, "_meta": meta})
-        return (await served.post(body, headers=headers)).json()["result"]
+        return (await served.post(body, headers=newer_headers(method, name))).json()["result"]
 
     args: Json = {"name": "wait_for", "args": {"topic": "go"}, "workflow_id": "http-task"}
     start: Json = {"name": "start_workflow", "arguments": args}
@@ -515,11 +514,7 @@ async def test_it_ends_without_complaint_though_the_database_does_not_answer(
 ) -> None:
     call: Json = {"name": "list_workflows", "arguments": {}, "_meta": envelope()}
     body = request("tools/call", call)
-    headers = {
-        "MCP-Protocol-Version": "2026-07-28",
-        "Mcp-Method": "tools/call",
-        "Mcp-Name": "list_workflows",
-    }
+    headers = newer_headers("tools/call", "list_workflows")
     [node] = processes_of(folder, "pglite.mjs")
     with serving(Settings(project=folder)) as served:
         assert (await served.post(body, headers=headers)).is_success
@@ -574,22 +569,26 @@ async def open_streams(served: Served, run: str, *, timeout_seconds: float = 45)
     opened = await served.post()
     earlier = {"Mcp-Session-Id": opened.headers["Mcp-Session-Id"]}
     listen: Json = {"notifications": {"resourcesListChanged": True}}
-    newer = {"MCP-Protocol-Version": "2026-07-28"}
-    calling = {"Mcp-Method": "tools/call", "Mcp-Name": "wait_for_workflows"}
     return [
         Stream(
             served,
             request("subscriptions/listen", {**listen, "_meta": envelope()}),
-            {**newer, "Mcp-Method": "subscriptions/listen"},
+            newer_headers("subscriptions/listen"),
         ),
         Stream(
             served,
             request("tools/call", {**wait, "_meta": {**envelope(), "progressToken": 1}}),
-            {**newer, **calling},
+            newer_headers("tools/call", "wait_for_workflows"),
         ),
         Stream(served, None, earlier),
         Stream(served, request("tools/call", {**wait, "_meta": {"progressToken": 2}}), earlier),
     ]
+
+
+def newer_headers(method: str, name: str | None = None) -> dict[str, str]:
+    """What a request of protocol 2026-07-28 says of itself beside its body."""
+    named = {"Mcp-Name": name} if name else {}
+    return {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, **named}
 
 
 def request(method: str, params: Json) -> Json:

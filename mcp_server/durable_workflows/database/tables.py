@@ -58,9 +58,8 @@ async def connect(database: Database, *, role: str) -> Connection:
         psycopg.OperationalError: the database does not answer, or refuses.
     """
     connection: Connection | None = None
-    with anyio.CancelScope(
-        shield=True
-    ):  # a cancelled one holds its socket until garbage is collected
+    # One whose making is cancelled holds its socket until garbage is collected.
+    with anyio.CancelScope(shield=True):
         connection = await Connection.connect(
             database.url,
             autocommit=True,
