@@ -15,6 +15,7 @@ LEVELS = [
         "content",
         "columns",
         "effects",
+        "fitting",
         "formats",
         "icons",
         "scopes",

@@ -1,0 +1,143 @@
+"""Values of others made fit for where they go: the database, an answer, or the eyes of a person.
+
+Workflow code, callers, libraries and file names bring texts, numbers and depths that some of these cannot take. Nothing here raises,
+whatever the value.
+"""
+
+import json
+import math
+import re
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+DEEPEST = 50  # levels: clients give up beyond a hundred or two, and PGlite's process ends somewhere beyond
+_MOST_BITS = 4000  # of a whole number: Python refuses to write much longer ones
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_UNSENDABLE = re.compile("[\ud800-\udfff]")
+# Control characters, lone surrogates, and what has no width or turns the direction of the text around it. Line feeds and tabs are none
+# of them, nor are the selectors and joiners' rest of an emoji: U+FE0E and U+FE0F.
+_HIDDEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+_BREAKS = re.compile("[\t\n]")
+
+
+def text(value: str) -> str:
+    """A text that Postgres can store: NUL and lone surrogates are replaced."""
+    return _UNSTORABLE.sub(_REPLACED, value)
+
+
+def json_text(value: object) -> str:
+    """A value as JSON that Postgres can store as `jsonb`; see `json_value`."""
+    return json.dumps(json_value(value))
+
+
+def json_value(value: object) -> JsonValue:
+    """A value that Postgres can store as `jsonb`: what JSON does not have (NaN, Infinity, objects) and what is too deep or too long is a text."""
+    return _fitted(value, ())
+
+
+def answer(value: JsonValue) -> JsonValue:
+    """A value that every client can read: NaN and Infinity are texts, lone surrogates are replaced, and what is too deep is given as JSON text."""
+    if not is_deep(value):
+        return _readable(value)
+    try:
+        return _UNSENDABLE.sub(_REPLACED, json.dumps(value, ensure_ascii=False))
+    except (RecursionError, ValueError):  # a number in it may be too long to write
+        return json_text(value)
+
+
+def is_deep(value: object) -> bool:
+    """Whether a value has more than `DEEPEST` levels."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [part for one in level for part in _parts(one)]
+        if not level:
+            return False
+    return any(_parts(one) or isinstance(one, dict | list) for one in level)
+
+
+def shown(value: str) -> str:
+    """A text as a person or a model may see it, on a terminal or in Markdown: what would act on the terminal, hide, or turn the text around is escaped as in JSON. Its lines and tabs stay."""
+    return _HIDDEN.sub(_escaped, value.replace("\r\n", "\n"))
+
+
+def shown_line(value: str) -> str:
+    """As `shown`, in one line: line feeds and tabs are escaped, too."""
+    return _BREAKS.sub(_escaped, shown(value))
+
+
+def _fitted(value: object, inside: tuple[int, ...]) -> JsonValue:
+    """`inside` are the containers around the value: as many as it is deep, and none of them may be in it again."""
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return text(value)
+        case int() | float():
+            return _number(value)
+        case dict() | list() | tuple():
+            return _container(cast("Any", value), inside)
+        case _:
+            return text(_said(value))
+
+
+def _container(value: Any, inside: tuple[int, ...]) -> JsonValue:
+    if len(inside) == DEEPEST or id(value) in inside:
+        return "… (nested too deeply)"
+    inside = (*inside, id(value))
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {text(_key(key)): _fitted(part, inside) for key, part in items}
+    return [_fitted(part, inside) for part in value]
+
+
+def _key(key: object) -> str:
+    return key if isinstance(key, str) else str(_fitted(key, ()))
+
+
+def _number(value: float) -> JsonValue:
+    """A number, or a text for one that JSON does not have, or that nobody reads."""
+    if isinstance(value, int):
+        bits = value.bit_length()
+        return int(value) if bits <= _MOST_BITS else f"(a whole number of {bits} bits)"
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _said(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - code that is not ours: a value that cannot be described must not stop what describes it
+        return f"(a {type(value).__name__})"
+
+
+def _readable(value: JsonValue) -> JsonValue:
+    """A value that is not deep."""
+    match value:
+        case str():
+            return _UNSENDABLE.sub(_REPLACED, value)
+        case None | bool():
+            return value
+        case int() | float():
+            return _number(value)
+        case list():
+            return [_readable(part) for part in value]
+        case dict():
+            return {_UNSENDABLE.sub(_REPLACED, key): _readable(part) for key, part in value.items()}
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(cast("dict[object, object]", value).values())
+    return list(cast("list[object]", value)) if isinstance(value, list) else []
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """As JSON has it: in a call that an answer names, the escape means the character again."""
+    return json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f")
