@@ -98,7 +98,7 @@ class Backend:
             start = self._start()
 
     async def aclose(self) -> None:
-        """Close the connections, if that goes quickly. The project's processes go on."""
+        """Close the connections. The project's processes go on."""
         with anyio.move_on_after(_GOODBYE_SECONDS, shield=True):
             await self._say_goodbye()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
@@ -106,7 +106,7 @@ class Backend:
                 self._starting.cancel()
                 # Its error too is taken note of: else asyncio complains that nobody has asked for it.
                 await asyncio.gather(self._starting, return_exceptions=True)
-            await self._project.aclose()
+        await self._project.aclose()
         if self._lock is not None:
             self._lock.close()
             self._lock = None

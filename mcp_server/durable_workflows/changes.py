@@ -64,9 +64,7 @@ async def changes(database: Database, workflow_ids: Iterable[str]) -> AsyncGener
     except psycopg.OperationalError as error:
         await anyio.sleep(_AGAIN_SECONDS)  # whoever waits tries again
         raise DatabaseUnavailable() from error
-    try:
+    async with connection:
         hints = Changes(connection, workflow_ids)
         await hints.listen()
         yield hints
-    finally:  # `async with` would roll back first, which a cancelled scope does not let it
-        await connection.close()

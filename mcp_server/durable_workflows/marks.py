@@ -87,13 +87,9 @@ async def looker(connection: Connection) -> AsyncGenerator[Looker]:
         DatabaseUnavailable: the database does not answer, or DBOS's tables are not there yet.
     """
     try:
-        opened = await tables.connect(connection.database, role="subscriptions")
-        try:
+        async with await tables.connect(connection.database, role="subscriptions") as opened:
             await _listen(opened)
             yield Looker(opened)
-        finally:
-            # Not by `async with`: it waits for a rollback first, where a cancellation strikes once more and leaves the connection open.
-            await opened.close()
     except psycopg.Error as error:
         raise DatabaseUnavailable(str(error)) from error
 

@@ -49,9 +49,8 @@ class Project:
         return state.read_connection(self.settings) is not None
 
     async def aclose(self) -> None:
-        """Close the engine's connections. The project's processes go on."""
-        async with self._lock:
-            await self._close_engine()
+        """Close the engine's connections at once. The project's processes go on."""
+        await self._close_engine()
 
     async def _close_engine(self) -> None:
         engine, self._engine = self._engine, None

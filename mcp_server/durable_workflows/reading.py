@@ -92,7 +92,7 @@ class Reader:
         return self._settings.project
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections at once."""
         await self._session.close()
 
     async def runs(

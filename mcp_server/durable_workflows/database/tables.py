@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any, LiteralString, TypeVar, cast
 
 import anyio
@@ -49,6 +50,18 @@ class Connection(psycopg.AsyncConnection[Row]):
     """A connection that knows in which schemas the project's tables are."""
 
     database: Database
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close at once, also in a cancelled task; the server rolls back what is open.
+
+        psycopg rolls back first. A cancellation strikes again there, and the connection stays open.
+        """
+        await self.close()
 
 
 async def connect(database: Database, *, role: str) -> Connection:
@@ -198,9 +211,8 @@ class Session:
                 raise unavailable(error, self._explain) from error
 
     async def close(self) -> None:
-        """Close the connection, if there is one."""
-        async with self._lock:
-            await self._drop()
+        """Close the connection, if there is one, at once: a statement that still runs on it fails."""
+        await self._drop()
 
     async def _twice(self, statement: Callable[[Connection], Awaitable[T]]) -> T:
         try:
