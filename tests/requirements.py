@@ -32,7 +32,7 @@ PROMISES = {
     "message:once": "A message with an idempotency key arrives once, however often it is sent.",
     "message:in-order": "Messages of one topic arrive in the order in which they were sent.",
     "message:fits": "A message that does not fit what a run waits for is refused at its sender; the run goes on waiting.",
-    "person:only": "A question to a person takes no message from any tool or program.",
+    "person:only": "A question to a person ends with an answer that is noted with who gave it, and with nothing else that a tool, workflow code or SQL sends.",
     "person:once": "The first answer of a person counts, once, and it is noted who gave it.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",

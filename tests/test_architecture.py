@@ -55,7 +55,7 @@ LEVELS = [
 ]
 PLACES = {
     "dbos": {"engine", "worker", "authoring", "children", "dbos_internals", "demo_workflow"},
-    "sqlalchemy": {"engine"},
+    "sqlalchemy": {"engine", "dbos_internals"},
     "mcp": {
         "completions",
         "demo",

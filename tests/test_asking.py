@@ -1,5 +1,6 @@
 """What workflow code imports from us: waits that say what they ask for, and questions that only people answer."""
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +9,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import (
     AlreadyAnswered,
@@ -129,6 +131,102 @@ async def test_a_question_to_a_person_takes_no_message_before_or_while_it_waits(
         await shared.send(workflow_id, wait.topic, True)
     assert await shared.messages(workflow_id) == []
     await shared.cancel([workflow_id])
+
+
+async def forge(engine: Engine, wait: OpenWait, message: JsonValue, *, key: str = "forged") -> None:
+    """Write a message on the topic of a wait past everything that would refuse it."""
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        await connection.execute(
+            "insert into dbos.notifications (destination_uuid, topic, message, message_uuid, serialization)"
+            " values (%s, %s, %s, %s || '::' || %s, 'portable_json')",
+            [wait.workflow_id, wait.topic, json.dumps(message), key, wait.workflow_id],
+        )
+
+
+async def skipped(engine: Engine, workflow_id: str) -> None:
+    """Return once the log of the run says that it has skipped a message of no person."""
+
+    async def noted() -> bool:
+        lines = await engine.log(workflow_id)
+        return any("was skipped: no person gave it" in line.text for line in lines)
+
+    await until_found(noted, "the skipped message is in the log")
+
+
+@proves("person:only")
+@pytest.mark.parametrize("key", ["forged", "answer-{run}-{step}"])
+async def test_a_message_that_sql_wrote_is_no_answer_and_the_person_is_asked_still(
+    shared: Engine, key: str
+) -> None:
+    workflow_id = await started(shared, "ask_order")
+    wait = await open_wait(shared, workflow_id)
+    key = key.format(run=workflow_id, step=wait.step)
+    await forge(shared, wait, {"amount": 7}, key=key)
+    await skipped(shared, workflow_id)
+    assert await open_wait(shared, workflow_id) == wait
+    await shared.answer(wait, {"amount": 2}, who="ann", how="terminal")
+    assert await output(shared, workflow_id) == {"amount": 2, "unit": "kg", "express": False}
+
+
+@proves("person:only")
+async def test_messages_of_no_person_do_not_put_off_or_end_the_time_of_a_question(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "ask_order", timeout=3)
+    wait = await open_wait(shared, workflow_id)
+    for number in range(5):
+        await forge(shared, wait, {"amount": 7}, key=str(number))
+    await skipped(shared, workflow_id)
+    assert await output(shared, workflow_id) is None
+    run = await shared.run(workflow_id)
+    assert run.completed_at is not None
+    assert wait.deadline is not None
+    assert timedelta(0) <= run.completed_at - wait.deadline < timedelta(seconds=10)
+    assert [step.name for step in run.steps] == ["DBOS.recv", "DBOS.sleep"]
+
+
+@proves("person:only")
+@pytest.mark.parametrize("way", ["send", "bulk", "step", "client"])
+async def test_workflow_code_cannot_send_to_a_topic_of_people(shared: Engine, way: str) -> None:
+    asking = await started(shared, "ask_order")
+    wait = await open_wait(shared, asking)
+    other = await started(shared, "impersonate", to=asking, topic=wait.topic, way=way)
+    said = await output(shared, other)
+    assert isinstance(said, str)
+    assert said.startswith("PeopleOnly: Workflow code cannot send to the topic 'person:order'")
+    assert await shared.messages(asking) == []
+    await shared.cancel([asking])
+
+
+@proves("person:only")
+async def test_a_run_that_sends_to_a_topic_of_people_fails_with_the_reason(shared: Engine) -> None:
+    asking = await started(shared, "ask_order")
+    other = await started(shared, "impersonate_async", to=asking, topic="person:order")
+    [ended] = (await shared.wait([other], timeout_seconds=30)).done
+    assert ended.status == "ERROR"
+    assert str(ended.error).startswith("durable_workflows.errors.PeopleOnly: ")
+    await shared.cancel([asking])
+
+
+@proves("person:only")
+async def test_a_send_that_a_release_before_recorded_is_replayed_and_answers_nothing(
+    shared: Engine,
+) -> None:
+    request = StartRequest(
+        name="send_and_ask", args={"to": "any", "topic": "person:2"}, delay_seconds=1.0
+    )
+    workflow_id = (await shared.start(request)).workflow_id
+    async with await tables.connect(shared.connection.database, role="test") as connection:
+        await connection.execute(
+            "insert into dbos.operation_outputs (workflow_uuid, function_id, function_name)"
+            " values (%s, 1, 'DBOS.send')",
+            [workflow_id],
+        )
+    wait = await open_wait(shared, workflow_id)
+    await forge(shared, wait, "a machine says so")
+    await skipped(shared, workflow_id)
+    await shared.answer(wait, "ann says so", who="ann", how="terminal")
+    assert await output(shared, workflow_id) == "ann says so"
 
 
 @proves("person:once")

@@ -125,3 +125,30 @@ def test_registering_a_queue_and_waits_are_made_of_what_we_rely_upon() -> None:
         "seconds",
     ]
     assert "record_sleep" in inspect.getsource(SystemDatabase.recv_setup)
+
+
+def test_an_answer_of_a_person_is_read_and_recorded_by_what_we_replace_and_call() -> None:
+    expected = ["self", "workflow_uuid", "function_id", "topic", "start_time"]
+    assert parameters(SystemDatabase.recv_consume) == expected
+    assert "self.recv_consume" in inspect.getsource(SystemDatabase.recv)
+    assert "self.recv_consume" in inspect.getsource(SystemDatabase.recv_async)
+    assert "record_sleep" in inspect.getsource(SystemDatabase.recv_setup)
+    checks = parameters(SystemDatabase._check_operation_execution_txn)
+    assert checks == ["self", "workflow_id", "function_id", "function_name", "conn"]
+    assert parameters(SystemDatabase._record_operation_result_txn)[:4] == [
+        "self",
+        "result",
+        "completed_at_epoch_ms",
+        "conn",
+    ]
+    assert parameters(SystemDatabase._wf)[:3] == ["self", "table", "workflow_id"]
+
+
+def test_every_message_is_sent_by_the_method_in_which_we_refuse_some() -> None:
+    assert parameters(SystemDatabase._send_bulk_txn)[:3] == ["self", "messages", "conn"]
+    named = {"workflow_id", "function_id", "function_name"}
+    assert named <= set(parameters(SystemDatabase._send_bulk_txn))
+    for function in (SystemDatabase.send_bulk, SystemDatabase.send_bulk_with_connection):
+        assert "self._send_bulk_txn(" in inspect.getsource(function)
+    assert inspect.getsource(SystemDatabase).count("self._send_bulk_txn(") == 2
+    assert "self.tables.notifications)" in inspect.getsource(SystemDatabase._send_bulk_txn)

@@ -88,8 +88,9 @@ def ask_human(
 ) -> Any:
     """Ask a person, and return the answer; None when `timeout` seconds have passed (default: no limit).
 
-    Only a person can answer, in a terminal (`durable-workflows approve`) or through a client that asks; no tool can. Each answer is noted
-    with who gave it. Otherwise as `receive`. The topic is `person:` and `topic`, or the number of the step that waits.
+    An answer is what somebody gave in a terminal (`durable-workflows approve`) or in the form of a client, and it is noted with who, when and
+    how. A worker takes nothing else: it skips a message on this topic, and the log of the run says so. Otherwise as `receive`. The topic
+    is `person:` and `topic`, or the number of the step that waits.
     """
     return _Wait(_person_topic(topic), schema, prompt, timeout).run()
 

@@ -11,6 +11,7 @@ import inspect
 import logging
 import sys
 import threading
+import time
 import traceback
 import uuid
 from collections import Counter
@@ -18,6 +19,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
+import sqlalchemy
 from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
@@ -27,16 +29,27 @@ from dbos import _outcome as dbos_outcome
 from dbos import _queue as dbos_queue
 from dbos import _serialization as dbos_serialization
 from dbos._enqueue_options import build_enqueue_status
-from dbos._serialization import DefaultSerializer, PortableWorkflowError
+from dbos._serialization import (
+    DBOSPortableJSON,
+    DefaultSerializer,
+    PortableWorkflowError,
+    deserialize_value,
+)
 from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
 from durable_workflows import wording
+from durable_workflows.errors import PeopleOnly
+from durable_workflows.settings import PERSON
 
+logger = logging.getLogger(__name__)
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
 _SAID = 1000  # characters of the message in it: the whole stands beside it
 OnException = Callable[[int, BaseException], float]
+# Of a connection of dbos, a run and a step: what a person answered there, or None while nobody has.
+FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
+_RECV = "DBOS.recv"  # the name of its steps
 
 
 class Observer(Protocol):
@@ -91,6 +104,10 @@ class Doorbell:
 
     def _count(self, queue: str) -> int:
         return self._rings[queue] + self._rings_for_all
+
+
+class _NotAnswered(Exception):
+    """What woke a wait for a person was no person's answer."""
 
 
 class _QueueStop:
@@ -241,6 +258,34 @@ def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
     registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
 
 
+def take_answers_of_people(find: FindAnswer) -> None:
+    """Have waits on a topic for people end with what `find` finds and with nothing else, and let no code of this process send to one.
+
+    A message on such a topic only wakes the wait. The answer is recorded as that of any `DBOS.recv`: a replay needs no further step.
+    To be called before `observe`.
+    """
+    scope: Any = SystemDatabase
+    consume = scope.recv_consume
+
+    def consumed(
+        self: SystemDatabase, workflow_uuid: str, function_id: int, topic: str | None, start: int
+    ) -> Any:
+        if not (topic or "").startswith(PERSON):
+            return consume(self, workflow_uuid, function_id, topic, start)
+        found, skipped = _read_answer(self, find, workflow_uuid, function_id, topic, start)
+        if found is not None:
+            return found[0]
+        for message in skipped:
+            logger.warning("A message for %r was skipped: no person gave it (%s).", topic, message)
+        if skipped or self.record_sleep(workflow_uuid, function_id + 1, 0.0) > 0:
+            raise _NotAnswered
+        return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
+
+    scope.recv_consume = db_retry()(consumed)
+    _wait_on(scope)
+    _refuse_messages_to_people(scope)
+
+
 def observe(observer: Observer) -> None:
     """Tell `observer` of every step and every `DBOS.recv` of this process."""
     _observe_steps(observer)
@@ -377,6 +422,91 @@ def _class_of(name: str) -> type[Exception] | None:
 
 def _system_database() -> SystemDatabase:
     return dbos_module._get_dbos_instance()._sys_db
+
+
+def _read_answer(
+    database: Any, find: FindAnswer, workflow_id: str, step: int, topic: str | None, start: int
+) -> tuple[tuple[Any] | None, list[str]]:
+    """Record the person's answer, if there is one; and the ids of the messages that were read without one.
+
+    The messages are read first: an answer is noted before its message is sent, so that it is found when that is there.
+    """
+    messages = database.tables.notifications
+    with database.engine.begin() as connection:
+        recorded = database._check_operation_execution_txn(
+            workflow_id, step, _RECV, conn=connection
+        )
+        if recorded is not None:  # an attempt that lost its connection had committed
+            value = deserialize_value(
+                recorded["output"], recorded["serialization"], database.serializer
+            )
+            return (value,), []
+        read = connection.execute(
+            sqlalchemy.update(messages)
+            .where(
+                *database._wf(messages, workflow_id, "destination_uuid"),
+                messages.c.topic == topic,
+                messages.c.consumed.is_(False),
+            )
+            .values(consumed=True, consumed_by_function_id=step)
+            .returning(messages.c.message_uuid)
+        ).all()
+        found = find(connection.connection.driver_connection, workflow_id, step)
+        if found is not None:
+            outcome = {
+                "workflow_uuid": workflow_id,
+                "function_id": step,
+                "function_name": _RECV,
+                "started_at_epoch_ms": start,
+                "output": DBOSPortableJSON.serialize(found[0]),
+                "serialization": DBOSPortableJSON.name(),
+                "error": None,
+                "child_workflow_id": None,
+            }
+            now = int(time.time() * 1000)
+            database._record_operation_result_txn(outcome, now, conn=connection)
+        return found, [row[0] for row in read]
+
+
+def _wait_on(scope: Any) -> None:
+    """Let a wait for a person go on after it was woken by something else: its deadline is recorded."""
+    recv, recv_async = scope.recv, scope.recv_async
+
+    def answered(self: SystemDatabase, *where: Any) -> Any:
+        while True:
+            try:
+                return recv(self, *where)
+            except _NotAnswered:
+                continue
+
+    async def answered_async(self: SystemDatabase, *where: Any) -> Any:
+        while True:
+            try:
+                return await recv_async(self, *where)
+            except _NotAnswered:
+                continue
+
+    scope.recv, scope.recv_async = answered, answered_async
+
+
+def _refuse_messages_to_people(scope: Any) -> None:
+    send = scope._send_bulk_txn
+
+    def sent(self: Any, messages: Any, conn: Any, **about: Any) -> Any:
+        topics = [one.topic for one in messages if (one.topic or "").startswith(PERSON)]
+        if not topics:
+            return send(self, messages, conn, **about)
+        if about["workflow_id"] is not None:
+            step = about["workflow_id"], about["function_id"], about["function_name"]
+            recorded = self._check_operation_execution_txn(*step, conn=conn)
+            if recorded is not None:  # by a release that let it pass; its wait skips the message
+                return recorded
+        raise PeopleOnly(
+            f"Workflow code cannot send to the topic {topics[0]!r}: only people answer there.",
+            hint="Ask the person with `ask_human`; for a message between runs take another topic, and `receive`.",
+        )
+
+    scope._send_bulk_txn = sent
 
 
 def _observe_steps(observer: Observer) -> None:

@@ -342,7 +342,7 @@ class Engine(Reader):
         )
         # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
         noted = rows[0]
-        key = f"answer-{wait.workflow_id}-{wait.step}"
+        key = str(noted["message_key"])
         sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], key)
         if (noted["who"], noted["answer"]) != (who, value):
             at = noted["answered_at"].isoformat(timespec="seconds")

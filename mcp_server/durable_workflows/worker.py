@@ -20,17 +20,18 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import psycopg
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from pydantic import JsonValue
 
 from durable_workflows import catalog, dbos_internals, environments, locks, processes, state
 from durable_workflows.activity import Activity
-from durable_workflows.database import tables
+from durable_workflows.database import answers, tables
 from durable_workflows.errors import DatabaseUnavailable, SetupError
 from durable_workflows.models import Schema
 from durable_workflows.runlog import RunLog
@@ -163,6 +164,7 @@ class _Worker:
         dbos_internals.name_last_attempts()
         dbos_internals.fail_at_exit()
         dbos_internals.retry_queues()
+        dbos_internals.take_answers_of_people(self._noted)
         dbos_internals.observe(activity)
         if self._settings.embedded:
             dbos_internals.share_one_backend()
@@ -170,6 +172,11 @@ class _Worker:
         self._log.capture()
         dbos_internals.before_ends(self._log.settle)
         dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+
+    def _noted(
+        self, connection: psycopg.Connection[Any], workflow_id: str, step: int
+    ) -> tuple[JsonValue] | None:
+        return answers.noted(connection, self._database, workflow_id, step)
 
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {

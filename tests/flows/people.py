@@ -1,11 +1,14 @@
 """Questions to people."""
 
+import json
+from pathlib import Path
 from typing import Literal
 
-from dbos import DBOS
+from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SendMessage
 from pydantic import BaseModel
 
 from durable_workflows import ask_human
+from durable_workflows.errors import PeopleOnly
 
 
 class Order(BaseModel):
@@ -31,3 +34,57 @@ def ask_parts() -> list[str]:
 def ask_anything() -> str:
     """Ask a person without a schema."""
     return ask_human("What is it?")
+
+
+def _client() -> DBOSClient:
+    url = json.loads(Path(".dbos/connection.json").read_text(encoding="utf-8"))["url"]
+    return DBOSClient(system_database_url=url, serializer=DBOSPortableJSONSerializer())
+
+
+@DBOS.step()
+def send_in_step(to: str, topic: str) -> None:
+    DBOS.send(to, {"amount": 7}, topic)
+
+
+@DBOS.step()
+def send_as_client(to: str, topic: str) -> None:
+    client = _client()
+    try:
+        client.send(to, {"amount": 7}, topic)
+    finally:
+        client.destroy()
+
+
+def _send_bulk(to: str, topic: str) -> None:
+    DBOS.send_bulk([SendMessage(to, {"amount": 7}, topic)])
+
+
+def _send(to: str, topic: str) -> None:
+    DBOS.send(to, {"amount": 7}, topic)
+
+
+WAYS = {"send": _send, "bulk": _send_bulk, "step": send_in_step, "client": send_as_client}
+
+
+@DBOS.workflow()
+def impersonate(to: str, topic: str, way: str) -> str:
+    """Try to answer in a person's place."""
+    try:
+        WAYS[way](to, topic)
+    except PeopleOnly as error:
+        return f"PeopleOnly: {error}"
+    return "sent"
+
+
+@DBOS.workflow()
+async def impersonate_async(to: str, topic: str) -> str:
+    """The same, in an async workflow, and without a catch."""
+    await DBOS.send_async(to, {"amount": 7}, topic)
+    return "sent"
+
+
+@DBOS.workflow()
+def send_and_ask(to: str, topic: str) -> str:
+    """Send on a topic for people, as a release before let it pass, and ask."""
+    _send(to, topic)
+    return ask_human("Was it sent?")

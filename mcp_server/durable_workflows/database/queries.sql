@@ -442,16 +442,16 @@ select * from (
 ) as newest order by id
 
 -- name: find_answer
-select who from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+select who, answer from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
 
 -- name: note_answer
 with noted as (
     insert into durable_workflows.answers (workflow_id, function_id, topic, who, how, shown, answer)
     values (%(workflow_id)s, %(step)s, %(topic)s, %(who)s, %(how)s, %(shown)s::jsonb, %(answer)s::jsonb)
-    on conflict do nothing returning who, answer, answered_at
+    on conflict do nothing returning who, answer, answered_at, message_key
 )
 select * from noted union all
-select who, answer, answered_at from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+select who, answer, answered_at, message_key from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
 
 -- name: session_seen
 insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)

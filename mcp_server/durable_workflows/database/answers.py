@@ -1,0 +1,21 @@
+"""The answers of people, as a worker reads them: on a connection of DBOS, inside its transaction."""
+
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import JsonValue
+
+from durable_workflows.database import tables
+from durable_workflows.settings import Database
+
+
+def noted(
+    connection: psycopg.Connection[Any], database: Database, workflow_id: str, step: int
+) -> tuple[JsonValue] | None:
+    """What a person answered at this step of the run; None while nobody has."""
+    query = tables.queries(database.schema, database.dbos_schema)["find_answer"]
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(query, {"workflow_id": workflow_id, "step": step})
+        row = cursor.fetchone()
+    return None if row is None else (row["answer"],)
