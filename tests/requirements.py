@@ -11,6 +11,7 @@ import pytest
 PROMISES = {
     "recovery:worker-killed": "A killed worker's runs go on; finished steps do not run again.",
     "recovery:database-killed": "A killed database comes back by itself; nothing recorded is lost.",
+    "database:one-client-cannot-end-it": "Nothing that a client of the embedded database sends stops the database, or harms another client.",
     "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",
     "recovery:server-killed": "A killed MCP server stops nothing.",
     "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",

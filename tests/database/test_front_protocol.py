@@ -110,7 +110,7 @@ def test_more_connections_than_allowed_are_refused(strict: Front) -> None:
 
 def test_a_message_that_is_too_long_closes_its_connection(strict: Front) -> None:
     with logged_in(strict) as wire:
-        wire.send(b"Q" + struct.pack("!i", 100_001))
+        wire.send(b"Q" + struct.pack("!i", 100_001) + b"x" * 99_997)
         answer = read_to_end(wire.socket)
         assert b"C54000" in answer
     with psycopg.connect(strict.url) as other:

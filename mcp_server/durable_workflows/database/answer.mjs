@@ -11,10 +11,12 @@ const LOOKED_AT = new Set([
   SERVER.ERROR,
   SERVER.NOTIFICATION,
   SERVER.PARSE_COMPLETE,
+  SERVER.READY,
 ])
 
 export class Answer {
   failed = false // an ErrorResponse was in it
+  ready = false // a ReadyForQuery was in it, and no error after that
   notifications = []
   ends = new Set() // COMMIT, ROLLBACK: how transactions ended
   #send
@@ -56,6 +58,7 @@ export class Answer {
   #look(kind, message) {
     if (kind === SERVER.NOTIFICATION) this.notifications.push(message)
     if (kind === SERVER.ERROR) this.failed = true
+    if (kind === SERVER.ERROR || kind === SERVER.READY) this.ready = kind === SERVER.READY
     if (kind === SERVER.COMMAND_COMPLETE) this.#noteEnd(message)
     return kind !== SERVER.NOTIFICATION && this.#passes(kind)
   }

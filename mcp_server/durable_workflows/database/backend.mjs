@@ -1,8 +1,9 @@
 // The one Postgres session: PGlite in this process, driven through its module and not through its JavaScript API.
 //
 // PGlite's own execProtocolRaw swallows every exception, also those after which the session is dead, and would
-// spin for ever. Here only the exception that stands for Postgres' error longjmp is handled; any other one is the
-// end of this process (BackendDied), and the supervisor starts another.
+// spin for ever. Here only the exception that stands for Postgres' error longjmp is handled; any other one ends the session
+// (BackendDied). It must then be started again: a new module recovers from the WAL, as Postgres does after a crash, and what was
+// committed is there.
 // The names that begin with _ are the C functions of @electric-sql/pglite 0.5.14; its version is exact in package.json.
 
 import fs from 'node:fs'
@@ -43,6 +44,7 @@ export class BackendError extends Error {
 }
 
 export class Backend {
+  #options
   #db
   #mod
   #input = new Input([])
@@ -50,7 +52,24 @@ export class Backend {
   #starve = null
 
   /** Open the database in `data` with PGlite from the `modules` directory; `log` gets Postgres' own log lines. */
-  static async open({ modules, data, log }) {
+  static async open(options) {
+    const backend = new Backend(options)
+    await backend.#start()
+    return backend
+  }
+
+  constructor(options) {
+    this.#options = options
+  }
+
+  /** Start again after BackendDied. Nothing of the old session is left: no transaction, setting, statement or channel. */
+  async restart() {
+    for (const stream of this.#mod.FS.streams) if (stream?.nfd !== undefined) closeQuietly(stream.nfd)
+    await this.#start()
+  }
+
+  async #start() {
+    const { modules, data, log } = this.#options
     const dist = path.join(modules, '@electric-sql', 'pglite', 'dist')
     const [{ PGlite }, { NodeFS }] = await Promise.all(
       ['index.js', path.join('fs', 'nodefs.js')].map((file) => import(pathToFileURL(path.join(dist, file)))),
@@ -58,18 +77,13 @@ export class Backend {
     // A process that was killed leaves this file, sometimes with a negative number that Postgres refuses. Whose
     // directory it is says the lock that our parent holds, not this file.
     fs.rmSync(path.join(data, 'postmaster.pid'), { force: true })
-    const db = await PGlite.create({
+    this.#db = await PGlite.create({
       fs: durableFileSystem(NodeFS, data),
       startParams: startParameters(PGlite.defaultStartParams),
       initDbStartParams: ['--wal-segsize=1'], // 1 MB: a new project is small, and grows in small steps
       onStderr: log,
     })
-    return new Backend(db)
-  }
-
-  constructor(db) {
-    this.#db = db
-    this.#mod = db.Module
+    this.#mod = this.#db.Module
     const read = this.#mod.addFunction((pointer, most) => this.#read(pointer, most), 'ipi')
     const write = this.#mod.addFunction((pointer, length) => this.#write(pointer, length), 'ipi')
     this.#mod._pgl_set_rw_cbs(read, write)
@@ -192,6 +206,14 @@ class Input {
     this.#at = 0
     do this.#current = this.#buffers.next().value ?? null
     while (this.#current?.length === 0)
+  }
+}
+
+function closeQuietly(descriptor) {
+  try {
+    fs.closeSync(descriptor)
+  } catch {
+    // the module had closed it before it died
   }
 }
 

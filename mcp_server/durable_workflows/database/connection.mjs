@@ -9,11 +9,12 @@ import { performance } from 'node:perf_hooks'
 import { CopyIn } from './copy.mjs'
 import { Login, LoginRefused } from './login.mjs'
 import { Names } from './names.mjs'
-import { CLIENT, HEADER_BYTES, SERVER, backendKey, fatal, message, parameterStatus, readyForQuery, text } from './protocol.mjs'
+import { CLIENT, HEADER_BYTES, SERVER, backendKey, fatal, isWellFormed, message, parameterStatus, readyForQuery, text } from './protocol.mjs'
 import { inspect } from './sql.mjs'
 import { Settings } from './settings.mjs'
 import { Spool, SpoolFull } from './spool.mjs'
 
+const MOST_LENGTH = 2 ** 31 // of a message: the protocol's own limit
 const MOST_UNITS = 64
 const MOST_WAITING_BYTES = 1 << 20
 const MOST_OUTPUT_IN_MEMORY = 4 << 20
@@ -50,6 +51,7 @@ export class Connection {
   #chunks = []
   #held = 0
   #needed = 0
+  #unread = 0 // bytes of a message that was refused, which the client still sends
   #heldBack = false // a COPY … FROM STDIN is queued: what follows it depends on its answer
   #spool = null
 
@@ -58,11 +60,11 @@ export class Connection {
     this.#socket = socket
     this.#front = front
     this.#login = new Login(front.verifier)
-    this.names = new Names(id, front.unnamed)
+    this.names = new Names(id, front.statements)
     this.#watchLogin()
     socket.setNoDelay(true)
-    socket.on('data', (chunk) => this.#receive(chunk))
-    socket.on('drain', () => this.#drained())
+    socket.on('data', (chunk) => this.#safely(() => this.#receive(chunk)))
+    socket.on('drain', () => this.#safely(() => this.#drained()))
     socket.on('error', () => {}) // 'close' follows
     socket.on('close', () => this.#close())
   }
@@ -75,6 +77,16 @@ export class Connection {
       if (performance.now() - due > LATE_MS) this.#watchLogin()
       else this.leave(fatal('08006', 'login took too long'))
     }, wait)
+  }
+
+  // What goes wrong with a client's bytes ends that client. (What goes wrong in its turn: front.mjs.)
+  #safely(work) {
+    try {
+      work()
+    } catch (error) {
+      this.#front.log(`connection ${this.id}: ${error.stack ?? error}`)
+      this.leave(fatal('XX000', 'the front of the database failed; this is a bug'))
+    }
   }
 
   /** Whether a unit can run now: there is one, and its answer would not pile up. */
@@ -107,9 +119,13 @@ export class Connection {
   /** Send bytes; those that the peer does not take go to a file. */
   send = (bytes) => {
     if (this.closed || bytes.length === 0) return
+    this.#safely(() => this.#send(bytes))
+  }
+
+  #send(bytes) {
     if (this.#spool === null && this.#socket.writableLength + bytes.length > MOST_OUTPUT_IN_MEMORY) {
       this.#spool = this.#front.newSpool()
-      setImmediate(() => this.#socket.writableNeedDrain || this.#drained()) // no 'drain' comes if nothing was written
+      setImmediate(() => this.#socket.writableNeedDrain || this.#safely(() => this.#drained())) // no 'drain' comes if nothing was written
     }
     if (this.#spool === null) this.#socket.write(bytes)
     else this.#keep(bytes)
@@ -131,11 +147,16 @@ export class Connection {
     this.send(Buffer.concat([...hello, backendKey(this.id, randomInt(2 ** 31)), readyForQuery('I')]))
   }
 
-  /** Say goodbye and close. */
-  leave(goodbye) {
+  /**
+   * Say goodbye and close, once the client has sent the `unread` bytes: one that is still sending does not read why it is refused.
+   * What comes after that is dropped; bytes that nobody reads would reset the connection, and the goodbye be lost.
+   */
+  leave(goodbye, unread = 0) {
     if (this.closed) return
-    if (this.#spool === null) this.#socket.end(goodbye)
-    else this.#socket.destroy()
+    this.#unread = unread
+    if (this.#spool !== null) this.#socket.destroy()
+    else if (unread > 0) this.#socket.resume().write(goodbye)
+    else this.#socket.end(goodbye).resume()
     setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref()
     this.#close()
   }
@@ -152,13 +173,20 @@ export class Connection {
   }
 
   #receive(chunk) {
-    if (this.closed) return
+    if (this.closed) return this.#drop(chunk.length)
     this.#received += chunk.length
     this.#chunks.push(chunk)
     this.#held += chunk.length
     this.#front.sawLife(this)
     if (!this.loggedIn && this.#received > this.#front.limits.loginBytes) this.leave(fatal('08P01', 'login too long'))
     else this.#cut()
+    return undefined
+  }
+
+  #drop(bytes) {
+    if (this.#unread <= 0) return
+    this.#unread -= bytes
+    if (this.#unread <= 0) this.#socket.end()
   }
 
   get #mayCut() {
@@ -202,13 +230,14 @@ export class Connection {
     if (bytes.length - at < header) return -1
     const length = this.loggedIn ? 1 + bytes.readUInt32BE(at + 1) : this.#login.lengthAt(bytes, at)
     const most = this.loggedIn ? this.#front.limits.messageBytes : this.#front.limits.loginBytes
-    if (length > most) this.leave(fatal('54000', `a message of more than ${most} bytes`))
-    else if (length < header) this.leave(fatal('08P01', 'invalid message length'))
+    if (length < header || length > MOST_LENGTH) this.leave(fatal('08P01', 'invalid message length'))
+    else if (length > most) this.leave(fatal('54000', `a message of more than ${most} bytes`), this.loggedIn ? length - (bytes.length - at) : 0)
     return this.closed ? -1 : length
   }
 
   #take(bytes) {
     if (!this.loggedIn) return this.#takeLogin(bytes)
+    if (!isWellFormed(bytes)) return this.leave(fatal('08P01', 'malformed message'))
     const kind = bytes[0]
     if (IN_COPY.has(kind)) return this.#takeCopy(kind, bytes)
     if (!ENDS_UNIT.has(kind) && !IN_UNIT.has(kind)) return this.leave(fatal('08P01', 'unknown message'))
@@ -281,6 +310,7 @@ export class Connection {
   #enter(values) {
     clearTimeout(this.#loginTimer)
     this.#login = null
+    if (!this.#front.admit(this)) return this.leave(fatal('53300', 'too many connections'))
     this.settings = new Settings(values)
     if (values.size === 0) return this.welcome(this.#front.parameters)
     this.units.push({ ...newUnit(), end: 'welcome' }) // its settings must be tried, in a turn

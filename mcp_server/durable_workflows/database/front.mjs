@@ -8,26 +8,35 @@
 import { performance } from 'node:perf_hooks'
 
 import { Answer } from './answer.mjs'
-import { BackendError } from './backend.mjs'
+import { BackendDied, BackendError } from './backend.mjs'
 import { Connection } from './connection.mjs'
 import { refuseData, runCopy, tryCopy } from './copy.mjs'
-import { UnnamedStatement } from './names.mjs'
+import { SessionStatements } from './names.mjs'
 import { CLIENT, HEADER_BYTES, SYNC, afterText, errorResponse, fatal, message, query, readyForQuery, text } from './protocol.mjs'
 import { SessionSettings } from './settings.mjs'
 import { Spool } from './spool.mjs'
 
 const SLICE_MS = 10 // of work before the event loop has its turn
 const HURRY_MS = 1000 // for the transaction that is open when the front stops
+const ENDED = 'this statement ended the embedded database, which was started again; nothing committed is lost. The references (postgres.md) list what it cannot do'
 const NO_PORTAL = message(CLIENT.EXECUTE, text('durable_workflows_none'), Buffer.alloc(4))
 
+const first = (set) => set.values().next().value
+const statementOn = (command, channel) =>
+  message(CLIENT.QUERY, Buffer.from(`${command} "${channel.replaceAll('"', '""')}"\0`, 'latin1'))
+
 export class Front {
-  unnamed = new UnnamedStatement()
+  statements = new SessionStatements()
   #backend
   #spoolDirectory
   #settings
   #connections = new Set()
+  #guests = new Set() // those of them that have not logged in, the oldest first
   #waiting = new Set() // in the order in which they get their turns
   #holder = null
+  #active = null // whose unit runs now
+  #skipping = false // after an error the session ignores what comes until the holder's Sync
+  #restarting = null // a promise, while the session is started again
   #chores = [] // work of the front's own, for a moment when nobody has the turn
   #listeners = new Map() // channel -> connections
   #running = false
@@ -52,13 +61,23 @@ export class Front {
   }
 
   accept(socket) {
-    if (this.#connections.size >= this.limits.connections || this.#stopping) {
+    if (this.#stopping) {
       socket.on('error', () => {})
-      socket.end(this.#stopping ? fatal('57P03', 'the database is stopping') : fatal('53300', 'too many connections'))
+      socket.end(fatal('57P03', 'the database is stopping'))
       return
     }
+    // Whoever does not log in must not keep out those who do.
+    if (this.#guests.size >= this.limits.guests) first(this.#guests).leave(fatal('53300', 'too many connections that have not logged in'))
     this.#count += 1
-    this.#connections.add(new Connection(socket, this.#count, this))
+    const connection = new Connection(socket, this.#count, this)
+    this.#connections.add(connection)
+    this.#guests.add(connection)
+  }
+
+  /** A connection has logged in; false if there are too many. */
+  admit(connection) {
+    this.#guests.delete(connection)
+    return this.#connections.size - this.#guests.size <= this.limits.connections
   }
 
   newSpool() {
@@ -83,6 +102,7 @@ export class Front {
   /** A connection is gone, with all that it had. */
   forget(connection) {
     this.#connections.delete(connection)
+    this.#guests.delete(connection)
     this.#waiting.delete(connection)
     for (const channel of [...connection.channels]) this.#unlisten(connection, channel)
     const closing = connection.names.forgetAll()
@@ -108,6 +128,7 @@ export class Front {
     this.#waiting.clear()
     for (const connection of [...this.#connections]) connection.leave(fatal('57P01', 'the database is stopping'))
     if (this.#watch !== null) clearTimeout(this.#watch)
+    await this.#restarting
   }
 
   // A slice of turns. The rest is done after the event loop has seen to the sockets.
@@ -117,7 +138,7 @@ export class Front {
     const end = performance.now() + SLICE_MS
     try {
       for (let next; (next = this.#next()) !== null; ) {
-        next()
+        this.#safely(next)
         if (performance.now() > end) return this.#pumpLater()
       }
     } finally {
@@ -125,6 +146,36 @@ export class Front {
     }
     if (this.#holder !== null && this.#watch === null) this.#startWatch(this.limits.idleTransactionMs)
     return undefined
+  }
+
+  // The one boundary of all turns: what goes wrong in a client's turn ends that client and nobody else.
+  #safely(work) {
+    try {
+      work()
+    } catch (error) {
+      const culprit = this.#active
+      this.log(`${culprit === null ? 'housekeeping' : `connection ${culprit.id}`}: ${error.stack ?? error}`)
+      if (error instanceof BackendDied) this.#restart()
+      culprit?.leave(fatal('XX000', error instanceof BackendDied ? ENDED : 'the front of the database failed; this is a bug'))
+      if (culprit !== null && culprit === this.#holder) this.#release()
+    } finally {
+      this.#active = null
+    }
+  }
+
+  // The session died of what a client sent. The others notice a delay: what they have in the session is made again. If it
+  // cannot start, this process ends by the unhandled rejection.
+  #restart() {
+    this.#holder = null
+    this.#skipping = false
+    this.statements.lose()
+    this.#settings.lose()
+    this.#restarting = this.#backend.restart().then(() => {
+      for (const channel of this.#listeners.keys()) this.#backend.demand([statementOn('LISTEN', channel)])
+      this.#restarting = null
+      this.log('the session was started again')
+      this.#pump()
+    })
   }
 
   #pumpLater() {
@@ -137,6 +188,7 @@ export class Front {
 
   // The next piece of work, or null.
   #next() {
+    if (this.#restarting !== null) return null
     if (this.#holder !== null) return this.#holder.runnable ? () => this.#turn(this.#holder) : null
     if (this.#stopping) {
       this.#stopping() // the last transaction has ended
@@ -162,6 +214,7 @@ export class Front {
 
   #turn(connection) {
     const began = this.#holder === null
+    this.#active = connection
     this.#holder = connection
     this.#lastLife = performance.now()
     const unit = connection.shift()
@@ -178,7 +231,7 @@ export class Front {
   }
 
   #keepsTurn(unit) {
-    return unit.end === CLIENT.FLUSH || this.#backend.inTransaction
+    return unit.end === CLIENT.FLUSH || this.#skipping || this.#backend.inTransaction
   }
 
   // The session gets the client's settings; false if they are invalid, and the client is gone.
@@ -186,7 +239,7 @@ export class Front {
     const first = unit.end === 'welcome'
     if (!first && !this.#settings.differ(connection.settings)) return true
     try {
-      this.unnamed.owner = null
+      this.statements.owner = null
       this.#settings.apply(connection.settings)
       return true
     } catch (error) {
@@ -199,17 +252,17 @@ export class Front {
   #begin(connection) {
     this.#backend.demand([connection.begun])
     connection.begun = null
-    this.unnamed.owner = null
+    this.statements.owner = null
   }
 
   #runUnit(connection, unit) {
     if (unit.end === 'welcome') return this.#welcome(connection)
     if (unit.end === CLIENT.TERMINATE) return connection.leave()
-    if (unit.end === CLIENT.FUNCTION_CALL) return this.#refuseFunctionCall(connection)
-    unit.translated ??= this.#translate(connection, unit)
-    if (unit.translated === null) return undefined
+    if (unit.end === CLIENT.FUNCTION_CALL) return this.#refuseFunctionCall(connection, unit)
+    unit.translated ??= connection.names.translate(unit)
     const answer = new Answer(connection.send, unit.translated.hidden)
     const done = this.#execute(connection, unit, answer)
+    this.#skipping = answer.failed ? !answer.ready : this.#skipping && !answer.ready
     if (done) this.#finish(connection, unit, answer)
     return undefined
   }
@@ -226,16 +279,6 @@ export class Front {
     return true
   }
 
-  #translate(connection, unit) {
-    try {
-      return connection.names.translate(unit)
-    } catch (error) {
-      if (!(error instanceof RangeError)) throw error
-      connection.leave(fatal('08P01', 'malformed message'))
-      return null
-    }
-  }
-
   #welcome(connection) {
     const own = this.#settings.read([])
     connection.settings = own
@@ -243,10 +286,13 @@ export class Front {
     connection.welcome(told)
   }
 
-  #refuseFunctionCall(connection) {
+  #refuseFunctionCall(connection, unit) {
+    if (unit.parts[0][0] !== CLIENT.FUNCTION_CALL) return connection.leave(fatal('08P01', 'a function call within an extended query'))
+    if (this.#skipping) return undefined
     const status = this.#backend.inTransaction ? 'T' : 'I'
     connection.send(errorResponse('ERROR', '0A000', 'function calls by protocol are not supported'))
     connection.send(readyForQuery(status))
+    return undefined
   }
 
   // What the unit's special statements mean for this client, and who gets the notifications.
@@ -274,7 +320,7 @@ export class Front {
   #readSettings(connection, effects) {
     const changed = effects.filter((effect) => effect.kind === 'settings')
     if (changed.length === 0) return
-    this.unnamed.owner = null
+    this.statements.owner = null
     connection.settings = this.#settings.read([...connection.settings.values.keys(), ...changed.flatMap((effect) => effect.names)])
   }
 
@@ -302,9 +348,8 @@ export class Front {
 
   #stopListening(channel) {
     if (this.#listeners.has(channel)) return
-    this.unnamed.owner = null
-    const name = Buffer.from(`UNLISTEN "${channel.replaceAll('"', '""')}"\0`, 'latin1')
-    this.#backend.demand([message(CLIENT.QUERY, name)])
+    this.statements.owner = null
+    this.#backend.demand([statementOn('UNLISTEN', channel)])
   }
 
   #notify(sender, notification) {
@@ -317,10 +362,16 @@ export class Front {
   // The turn of a client that left is ended as Postgres ends a lost connection: nothing of what was open is kept. After
   // a Flush there may be work that a Sync would commit; an error does away with it.
   #release() {
-    this.#backend.collect([NO_PORTAL, SYNC])
-    if (this.#backend.inTransaction) this.#backend.demand([query('ROLLBACK')])
-    this.unnamed.owner = null
-    this.#holder = null
+    try {
+      this.#backend.collect([NO_PORTAL, SYNC])
+      if (this.#backend.inTransaction) this.#backend.demand([query('ROLLBACK')])
+      this.statements.owner = null
+      this.#skipping = false
+      this.#holder = null
+    } catch (error) {
+      this.log(`a turn could not be ended: ${error.stack}`)
+      this.#restart() // whatever is left of it is gone then
+    }
   }
 
   // One timer for all turns: it looks whether the holder of the turn has been still for too long.

@@ -10,21 +10,27 @@ import { inspect } from './sql.mjs'
 const STATEMENT = 'S'.charCodeAt(0)
 const latin1 = (source) => Buffer.from(`${source}\0`, 'latin1')
 
-/** Whose unnamed statement the session holds. */
-export class UnnamedStatement {
+/** What the session holds: whose unnamed statement, and how often the session was lost with all its statements. */
+export class SessionStatements {
   owner = null
+  losses = 0
+
+  lose() {
+    this.owner = null
+    this.losses += 1
+  }
 }
 
 export class Names {
   #prefix
-  #unnamedInSession
-  #named = new Map() // client's name -> {server, effects}
+  #session
+  #named = new Map() // client's name -> {server, effects, parse, losses}
   #unnamed = null // {parse, effects}
   #count = 0
 
-  constructor(id, unnamedInSession) {
+  constructor(id, session) {
     this.#prefix = `c${id}_`
-    this.#unnamedInSession = unnamedInSession
+    this.#session = session
   }
 
   /**
@@ -46,12 +52,14 @@ export class Names {
     else this.#named.delete(name)
   }
 
+  #isThere = (record) => record.losses === this.#session.losses
+
   /** Forget all, and give the messages that close them in the backend. */
   forgetAll() {
-    const closing = [...this.#named.values()].map((record) => closeStatement(record.server))
+    const closing = [...this.#named.values()].filter(this.#isThere).map((record) => closeStatement(record.server))
     this.#named.clear()
     this.#unnamed = null
-    if (this.#unnamedInSession.owner === this) this.#unnamedInSession.owner = null
+    if (this.#session.owner === this) this.#session.owner = null
     return closing
   }
 
@@ -80,7 +88,7 @@ export class Names {
   /** A simple query does away with the unnamed statement. */
   dropUnnamed() {
     this.#unnamed = null
-    this.#unnamedInSession.owner = null
+    this.#session.owner = null
   }
 
   #query(bytes, work) {
@@ -102,10 +110,11 @@ export class Names {
       this.#keepUnnamed(bytes, effects)
       return null
     }
-    const server = name === '' ? '' : this.#define(name, effects)
+    const server = name === '' ? '' : (this.serverName(name) ?? this.#prefix + ++this.#count)
     const fields = [text(server), latin1(special?.source ?? sql), bytes.subarray(afterSql)]
     const changed = message(CLIENT.PARSE, ...fields)
     if (name === '') this.#keepUnnamed(changed, effects)
+    else this.#named.set(name, { server, effects, parse: changed, losses: this.#session.losses })
     return [changed]
   }
 
@@ -118,36 +127,38 @@ export class Names {
     if (record === undefined) return null // one of SQL's PREPARE, or none
     work.effects.push(...record.effects)
     const portal = bytes.subarray(HEADER_BYTES, afterPortal)
-    return [message(CLIENT.BIND, portal, text(record.server), bytes.subarray(afterName))]
+    return this.#withParse(record, message(CLIENT.BIND, portal, text(record.server), bytes.subarray(afterName)), work)
   }
 
   #describe(bytes, work) {
     if (bytes[HEADER_BYTES] !== STATEMENT) return null
     const name = bytes.latin1Slice(HEADER_BYTES + 1, bytes.length - 1)
-    return name === '' ? this.#restoreUnnamed(bytes, work) : this.#renamed(CLIENT.DESCRIBE, name)
+    return name === '' ? this.#restoreUnnamed(bytes, work) : this.#renamed(CLIENT.DESCRIBE, name, work)
   }
 
   #close(bytes, work) {
     if (bytes[HEADER_BYTES] !== STATEMENT) return null
     const name = bytes.latin1Slice(HEADER_BYTES + 1, bytes.length - 1)
     work.effects.push({ kind: 'forget', name })
-    return this.#renamed(CLIENT.CLOSE, name)
+    return this.#renamed(CLIENT.CLOSE, name, work)
   }
 
-  #renamed(kind, name) {
+  #renamed(kind, name, work) {
     const record = this.#named.get(name)
-    return record ? [message(kind, Buffer.of(STATEMENT), text(record.server))] : null
+    return record ? this.#withParse(record, message(kind, Buffer.of(STATEMENT), text(record.server)), work) : null
   }
 
-  #define(name, effects) {
-    const server = this.serverName(name) ?? this.#prefix + ++this.#count
-    this.#named.set(name, { server, effects })
-    return server
+  // A session that was started again has no statements: the client's is made once more before it is used.
+  #withParse(record, used, work) {
+    if (this.#isThere(record)) return [used]
+    record.losses = this.#session.losses
+    work.hidden.push(SERVER.PARSE_COMPLETE)
+    return [record.parse, used]
   }
 
   #keepUnnamed(parse, effects) {
     this.#unnamed = { parse: Buffer.from(parse), effects } // a copy: `parse` is a view of a whole read
-    this.#unnamedInSession.owner = this
+    this.#session.owner = this
   }
 
   #useUnnamed(bytes, work) {
@@ -156,16 +167,16 @@ export class Names {
   }
 
   #restoreUnnamed(bytes, work) {
-    if (this.#unnamedInSession.owner === this) return null
+    if (this.#session.owner === this) return null
     if (this.#unnamed === null) return this.#clearUnnamed(bytes, work)
-    this.#unnamedInSession.owner = this
+    this.#session.owner = this
     work.hidden.push(SERVER.PARSE_COMPLETE)
     return [this.#unnamed.parse, bytes]
   }
 
   // The client has none: what another client left must not be taken for it.
   #clearUnnamed(bytes, work) {
-    this.#unnamedInSession.owner = null
+    this.#session.owner = null
     work.hidden.push(SERVER.CLOSE_COMPLETE)
     return [closeStatement(''), bytes]
   }

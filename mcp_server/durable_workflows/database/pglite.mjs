@@ -6,14 +6,15 @@
 //          when the parent was killed. SIGTERM is the same order.
 // stdout   one line of JSON: {"event":"ready","port"} or {"event":"failed","reason","message"}.
 // stderr   the log, without statements, values or the password.
-// exit     0 after an orderly stop. Any unforeseen error ends the process at once: what was committed is on the disk,
-//          and whoever started it starts it again.
+// exit     0 after an orderly stop. What a client sends ends that client and never the process (front.mjs). Any other unforeseen
+//          error ends it at once: what was committed is on the disk, and whoever started it starts it again.
 //
 // An open file that holds the lock on the data directory is inherited and left alone: it is free when this process is gone.
 
 import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
+import { performance } from 'node:perf_hooks'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
 
@@ -24,6 +25,7 @@ import { query } from './protocol.mjs'
 import { verifierOf } from './scram.mjs'
 
 const STOP_MS = 4500 // an orderly stop takes no longer; then the process ends as if killed, which loses nothing
+const SELDOM_MS = 60_000
 const FULL_DISK_BYTES = 4 << 20
 
 const LIMITS = {
@@ -31,6 +33,7 @@ const LIMITS = {
   login_seconds: 10,
   login_bytes: 8192,
   max_connections: 200,
+  max_guests: 32, // connections that have not logged in
   max_message_bytes: 64 << 20,
   max_spool_bytes: 1 << 30, // of one client's COPY data or unread results
   housekeeping_seconds: 30,
@@ -78,7 +81,10 @@ async function configuration(stdin) {
 
 async function serve({ data, modules, port }, config) {
   const early = [] // clients that come while the database starts
-  const server = net.createServer((socket) => early.push(socket))
+  const server = net.createServer((socket) => {
+    early.push(socket.on('error', () => {}))
+    if (early.length > config.max_guests) early.shift().destroy()
+  })
   await listen(server, Number(port))
   const backend = await open(data, modules)
   const front = new Front(backend, {
@@ -93,12 +99,14 @@ async function serve({ data, modules, port }, config) {
   const stop = once(() => stopServing(server, front, backend))
   process.on('SIGTERM', stop)
   process.stdin.on('end', stop).on('error', stop).resume()
+  server.on('error', seldom((error) => log(`a client could not be accepted: ${error.message}`)))
   announce({ event: 'ready', port: server.address().port })
   log(`ready on port ${server.address().port}`)
 }
 
 const limitsOf = (config) => ({
   connections: config.max_connections,
+  guests: config.max_guests,
   idleTransactionMs: 1000 * config.idle_transaction_seconds,
   loginBytes: config.login_bytes,
   loginMs: 1000 * config.login_seconds,
@@ -108,8 +116,9 @@ const limitsOf = (config) => ({
 
 function listen(server, port) {
   return new Promise((resolve, reject) => {
-    server.once('error', (error) => reject(new StartFailed('port-taken', error.message)))
-    server.listen({ port, host: '127.0.0.1', exclusive: true }, resolve)
+    const refuse = (error) => reject(new StartFailed('port-taken', error.message))
+    server.once('error', refuse)
+    server.listen({ port, host: '127.0.0.1', exclusive: true }, () => resolve(server.off('error', refuse)))
   })
 }
 
@@ -131,6 +140,16 @@ function reasonOf(data, problem, lines) {
 function freeBytes(directory) {
   const { bavail, bsize } = fs.statfsSync(directory)
   return bavail * bsize
+}
+
+/** Calls of it in the minute after one are left out: what fails once may fail a thousand times a second. */
+function seldom(work) {
+  let next = 0
+  return (...values) => {
+    if (performance.now() < next) return
+    next = performance.now() + SELDOM_MS
+    work(...values)
+  }
 }
 
 function once(work) {

@@ -70,7 +70,7 @@ export const backendKey = (id, secret) => message('K', int32(id), int32(secret))
 
 /** Tell a client that asked for a newer minor version or for protocol options that it gets 3.0 and none. */
 export const negotiateVersion = (options) =>
-  message('v', int32(0), int32(options.length), ...options.map(text))
+  message('v', int32(PROTOCOL_3 << 16), int32(options.length), ...options.map(text))
 
 export function errorResponse(severity, code, problem) {
   const fields = [`S${severity}`, `V${severity}`, `C${code}`, `M${problem}`]
@@ -99,6 +99,81 @@ export function afterText(bytes, at) {
   const end = bytes.indexOf(0, at)
   if (end < 0) throw new RangeError('a string without an end')
   return end + 1
+}
+
+const BODIES = new Map([
+  [CLIENT.BIND, (body) => (body.text(), body.text(), body.int16s(), body.values(), body.int16s())],
+  [CLIENT.CLOSE, (body) => (body.oneOf('SP'), body.text())],
+  [CLIENT.DESCRIBE, (body) => (body.oneOf('SP'), body.text())],
+  [CLIENT.EXECUTE, (body) => (body.text(), body.skip(4))],
+  [CLIENT.COPY_DATA, (body) => body.rest()],
+  [CLIENT.COPY_FAIL, (body) => body.text()],
+  [CLIENT.FUNCTION_CALL, (body) => body.rest()],
+  [CLIENT.PARSE, (body) => (body.text(), body.text(), body.skip(4 * body.count()))],
+  [CLIENT.QUERY, (body) => body.text()],
+])
+
+/** Whether a client's whole message has the form that its kind must have, to the last byte. */
+export function isWellFormed(bytes) {
+  const body = new Body(bytes)
+  try {
+    BODIES.get(bytes[0])?.(body)
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+    return false
+  }
+  return body.isRead
+}
+
+/** Reads the fields of a message in turn; throws RangeError where one is not there. */
+class Body {
+  #bytes
+  #at = HEADER_BYTES
+
+  constructor(bytes) {
+    this.#bytes = bytes
+  }
+
+  get isRead() {
+    return this.#at === this.#bytes.length
+  }
+
+  text() {
+    this.#at = afterText(this.#bytes, this.#at)
+  }
+
+  oneOf(letters) {
+    if (!letters.includes(String.fromCharCode(this.#bytes.readUInt8(this.#at)))) throw new RangeError('an unknown letter')
+    this.#at += 1
+  }
+
+  skip(length) {
+    if (this.#at + length > this.#bytes.length) throw new RangeError('a field without an end')
+    this.#at += length
+  }
+
+  rest() {
+    this.#at = this.#bytes.length
+  }
+
+  count() {
+    this.skip(2)
+    return this.#bytes.readUInt16BE(this.#at - 2)
+  }
+
+  int16s() {
+    this.skip(2 * this.count())
+  }
+
+  // Of Bind's parameters. A length of -1 stands for NULL.
+  values() {
+    for (let left = this.count(); left > 0; left--) {
+      this.skip(4)
+      const length = this.#bytes.readInt32BE(this.#at - 4)
+      if (length < -1) throw new RangeError('an impossible length')
+      this.skip(Math.max(length, 0))
+    }
+  }
 }
 
 /** The text columns of each DataRow in the answer to one of the front's own queries. */

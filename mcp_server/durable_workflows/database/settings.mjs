@@ -28,6 +28,11 @@ export class SessionSettings {
     this.#backend = backend
   }
 
+  /** The session was started again: it has no settings of any client. */
+  lose() {
+    this.#applied = new Settings().key
+  }
+
   /** Whether the session has other settings than these. */
   differ(settings) {
     return settings.key !== this.#applied
