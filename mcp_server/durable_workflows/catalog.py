@@ -233,7 +233,12 @@ def _is_workflow_file(path: str, data: bytes) -> bool:
         return False
     try:
         tree = ast.parse(data)
-    except (SyntaxError, ValueError):  # being edited: what its text declares has to do
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # what its text declares has to do
         return bool(declared_names(data.decode("utf-8", "replace")))
     return any(_is_workflow(node) for node in ast.walk(tree))
 
@@ -281,7 +286,7 @@ def _import(path: str, folder: Path, names: tuple[str, ...]) -> LoadedFile:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit):  # noqa: BLE001 - code that is not ours: what it raises is its answer
+    except BaseException:  # noqa: BLE001 - code that is not ours: what it raises is its answer
         del sys.modules[name]
         return LoadedFile(path, None, names, _own_traceback(file))
     return LoadedFile(path, module, names, None)

@@ -6,6 +6,7 @@ prints; steps that are not repeated print nothing.
 """
 
 import asyncio
+import codecs
 import io
 import json
 import logging
@@ -14,10 +15,11 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import anyio
 import psycopg
+from typing_extensions import Buffer
 
 from durable_workflows import dbos_internals, wording
 from durable_workflows.database import tables
@@ -165,10 +167,20 @@ class RunLog:
                 self._new_lines[workflow_id] = 0
 
 
-class _Stream(io.TextIOBase):
-    """In place of `sys.stdout` or `sys.stderr`: what runs write goes to their log, the rest to the original."""
+class _Stream(io.TextIOWrapper):
+    """In place of `sys.stdout` or `sys.stderr`: what runs write goes to their log, the rest to the original.
+
+    It is a whole text file, as scripts expect one, and all runs share it: whoever closes or detaches it, it goes on.
+    """
 
     def __init__(self, log: RunLog, name: str, original: TextIO) -> None:
+        super().__init__(
+            _Bytes(log, name, original.buffer),
+            encoding=original.encoding,
+            errors=original.errors,
+            line_buffering=bool(original.line_buffering),
+            write_through=True,
+        )
         self._log = log
         self._name = name
         self._original = original
@@ -177,21 +189,71 @@ class _Stream(io.TextIOBase):
         run = dbos_internals.current_run()
         if run is None:
             return self._original.write(text)
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of others
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._log.add((*run, self._name), text)
         return len(text)
 
     def flush(self) -> None:
         self._original.flush()
 
+    def detach(self) -> Any:
+        return self.buffer
+
+    def close(self) -> None:
+        self.flush()
+
+    @property
+    def mode(self) -> str:
+        return "w"
+
+
+class _Bytes(io.BufferedIOBase):
+    """The `buffer` of a stream: what runs write is read as UTF-8."""
+
+    def __init__(self, log: RunLog, name: str, original: BinaryIO) -> None:
+        self._log = log
+        self._name = name
+        self._original = original
+        self._begun: dict[Source, bytes] = {}  # characters whose last bytes are still to come
+        self.raw: Any = self
+
+    def write(self, data: Buffer, /) -> int:
+        run = dbos_internals.current_run()
+        if run is None:
+            written = self._original.write(data)
+            self._original.flush()
+            return written
+        source = (*run, self._name)
+        whole = self._begun.pop(source, b"") + bytes(data)
+        text, used = codecs.utf_8_decode(whole, "replace", False)
+        if used < len(whole):
+            self._begun[source] = whole[used:]
+        self._log.add(source, text)
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        self._original.flush()
+
+    def close(self) -> None:
+        self.flush()
+
     def fileno(self) -> int:
         return self._original.fileno()
+
+    def isatty(self) -> bool:
+        return self._original.isatty()
 
     def writable(self) -> bool:
         return True
 
     @property
-    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - as TextIOWrapper has it
-        return self._original.encoding
+    def name(self) -> str:
+        return self._original.name
+
+    @property
+    def mode(self) -> str:
+        return "wb"
 
 
 class _Formatter(logging.Formatter):

@@ -33,6 +33,7 @@ from durable_workflows import catalog, dbos_internals, environments, locks, proc
 from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
 from durable_workflows.errors import DatabaseUnavailable, SetupError
+from durable_workflows.importing import isolated
 from durable_workflows.models import Schema
 from durable_workflows.runlog import RunLog
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
@@ -67,7 +68,7 @@ def run(settings: Settings, version: str, parent: int, faults: Mapping[str, str]
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
-            asyncio.run(_Worker(settings, version, executor_id, parent, faults).main())
+            _Worker(settings, version, executor_id, parent, faults).main()
             logger.info("The worker of version %s ends.", version)
             _leave(0)
     except BaseException:
@@ -117,18 +118,31 @@ class _Worker:
         self._log = RunLog()
         self._is_newest = False
 
-    async def main(self) -> None:
+    def main(self) -> None:
+        """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
+        files, faults = asyncio.run(self._settle())
+        self._prepare_dbos()
+        entries = self._load(files, faults)
+        asyncio.run(self._work(entries))
+
+    async def _settle(self) -> tuple[Mapping[str, bytes], Mapping[str, str]]:
+        """See to the tables and to the environment; return the version's files, and which of them cannot run here."""
         # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
         with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
             await migrate(self._database)
         async with await tables.connect(self._database, role="worker") as connection:
             rows = await tables.fetch(connection, "version_files", version=self._version)
             files = {row["path"]: bytes(row["content"]) for row in rows}
-            if self._faults is None:
-                self._faults = await self._move_in(connection, files)
-            activity = Activity(asyncio.get_running_loop(), self._executor_id)
-            self._prepare_dbos(activity)
-            await self._publish_catalog(connection, files, self._faults)
+            faults = self._faults
+            if faults is None:
+                faults = await self._move_in(connection, files)
+            return files, faults
+
+    async def _work(self, entries: list[dict[str, object]]) -> None:
+        activity = Activity(asyncio.get_running_loop(), self._executor_id)
+        dbos_internals.observe(activity)
+        async with await tables.connect(self._database, role="worker") as connection:
+            await self._publish_catalog(connection, entries)
             await self._announce(
                 connection
             )  # before it takes up a run, which else nobody could adopt
@@ -158,14 +172,13 @@ class _Worker:
         except psycopg.OperationalError as error:
             logger.info("The last lines of runs' logs are lost: %s", error)
 
-    def _prepare_dbos(self, activity: Activity) -> None:
+    def _prepare_dbos(self) -> None:
         dbos_internals.refuse_pickle()
         dbos_internals.keep_errors_whole()
         dbos_internals.name_last_attempts()
         dbos_internals.fail_at_exit()
         dbos_internals.retry_queues()
         dbos_internals.take_answers_of_people(self._noted)
-        dbos_internals.observe(activity)
         if self._settings.embedded:
             dbos_internals.share_one_backend()
         DBOS(config=self._config())
@@ -220,18 +233,20 @@ class _Worker:
             processes.become([*again, "--faults", faults], prepared.environment, [self._parent])
         return prepared.errors
 
-    async def _publish_catalog(
-        self,
-        connection: tables.Connection,
-        files: Mapping[str, bytes],
-        faults: Mapping[str, str],
-    ) -> None:
+    def _load(
+        self, files: Mapping[str, bytes], faults: Mapping[str, str]
+    ) -> list[dict[str, object]]:
+        """Import the version's files; return the rows of its catalog."""
         folder = self._materialise(files)
-        entries = [
+        return [
             entry
-            for loaded in catalog.load(files, folder, faults, self._named_if_slow)
+            for loaded in catalog.load(files, folder, faults, self._around_import)
             for entry in _entries(loaded, folder)
         ]
+
+    async def _publish_catalog(
+        self, connection: tables.Connection, entries: list[dict[str, object]]
+    ) -> None:
         await self._check_machine(connection, entries)
         async with connection.transaction():
             await tables.run(
@@ -239,13 +254,14 @@ class _Worker:
             )
 
     @contextmanager
-    def _named_if_slow(self, path: str) -> Generator[None]:
-        """Say which file is imported if that takes long: it may never end, and nothing else goes on meanwhile."""
+    def _around_import(self, path: str) -> Generator[None]:
+        """Keep the import to itself. Say which file is imported if that takes long: it may never end, and nothing else goes on meanwhile."""
         timer = threading.Timer(_SLOW_IMPORT_SECONDS, lambda: anyio.run(self._say_slow, path))
         timer.daemon = True
         timer.start()
         try:
-            yield
+            with isolated():
+                yield
         finally:
             timer.cancel()
             timer.join()
