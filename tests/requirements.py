@@ -14,6 +14,8 @@ PROMISES = {
     "database:one-client-cannot-end-it": "Nothing that a client of the embedded database sends stops the database, or harms another client.",
     "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",
     "recovery:server-killed": "A killed MCP server stops nothing.",
+    "recovery:whoever-holds-it": "Whoever holds an embedded database goes on with all its runs, also after the project's id was lost or its directory copied.",
+    "process:only-ours": "No process is ended but the project's own: none of a copy of it, and none of others, whatever is damaged.",
     "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",
     "recovery:machine-gone": "On a shared Postgres the runs of a machine that is gone are finished by another one.",
     "move:everything": "A project that is moved to a Postgres goes on there with all it has, and nothing goes on in both.",

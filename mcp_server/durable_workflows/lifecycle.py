@@ -174,7 +174,8 @@ def _shut_down(settings: Settings) -> bool:
     if not settings.state.is_dir():
         return False
     there = _end_holder(state.supervisor_lock(settings), "supervisor", settings)
-    left = processes.marked(state.identity(settings)) if (settings.state / "id").exists() else []
+    identity = state.identity(settings)
+    left = processes.marked(identity) if identity else []
     processes.end(left)
     database = _end_holder(state.database_lock(settings), "pglite.mjs", settings)
     state.remove_connection(settings)

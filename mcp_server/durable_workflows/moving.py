@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 import psycopg
 
-from durable_workflows import lifecycle, locks, state
+from durable_workflows import lifecycle, locks, processes, state
 from durable_workflows.database import copying, pglite, tables
 from durable_workflows.database.pristine import make_tables
 from durable_workflows.errors import DatabaseUnavailable, ProjectMoved, UsageError
@@ -88,7 +88,8 @@ class _Move:
         self._external = external
         self._database = database
         self._progress = progress
-        self._mark = f"move of {state.identity(embedded)}"
+        self._identity = state.claim_identity(embedded)
+        self._mark = f"move of {self._identity}"
 
     async def look_first(self) -> Moved | None:
         """Return what is there if it was done before; see whether the target can take the project, before anything is ended."""
@@ -122,9 +123,8 @@ class _Move:
                 f"The project has runs in {_place(target)} already.",
                 hint="Name a database without runs of this project, or give the project another name there with --application.",
             )
-        own = state.identity(self._embedded)
         for worker in await _living_workers(target):
-            if not worker["executor_id"].startswith(own):
+            if processes.identity_of(worker["executor_id"]) != self._identity:
                 raise UsageError(
                     f"A worker on {worker['host']} runs for this project in {_place(target)}.",
                     hint="End it (`durable-workflows shutdown` there), wait a minute, then try again.",

@@ -15,7 +15,8 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
         return _reported(settings)
     if locks.is_held(state.supervisor_lock(settings)):
         return ["The supervisor is starting or ending."]
-    left = processes.marked(state.identity(settings))
+    identity = state.identity(settings)
+    left = processes.marked(identity) if identity else []
     ids = ", ".join(str(process.pid) for process in left)
     return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
 

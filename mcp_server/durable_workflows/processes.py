@@ -5,6 +5,8 @@ ended before the next one repeats the step.
 """
 
 import os
+import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +16,8 @@ from typing import IO, NoReturn
 import psutil
 
 MARKER = "DURABLE_WORKFLOWS_EXECUTOR"
+IDENTITY = r"[0-9a-f]{16}"  # of a state directory
+_EXECUTOR = re.compile(rf"(?P<identity>{IDENTITY})-[0-9a-f].*")
 _GRACE_SECONDS = 2.0
 
 Popen = subprocess.Popen[bytes]
@@ -84,9 +88,43 @@ def without_marker(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != MARKER}
 
 
-def marked(prefix: str) -> list[psutil.Process]:
-    """The workers whose executor id begins so, and all that their steps have started."""
-    return [process for process in psutil.process_iter() if _marker(process).startswith(prefix)]
+def new_identity() -> str:
+    """A new identity for a state directory."""
+    return secrets.token_hex(8)
+
+
+def executor_id(identity: str, version: str) -> str:
+    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs."""
+    return f"{identity}-{version}"
+
+
+def identity_of(executor_id: str) -> str | None:
+    """The identity of the state directory whose executor it is; None if it is no executor id of ours."""
+    found = _EXECUTOR.fullmatch(executor_id)
+    return found["identity"] if found else None
+
+
+def marked(identity: str) -> list[psutil.Process]:
+    """The workers of the state directory of that identity, and all that their steps have started.
+
+    Raises:
+        ValueError: it is no identity. An empty one would be that of every process.
+    """
+    if not re.fullmatch(IDENTITY, identity):
+        raise ValueError(f"{identity!r} is not the identity of a state directory")
+    everybody = psutil.process_iter()
+    return [process for process in everybody if identity_of(_marker(process)) == identity]
+
+
+def of_executor(executor_id: str) -> list[psutil.Process]:
+    """The worker of that executor id, and all that its steps have started.
+
+    Raises:
+        ValueError: it is no executor id.
+    """
+    if not _EXECUTOR.fullmatch(executor_id):
+        raise ValueError(f"{executor_id!r} is not an executor id")
+    return [process for process in psutil.process_iter() if _marker(process) == executor_id]
 
 
 def end(processes: Sequence[psutil.Process]) -> None:

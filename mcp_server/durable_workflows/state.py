@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import secrets
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from durable_workflows import locks
+from durable_workflows import locks, processes
 from durable_workflows.errors import (
     InvalidProject,
     NoSpaceLeft,
@@ -22,6 +22,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
 
+_IDENTITY = re.compile(rf"(?P<id>{processes.IDENTITY}) (?P<directory>\d+:\d+)\n")
 _ROOM_BYTES = 2_000_000
 _LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
 
@@ -40,8 +41,7 @@ def prepare(settings: Settings) -> None:
         settings.state.mkdir(mode=0o700, exist_ok=True)
         for name in ("logs", "code", "locks"):
             (settings.state / name).mkdir(exist_ok=True)
-        _write_once(settings.state / ".gitignore", "*\n")
-        _write_once(settings.state / "id", secrets.token_hex(4))
+        write_once(settings.state / ".gitignore", "*\n")
         _temporary(settings.state / "probe", "x" * 4096).unlink()
     except OSError as error:
         raise translate(error, settings.state) from error
@@ -59,14 +59,25 @@ def translate(error: OSError, path: Path) -> SetupError:
     return StateDirectoryUnusable(f"{path} cannot be used: {error.strerror or error}.")
 
 
-def identity(settings: Settings) -> str:
-    """What tells this state directory from every other one; it moves with the directory."""
-    return (settings.state / "id").read_text(encoding="utf-8")
+def identity(settings: Settings) -> str | None:
+    """What tells this state directory from every other one. It moves with the directory, and is not copied with it.
+
+    None: there is no id yet, or the file is damaged or came with a copy of another directory.
+    """
+    found = _IDENTITY.fullmatch(read_text(settings.state / "id"))
+    return found["id"] if found and found["directory"] == _inode(settings.state) else None
 
 
-def executor_id(settings: Settings, version: str) -> str:
-    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs."""
-    return f"{identity(settings)}-{version}"
+def claim_identity(settings: Settings) -> str:
+    """The directory's identity; a new one is made where there is none, with which unfinished runs go on as well.
+
+    Raises:
+        StateDirectoryUnusable, NoSpaceLeft: it cannot be written.
+    """
+    found = identity(settings) or processes.new_identity()
+    if identity(settings) is None:
+        write_file(settings.state / "id", f"{found} {_inode(settings.state)}\n")
+    return found
 
 
 def supervisor_lock(settings: Settings) -> Path:
@@ -154,12 +165,25 @@ def write_report(settings: Settings, report: Mapping[str, str]) -> None:
     write_atomically(settings.state / "supervisor.json", json.dumps(report, indent=2))
 
 
+def write_file(path: Path, text: str) -> None:
+    """`write_atomically`, with errors that say what to do.
+
+    Raises:
+        StateDirectoryUnusable, NoSpaceLeft
+    """
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise translate(error, path) from error
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file, readable by this user only; a reader sees the old text or the new one."""
+    """Replace a file, readable by this user only, and see it onto the disk; a reader sees the old text or the new one."""
     os.replace(_temporary(path, text), path)
+    _sync(path.parent)
 
 
-def _write_once(path: Path, text: str) -> None:
+def write_once(path: Path, text: str) -> None:
     """Write a file that shall not change any more, unless another process or thread was first."""
     if path.exists():
         return
@@ -169,10 +193,34 @@ def _write_once(path: Path, text: str) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink()
+    _sync(path.parent)
+
+
+def read_text(path: Path) -> str:
+    """What a small file says; nothing if there is none, or if it cannot be read. Bytes that are no text come as U+FFFD."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _temporary(path: Path, text: str) -> Path:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 0600
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(descriptor)
     return Path(name)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _inode(folder: Path) -> str:
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"

@@ -57,6 +57,7 @@ class Supervisor:
         self._settings = settings
         self._helps = helps
         self._announce = announce
+        self._identity = state.claim_identity(settings)
         self._session: tables.Session | None = None
         self._url = ""
         self._folder = catalog.Folder(settings)
@@ -91,7 +92,7 @@ class Supervisor:
 
     def _clear_up(self) -> None:
         """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
-        _end_marked(state.identity(self._settings))
+        processes.end(processes.marked(self._identity))
         for folder in (self._settings.state / "code").iterdir():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -316,8 +317,8 @@ class Supervisor:
         self._changed.set()
 
     async def _run_worker(self, version: str) -> int:
-        executor_id = state.executor_id(self._settings, version)
-        await anyio.to_thread.run_sync(_end_marked, executor_id)
+        executor_id = processes.executor_id(self._identity, version)
+        await anyio.to_thread.run_sync(_end_executor, executor_id)
         theirs, ours = os.pipe()
         try:
             process = self._start_worker(version, executor_id, theirs)
@@ -342,6 +343,8 @@ class Supervisor:
             project,
             "--version",
             version,
+            "--executor",
+            executor_id,
             interpreter=self._settings.python,
         )
         dotenv = self._settings.dotenv()
@@ -396,11 +399,11 @@ class _Backoff:
 def _end_worker(process: "processes.Popen", executor_id: str) -> None:
     """End the worker, if it has not ended, and what its steps had started."""
     processes.stop(process, _STOP_SECONDS)
-    _end_marked(executor_id)
+    _end_executor(executor_id)
 
 
-def _end_marked(executor_id: str) -> None:
-    processes.end(processes.marked(executor_id))
+def _end_executor(executor_id: str) -> None:
+    processes.end(processes.of_executor(executor_id))
 
 
 def _without(report: dict[str, str], name: str) -> dict[str, str]:

@@ -59,12 +59,17 @@ _ADOPT_SECONDS = (
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, version: str, parent: int, faults: Mapping[str, str] | None) -> None:
+def run(
+    settings: Settings,
+    version: str,
+    executor_id: str,
+    parent: int,
+    faults: Mapping[str, str] | None,
+) -> None:
     """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
 
     `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
-    executor_id = state.executor_id(settings, version)
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
@@ -147,6 +152,8 @@ class _Worker:
                 connection
             )  # before it takes up a run, which else nobody could adopt
             await anyio.to_thread.run_sync(self._launch)
+            if self._settings.embedded:
+                await self._take_over(connection)
             await tables.run(connection, "version_ready", version=self._version)
         logger.info("The worker of version %s is ready.", self._version)
         await self._serve(activity)
@@ -308,6 +315,22 @@ class _Worker:
             on_conflict="always_update",
         )
 
+    async def _take_over(self, connection: tables.Connection) -> None:
+        """Take up the runs of this version that were begun under another identity of the state directory: it was lost, or the project copied.
+
+        Whoever holds an embedded database has all its runs.
+        """
+        identity = processes.identity_of(self._executor_id)
+        rows = await tables.fetch(
+            connection, "strange_executors", version=self._version, identity=identity
+        )
+        strange = [row["executor_id"] for row in rows]
+        if strange:
+            logger.warning("Taking over the runs of %s.", ", ".join(strange))
+            await anyio.to_thread.run_sync(dbos_internals.recover, strange)
+        for executor_id in strange:
+            await tables.run(connection, "clear_activity", executor_id=executor_id)
+
     async def _announce(self, connection: tables.Connection) -> None:
         await tables.run(
             connection,
@@ -436,14 +459,15 @@ def _entry(
 
 
 def main() -> None:
-    """The process's entry: `python -m durable_workflows.worker --project DIR --version V --parent FD`.
+    """The process's entry: `python -m durable_workflows.worker --project DIR --version V --executor ID --parent FD`.
 
-    With `--migrate` in place of the last two it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
+    With `--migrate` in place of the last three it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
     project in a Postgres that may be shared, or, with `--migrate embedded`, those of an embedded database.
     """
     parser = argparse.ArgumentParser(prog="worker")
     parser.add_argument("--project", required=True, help="the project directory, for ps")
     parser.add_argument("--version")
+    parser.add_argument("--executor", help="the executor id, which is the supervisor's to give")
     parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
     parser.add_argument("--faults", type=json.loads, help="in an environment made before")
     parser.add_argument("--migrate", choices=["embedded", "external"])
@@ -458,7 +482,13 @@ def main() -> None:
         embedded = arguments.migrate == "embedded"
         asyncio.run(migrate(Database(url) if embedded else settings.database(url)))
     else:
-        run(settings, arguments.version, arguments.parent, arguments.faults)
+        run(
+            settings,
+            arguments.version,
+            arguments.executor,
+            arguments.parent,
+            arguments.faults,
+        )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def helping(directory: Path) -> Generator["subprocess.Popen[str]"]:
 
 def identity(directory: Path) -> str:
     """What the executor ids of the machine begin with."""
-    return (directory / ".dbos" / "id").read_text(encoding="utf-8")
+    found = state.identity(Settings(project=directory))
+    assert found is not None
+    return found
 
 
 def is_ready(directory: Path) -> bool:

@@ -82,6 +82,11 @@ where version = %(version)s and executor_id <> %(executor_id)s and seen_at < clo
     where run.executor_id = workers.executor_id and run.application_version = workers.version and run.status = 'PENDING'
 )
 
+-- name: strange_executors
+-- Executors of other state directories with unfinished runs of the version.
+select distinct executor_id from dbos.workflow_status
+where status = 'PENDING' and application_version = %(version)s and executor_id not like %(identity)s || '-%%'
+
 -- name: worker_seen
 update durable_workflows.workers set seen_at = clock_timestamp() where executor_id = %(executor_id)s
 
