@@ -40,8 +40,17 @@ LEVELS = [
         "writing",
     ],
     ["checking", "searching", "traces"],
-    ["dbos_internals", "activity", "changes", "children", "environments", "marks", "records"],
-    ["authoring", "feed", "runlog", "reading"],
+    [
+        "dbos_internals",
+        "recorded_errors",
+        "activity",
+        "changes",
+        "children",
+        "environments",
+        "marks",
+        "records",
+    ],
+    ["authoring", "feed", "recorded_errors", "runlog", "reading"],
     ["engine", "worker", "supervisor"],
     ["authoring_files", "following", "lifecycle", "sessions", "shell_completion", "subscriptions"],
     ["moving", "project", "problems", "printing"],
@@ -54,7 +63,15 @@ LEVELS = [
     ["__main__"],
 ]
 PLACES = {
-    "dbos": {"engine", "worker", "authoring", "children", "dbos_internals", "demo_workflow"},
+    "dbos": {
+        "engine",
+        "worker",
+        "authoring",
+        "children",
+        "dbos_internals",
+        "recorded_errors",
+        "demo_workflow",
+    },
     "sqlalchemy": {"engine", "dbos_internals"},
     "mcp": {
         "completions",

@@ -1,6 +1,7 @@
 # pyright: reportPrivateUsage=false
 """The private names of dbos that we rely upon: this fails when a new dbos has changed them."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -87,8 +88,33 @@ def test_a_step_is_entered_and_left_by_the_scopes_that_we_observe() -> None:
 def test_errors_are_recorded_and_raised_again_by_the_names_that_we_replace() -> None:
     recorded = inspect.getsource(_serialization.serialize_exception)
     assert "exception_to_workflow_error_data(value)" in recorded
-    assert "PortableWorkflowError(" in inspect.getsource(_serialization.deserialize_exception)
-    assert issubclass(_error.DBOSMaxStepRetriesExceeded, Exception)
+    assert parameters(_serialization.deserialize_exception) == [
+        "serialized_value",
+        "serialization",
+        "serializer",
+    ]
+    assert parameters(_error.DBOSMaxStepRetriesExceeded)[-1] == "errors"
+    fields = {field.name for field in dataclasses.fields(_serialization.PortableWorkflowError)}
+    assert fields == {"message", "name", "code", "data"}
+
+
+def test_what_is_no_exception_is_told_from_dbos_own_and_from_the_task_of_a_run() -> None:
+    own: list[type[BaseException]] = [
+        _error.DBOSWorkflowCancelledError,
+        _error.DBOSWorkflowConflictIDError,
+    ]
+    for kind in own:
+        assert issubclass(kind, _error.DBOSBaseException)
+    assert "self._workflow_tasks" in inspect.getsource(_dbos.DBOS)
+    bodies = inspect.getsource(_core._dropping_datasource_checkpoints)
+    assert "return run_async" in bodies
+    assert "return run" in bodies
+    assert parameters(_core.run_step_async)[2] == "func"
+    assert parameters(SystemDatabase.update_workflow_outcome)[:3] == [
+        "self",
+        "workflow_id",
+        "status",
+    ]
 
 
 def test_pickle_is_read_by_the_method_that_we_replace() -> None:

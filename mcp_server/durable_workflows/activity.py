@@ -113,6 +113,10 @@ class Activity:
         self._stopping.set()
         return self._idle.wait(seconds)
 
+    def is_stopping(self) -> bool:
+        """Whether `drain` was called: this worker ends."""
+        return self._stopping.is_set()
+
     async def publish(self, database: Database) -> None:
         """Write what changes into the database, for ever; while it is away, try again."""
         while True:

@@ -6,45 +6,42 @@ Every function changes dbos for the whole process and is called once, before `DB
 same reason.
 """
 
-import builtins
+import asyncio
+import functools
 import inspect
 import logging
 import sys
 import threading
 import time
-import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 
 import sqlalchemy
 from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
+from dbos import _core as dbos_core
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
 from dbos import _logger as dbos_logger_module
 from dbos import _outcome as dbos_outcome
 from dbos import _queue as dbos_queue
-from dbos import _serialization as dbos_serialization
 from dbos._enqueue_options import build_enqueue_status
 from dbos._serialization import (
     DBOSPortableJSON,
     DefaultSerializer,
-    PortableWorkflowError,
     deserialize_value,
+    serialize_exception,
 )
 from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
-from durable_workflows import wording
 from durable_workflows.errors import PeopleOnly
 from durable_workflows.settings import PERSON
 
 logger = logging.getLogger(__name__)
-_TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
-_SAID = 1000  # characters of the message in it: the whole stands beside it
 OnException = Callable[[int, BaseException], float]
 # Of a connection of dbos, a run and a step: what a person answered there, or None while nobody has.
 FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
@@ -136,10 +133,48 @@ def refuse_pickle() -> None:
     DefaultSerializer.deserialize = refuse
 
 
-def fail_at_exit() -> None:
-    """Make a run fail whose code calls `sys.exit`, as with any error. DBOS lets SystemExit pass by: the run would be recovered, and leave, again and again."""
-    _guard(dbos_outcome.Immediate, _without_exit)
-    _guard(dbos_outcome.Pending, _without_exit_async)
+def replace_in_dbos(function: Any, replacement: Any) -> None:
+    """Put the replacement wherever a module of dbos has the function: they import it by its name."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("dbos.") and getattr(module, function.__name__, None) is function:
+            setattr(module, function.__name__, replacement)
+
+
+def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
+    """Make a run fail whatever its code raises, as with any error. DBOS lets pass by what is no `Exception`: the run would be recovered, and raise it, again and again.
+
+    While this worker is `stopping`, all pass by as they are: the run is left for recovery.
+    """
+
+    def guarded(function: Callable[[], Any]) -> Callable[[], Any]:
+        def called() -> Any:
+            try:
+                return function()
+            except Exception:
+                raise
+            except BaseException as error:
+                if stopping():
+                    raise
+                raise _for_dbos(error)  # noqa: B904 - it has its cause
+
+        return called
+
+    def guarded_async(function: Callable[[], Any]) -> Callable[[], Any]:
+        async def called() -> Any:
+            try:
+                return await function()
+            except Exception:
+                raise
+            except BaseException as error:
+                if stopping() or await _is_passed_on(error, function):
+                    raise
+                raise _for_dbos(error)  # noqa: B904 - it has its cause
+
+        return called
+
+    _guard(dbos_outcome.Immediate, guarded)
+    _guard(dbos_outcome.Pending, guarded_async)
+    _guard_threads()
 
 
 def _guard(outcome: Any, guarded: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
@@ -152,70 +187,71 @@ def _guard(outcome: Any, guarded: Callable[[Callable[[], Any]], Callable[[], Any
     outcome.__init__ = made
 
 
-def _without_exit(function: Callable[[], Any]) -> Callable[[], Any]:
-    def guarded() -> Any:
-        try:
-            return function()
-        except SystemExit as error:
-            raise _exited(error) from error
+def _guard_threads() -> None:
+    """Below Python 3.12 a StopIteration that leaves a thread is never heard of, and its run never ends."""
+    run = dbos_core.run_step_async
 
-    return guarded
+    def without_stop(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except StopIteration as error:
+                raise _failure(error)  # noqa: B904 - it has its cause
 
+        return called
 
-def _without_exit_async(function: Callable[[], Any]) -> Callable[[], Any]:
-    async def guarded() -> Any:
-        try:
-            return await function()
-        except SystemExit as error:
-            raise _exited(error) from error
+    async def guarded(dbos: Any, context: Any, function: Callable[..., Any], *rest: Any) -> Any:
+        asynchronous = inspect.iscoroutinefunction(function)
+        return await run(dbos, context, function if asynchronous else without_stop(function), *rest)
 
-    return guarded
-
-
-def _exited(error: SystemExit) -> RuntimeError:
-    return RuntimeError(f"The code called sys.exit({error.code!r}).")
+    replace_in_dbos(run, guarded)
 
 
-def keep_errors_whole() -> None:
-    """Record the class and the traceback of an error beside its message, and raise a recorded one as that class again.
+def _for_dbos(error: BaseException) -> BaseException:
+    """What is raised instead: dbos's own keep their meaning, also in a group."""
+    return _own(error) or _failure(error)
 
-    In portable JSON dbos keeps neither: on a replay `except ValueError` would not catch what it caught in the first run, and the run
-    would take another way.
+
+def _own(error: BaseException) -> BaseException | None:
+    if isinstance(error, dbos_error.DBOSBaseException):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next((own for part in parts if (own := _own(part))), None)
+    return None
+
+
+def _failure(error: BaseException) -> RuntimeError:
+    text = f"The code raised {type(error).__name__}{f': {error}' if str(error) else '.'}"
+    if isinstance(error, SystemExit):
+        text = f"The code called sys.exit({error.code!r})."
+    failure = RuntimeError(text)
+    failure.__cause__ = error
+    return failure
+
+
+async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bool:
+    """Whether it is a CancelledError and not the code's own doing: the task around it was cancelled, as by `asyncio.wait_for`, and somebody awaits that.
+
+    A run that ends so has failed; nobody else would record it.
     """
-    describe = dbos_serialization.exception_to_workflow_error_data
-
-    def described(err: BaseException) -> Any:
-        text, said = _traceback(err), str(err)
-        if len(said) > _SAID:
-            text = text.replace(said, f"{said[:_SAID]}…")
-        if isinstance(err, dbos_error.DBOSMaxStepRetriesExceeded) and err.errors:
-            text += f"\nThe last attempt:\n{_traceback(err.errors[-1])}"
-        return {
-            **describe(err),
-            "name": err.name if isinstance(err, PortableWorkflowError) else _class_name(type(err)),
-            "traceback": text[-_TRACEBACK:],
-        }
-
-    dbos_serialization.exception_to_workflow_error_data = described
-    dbos_serialization.PortableWorkflowError = _raised_again  # pyright: ignore[reportAttributeAccessIssue]
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or task is None or not task.cancelling():
+        return False
+    if task in _instance()._workflow_tasks:  # all of the run: nobody awaits it
+        return False
+    context = dbos_context.get_local_dbos_context()
+    if getattr(function, "__module__", "") == dbos_core.__name__ and context is not None:
+        await asyncio.to_thread(_record_cancelled, context.workflow_id)
+    return True
 
 
-def _traceback(error: BaseException) -> str:
-    return wording.traceback_of_project("".join(traceback.format_exception(error)))
-
-
-def name_last_attempts() -> None:
-    """Have the error of a step that failed in all its attempts say that of the last one: of these dbos keeps nothing."""
-    scope: Any = dbos_error.DBOSMaxStepRetriesExceeded
-    make = scope.__init__
-
-    def made(error: Any, step_name: str, max_retries: int, errors: list[Exception]) -> None:
-        make(error, step_name, max_retries, errors)
-        if errors:
-            said = f"{_class_name(type(errors[-1]))}: {errors[-1]}"
-            error.message += f"; the last attempt: {wording.line(said, _SAID)}"
-
-    scope.__init__ = made
+def _record_cancelled(workflow_id: str) -> None:
+    system_database = _system_database()
+    error = RuntimeError("The task of this run was cancelled by the code that awaited it.")
+    recorded, _ = serialize_exception(error, None, system_database.serializer)
+    system_database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)
 
 
 def before_ends(call: Callable[[str], None]) -> None:
@@ -343,7 +379,7 @@ def log_to(handler: logging.Handler) -> None:
 
 def active_runs(queue: str) -> int:
     """How many runs of the queue are under way in this process."""
-    return dbos_module._get_dbos_instance()._active_workflows_set.count_for_queue(queue)
+    return _instance()._active_workflows_set.count_for_queue(queue)
 
 
 def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:
@@ -394,34 +430,12 @@ def look_again() -> None:
         event.set()  # its reader reads again and waits again
 
 
-def _class_name(kind: type[BaseException]) -> str:
-    plain = kind.__module__ in ("builtins", dbos_error.__name__)
-    return kind.__name__ if plain else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _raised_again(message: str, name: str, code: Any = None, data: Any = None) -> Exception:
-    """A recorded error: an instance of its own class, as far as that can be found, and of dbos's portable one."""
-    kind = _class_of(name)
-    bases = (PortableWorkflowError, kind) if kind else (PortableWorkflowError,)
-    try:
-        again = type(name.rpartition(".")[2], bases, {})
-    except TypeError:  # a class that cannot be combined
-        again = PortableWorkflowError
-    return again(message, name, code, data)
-
-
-def _class_of(name: str) -> type[Exception] | None:
-    module, _, rest = name.rpartition(".")
-    found: object = None
-    if module:
-        found = getattr(sys.modules.get(module), rest, None)
-    else:
-        found = getattr(builtins, name, None) or getattr(dbos_error, name, None)
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+def _instance() -> dbos_module.DBOS:
+    return dbos_module._get_dbos_instance()
 
 
 def _system_database() -> SystemDatabase:
-    return dbos_module._get_dbos_instance()._sys_db
+    return _instance()._sys_db
 
 
 def _read_answer(

@@ -29,7 +29,15 @@ import psycopg
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 from pydantic import JsonValue
 
-from durable_workflows import catalog, dbos_internals, environments, locks, processes, state
+from durable_workflows import (
+    catalog,
+    dbos_internals,
+    environments,
+    locks,
+    processes,
+    recorded_errors,
+    state,
+)
 from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
 from durable_workflows.errors import DatabaseUnavailable, SetupError
@@ -146,6 +154,7 @@ class _Worker:
     async def _work(self, entries: list[dict[str, object]]) -> None:
         activity = Activity(asyncio.get_running_loop(), self._executor_id)
         dbos_internals.observe(activity)
+        dbos_internals.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
             await self._publish_catalog(connection, entries)
             await self._announce(
@@ -181,9 +190,8 @@ class _Worker:
 
     def _prepare_dbos(self) -> None:
         dbos_internals.refuse_pickle()
-        dbos_internals.keep_errors_whole()
-        dbos_internals.name_last_attempts()
-        dbos_internals.fail_at_exit()
+        recorded_errors.keep_errors_whole()
+        recorded_errors.name_last_attempts()
         dbos_internals.retry_queues()
         dbos_internals.take_answers_of_people(self._noted)
         if self._settings.embedded:
