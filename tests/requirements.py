@@ -39,6 +39,8 @@ PROMISES = {
     "message:fits": "A message that does not fit what a run waits for is refused at its sender; the run goes on waiting.",
     "person:only": "A question to a person ends with an answer that is noted with who gave it, and with nothing else that a tool, workflow code or SQL sends.",
     "person:once": "The first answer of a person counts, once, and it is noted who gave it.",
+    "person:noted": "Who answered, when, how, and what was shown is told of a run; a fork that takes an answer over says so, and how to be asked again.",
+    "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
     "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",

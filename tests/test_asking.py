@@ -9,6 +9,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
+from durable_workflows import pages, traces
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import (
@@ -227,6 +228,59 @@ async def test_a_send_that_a_release_before_recorded_is_replayed_and_answers_not
     await skipped(shared, workflow_id)
     await shared.answer(wait, "ann says so", who="ann", how="terminal")
     assert await output(shared, workflow_id) == "ann says so"
+
+
+@proves("person:noted")
+async def test_a_fork_that_takes_an_answer_over_says_so_and_one_from_the_question_asks_again(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "ask_twice")
+    first = await open_wait(shared, workflow_id)
+    await shared.answer(first, True, who="ann", how="terminal", shown="Look:\nDelete the table?")
+    second = await open_wait(shared, workflow_id, after_step=first.step)
+    fork = await shared.fork(workflow_id, second.step)
+    assert "takes over what ann answered at step 1 ('Look: Delete the table?': true)" in str(
+        fork.note
+    )
+    assert "a fork from step 1 asks again" in str(fork.note)
+    assert (await open_wait(shared, fork.workflow_id)).prompt == "Really?"
+    [taken] = (await shared.run(fork.workflow_id)).answers
+    assert (taken.who, taken.taken_from) == ("ann", workflow_id)
+    again = await shared.fork(fork.workflow_id, 1)
+    assert "ann" not in str(again.note)
+    assert (await open_wait(shared, again.workflow_id)).prompt == "Delete the table?"
+    assert (await shared.run(again.workflow_id)).answers == []
+    second_fork = await shared.fork(fork.workflow_id, second.step)  # over two generations
+    [taken] = (await shared.run(second_fork.workflow_id)).answers
+    assert taken.taken_from == workflow_id
+    for one in (workflow_id, fork.workflow_id, again.workflow_id, second_fork.workflow_id):
+        await shared.cancel([one])
+
+
+@proves("person:noted")
+async def test_what_a_person_answered_is_in_the_trace_with_who_when_how_and_what_was_shown(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "ask_order")
+    wait = await open_wait(shared, workflow_id)
+    await forge(shared, wait, {"amount": 7})
+    await skipped(shared, workflow_id)
+    shown = "run        …\n\nWhat shall be ordered?"
+    await shared.answer(wait, {"amount": 2}, who="ann", how="terminal", shown=shown)
+    await output(shared, workflow_id)
+    run = await shared.run(workflow_id, preview=20_000)
+    [answer] = run.answers
+    assert (answer.step, answer.topic, answer.answer.text) == (1, "person:order", '{"amount": 2}')
+    assert (answer.shown, answer.taken_from) == (shown, None)
+    text = traces.markdown(run)
+    told = next(line for line in text.splitlines() if line.startswith("- step 1: "))
+    assert told.startswith('- step 1: {"amount": 2} · by ann (in a terminal) · 20')
+    assert "shown: 'run … What shall be ordered?'" in told
+    assert 'cursor="answers:0"' in text
+    assert shown in pages.payload(run, which="answers")
+    listed = pages.messages(workflow_id, await shared.messages(workflow_id))
+    assert 'skipped by step 1: no person gave it: {"amount": 7}' in listed
+    assert 'received by step 1: {"amount":2}' in listed
 
 
 @proves("person:once")

@@ -20,7 +20,15 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
 from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals, reading, records, wording
+from durable_workflows import (
+    arguments,
+    catalog,
+    dbos_internals,
+    processes,
+    reading,
+    records,
+    wording,
+)
 from durable_workflows.database import tables, versions
 from durable_workflows.errors import (
     AlreadyAnswered,
@@ -39,6 +47,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import (
     UNFINISHED,
+    Answer,
     Catalog,
     CatalogEntry,
     Changed,
@@ -316,15 +325,19 @@ class Engine(Reader):
             return f"{kept}. Now {children[0]['workflow_id']}, which it started, waits on that topic: if you meant that run, send it there too."
         return f"{kept}; it does not wait for a message now."
 
-    async def answer(self, wait: OpenWait, value: JsonValue, *, who: str, how: str) -> Delivered:
-        """Give a run the answer of a person to what it waits for; noted is who gave it, how, when, and what was shown.
+    async def answer(
+        self, wait: OpenWait, value: JsonValue, *, who: str, how: str, shown: str | None = None
+    ) -> Delivered:
+        """Give a run the answer of a person to what it waits for; noted is who gave it, how, when, and the text that was shown (default: the prompt).
 
         Raises:
+            PeopleOnly: a step of a run has started this process.
             NotWaiting: the run does not wait at that step any more.
             AlreadyAnswered: somebody was quicker.
             InvalidArguments: the answer does not fit the schema.
             UnknownWorkflowId, WorkflowFinished, MessageTooLarge, DatabaseUnavailable
         """
+        processes.refuse_in_worker()
         open_waits = await self._awaited(wait.workflow_id, value)
         earlier = await self._fetch("find_answer", workflow_id=wait.workflow_id, step=wait.step)
         if not earlier and wait.step not in [one.step for one in open_waits]:
@@ -337,13 +350,12 @@ class Engine(Reader):
             topic=wait.topic,
             who=who,
             how=how,
-            shown=wait.model_dump_json(),
+            shown=json.dumps({**wait.model_dump(mode="json"), "text": shown or wait.prompt or ""}),
             answer=json.dumps(value),
         )
         # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
         noted = rows[0]
-        key = str(noted["message_key"])
-        sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], key)
+        sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], noted["message_key"])
         if (noted["who"], noted["answer"]) != (who, value):
             at = noted["answered_at"].isoformat(timespec="seconds")
             raise AlreadyAnswered(f"{noted['who']} answered this at {at}.")
@@ -399,6 +411,8 @@ class Engine(Reader):
         note = f"{under_way} of {workflow_id} still runs." if under_way else None
         if head["status"] in UNFINISHED:
             note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two shall."
+        taken = [one for one in await self.answers(workflow_id) if one.step < from_step]
+        note = " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None
         return Forked(
             workflow_id=fork_id,
             forked_from=workflow_id,
@@ -540,6 +554,13 @@ class Engine(Reader):
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
             raise tables.unavailable(error.orig, self._explain) from error
+
+
+def _taken_over(answer: Answer) -> str:
+    """What is said of an answer that a fork takes over instead of asking."""
+    question = wording.line(answer.shown, wording.NAME)
+    given = wording.line(answer.answer.text, wording.NAME)
+    return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."
 
 
 def _of_batch(place: int, error: UsageError) -> UsageError:

@@ -130,7 +130,7 @@ class CannotAsk(UsageError):
 class AlreadyAnswered(UsageError):
     """Somebody has answered this before; that answer counts."""
 
-    hint = "Call inspect with detail=messages to see the answer."
+    hint = "Call inspect to see the answer, and who gave it."
 
 
 class InvalidProject(UsageError):

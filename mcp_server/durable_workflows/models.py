@@ -302,12 +302,26 @@ class RunningStep(Model):
 
 
 class Message(Model):
-    """A message that was sent to the run."""
+    """A message that was sent to the run. `of_nobody`: its topic is for people and no person gave it, so the run skips it."""
 
     topic: str
     sent_at: datetime
     consumed_by_step: int | None
     message: Preview
+    of_nobody: bool = False
+
+
+class Answer(Model):
+    """What a person answered at a step. `how` is `terminal`, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, where a fork took its answer over."""
+
+    step: int
+    topic: str
+    who: str
+    how: str
+    at: datetime
+    shown: str
+    answer: Preview
+    taken_from: str | None = None
 
 
 class Child(Model):
@@ -406,6 +420,7 @@ class Run(Model):
     children: list[Child]
     forks: list[Fork]
     events: list[Event] = []
+    answers: list[Answer] = []
     unread_messages: int
     newest_version: str | None
     worker: WorkerInfo | None

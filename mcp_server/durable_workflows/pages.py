@@ -50,13 +50,14 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 
 
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
-    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, or its `events`, from character `offset` on; a preview begins at the beginning, and has `offset` and `PART` characters or all."""
+    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, its `events`, or the `answers` of people, from character `offset` on; a preview begins at the beginning, and has `offset` and `PART` characters or all."""
     known = {
         "input": run.input,
         "output": run.output,
         "error": run.error,
         "prompt": _prompts(run),
         "events": _events(run),
+        "answers": _answers(run),
     }
     whole = known[which]
     # Of several values in one text the first may be cut; up to here it is not.
@@ -136,6 +137,8 @@ def size(cut: Preview) -> str:
 def _message(workflow_id: str, number: int, message: Message) -> str:
     reader = message.consumed_by_step
     read = f"received by step {reader}" if reader is not None else "not received yet"
+    if message.of_nobody and reader is not None:
+        read = f"skipped by step {reader}: no person gave it"
     text = line(message.message.text, PAYLOAD)
     whole = f": {inspect(workflow_id, step=reader)}" if reader is not None else ""
     more = f" ({size(message.message)}{whole})" if message.message.cut else ""
@@ -153,6 +156,16 @@ def _prompts(run: Run) -> Preview | None:
 def _events(run: Run) -> Preview | None:
     text = "\n\n".join(f"{one.key}: {one.value.text}" for one in run.events)
     left_out = sum(one.value.length - len(one.value.text) for one in run.events)
+    return Preview(text=text, length=len(text) + left_out) if text else None
+
+
+def _answers(run: Run) -> Preview | None:
+    """What people answered, and all that they were shown."""
+    text = "\n\n".join(
+        f"Step {one.step}, answered by {one.who}: {one.answer.text}\nShown:\n{one.shown}"
+        for one in run.answers
+    )
+    left_out = sum(one.answer.length - len(one.answer.text) for one in run.answers)
     return Preview(text=text, length=len(text) + left_out) if text else None
 
 

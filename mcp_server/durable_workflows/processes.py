@@ -15,6 +15,8 @@ from typing import IO, NoReturn
 
 import psutil
 
+from durable_workflows.errors import PeopleOnly
+
 MARKER = "DURABLE_WORKFLOWS_EXECUTOR"
 IDENTITY = r"[0-9a-f]{16}"  # of a state directory
 _EXECUTOR = re.compile(rf"(?P<identity>{IDENTITY})-[0-9a-f].*")
@@ -127,6 +129,20 @@ def of_executor(executor_id: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if _marker(process) == executor_id]
 
 
+def refuse_in_worker() -> None:
+    """See to it that no step of a run has started this process, as far as its environment and those of its parents show.
+
+    Raises:
+        PeopleOnly: one has.
+    """
+    own = psutil.Process()
+    if any(_is_of_worker(one) for one in (own, *own.parents())):
+        raise PeopleOnly(
+            "A step of a run has started this process: nobody can answer here in a person's name.",
+            hint="Have the person answer in a terminal or a client that they have opened themselves.",
+        )
+
+
 def end(processes: Sequence[psutil.Process]) -> None:
     """End them: politely, then for certain. Blocks for `_GRACE_SECONDS` at most."""
     for process in processes:
@@ -162,6 +178,13 @@ def _marker(process: psutil.Process) -> str:
         return process.environ().get(MARKER, "")
     except (psutil.Error, OSError):  # gone, or another user's
         return ""
+
+
+def _is_of_worker(process: psutil.Process) -> bool:
+    try:
+        return MARKER in process.environ()
+    except (psutil.Error, OSError):  # gone, or another user's
+        return False
 
 
 def _signal(process: psutil.Process, *, polite: bool) -> None:

@@ -22,6 +22,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import (
     MOST_EVENTS,
     UNFINISHED,
+    Answer,
     Child,
     Connection,
     LogLine,
@@ -222,6 +223,7 @@ class Reader:
             children=await fetch("run_descendants"),
             forks=await fetch("run_forks"),
             events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
+            answers=await fetch("run_answers", limit=preview),
             worker=worker,
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
@@ -284,6 +286,12 @@ class Reader:
             "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
         )
         return [records.message(row) for row in rows]
+
+    async def answers(self, workflow_id: str) -> list[Answer]:
+        """What people answered to a run, and to those whose steps it took over as a fork, by step; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("run_answers", workflow_id=workflow_id, limit=_PREVIEW)
+        return [records.answer(row) for row in rows]
 
     async def tree(self, workflow_id: str) -> list[Child]:
         """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
@@ -351,6 +359,11 @@ class Reader:
             return []
         rows = await self._fetch("run_waits", workflow_id=workflow_id)
         return [records.open_wait(row) for row in rows]
+
+    async def questions(self, workflow_id: str) -> list[OpenWait]:
+        """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
+        asked = await self._fetch("asked_by_descendants", workflow_id=workflow_id)
+        return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
 
     async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
         """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""

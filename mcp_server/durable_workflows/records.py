@@ -20,6 +20,7 @@ from durable_workflows.database.tables import Row
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     UNFINISHED,
+    Answer,
     Child,
     Ended,
     Event,
@@ -113,6 +114,7 @@ def run(
     children: Iterable[Row],
     forks: Iterable[Row],
     events: Iterable[Row],
+    answers: Iterable[Row],
     worker: WorkerInfo | None,
     newest: str | None,
     unavailable: str | None,
@@ -139,6 +141,7 @@ def run(
         children=[Child.model_validate(one) for one in children],
         forks=[Fork.model_validate(one) for one in forks],
         events=[event(one) for one in events],
+        answers=[answer(one) for one in answers],
         newest_version=newest,
         worker=worker,
         unavailable=unavailable,
@@ -195,7 +198,14 @@ def message(row: Row) -> Message:
         sent_at=moment(row["sent_at"]),
         consumed_by_step=row["consumed_by_step"],
         message=found,
+        of_nobody=row["of_nobody"],
     )
+
+
+def answer(row: Row) -> Answer:
+    """A row of `run_answers`."""
+    given = Preview(text=row["answer"], length=row["answer_length"])
+    return Answer.model_validate(row | {"topic": topic(row["topic"]), "answer": given})
 
 
 def open_wait(row: Row) -> OpenWait:

@@ -21,6 +21,7 @@ from durable_workflows import (
     elicitation,
     pages,
     problems,
+    processes,
     searching,
     traces,
 )
@@ -59,7 +60,7 @@ _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which th
 _LONGEST_WAIT = 3600.0
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
 
-_CURSOR = re.compile(r"(?:(input|output|error|prompt|events):)?([0-9]{1,9})")
+_CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers):)?([0-9]{1,9})")
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -267,15 +268,16 @@ async def answer_in_person(
 ) -> PersonAnswer | InputRequiredResult:
     """Have the person at this client answer what a run waits for: the client shows the question, and the answer goes to the run as that person's.
 
-    Use it when a run waits on a topic that begins with "person:" (send_message is refused there), or when a decision is the person's to take. You cannot
-    give or change the answer; you learn only whether there is one. It blocks until the person has answered, declined or closed the question. Who
-    answered, when, and what was shown is noted. Next: wait_for_workflows.
+    Use it when a run waits on a topic that begins with "person:" (send_message is refused there), or when a decision is the person's to take. The call
+    takes no answer from you, and tells you only whether there is one. It blocks until the person has answered, declined or closed the question. Who
+    answered, when, and what was shown is noted. The id of a run that started the asking one will do. Next: wait_for_workflows.
 
     - topic: Which question, if the run has several. Default: the only one.
     """
+    processes.refuse_in_worker()
     engine = await _engine(ctx)
     settings = ctx.request_context.lifespan_context.settings
-    wait = _the_wait(workflow_id, topic, await engine.waits(workflow_id))
+    wait = _the_wait(workflow_id, topic, await engine.questions(workflow_id))
     if not elicitation.can_ask(ctx):
         raise CannotAsk(
             f"This client cannot ask its person: {short(elicitation.message(wait), 500)}",
@@ -291,9 +293,12 @@ async def answer_in_person(
         session = ctx.request_context.lifespan_context.sessions.of(ctx)
         who = f"the person at {session.client} {session.version}".strip()
         given = elicitation.value(wait, result.content)
-        await engine.answer(wait, given, who=who, how="elicitation")
+        shown = elicitation.message(wait)
+        await engine.answer(wait, given, who=who, how="elicitation", shown=shown)
         note = "The person's answer was sent to the run."
-    return PersonAnswer(workflow_id=workflow_id, topic=wait.topic, answered=answered, note=note)
+    return PersonAnswer(
+        workflow_id=wait.workflow_id, topic=wait.topic, answered=answered, note=note
+    )
 
 
 async def fork(
@@ -453,12 +458,20 @@ async def _engine(ctx: Call) -> "Engine":
 
 
 def _the_wait(workflow_id: str, topic: str | None, waits: Sequence[OpenWait]) -> OpenWait:
-    found = [one for one in waits if topic in (None, one.topic)]
+    """What is to be answered: the run's own question before those of the runs that it started."""
+    own = [one for one in waits if one.workflow_id == workflow_id and topic in (None, one.topic)]
+    found = own or [one for one in waits if topic in (None, one.topic)]
     topics = ", ".join(repr(one.topic) for one in waits)
     if not waits:
         raise NotWaiting(f"{workflow_id} asks nothing now: it waits for no message.")
     if not found:
         raise NotWaiting(f"{workflow_id} does not wait for {topic!r}; it waits for {topics}.")
+    if len(found) > 1 and not own:
+        asking = ", ".join(f"{one.workflow_id} on {one.topic!r}" for one in found)
+        raise InvalidArguments(
+            f"Several runs that {workflow_id} started ask something: {asking}.",
+            hint="Nobody was asked. Give one of these as workflow_id.",
+        )
     if len(found) > 1:
         raise InvalidArguments(
             f"{workflow_id} waits for several things: {topics}.",

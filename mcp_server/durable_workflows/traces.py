@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
-from durable_workflows.models import MOST_EVENTS, UNFINISHED, Child, Preview, Run, Step
+from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
 from durable_workflows.pages import list_page, size
 from durable_workflows.wording import (
     BUDGET,
@@ -43,6 +43,7 @@ _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
 _PROMPT = 300  # characters of a question that a cause tells
+_HOW = {"terminal": "in a terminal", "elicitation": "in the form of a client"}
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -79,6 +80,7 @@ def _head(run: Run, now: datetime) -> list[str]:
     if any(len(one.prompt or "") > _PROMPT for one in run.waiting):
         lines.append(f"What it asks: {inspect(run.workflow_id, step=0, cursor='prompt:0')}")
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
+    lines += _answers(run)
     lines += _events(run)
     children = sorted(run.children, key=_concern)
     lines += _section("Children", [_child(one) for one in children])
@@ -167,6 +169,32 @@ def _events(run: Run) -> list[str]:
     if len(shown) > SHOWN or any(one.value.length > EVENT for one in run.events):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='events:0')}")
     return lines
+
+
+def _answers(run: Run) -> list[str]:
+    """What people answered; the whole of what they were shown is a page of its own."""
+    lines = _section("Answers of people", [answer_line(one) for one in run.answers])
+    if any(not _is_whole(one) for one in run.answers):
+        lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='answers:0')}")
+    return lines
+
+
+def answer_line(answer: Answer) -> str:
+    """Who answered what, when and how; and the run that was asked, if this one took the answer over."""
+    where = answer.taken_from
+    return joined(
+        f"step {answer.step}: {line(answer.answer.text, EVENT)}",
+        f"by {line(answer.who, NAME)} ({_HOW.get(answer.how, answer.how)})",
+        time(answer.at),
+        f"shown: {line(answer.shown, EVENT)!r}",
+        f"taken over from {where}: not asked again, a fork from step {answer.step} asks"
+        if where
+        else None,
+    )
+
+
+def _is_whole(answer: Answer) -> bool:
+    return max(len(answer.shown), answer.answer.length) <= EVENT and "\n" not in answer.shown
 
 
 def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:

@@ -16,7 +16,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle
+from durable_workflows import lifecycle, processes
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
@@ -375,6 +375,8 @@ async def test_a_person_sees_what_is_asked_answers_and_confirms(
     assert noted["who"] == pwd.getpwuid(os.getuid()).pw_name != "mallory"
     assert noted["how"] == "terminal"
     assert noted["shown"]["prompt"] == "Finish cake?"
+    assert noted["shown"]["text"] in person.screen
+    assert '"name": "cake"' in noted["shown"]["text"]
 
 
 async def test_without_a_confirmation_nothing_is_sent(
@@ -470,6 +472,51 @@ async def test_approve_insists_on_a_terminal_at_both_ends(
         with terminal(["sh", "-c", command], folder=running) as person:
             person.sees("for people only")
             assert person.leaves() == 1
+    assert await runs.messages(asking) == []
+
+
+@proves("person:asked-by-child")
+async def test_approve_finds_what_the_runs_ask_that_a_run_started(
+    running: Path, runs: Engine
+) -> None:
+    own = f"all-{uuid.uuid4().hex[:8]}"
+    items: list[JsonValue] = [{"name": name, "question": True} for name in ("cake", "tea")]
+    await begun(runs, "fan_out", own, workflow="in_its_own_time", items=items)
+
+    async def both_ask() -> bool:
+        return len(await runs.questions(own)) == 2
+
+    await until_found(both_ask, "both children ask")
+    with terminal(on_own_terminal("approve", own), folder=running, columns=200) as person:
+        listed = person.sees("Which: ").splitlines()
+        place = next(line.split()[0] for line in listed if "Finish tea?" in line)
+        assert all(f"{own}-" in line for line in listed if "Finish" in line)
+        person.types(place)
+        person.sees(f"started by {own}")
+        fill_in(person)
+        person.types("y")
+        person.sees("The answer was sent to ")
+        assert person.leaves() == 0
+    with terminal(on_own_terminal("approve", own), folder=running) as person:
+        assert "Which" not in person.sees("Finish cake?")
+        fill_in(person)
+        person.types("y")
+        assert person.leaves() == 0
+    assert (await runs.wait([own], timeout_seconds=30)).done[0].status == "SUCCESS"
+
+
+@proves("person:only")
+async def test_approve_refuses_to_run_where_a_step_of_a_run_has_started_it(
+    asking: str, running: Path, runs: Engine
+) -> None:
+    marker = {processes.MARKER: "a worker's id"}
+    command = on_own_terminal("approve", asking)
+    without = shlex.join(["env", "-u", processes.MARKER, *command])
+    for words in (command, ["sh", "-c", f"{without}; exit $?"]):
+        with terminal(words, folder=running, columns=200, **marker) as person:
+            person.sees("Error: A step of a run has started this process")
+            assert person.leaves() == 1
+            assert "Finish cake?" not in person.screen
     assert await runs.messages(asking) == []
 
 

@@ -1,12 +1,20 @@
 """Questions to the person at the client: only the person answers."""
 
+import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Literal
 
 import anyio
 import pytest
 from mcp.client import ClientRequestContext
-from mcp.types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult, TextContent
+from mcp.types import (
+    ElicitRequestFormParams,
+    ElicitRequestParams,
+    ElicitResult,
+    TextContent,
+    TextResourceContents,
+)
 
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
@@ -100,6 +108,9 @@ async def test_the_person_sees_the_question_and_the_answer_goes_to_the_run(
     assert properties["unit"]["enum"] == ["kg", "t"]
     assert shown.requested_schema["required"] == ["amount"]
     assert await outcome(shared, workflow_id) == {"amount": 3, "unit": "t", "express": False}
+    [noted] = (await shared.run(workflow_id)).answers
+    assert (noted.how, noted.shown) == ("elicitation", shown.message)
+    assert noted.who.startswith("the person at ")
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
@@ -161,6 +172,64 @@ async def test_a_model_cannot_answer_by_any_tool(
             assert result.is_error, tool
     assert await shared.messages(workflow_id) == []
     await shared.cancel([workflow_id])
+
+
+@proves("person:noted")
+async def test_the_trace_as_json_has_who_answered_when_how_and_what_was_shown(
+    shared: Engine, project_settings: Settings
+) -> None:
+    workflow_id = await asked(shared, "ask_anything")
+    [wait] = await shared.waits(workflow_id)
+    await shared.answer(wait, "a whale", who="ann", how="terminal", shown="What is it?")
+    await outcome(shared, workflow_id)
+    async with Client(build_server(project_settings)) as client:
+        [read] = (
+            await client.read_resource(f"durable://workflows/{workflow_id}/trace.json")
+        ).contents
+        shown = await client.call_tool(
+            "inspect", {"workflow_id": workflow_id, "step": 0, "cursor": "answers:0"}
+        )
+    assert isinstance(read, TextResourceContents)
+    [answer] = json.loads(read.text)["answers"]
+    assert datetime.fromisoformat(answer.pop("at")).tzinfo is not None
+    assert answer == {
+        "step": wait.step,
+        "topic": wait.topic,
+        "who": "ann",
+        "how": "terminal",
+        "shown": "What is it?",
+        "answer": {"text": '"a whale"', "length": 9},
+        "taken_from": None,
+    }
+    assert isinstance(shown.content[0], TextContent)
+    assert 'Step 1, answered by ann: "a whale"' in shown.content[0].text
+
+
+@proves("person:asked-by-child")
+async def test_the_question_of_a_child_is_put_to_the_person_who_is_asked_for_its_parent(
+    shared: Engine, project_settings: Settings
+) -> None:
+    run = await shared.start(
+        StartRequest(name="fan_out", args={"workflow": "ask_anything", "items": [{}, {}]})
+    )
+
+    async def both_ask() -> bool:
+        return len(await shared.questions(run.workflow_id)) == 2
+
+    await until_found(both_ask, "both children ask")
+    text = await call(project_settings, "auto", accepting(answer="a whale"), run.workflow_id)
+    children = [f"{run.workflow_id}-{number}" for number in range(2)]
+    assert text.startswith("Several runs that ")
+    assert all(f"{child} on 'person:1'" in text for child in children)
+    child = children[0]
+    assert "was sent" in await call(project_settings, "auto", accepting(answer="a whale"), child)
+    await outcome(shared, child)
+    person = accepting(answer="a crab")
+    assert "was sent" in await call(project_settings, "auto", person, run.workflow_id)
+    assert [one["output"] for one in (await outcome(shared, run.workflow_id))["results"]] == [
+        "a whale",
+        "a crab",
+    ]
 
 
 @proves("person:once")

@@ -14,7 +14,7 @@ import anyio
 import typer
 from pydantic import JsonValue
 
-from durable_workflows import shell_completion, wording
+from durable_workflows import processes, shell_completion, wording
 from durable_workflows.commands.common import WorkflowId, engine_of, reader_of
 from durable_workflows.errors import NotWaiting, UsageError
 from durable_workflows.models import OpenWait, Preview, Run
@@ -35,11 +35,12 @@ def approve(
         ),
     ] = None,
 ) -> None:
-    """Answer what a run waits for, as a person.
+    """Answer what a run waits for, as a person; or what a run that it started asks.
 
-    Shows what is asked, asks for an answer that fits, shows what will be sent, and sends it once you say so. It needs a terminal: the
-    answer is a person's, and is noted with the name of the user.
+    Shows what is asked, asks for an answer that fits, shows what will be sent, and sends it once you say so. It needs a terminal, and
+    refuses to run where a step of a run has started it. The answer is noted with the name of the user, and with what was shown.
     """
+    processes.refuse_in_worker()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "This command is for people only: its input and output must be a terminal.",
@@ -50,25 +51,27 @@ def approve(
     # No event loop runs while a person is asked, so that ctrl-C ends the question.
     run, waits = anyio.run(_look, settings, workflow_id)
     found = _matching(run, waits, topic)
-    place = forms.pick("Which", [_title(one) for one in found]) if len(found) > 1 else 0
+    place = forms.pick("Which", [_title(run, one) for one in found]) if len(found) > 1 else 0
     wait = found[place]
-    typer.echo(_about(run, wait))
+    asking, _ = anyio.run(_look, settings, wait.workflow_id)
+    about = _about(asking, wait)
+    typer.echo(about)
     value: JsonValue = forms.ask(wait.message_schema)
     typer.echo(f"This will be sent: {json.dumps(value, ensure_ascii=False)}")
     if not typer.confirm("Send it?"):
         raise UsageError("Nothing was sent.", hint="The run goes on waiting.")
-    anyio.run(_answer, settings, wait, value)
-    typer.echo(f"The answer was sent to {workflow_id}.")
+    anyio.run(_answer, settings, wait, value, about)
+    typer.echo(f"The answer was sent to {wait.workflow_id}.")
 
 
 async def _look(settings: Settings, workflow_id: str) -> tuple[Run, list[OpenWait]]:
     async with reader_of(settings) as reader:
-        return await reader.run(workflow_id, preview=_ABOUT), await reader.waits(workflow_id)
+        return await reader.run(workflow_id, preview=_ABOUT), await reader.questions(workflow_id)
 
 
-async def _answer(settings: Settings, wait: OpenWait, value: JsonValue) -> None:
+async def _answer(settings: Settings, wait: OpenWait, value: JsonValue, shown: str) -> None:
     async with engine_of(settings) as engine:
-        await engine.answer(wait, value, who=_login(), how="terminal")
+        await engine.answer(wait, value, who=_login(), how="terminal", shown=shown)
 
 
 def _login() -> str:
@@ -96,8 +99,9 @@ def _matching(run: Run, waits: Sequence[OpenWait], topic: str | None) -> list[Op
     return found
 
 
-def _title(wait: OpenWait) -> str:
-    return wording.joined(wait.topic.removeprefix(PERSON), wait.prompt)
+def _title(run: Run, wait: OpenWait) -> str:
+    asking = wait.workflow_id if wait.workflow_id != run.workflow_id else None
+    return wording.joined(asking, wait.topic.removeprefix(PERSON), wait.prompt)
 
 
 def _about(run: Run, wait: OpenWait) -> str:
@@ -110,11 +114,12 @@ def _about(run: Run, wait: OpenWait) -> str:
     )
     facts = [
         ("run", f"{run.workflow_id}, {run.name}"),
+        ("started by", run.parent_workflow_id or ""),
         ("arguments", _arguments(run.input)),
         ("topic", wait.topic.removeprefix(PERSON) or "(none)"),
         ("waits", f"since {wording.time(wait.since)}, {until}"),
     ]
-    lines = [f"{label:<11}{text}" for label, text in facts]
+    lines = [f"{label:<11}{text}" for label, text in facts if text]
     return "\n".join([*lines, "", wait.prompt or "The run waits for a message.", ""])
 
 

@@ -347,7 +347,12 @@ select topic, message, consumed_by_function_id as consumed_by_step from dbos.not
 where message_uuid = %(key)s || '::' || %(workflow_id)s and serialization = 'portable_json'
 
 -- name: run_messages
+-- DBOS makes an id of the key and the run.
 select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consumed_by_step, serialization,
+    starts_with(topic, 'person:') and not exists (
+        select from durable_workflows.answers as answer
+        where answer.workflow_id = destination_uuid and message_uuid = answer.message_key || '::' || destination_uuid
+    ) as of_nobody,
     left(message, %(limit)s) as message,
     case when octet_length(message) > 4 * %(limit)s then octet_length(message) else length(message) end as message_length
 from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
@@ -457,6 +462,34 @@ with noted as (
 )
 select * from noted union all
 select who, answer, answered_at, message_key from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+
+-- name: run_answers
+-- What people answered to a run, and to those from which it is forked: DBOS copies the steps that a fork takes over, with their times.
+with recursive line as (
+    select workflow_uuid, forked_from from dbos.workflow_status where workflow_uuid = %(workflow_id)s
+    union
+    select origin.workflow_uuid, origin.forked_from from line join dbos.workflow_status as origin on origin.workflow_uuid = line.forked_from
+)
+select noted.function_id as step, topic, who, how, answered_at as at, coalesce(shown ->> 'text', shown ->> 'prompt', '') as shown,
+    left(noted.answer::text, %(limit)s) as answer, length(noted.answer::text) as answer_length,
+    nullif(noted.workflow_id, %(workflow_id)s) as taken_from
+from line join durable_workflows.answers as noted on noted.workflow_id = line.workflow_uuid
+where noted.workflow_id = %(workflow_id)s or exists (
+    select from dbos.operation_outputs as own join dbos.operation_outputs as theirs using (function_id, function_name, completed_at_epoch_ms)
+    where own.workflow_uuid = %(workflow_id)s and theirs.workflow_uuid = noted.workflow_id and function_id = noted.function_id
+)
+order by noted.function_id
+
+-- name: asked_by_descendants
+-- What the runs that this one started, and theirs, ask: without a prompt it may as well be a message between runs.
+with recursive tree as (
+    select workflow_uuid, status from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
+    union
+    select run.workflow_uuid, run.status from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+)
+select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only
+from durable_workflows.open_waits() as wait join tree on tree.workflow_uuid = wait.workflow_id
+where tree.status = 'PENDING' and prompt is not null order by since, workflow_id, function_id
 
 -- name: session_seen
 insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)
