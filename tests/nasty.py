@@ -52,7 +52,7 @@ NUMBERS = (
 )
 SHAPES: tuple[Any, ...] = (
     nested(60),
-    nested(200),
+    nested(150),
     nested(5000),
     {"a": {"b\0": ["\ud800", float("inf")]}, "": None},
 )

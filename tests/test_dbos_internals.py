@@ -117,6 +117,11 @@ def test_what_is_no_exception_is_told_from_dbos_own_and_from_the_task_of_a_run()
     ]
 
 
+def test_json_is_written_by_the_method_that_we_replace_with_what_is_not_ascii_as_it_is() -> None:
+    assert parameters(_serialization.DBOSPortableJSONSerializer.serialize) == ["self", "value"]
+    assert "ensure_ascii=False" in inspect.getsource(_serialization.DBOSPortableJSONSerializer)
+
+
 def test_pickle_is_read_by_the_method_that_we_replace() -> None:
     assert isinstance(_serialization.DBOSDefaultSerializer, _serialization.DefaultSerializer)
     assert "DBOSDefaultSerializer.deserialize(" in inspect.getsource(

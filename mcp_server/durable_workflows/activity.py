@@ -5,18 +5,18 @@ with nothing new to say the publisher sleeps. A published row is a report; no pr
 """
 
 import asyncio
-import json
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import psycopg
 
-from durable_workflows import asking
+from durable_workflows import asking, fitting
 from durable_workflows.asking import Request
 from durable_workflows.database import tables
 from durable_workflows.settings import Database
@@ -88,8 +88,7 @@ class Activity:
         """See `dbos_internals.Observer`."""
         entry = self._current.get((workflow_id, step))
         if isinstance(entry, RunningStep):
-            retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
-            entry = replace(entry, retry_at=retry_at, error=error[:_LONGEST_ERROR])
+            entry = replace(entry, retry_at=_in(seconds), error=error[:_LONGEST_ERROR])
             self._set((workflow_id, step), entry)
 
     def step_ended(self, workflow_id: str, step: int) -> None:
@@ -174,7 +173,7 @@ class Activity:
         gone = [key for key in self._published if key not in current]
         fresh = {key: entry for key, entry in settled.items() if self._published.get(key) != entry}
         if gone:
-            await tables.run(connection, "remove_activity", keys=json.dumps(gone))
+            await tables.run(connection, "remove_activity", keys=fitting.json_text(gone))
         if fresh:
             await self._write(connection, fresh)
         self._published = settled
@@ -208,15 +207,26 @@ class Activity:
             for key, entry in fresh.items()
             if isinstance(entry, Wait)
         ]
-        executor_id = self._executor_id
-        if steps:
-            await tables.run(
-                connection, "write_steps", executor_id=executor_id, rows=json.dumps(steps)
-            )
-        if waits:
-            await tables.run(
-                connection, "write_waits", executor_id=executor_id, rows=json.dumps(waits)
-            )
+        await self._write_rows(connection, "write_steps", steps)
+        await self._write_rows(connection, "write_waits", waits)
+
+    async def _write_rows(
+        self, connection: tables.Connection, name: str, rows: list[dict[str, Any]]
+    ) -> None:
+        async def statement(some: Sequence[dict[str, Any]]) -> None:
+            text = fitting.json_text(some)
+            await tables.run(connection, name, executor_id=self._executor_id, rows=text)
+
+        if rows:
+            await tables.write(rows, statement)
+
+
+def _in(seconds: float) -> datetime | None:
+    """The moment then; None: beyond all calendars."""
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _in_event_loop() -> bool:

@@ -1,6 +1,7 @@
 """Checks of what a caller asks for, before anything is written; each error names the field and shows what would be right."""
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -8,8 +9,10 @@ from jsonschema import Draft202012Validator, exceptions
 from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
 
-from durable_workflows.errors import InvalidArguments
+from durable_workflows import fitting
+from durable_workflows.errors import InvalidArguments, MessageTooLarge
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
+from durable_workflows.settings import MAX_PAYLOAD_BYTES
 from durable_workflows.wording import as_json
 
 _MAX_ID = 256
@@ -19,7 +22,7 @@ _SHOWN = 3
 _LONGEST_PROBLEM = 400  # characters: it has the wrong value in it, which may be a book
 _LONGEST_SCHEMA = 2000
 _DEEPEST_EXAMPLE = 6  # a schema may refer to itself
-_NUL = "\0"  # which no text in Postgres can have
+_DEEPEST = 200  # levels of arguments and messages: dbos cannot record much deeper ones
 _exceptions: Any = exceptions  # their types are in part unknown
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
@@ -80,7 +83,7 @@ def check_options(request: StartRequest) -> None:
     workflow_id = request.workflow_id
     if workflow_id is not None and not _is_id(workflow_id):
         raise _wrong_option(
-            f"workflow_id must have 1 to {_MAX_ID} characters: not only spaces, and no NUL",
+            f"workflow_id must have 1 to {_MAX_ID} characters: not only spaces, and no NUL or lone surrogate",
             "workflow_id",
             "report-2026-11-23",
         )
@@ -100,6 +103,45 @@ def check_options(request: StartRequest) -> None:
         )
 
 
+def check_texts(**texts: str | None) -> None:
+    """Check what a caller names: a topic, a key.
+
+    Raises:
+        InvalidArguments: the text of that name cannot be stored.
+    """
+    for name, text in texts.items():
+        if text is not None and not fitting.is_storable(text):
+            raise InvalidArguments(
+                f"{name} has a NUL or a lone surrogate in it, which cannot be stored.",
+                hint=f"Nothing was done. Give another {name}.",
+            )
+
+
+def check_size(value: JsonValue, what: str) -> None:
+    """Check whether the arguments or a message can be recorded.
+
+    Raises:
+        MessageTooLarge: they are too large.
+        InvalidArguments: they are too deep, or have a number that is too long.
+    """
+    if fitting.is_deep(value, _DEEPEST):
+        raise InvalidArguments(
+            f"The {what} would be nested more than {_DEEPEST} levels deep.",
+            hint="Give a flatter value, or its JSON as a text.",
+        )
+    try:
+        size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
+    except ValueError as error:
+        raise InvalidArguments(
+            f"The {what} cannot be recorded: {error}.",
+            hint="Give long numbers as texts.",
+        ) from error
+    if size > MAX_PAYLOAD_BYTES:
+        raise MessageTooLarge(
+            f"The {what} would take {size:,} bytes; the limit is {MAX_PAYLOAD_BYTES:,}."
+        )
+
+
 def example(schema: Schema) -> JsonValue:
     """A value as the schema wants it, with what is required and no more, as a model may copy it."""
     return _example(schema, schema, 0)
@@ -113,7 +155,7 @@ def _example_with(schema: Schema, wrong: Iterable[ValidationError]) -> JsonValue
 
 
 def _is_id(text: str) -> bool:
-    return bool(text.strip()) and len(text) <= _MAX_ID and _NUL not in text
+    return bool(text.strip()) and len(text) <= _MAX_ID and fitting.is_storable(text)
 
 
 def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments:

@@ -41,10 +41,11 @@ _NAMED = re.compile(r"name\s*=\s*[\"']([^\"']+)[\"']")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The code as it is now: relative POSIX path to content, and the hash over all of it."""
+    """The code as it is now: relative POSIX path to content, and the hash over all of it. `left_out` says of other files why they are not part of it."""
 
     version: str
     files: Mapping[str, bytes]
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,21 @@ class Folder:
 
 
 def snapshot(settings: Settings) -> Snapshot:
-    """Read the project's workflow folder and the bundled one.
+    """Read the project's workflow folder and the bundled one. A file that cannot be part of a version is left out.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a folder cannot be read.
     """
-    own = _tree(settings.workflow_folder, settings.workflows.name)
-    if not any(_is_workflow_file(path, data) for path, data in own):
-        own = []  # the folder belongs to something else
-    files = dict([*own, *_tree(content.folder("workflows"), BUNDLED)])
+    own, left_out = _tree(settings.workflow_folder, settings.workflows.name)
+    if not any(_is_workflow_file(path, data) for path, data in own.items()):
+        own, left_out = {}, {}  # the folder belongs to something else
+    bundled, _ = _tree(content.folder("workflows"), BUNDLED)
+    files = {**own, **bundled}
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path}\0{len(files[path])}\0".encode())
         digest.update(files[path])
-    return Snapshot(digest.hexdigest()[:_VERSION_LENGTH], files)
+    return Snapshot(digest.hexdigest()[:_VERSION_LENGTH], files, left_out)
 
 
 def templates() -> list[TemplateEntry]:
@@ -198,27 +200,36 @@ def args_schema(function: Callable[..., Any]) -> Schema:
     return described | schema | ({"$defs": definitions} if definitions else {})
 
 
-def _stamps(folder: Path) -> list[tuple[str, int, int, int]]:
+def _stamps(folder: Path) -> list[tuple[str, int, int, int, int]]:
     """What tells, without reading, that files have changed."""
-    found: list[tuple[str, int, int, int]] = []
+    found: list[tuple[str, int, int, int, int]] = []
     for path in sorted(folder.rglob("*")):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):
             if _belongs(path, folder):
                 facts = path.stat()
-                found.append((str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino))
+                found.append(
+                    (str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
+                )
     return found
 
 
-def _tree(folder: Path, prefix: str) -> list[tuple[str, bytes]]:
-    if not folder.is_dir():
-        return []
-    found: list[tuple[str, bytes]] = []
-    for path in sorted(folder.rglob("*")):
-        with suppress(FileNotFoundError):  # gone since it was listed: an editor at work
+def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The files below a folder, and, of those that are left out, why."""
+    found: dict[str, bytes] = {}
+    left_out: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        name = str(PurePosixPath(prefix, *path.relative_to(folder).parts))
+        try:
             if _belongs(path, folder):
-                name = PurePosixPath(prefix, *path.relative_to(folder).parts)
-                found.append((str(name), path.read_bytes()))
-    return found
+                name.encode()
+                found[name] = path.read_bytes()
+        except FileNotFoundError:  # gone since it was listed: an editor at work
+            pass
+        except UnicodeEncodeError:
+            left_out[name] = "its name is not UTF-8"
+        except PermissionError:
+            left_out[name] = "this user may not read it"
+    return found, left_out
 
 
 def _belongs(path: Path, folder: Path) -> bool:
@@ -233,12 +244,8 @@ def _is_workflow_file(path: str, data: bytes) -> bool:
         return False
     try:
         tree = ast.parse(data)
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ):  # what its text declares has to do
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # It is being edited, or too deep for Python: what its text declares has to do.
         return bool(declared_names(data.decode("utf-8", "replace")))
     return any(_is_workflow(node) for node in ast.walk(tree))
 

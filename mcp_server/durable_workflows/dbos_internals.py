@@ -10,6 +10,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ from dbos import _queue as dbos_queue
 from dbos._enqueue_options import build_enqueue_status
 from dbos._serialization import (
     DBOSPortableJSON,
+    DBOSPortableJSONSerializer,
     DefaultSerializer,
     deserialize_value,
     serialize_exception,
@@ -43,6 +45,8 @@ from durable_workflows.settings import PERSON
 
 logger = logging.getLogger(__name__)
 OnException = Callable[[int, BaseException], float]
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_serialize = DBOSPortableJSONSerializer.serialize  # as dbos has it, however often it is replaced
 # Of a connection of dbos, a run and a step: what a person answered there, or None while nobody has.
 FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
@@ -131,6 +135,18 @@ def refuse_pickle() -> None:
         raise TypeError("The row is in Python's pickle format, which is not read for safety.")
 
     DefaultSerializer.deserialize = refuse
+
+
+def record_any_text() -> None:
+    """Record lone surrogates, as file names have them that are not UTF-8, as JSON's escapes: Postgres takes no text that has them as such.
+
+    They come back as they were.
+    """
+
+    def escaped(self: DBOSPortableJSONSerializer, value: Any) -> str:
+        return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", _serialize(self, value))
+
+    DBOSPortableJSONSerializer.serialize = escaped
 
 
 def replace_in_dbos(function: Any, replacement: Any) -> None:

@@ -24,6 +24,7 @@ from durable_workflows import (
     arguments,
     catalog,
     dbos_internals,
+    fitting,
     processes,
     reading,
     records,
@@ -35,7 +36,6 @@ from durable_workflows.errors import (
     DatabaseSilent,
     DatabaseUnavailable,
     InvalidArguments,
-    MessageTooLarge,
     NotWaiting,
     PeopleOnly,
     UnknownStep,
@@ -61,7 +61,7 @@ from durable_workflows.models import (
     Status,
 )
 from durable_workflows.reading import Reader
-from durable_workflows.settings import APPLICATION, MAX_PAYLOAD_BYTES, PERSON, QUEUE, Settings
+from durable_workflows.settings import APPLICATION, PERSON, QUEUE, Settings
 
 _STILL_LOADING = "none has begun with it yet, or says how far it is."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
@@ -89,6 +89,7 @@ class Engine(Reader):
             tuple[str, str], CatalogEntry
         ] = {}  # of ready versions, which do not change
         dbos_internals.refuse_pickle()
+        dbos_internals.record_any_text()
         self._client = DBOSClient(
             system_database_url=connection.url,
             dbos_system_schema=self._database.dbos_schema,
@@ -203,10 +204,11 @@ class Engine(Reader):
         ]
 
     async def _check(self, request: StartRequest, version: str) -> None:
+        arguments.check_texts(name=request.name, queue=request.queue)
+        arguments.check_size(dict(request.args), "arguments")
         entry = await self._entry(request.name, version)
         arguments.check(entry, request.args)
         arguments.check_options(request)
-        _check_size(request.args, "arguments")
         if request.queue is not None:
             queues = [row["name"] for row in await self._fetch("queue_names")]
             if request.queue not in queues:
@@ -260,8 +262,8 @@ class Engine(Reader):
         await self._session.run(
             "session_seen",
             session_id=session_id,
-            client=client,
-            version=version,
+            client=fitting.text(client),
+            version=fitting.text(version),
             transport=transport,
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -281,6 +283,7 @@ class Engine(Reader):
             PeopleOnly: only a person may answer on this topic.
             InvalidArguments: the run waits for a message of another shape.
         """
+        arguments.check_texts(topic=topic, idempotency_key=idempotency_key)
         if topic.startswith(PERSON):
             raise PeopleOnly(f"The topic {topic!r} takes answers from people only.")
         if idempotency_key is not None:
@@ -350,8 +353,10 @@ class Engine(Reader):
             topic=wait.topic,
             who=who,
             how=how,
-            shown=json.dumps({**wait.model_dump(mode="json"), "text": shown or wait.prompt or ""}),
-            answer=json.dumps(value),
+            shown=fitting.json_text(
+                {**wait.model_dump(mode="json"), "text": shown or wait.prompt or ""}
+            ),
+            answer=fitting.json_text(value),
         )
         # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
         noted = rows[0]
@@ -363,7 +368,7 @@ class Engine(Reader):
 
     async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
         """What an unfinished run waits for."""
-        _check_size(message, "message")
+        arguments.check_size(message, "message")
         head = await self._head(workflow_id)
         if head["status"] not in UNFINISHED:
             raise WorkflowFinished(f"{workflow_id} has ended with status {head['status']}.")
@@ -566,11 +571,3 @@ def _taken_over(answer: Answer) -> str:
 def _of_batch(place: int, error: UsageError) -> UsageError:
     hint = f"Nothing of the batch was started. {error.hint.removeprefix('Nothing was started. ')}"
     return type(error)(f"batch[{place}]: {error.message}", hint=hint)
-
-
-def _check_size(value: Any, what: str) -> None:
-    size = len(json.dumps(value, ensure_ascii=False).encode())
-    if size > MAX_PAYLOAD_BYTES:
-        raise MessageTooLarge(
-            f"The {what} would take {size:,} bytes; the limit is {MAX_PAYLOAD_BYTES:,}."
-        )

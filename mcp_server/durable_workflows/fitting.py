@@ -51,10 +51,15 @@ def answer(value: JsonValue) -> JsonValue:
         return json_text(value)
 
 
-def is_deep(value: object) -> bool:
-    """Whether a value has more than `DEEPEST` levels."""
+def is_storable(value: str) -> bool:
+    """Whether Postgres can store the text as it is."""
+    return not _UNSTORABLE.search(value)
+
+
+def is_deep(value: object, levels: int = DEEPEST) -> bool:
+    """Whether a value has more than so many levels."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(levels):
         level = [part for one in level for part in _parts(one)]
         if not level:
             return False

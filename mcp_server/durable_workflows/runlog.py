@@ -8,12 +8,11 @@ prints; steps that are not repeated print nothing.
 import asyncio
 import codecs
 import io
-import json
 import logging
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, TextIO
 
@@ -21,7 +20,7 @@ import anyio
 import psycopg
 from typing_extensions import Buffer
 
-from durable_workflows import dbos_internals, wording
+from durable_workflows import dbos_internals, fitting, wording
 from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
@@ -121,8 +120,8 @@ class RunLog:
                 "function_id": step,
                 "at": datetime.now(UTC).isoformat(),
                 "stream": stream,
-                # Postgres has no NUL in texts; of a line that overwrites itself (progress bars) the last state counts.
-                "text": line.rstrip("\r").rpartition("\r")[2].replace("\0", "")[:_LINE],
+                # Of a line that overwrites itself (progress bars) the last state counts.
+                "text": line.rstrip("\r").rpartition("\r")[2][:_LINE],
             }
         )
 
@@ -130,7 +129,7 @@ class RunLog:
         lines, batch = self._take()
         try:
             if lines:
-                await self._write(connection, lines)
+                await tables.write(lines, lambda some: self._write(connection, some))
         except psycopg.OperationalError:
             with self._lock:
                 self._lines.extendleft(reversed(lines))
@@ -140,9 +139,9 @@ class RunLog:
             self._newest = {name: last for name, last in self._newest.items() if last > batch}
             self._lock.notify_all()
 
-    async def _write(self, connection: tables.Connection, lines: list[dict[str, Any]]) -> None:
+    async def _write(self, connection: tables.Connection, lines: Sequence[dict[str, Any]]) -> None:
         async with connection.transaction():  # nobody sees a log that is longer than it may be
-            await tables.run(connection, "write_log", rows=json.dumps(lines))
+            await tables.run(connection, "write_log", rows=fitting.json_text(lines))
             await self._trim(connection, Counter(line["workflow_id"] for line in lines))
 
     def _take(self) -> tuple[list[dict[str, Any]], int]:

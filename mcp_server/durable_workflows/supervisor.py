@@ -13,7 +13,7 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -25,7 +25,7 @@ import psycopg
 import psycopg.conninfo
 import watchfiles
 
-from durable_workflows import catalog, content, environments, locks, processes, state
+from durable_workflows import catalog, content, environments, fitting, locks, processes, state
 from durable_workflows.database import pglite, tables, versions
 from durable_workflows.errors import (
     DatabaseUnavailable,
@@ -44,6 +44,7 @@ _LONGEST_DELAY_SECONDS = 30.0
 _HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
+_LEFT_OUT = 5  # files that are named
 
 logger = logging.getLogger(__name__)
 Announce = Callable[[dict[str, object]], None]
@@ -250,17 +251,23 @@ class Supervisor:
         try:
             async with self._reading:
                 snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
+            self._note_left_out(snapshot.left_out)
             if snapshot.version == self._current:
                 return
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
                 await tables.run(connection, "make_newest", version=snapshot.version)
-        except (OSError, DatabaseUnavailable) as error:
+        except (OSError, DurableWorkflowsError, psycopg.Error) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return
         logger.info("The newest version is %s.", snapshot.version)
         self._current = snapshot.version
         self._changed.set()
+
+    def _note_left_out(self, left_out: Mapping[str, str]) -> None:
+        first = [f"{name} is left out: {why}" for name, why in list(left_out.items())[:_LEFT_OUT]]
+        more = len(left_out) - len(first)
+        self._note("files", "; ".join(first) + (f"; {more} more" if more else ""))
 
     async def _reconcile(self, group: anyio.abc.TaskGroup) -> None:
         """Start the workers that are needed and not there, end those that are there and not needed."""
@@ -365,7 +372,7 @@ class Supervisor:
         self._note(f"worker {version}", f"ended with status {status}; starting again")
         assert self._session is not None
         try:
-            await self._session.run("version_failed", version=version, error=tail)
+            await self._session.run("version_failed", version=version, error=fitting.text(tail))
         except DatabaseUnavailable as error:
             logger.info("%s", error)
 

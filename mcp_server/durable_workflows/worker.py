@@ -17,7 +17,8 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Generator, Mapping
+import traceback
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ from durable_workflows import (
     catalog,
     dbos_internals,
     environments,
+    fitting,
     locks,
     processes,
     recorded_errors,
@@ -190,6 +192,7 @@ class _Worker:
 
     def _prepare_dbos(self) -> None:
         dbos_internals.refuse_pickle()
+        dbos_internals.record_any_text()
         recorded_errors.keep_errors_whole()
         recorded_errors.name_last_attempts()
         dbos_internals.retry_queues()
@@ -253,11 +256,12 @@ class _Worker:
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
         folder = self._materialise(files)
-        return [
-            entry
+        found = {
+            entry["name"]: entry
             for loaded in catalog.load(files, folder, faults, self._around_import)
             for entry in _entries(loaded, folder)
-        ]
+        }
+        return list(found.values())  # two files that do not load may have the same name
 
     async def _publish_catalog(
         self, connection: tables.Connection, entries: list[dict[str, object]]
@@ -265,7 +269,10 @@ class _Worker:
         await self._check_machine(connection, entries)
         async with connection.transaction():
             await tables.run(
-                connection, "publish_catalog", version=self._version, entries=json.dumps(entries)
+                connection,
+                "publish_catalog",
+                version=self._version,
+                entries=fitting.json_text(entries),
             )
 
     @contextmanager
@@ -291,7 +298,8 @@ class _Worker:
             logger.info("The database is away: %s", error)
 
     async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
-        await tables.run(connection, "version_progress", version=self._version, progress=text)
+        said = None if text is None else fitting.text(text)
+        await tables.run(connection, "version_progress", version=self._version, progress=said)
 
     async def _check_machine(
         self, connection: tables.Connection, entries: list[dict[str, object]]
@@ -444,10 +452,18 @@ def _entries(loaded: catalog.LoadedFile, folder: Path) -> list[dict[str, object]
         names = loaded.names or (Path(loaded.path).stem,)
         return [_entry(name, loaded.path, error=loaded.error) for name in names]
     return [
-        _entry(name, loaded.path, catalog.summary(function), catalog.args_schema(function))
+        _described(name, loaded.path, function)
         for name, function in dbos_internals.registered_workflows().items()
         if Path(function.__code__.co_filename) == folder / loaded.path
     ]
+
+
+def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
+    try:
+        return _entry(name, source, catalog.summary(function), catalog.args_schema(function))
+    except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
+        said = traceback.format_exc()
+        return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())
 
 
 def _entry(

@@ -44,6 +44,7 @@ from durable_workflows.settings import Settings
 from durable_workflows.tools import TOOLS
 from helpers import copy_flow, insert_lost_run, processes_of, until_found
 from mcp import Client
+from nasty import nested
 from requirements import proves
 
 pytestmark = [pytest.mark.anyio, proves("request:refused")]
@@ -328,11 +329,25 @@ CASES = [
         "The arguments would take 1,000,015 bytes; the limit is 1,000,000. Write the data to a file in the project and give its path instead.",
     ),
     Case(
+        "arguments that are too deep",
+        InvalidArguments,
+        "start_workflow",
+        {"name": "fails", "args": {"message": nested(210)}},
+        "The arguments would be nested more than 200 levels deep. Give a flatter value, or its JSON as a text.",
+    ),
+    Case(
+        "a message with a number that is too long",
+        InvalidArguments,
+        "send_message",
+        {"workflow_id": "waits", "topic": "amount", "message": 10**5000},
+        "The message cannot be recorded: Exceeds the limit (4300 digits) for integer string conversion; use sys.set_int_max_str_digits() to increase the limit. Give long numbers as texts.",
+    ),
+    Case(
         "an empty workflow_id",
         InvalidArguments,
         "start_workflow",
         {"name": "noisy", "workflow_id": " "},
-        'workflow_id must have 1 to 256 characters: not only spaces, and no NUL. Nothing was started. Right is for example {"workflow_id": "report-2026-11-23"}; it may be left out.',
+        'workflow_id must have 1 to 256 characters: not only spaces, and no NUL or lone surrogate. Nothing was started. Right is for example {"workflow_id": "report-2026-11-23"}; it may be left out.',
     ),
     Case(
         "a workflow_id of another workflow",
@@ -410,7 +425,7 @@ CASES = [
         InvalidArguments,
         "start_workflow",
         {"name": "noi\0sy"},
-        "The database cannot take this: PostgreSQL text fields cannot contain NUL (0x00) bytes. Nothing was done. Correct that argument and call again.",
+        "name has a NUL or a lone surrogate in it, which cannot be stored. Nothing was done. Give another name.",
     ),
     Case(
         "a step that has not finished",
@@ -467,7 +482,7 @@ CASES = [
         InvalidArguments,
         "send_message",
         {"workflow_id": "waits", "topic": "to\0pic", "message": 1},
-        "The database cannot take this: PostgreSQL text fields cannot contain NUL (0x00) bytes. Nothing was done. Correct that argument and call again.",
+        "topic has a NUL or a lone surrogate in it, which cannot be stored. Nothing was done. Give another topic.",
     ),
     Case(
         "a message to a run that has ended",

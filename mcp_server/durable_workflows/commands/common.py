@@ -22,6 +22,8 @@ def json_value(text: str) -> JsonValue:
     """A JSON value given on the command line."""
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise typer.BadParameter("The JSON is nested too deeply.") from error
     except ValueError as error:
         raise typer.BadParameter(
             f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'

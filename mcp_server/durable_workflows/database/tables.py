@@ -4,10 +4,11 @@ Connections are in autocommit mode, with rows as dictionaries.
 """
 
 import hashlib
+import logging
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ _FOLDER = Path(__file__).parent
 _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
+_TOO_LARGE = "54"  # how the codes begin of what is too long, too deep or too wide
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
 _SCHEMES = ("postgresql://", "postgres://")
@@ -42,6 +44,7 @@ _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 Explain = Callable[[], DurableWorkflowsError | None]
 
@@ -133,7 +136,7 @@ def _check_url(url: str) -> None:
         raise DatabaseRefused("DBOS_DATABASE_URL names no database.")
 
 
-def first_sentence(error: psycopg.Error) -> str:
+def first_sentence(error: Exception) -> str:
     """What the error says, without the details that libpq adds in further lines."""
     line = str(error).partition("\n")[0].removeprefix("connection failed: ")
     return " ".join(line.split()).rstrip(".") + "."
@@ -201,7 +204,8 @@ class Session:
         async with self._lock:
             try:
                 yield await self._answering()
-            except psycopg.DataError as error:  # a text with NUL in it, a number beyond all bounds
+            except (psycopg.DataError, UnicodeEncodeError) as error:
+                # A text has NUL or a lone surrogate in it, a number is beyond all bounds.
                 raise InvalidArguments(
                     f"The database cannot take this: {first_sentence(error)}",
                     hint="Nothing was done. Correct that argument and call again.",
@@ -264,6 +268,30 @@ async def fetch(connection: Connection, name: str, /, **values: object) -> list[
     """Run the named statement and return its rows."""
     cursor = await connection.execute(_query(connection, name), values)
     return await cursor.fetchall()
+
+
+async def write(rows: Sequence[T], statement: Callable[[Sequence[T]], Awaitable[object]]) -> None:
+    """Write rows by the statement. What the database refuses costs those rows, which are logged; the others are written.
+
+    Raises:
+        psycopg.OperationalError: the database does not answer.
+    """
+    try:
+        await statement(rows)
+    except psycopg.Error as error:
+        if not _is_refusal(error):
+            raise
+        if len(rows) == 1:
+            logger.warning("A row was not written: %s", error)
+            return
+        for row in rows:
+            await write([row], statement)
+
+
+def _is_refusal(error: psycopg.Error) -> bool:
+    """Whether it is because of the values, and the next statement may do better."""
+    is_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return not is_lost or (error.sqlstate or "").startswith(_TOO_LARGE)
 
 
 async def listen(connection: Connection, channel: str) -> None:
