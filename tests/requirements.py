@@ -40,6 +40,7 @@ PROMISES = {
     "person:only": "A question to a person ends with an answer that is noted with who gave it, and with nothing else that a tool, workflow code or SQL sends.",
     "person:once": "The first answer of a person counts, once, and it is noted who gave it.",
     "person:noted": "Who answered, when, how, and what was shown is told of a run; a fork that takes an answer over says so, and how to be asked again.",
+    "person:approval": "`approval` and `plan_approval` take the decision of a person, unless their caller lets anyone decide.",
     "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",

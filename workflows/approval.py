@@ -1,9 +1,9 @@
-"""A decision that somebody outside takes, as a durable workflow."""
+"""A decision that a person takes, as a durable workflow."""
 
 import math
 import time
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, Literal, cast
 
 from dbos import DBOS
 
@@ -11,7 +11,7 @@ from dbos import DBOS
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import receive_async
+from durable_workflows import ask_human_async, receive_async
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
 _TIMED_OUT = "timed_out"
@@ -44,26 +44,31 @@ async def approval(
     topic: str = "approval",
     timeout_seconds: float = _WEEK_SECONDS,
     choices: list[str] | None = None,
+    by: Literal["person", "anyone"] = "person",
 ) -> Decision:
-    """Wait, for days if need be, until somebody approves or rejects a request: for a go-ahead by a person.
+    """Ask a person to approve or reject a request, and wait for the decision, for days if need be.
 
-    Send the decision as a message on the topic: `{"decision": "approve", "by": "Ada", "comment": "…"}`,
-    where `by` and `comment` may be left out, or only `"approve"`. With the default choices `true` and
-    `false` do as well. The case of letters does not matter.
+    The person decides in a terminal (`durable-workflows approve`) or in the form of a client, by one of the
+    choices and, if wanted, a comment. No message that a tool sends is taken.
 
-    A message that does not fit ends nothing: the event `rejected_messages` says
-    `{"count": 1, "last_problem": "…"}`, and the wait goes on until the same deadline.
+    With `by` "anyone" an agent or a program may decide: by a message `{"decision": "approve", "by": "Ada",
+    "comment": "…"}` on the topic, where `by` and `comment` may be left out, or only `"approve"`. With the
+    default choices `true` and `false` do as well. The case of letters does not matter. A message that does
+    not fit ends nothing: the event `rejected_messages` says `{"count": 1, "last_problem": "…"}`, and the wait
+    goes on until the same deadline.
 
     Args:
         request: What is to be decided, in words for the one who decides. The event `request` shows it:
             `{"request", "topic", "choices", "deadline"}`.
-        topic: The topic of the messages.
+        topic: The topic of the messages; that of a person is `person:` and this.
         timeout_seconds: How long to wait. Default: seven days.
         choices: The possible decisions. Default: "approve" and "reject".
+        by: Who may decide: a "person" only, or "anyone" who sends a message, an agent too.
 
     Returns:
         `{"decision", "by", "comment", "decided_at"}`. `decision` is one of the choices, or "timed_out".
-        `by` and `comment` are null if nobody gave them; `decided_at` is an ISO time in UTC.
+        `comment` is null if nobody gave one; `decided_at` is an ISO time in UTC. `by` is what a message
+        claimed, else null: which person has answered is noted with the run, and `inspect` tells it.
 
     Raises:
         ValueError: An argument does not fit, for example "timed_out" among the choices.
@@ -71,10 +76,51 @@ async def approval(
     On a crash: the wait goes on, with the deadline of its start; a message that came meanwhile is read.
     """
     choices = ["approve", "reject"] if choices is None else choices
-    _check_arguments(request, topic, timeout_seconds, choices)
+    _check_arguments(request, topic, timeout_seconds, choices, by)
+    if by == "person":
+        topic = f"person:{topic}"
     # The clock is read in steps: a replay gets the recorded times, and so the same deadline.
     deadline = await _read_clock() + timeout_seconds
     await DBOS.set_event_async("request", _question(request, topic, choices, deadline))
+    if by == "person":
+        return await _ask_person(request, topic, timeout_seconds, choices)
+    return await _take_message(request, topic, timeout_seconds, choices, deadline)
+
+
+async def _ask_person(
+    request: str, topic: str, timeout_seconds: float, choices: list[str]
+) -> Decision:
+    answer = await ask_human_async(
+        request,
+        schema=_form(choices),
+        topic=topic.removeprefix("person:"),
+        timeout=timeout_seconds,
+    )
+    decided_at = _iso(await _read_clock())
+    if answer is None:
+        return {"decision": _TIMED_OUT, "by": None, "comment": None, "decided_at": decided_at}
+    return {
+        "decision": answer["decision"],
+        "by": None,
+        "comment": answer.get("comment"),
+        "decided_at": decided_at,
+    }
+
+
+def _form(choices: list[str]) -> dict[str, Any]:
+    """The JSON schema of a person's answer."""
+    comment = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    return {
+        "type": "object",
+        "properties": {"decision": {"type": "string", "enum": choices}, "comment": comment},
+        "required": ["decision"],
+        "additionalProperties": False,
+    }
+
+
+async def _take_message(
+    request: str, topic: str, timeout_seconds: float, choices: list[str], deadline: float
+) -> Decision:
     prompt = f"{request} ({', '.join(choices)})"
     remaining, rejected = timeout_seconds, 0
     while True:
@@ -147,7 +193,11 @@ def _quote(value: object) -> str:
 # --- The arguments
 
 
-def _check_arguments(request: object, topic: object, seconds: object, choices: object) -> None:
+def _check_arguments(
+    request: object, topic: object, seconds: object, choices: object, by: object
+) -> None:
+    if by not in ("person", "anyone"):
+        raise ValueError(f'by must be "person" or "anyone", not {_quote(by)}')
     for name, value in {"request": request, "topic": topic}.items():
         if not _is_text(value):
             raise ValueError(f"{name} must be a text that is not empty, not {_quote(value)}")

@@ -98,7 +98,7 @@ class Approval(_Part):
     )
     by: Literal["person", "anyone"] = Field(
         default="person",
-        description='"person": only a person can answer. "anyone": send_message can too.',
+        description='"person": a person has to answer. "anyone": send_message can too.',
     )
     topic: str = Field(default="approval", min_length=1)
     timeout_seconds: float | None = Field(default=None, gt=0, description="Default: no limit.")
@@ -248,7 +248,7 @@ Prompt = Annotated[str, Field(min_length=1, description="What is to be approved.
 Show = Annotated[JsonValue, Field(description="Shown below the prompt, as JSON.")]
 By = Annotated[
     Literal["person", "anyone"],
-    Field(description='"person": only a person can answer. "anyone": send_message can too.'),
+    Field(description='"person": a person has to answer. "anyone": send_message can too.'),
 ]
 Topic = Annotated[str, Field(min_length=1, description="The topic of the answer.")]
 Timeout = Annotated[float | None, Field(gt=0, description="Default: no limit.")]

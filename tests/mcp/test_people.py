@@ -232,6 +232,27 @@ async def test_the_question_of_a_child_is_put_to_the_person_who_is_asked_for_its
     ]
 
 
+@proves("person:approval")
+async def test_an_approval_is_a_persons_and_no_message_of_an_agent_decides_it(
+    shared: Engine, project_settings: Settings
+) -> None:
+    workflow_id = await asked(shared, "approval", request="Deploy?", choices=["now", "never"])
+    for topic in ("approval", "person:approval"):
+        async with Client(build_server(project_settings)) as client:
+            await client.call_tool(
+                "send_message",
+                {"workflow_id": workflow_id, "topic": topic, "message": {"decision": "now"}},
+            )
+    person = accepting(decision="never", comment="too late")
+    assert "was sent" in await call(project_settings, "auto", person, workflow_id)
+    [shown] = person.shown
+    assert shown.message.startswith("Deploy?")
+    assert shown.requested_schema["properties"]["decision"]["enum"] == ["now", "never"]
+    assert shown.requested_schema["required"] == ["decision"]
+    decided = await outcome(shared, workflow_id)
+    assert (decided["decision"], decided["comment"]) == ("never", "too late")
+
+
 @proves("person:once")
 async def test_an_answer_counts_only_for_what_was_asked_and_only_once(
     shared: Engine, project_settings: Settings, mode: Mode

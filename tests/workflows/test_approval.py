@@ -1,4 +1,4 @@
-"""The workflow `approval`, in a real host: what it accepts, and that its deadline outlives a crash."""
+"""The workflow `approval`, in a real host: whom it asks, what it accepts, and that its deadline outlives a crash."""
 
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ REJECTED = {"decision": "reject", "by": None, "comment": None}
 
 
 def ask(host: Host, **arguments: object) -> str:
-    """Start an approval; its id, when it has published what it asks."""
-    workflow_id = host.begin("approval", {"request": "Deploy?", **arguments})
+    """Start an approval by a message; its id, when it has published what it asks."""
+    workflow_id = host.begin("approval", {"request": "Deploy?", "by": "anyone", **arguments})
     wait_until(lambda: host.event(workflow_id, "request"), "the event `request`")
     return workflow_id
 
@@ -133,7 +133,8 @@ def test_messages_that_do_not_fit_do_not_put_off_the_deadline(host: Host) -> Non
 
 
 def test_a_decision_in_the_last_second_counts(host: Host) -> None:
-    workflow_id = host.begin("approval", {"request": "Deploy?", "timeout_seconds": 0.9})
+    arguments = {"request": "Deploy?", "timeout_seconds": 0.9, "by": "anyone"}
+    workflow_id = host.begin("approval", arguments)
     host.client.send(workflow_id, "approve", "approval")
     assert host.result(workflow_id)["decision"] == "approve"
 
@@ -175,6 +176,13 @@ def seconds_to(request: dict[str, Any] | None) -> float:
     return (deadline - datetime.now(deadline.tzinfo)).total_seconds()
 
 
+def test_when_no_person_decides_in_time_it_times_out_too(host: Host) -> None:
+    workflow_id = ask(host, by="person", timeout_seconds=0.5)
+    result = host.result(workflow_id)
+    assert -1 <= seconds_after_deadline(host, workflow_id, result.pop("decided_at")) < 5
+    assert result == {"decision": "timed_out", "by": None, "comment": None}
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -189,6 +197,7 @@ def seconds_to(request: dict[str, Any] | None) -> float:
         ({"choices": ["yes", "YES"]}, "choices: 'YES' is"),
         ({"choices": ["yes", "timed_out"]}, "choices: 'timed_out' is"),
         ({"choices": [1]}, "choices: 1 is"),
+        ({"by": "agent"}, 'by must be "person" or "anyone", not \'agent\''),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(
