@@ -3,6 +3,7 @@
 
 import dataclasses
 import inspect
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from dbos import (
     _error,
     _outcome,
     _queue,
+    _registrations,
     _serialization,
 )
 from dbos._sys_db import SystemDatabase
@@ -183,3 +185,19 @@ def test_every_message_is_sent_by_the_method_in_which_we_refuse_some() -> None:
         assert "self._send_bulk_txn(" in inspect.getsource(function)
     assert inspect.getsource(SystemDatabase).count("self._send_bulk_txn(") == 2
     assert "self.tables.notifications)" in inspect.getsource(SystemDatabase._send_bulk_txn)
+
+
+def test_workflows_are_registered_and_run_by_the_functions_that_we_wrap() -> None:
+    assert parameters(_dbos.DBOSRegistry.register_wf_function) == ["self", "name", "wrapped_func"]
+    assert parameters(_core.execute_dequeued_workflow) == ["dbos", "status", "owner_xid"]
+    assert "execute_dequeued_workflow(dbos, status, owner_xid)" in inspect.getsource(_queue)
+    source = inspect.getsource(_core.execute_dequeued_workflow)
+    assert 'status["config_name"]' in source
+    assert 'status["class_name"]' in source
+
+
+def test_methods_are_known_by_class_and_object() -> None:
+    registry = _dbos.DBOSRegistry()
+    assert registry.workflow_info_map == registry.class_info_map == registry.instance_info_map == {}
+    assert {"class_info", "func_type"} <= {one.name for one in fields(_registrations.DBOSFuncInfo)}
+    assert {"Class", "Instance"} <= set(_registrations.DBOSFuncType.__members__)

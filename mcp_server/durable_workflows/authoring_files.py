@@ -62,7 +62,8 @@ async def write(
         return written.model_copy(update={"note": note})
     entries = [entry for entry in found.workflows if entry.source == path]
     error = next((entry.error for entry in entries if entry.error), None)
-    loaded = [Startable(**entry.model_dump(include=_SHOWN)) for entry in entries if not entry.error]
+    fine = [entry for entry in entries if not (entry.error or entry.not_startable)]
+    loaded = [Startable(**entry.model_dump(include=_SHOWN)) for entry in fine]
     return written.model_copy(
         update={"version": found.version, "error": error, "workflows": loaded}
     )

@@ -13,18 +13,19 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from durable_workflows import content
+from durable_workflows.errors import NameTaken
 from durable_workflows.models import Schema, TemplateEntry
+from durable_workflows.scopes import Module
 from durable_workflows.settings import Settings
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
@@ -32,6 +33,7 @@ MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the 
 _VERSION_LENGTH = 12
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
+# What a text declares that does not parse, while it is edited.
 _DECLARED = re.compile(
     r"^[ \t]*@(?:\w+\.)*workflow\((?P<arguments>[^)]*)\)\s*\n(?:[ \t]*@.*\n)*[ \t]*(?:async\s+)?def\s+(?P<name>\w+)",
     re.MULTILINE,
@@ -50,12 +52,70 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A workflow file of a version: imported, or with the traceback that says why not."""
+    """A file of a version that was imported, with the names that it has registered; or with the error that says why not."""
 
     path: str
-    module: ModuleType | None
     names: tuple[str, ...]
-    error: str | None
+    error: str | None = None
+
+
+class Names:
+    """Which file of a version has which workflow name: the first that registers it, or that declares it and does not load."""
+
+    def __init__(self, folder: Path, unregister: Callable[[Sequence[str]], None]) -> None:
+        """`folder` holds the files of the version. `unregister` is called with the names that a file had registered before it failed."""
+        self._folder = folder
+        self._unregister = unregister
+        self._registered: dict[str, str] = {}
+        self._reserved: dict[str, str] = {}
+
+    def claim(self, name: str) -> None:
+        """Note the name for the file that is being imported, before it is registered.
+
+        Raises:
+            NameTaken: another file has it.
+        """
+        path = self._being_imported()
+        if path is not None:
+            home = self._reserved.get(name) or self._registered.setdefault(name, path)
+            if home != path:
+                raise NameTaken(f"The name {name!r} is already used in {home}.")
+
+    def fail(self, path: str, declared: Sequence[str]) -> tuple[str, ...]:
+        """Note that a file does not load. Return the names for which it stands: those that no other file has, or else its path."""
+        self._unregister_lost()
+        free = tuple(name for name in declared if self.are_free([name])) or (path,)
+        self._reserved.update(dict.fromkeys(free, path))
+        return free
+
+    def of(self, path: str) -> tuple[str, ...]:
+        """The names that a file has registered."""
+        return tuple(name for name, home in self._registered.items() if home == path)
+
+    def are_free(self, names: Sequence[str]) -> bool:
+        """Whether no file has any of them."""
+        return (self._registered.keys() | self._reserved.keys()).isdisjoint(names)
+
+    def paths(self) -> list[str]:
+        """The files that have registered names."""
+        return sorted(set(self._registered.values()))
+
+    def _unregister_lost(self) -> None:
+        loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        paths = [path for path in self.paths() if str(self._folder / path) not in loaded]
+        lost = [name for path in paths for name in self.of(path)]
+        self._unregister(lost)
+        for name in lost:
+            del self._registered[name]
+
+    def _being_imported(self) -> str | None:
+        frame = inspect.currentframe()
+        while frame is not None:
+            file = Path(frame.f_code.co_filename)
+            if frame.f_code.co_name == "<module>" and file.is_relative_to(self._folder):
+                return file.relative_to(self._folder).as_posix()
+            frame = frame.f_back
+        return None
 
 
 class Folder:
@@ -111,7 +171,17 @@ def workflow_files(files: Mapping[str, bytes]) -> list[str]:
 
 
 def declared_names(source: str) -> list[str]:
-    """The workflow names that a file's text declares, as far as text can show; it need not parse."""
+    """The workflow names that a file's text declares, as far as text can show: methods with their class, and none in a function."""
+    text = source.removeprefix("\ufeff")
+    try:
+        functions = Module(ast.parse(text), text).functions
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _seeming_names(text)
+    workflows = [one for one in functions if one.kind == "workflow" and "<locals>" not in one.name]
+    return list(dict.fromkeys(one.registered_name for one in workflows))
+
+
+def _seeming_names(source: str) -> list[str]:
     names: list[str] = []
     for match in _DECLARED.finditer(source):
         given = _NAMED.search(match["arguments"])
@@ -131,33 +201,31 @@ def load(
     files: Mapping[str, bytes],
     folder: Path,
     faults: Mapping[str, str],
+    names: Names,
     around: Callable[[str], AbstractContextManager[object]],
 ) -> Iterator[LoadedFile]:
     """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
-    Each import happens inside of what `around` makes of the file's path.
-    A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that declares a
+    Each import happens inside of what `around` makes of the file's path. `names` hears of what they register (`Names.claim`).
+    A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that has a
     workflow of the same name.
     """
     _extend_import_path(folder, files)
-    taken: dict[str, str] = {}
+    done: set[str] = set()
     for path in workflow_files(files):
-        names = tuple(declared_names(files[path].decode("utf-8", "replace")))
-        clash = next((name for name in names if name in taken), None)
-        if clash and path.startswith(f"{BUNDLED}/"):
+        declared = declared_names(files[path].decode("utf-8", "replace"))
+        if path.startswith(f"{BUNDLED}/") and not names.are_free(declared):
             continue
-        if clash:
-            free = tuple(name for name in names if name not in taken) or (path,)
-            error = f"The name {clash!r} is already used in {taken[clash]}."
-            yield LoadedFile(path, None, free, error)
-            continue
-        taken.update(dict.fromkeys(names, path))
-        if path in faults:
-            yield LoadedFile(path, None, names, faults[path])
-        else:
+        done.add(path)
+        error = faults.get(path)
+        if error is None:
             with around(path):
-                loaded = _import(path, folder, names)
-            yield loaded
+                error = _import(path, folder)
+        found = names.of(path) if error is None else names.fail(path, declared)
+        yield LoadedFile(path, found, error)
+    for path in names.paths():
+        if path not in done:  # a neighbour, whose text does not show that it makes workflows
+            yield LoadedFile(path, names.of(path))
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -280,23 +348,26 @@ def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
             sys.path.append(entry)
 
 
-def _import(path: str, folder: Path, names: tuple[str, ...]) -> LoadedFile:
+def _import(path: str, folder: Path) -> str | None:
+    """Import a file; return the error if it fails."""
     file = folder / path
     name = _module_name(path, file)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        return LoadedFile(path, None, names, f"{path} is not a Python file.")
-    module = sys.modules.get(name)
-    if module is not None:  # a neighbour has imported it
-        return LoadedFile(path, module, names, None)
+        return f"{path} is not a Python file."
+    if name in sys.modules:  # a neighbour has imported it
+        return None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
+    except NameTaken as error:
+        del sys.modules[name]
+        return error.message
     except BaseException:  # noqa: BLE001 - code that is not ours: what it raises is its answer
         del sys.modules[name]
-        return LoadedFile(path, None, names, _own_traceback(file))
-    return LoadedFile(path, module, names, None)
+        return _own_traceback(file)
+    return None
 
 
 def _module_name(path: str, file: Path) -> str:

@@ -116,8 +116,8 @@ def _registration(
         yield _top("no-workflow", "note", message, _DEFINE)
     yield from _bare_decorators(module)
     yield from _doubles(module, workflows)
-    if workflows and not _is_bundled(path):
-        yield from _clashes(module, workflows, path, source, others)
+    if not _is_bundled(path):
+        yield from _clashes(module, workflows, path, others)
 
 
 def _bare_decorators(module: Module) -> Iterator[Finding]:
@@ -143,14 +143,14 @@ def _doubles(module: Module, workflows: Sequence[Function]) -> Iterator[Finding]
 
 
 def _clashes(
-    module: Module, workflows: Sequence[Function], path: str, source: str, others: Mapping[str, str]
+    module: Module, workflows: Sequence[Function], path: str, others: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Names that other files have too. The catalog reads names from the text: what it takes for one counts."""
+    """Names that other files have too."""
     nodes = {one.registered_name: one.node for one in reversed(workflows)}
     homes = _homes(path, others)
-    for name in dict.fromkeys([*nodes, *catalog.declared_names(source)]):
+    for name, node in nodes.items():
         if name in homes:
-            node, home = nodes.get(name, workflows[0].node), homes[name]
+            home = homes[name]
             if _is_bundled(home):
                 message = f"the workflow {name!r} takes the place of the bundled one of that name"
                 advice = f"If it should not: {_RENAME}"

@@ -16,8 +16,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from types import MethodType
 from typing import Any, NoReturn, Protocol, cast
 
 import sqlalchemy
@@ -30,6 +31,7 @@ from dbos import _logger as dbos_logger_module
 from dbos import _outcome as dbos_outcome
 from dbos import _queue as dbos_queue
 from dbos._enqueue_options import build_enqueue_status
+from dbos._registrations import DBOSFuncType, get_func_info
 from dbos._serialization import (
     DBOSPortableJSON,
     DBOSPortableJSONSerializer,
@@ -345,13 +347,64 @@ def observe(observer: Observer) -> None:
 
 
 def registered_workflows() -> Mapping[str, Callable[..., Any]]:
-    """The functions registered as workflows so far, by name, without dbos's wrapping."""
+    """The functions registered as workflows so far, by name, without dbos's wrapping; methods bound, if it is known to what."""
     registry = dbos_module._get_or_create_dbos_registry()
     return {
-        name: inspect.unwrap(function)
+        name: _bound(inspect.unwrap(function), _owners(function) or {})
         for name, function in registry.workflow_info_map.items()
         if not name.startswith(_TEMPORARY)
     }
+
+
+def before_registering(call: Callable[[str], None]) -> None:
+    """Call with the name of a workflow before it is registered; what is raised keeps it from being registered."""
+    scope: Any = dbos_module.DBOSRegistry
+    register = scope.register_wf_function
+
+    def registering(self: Any, name: str, function: Callable[..., Any]) -> None:
+        if not name.startswith(_TEMPORARY):
+            call(name)
+        register(self, name, function)
+
+    scope.register_wf_function = registering
+
+
+def unregister(names: Iterable[str]) -> None:
+    """Forget workflows of files that turned out not to load."""
+    for name in names:
+        dbos_module._get_or_create_dbos_registry().workflow_info_map.pop(name, None)
+
+
+def why_not_startable(name: str) -> str | None:
+    """Why a start by name alone cannot run a registered workflow; None if it can."""
+    function = dbos_module._get_or_create_dbos_registry().workflow_info_map[name]
+    owners = _owners(function)
+    if owners is None:
+        first = next(iter(inspect.signature(function).parameters), "")
+        undecorated = first in ("self", "cls") and "." in function.__qualname__
+        return "It is a method, and its class has no `@DBOS.dbos_class()`." if undecorated else None
+    if not owners:
+        return "It is a method, and no object of its class, a `DBOSConfiguredInstance`, is made at import."
+    names = ", ".join(map(str, owners))
+    several = f"It is a method, and its class has several objects ({names}): a start cannot say which one is meant."
+    return several if len(owners) > 1 else None
+
+
+def run_methods_by_name() -> None:
+    """Run a workflow that is a method, and was started by its name alone, on its class, or on the one object that the class has."""
+    module: Any = dbos_queue
+    execute = module.execute_dequeued_workflow
+
+    def executed(dbos: Any, status: Any, owner_xid: str) -> Any:
+        function = dbos._registry.workflow_info_map.get(status["name"])
+        info = get_func_info(function) if function and status["class_name"] is None else None
+        owners = _owners(function) if info else None
+        if info and info.class_info and owners and len(owners) == 1:
+            status["class_name"] = info.class_info.registered_name
+            (status["config_name"],) = owners
+        return execute(dbos, status, owner_xid)
+
+    module.execute_dequeued_workflow = executed
 
 
 def current_run() -> tuple[str, int | None] | None:
@@ -448,6 +501,26 @@ def look_again() -> None:
 
 def _instance() -> dbos_module.DBOS:
     return dbos_module._get_dbos_instance()
+
+
+def _bound(function: Callable[..., Any], owners: Mapping[str | None, object]) -> Callable[..., Any]:
+    (owner,) = owners.values() if len(owners) == 1 else (None,)
+    return function if owner is None else MethodType(function, owner)
+
+
+def _owners(function: Callable[..., Any]) -> dict[str | None, object] | None:
+    """What a method may be bound to: objects by their names in dbos, or its class, without one. None for what is no method."""
+    info = get_func_info(function)
+    if info is None or info.class_info is None:
+        return None
+    registry = dbos_module._get_or_create_dbos_registry()
+    name = info.class_info.registered_name
+    if info.func_type is DBOSFuncType.Class:
+        return {None: registry.class_info_map.get(name)}
+    if info.func_type is DBOSFuncType.Instance:
+        objects = registry.instance_info_map.items()
+        return {key.partition("/")[2]: one for key, one in objects if key.startswith(f"{name}/")}
+    return None
 
 
 def _system_database() -> SystemDatabase:

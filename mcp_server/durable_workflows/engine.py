@@ -173,6 +173,11 @@ class Engine(Reader):
             raise WorkflowUnavailable(
                 f"{name} cannot be started: its file {entry.source} does not load:\n{entry.error}"
             )
+        if entry.not_startable is not None:
+            raise WorkflowUnavailable(
+                f"{name} cannot be started. {entry.not_startable}",
+                hint=f"Nothing was started. Write a workflow function in {entry.source} that calls the method, and start that.",
+            )
         return entry
 
     # Starting, and what follows

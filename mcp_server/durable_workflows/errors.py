@@ -7,6 +7,7 @@ A class's docstring is its default message. The tree:
     ├── UsageError                    the caller asked for something that cannot be; nothing was changed
     │   ├── UnknownWorkflow
     │   ├── WorkflowUnavailable
+    │   ├── NameTaken
     │   ├── InvalidArguments
     │   ├── UnknownWorkflowId
     │   ├── WorkflowIdTaken
@@ -71,6 +72,12 @@ class WorkflowUnavailable(UsageError):
     """The file that defines this workflow does not load."""
 
     hint = "Repair the file, by an edit or by write_workflow with overwrite=true; the new version is picked up by itself. Then call again."
+
+
+class NameTaken(UsageError):
+    """Two workflow files register the same name; only the first of them is loaded."""
+
+    hint = 'Give one of the workflows another name: `@DBOS.workflow(name="…")`.'
 
 
 class InvalidArguments(UsageError):

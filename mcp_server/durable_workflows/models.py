@@ -48,13 +48,14 @@ class Connection(Model):
 
 
 class CatalogEntry(Model):
-    """A workflow that can be started, or, with `error`, one whose file does not load."""
+    """A workflow that can be started; with `error` its file does not load, with `not_startable` it is a method without its object."""
 
     name: str
     summary: str
     args_schema: Schema
     source: str
     error: str | None = None
+    not_startable: str | None = None
 
 
 class TemplateEntry(Model):

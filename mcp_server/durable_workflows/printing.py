@@ -141,7 +141,7 @@ def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
 
 
 def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
-    names = [entry.name for entry in catalog.workflows if entry.error is None]
+    names = [one.name for one in catalog.workflows if not (one.error or one.not_startable)]
     return [("version", catalog.version), ("workflows", ", ".join(names))]
 
 

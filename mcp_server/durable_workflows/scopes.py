@@ -108,10 +108,20 @@ class Function:
         return "plain"
 
     @cached_property
+    def registration(self) -> ast.Call | None:
+        """The decorator that registers it, if that is called."""
+        for decorator in self.node.decorator_list:
+            match decorator:
+                case ast.Call(func=ast.Attribute(attr=name)) if name in _KINDS:
+                    return decorator
+                case _:
+                    pass
+        return None
+
+    @cached_property
     def registered_name(self) -> str:
         """The name under which its decorator registers it."""
-        calls = [item for item in self.node.decorator_list if isinstance(item, ast.Call)]
-        for keyword in (keyword for call in calls for keyword in call.keywords):
+        for keyword in self.registration.keywords if self.registration else ():
             match keyword:
                 case ast.keyword(arg="name", value=ast.Constant(value=str(name))):
                     return name
@@ -173,6 +183,8 @@ class Module:
                 own = f"{meaning}().{item.name}"
                 method = self._function(item, scope, own, prefix + item.name, owner=meaning)
                 self._by_meaning[f"{meaning}.{item.name}"] = method
+            elif isinstance(item, ast.ClassDef):
+                self._class(item, scope, f"{meaning}.{item.name}", f"{prefix}{item.name}.")
 
     def _function(
         self, node: FunctionNode, outer: Scope, meaning: str, name: str, *, owner: str = ""

@@ -202,6 +202,7 @@ class _Worker:
         DBOS(config=self._config())
         self._log.capture()
         dbos_internals.before_ends(self._log.settle)
+        dbos_internals.run_methods_by_name()
         dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
 
     def _noted(
@@ -256,12 +257,13 @@ class _Worker:
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
         folder = self._materialise(files)
-        found = {
-            entry["name"]: entry
-            for loaded in catalog.load(files, folder, faults, self._around_import)
-            for entry in _entries(loaded, folder)
-        }
-        return list(found.values())  # two files that do not load may have the same name
+        names = catalog.Names(folder, dbos_internals.unregister)
+        dbos_internals.before_registering(names.claim)
+        return [
+            entry
+            for loaded in catalog.load(files, folder, faults, names, self._around_import)
+            for entry in _entries(loaded)
+        ]
 
     async def _publish_catalog(
         self, connection: tables.Connection, entries: list[dict[str, object]]
@@ -446,21 +448,18 @@ class _Worker:
         return orphaned
 
 
-def _entries(loaded: catalog.LoadedFile, folder: Path) -> list[dict[str, object]]:
+def _entries(loaded: catalog.LoadedFile) -> list[dict[str, object]]:
     """The catalog rows of a file."""
     if loaded.error is not None:
-        names = loaded.names or (Path(loaded.path).stem,)
-        return [_entry(name, loaded.path, error=loaded.error) for name in names]
-    return [
-        _described(name, loaded.path, function)
-        for name, function in dbos_internals.registered_workflows().items()
-        if Path(function.__code__.co_filename) == folder / loaded.path
-    ]
+        return [_entry(name, loaded.path, error=loaded.error) for name in loaded.names]
+    known = dbos_internals.registered_workflows()
+    return [_described(name, loaded.path, known[name]) for name in loaded.names]
 
 
 def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
     try:
-        return _entry(name, source, catalog.summary(function), catalog.args_schema(function))
+        entry = _entry(name, source, catalog.summary(function), catalog.args_schema(function))
+        return {**entry, "not_startable": dbos_internals.why_not_startable(name)}
     except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
         said = traceback.format_exc()
         return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())
@@ -479,6 +478,7 @@ def _entry(
         "args_schema": args_schema or {},
         "source": source,
         "error": error,
+        "not_startable": None,
     }
 
 

@@ -41,15 +41,16 @@ select path, content from durable_workflows.version_files join durable_workflows
 -- name: publish_catalog
 with entries as (
     select * from jsonb_to_recordset(%(entries)s::jsonb)
-        as entry (name text, summary text, args_schema json, source text, error text)
+        as entry (name text, summary text, args_schema json, source text, error text, not_startable text)
 ), gone as (
     delete from durable_workflows.catalog
     where version = %(version)s and name not in (select name from entries)
 )
-insert into durable_workflows.catalog (version, name, summary, args_schema, source, error)
-select %(version)s, name, summary, args_schema, source, error from entries
+insert into durable_workflows.catalog (version, name, summary, args_schema, source, error, not_startable)
+select %(version)s, name, summary, args_schema, source, error, not_startable from entries
 on conflict (version, name) do update
-set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error
+set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error,
+    not_startable = excluded.not_startable
 
 -- name: version_ready
 update durable_workflows.versions set state = 'ready', error = null, progress = null where version = %(version)s
@@ -157,7 +158,7 @@ select version, runs from durable_workflows.unfinished(%(application)s) order by
 select durable_workflows.active_schedules(%(application)s) as number
 
 -- name: catalog
-select name, summary, args_schema, source, error from durable_workflows.catalog
+select name, summary, args_schema, source, error, not_startable from durable_workflows.catalog
 where version = %(version)s order by source like '_bundled/%%', name
 
 -- name: queue_names
@@ -397,7 +398,7 @@ select executor_id, version, pid, host, state, started_at, seen_at, seen_at > cl
 from durable_workflows.workers order by started_at desc
 
 -- name: catalog_entry
-select name, summary, args_schema, source, error from durable_workflows.catalog where version = %(version)s and name = %(name)s
+select name, summary, args_schema, source, error, not_startable from durable_workflows.catalog where version = %(version)s and name = %(name)s
 
 -- name: similar_ids
 select workflow_uuid as workflow_id from dbos.workflow_status order by created_at desc limit 200
@@ -538,7 +539,7 @@ order by created_at desc limit %(limit)s
 
 -- name: startable_names
 select name from durable_workflows.catalog
-where error is null and version = (select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1)
+where error is null and not_startable is null and version = (select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1)
 order by source like '_bundled/%%', name
 
 -- name: open_topics
