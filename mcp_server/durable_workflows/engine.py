@@ -31,6 +31,7 @@ from durable_workflows import (
     wording,
 )
 from durable_workflows.database import tables, versions
+from durable_workflows.database.addresses import own_url
 from durable_workflows.errors import (
     AlreadyAnswered,
     DatabaseSilent,
@@ -91,7 +92,7 @@ class Engine(Reader):
         dbos_internals.refuse_pickle()
         dbos_internals.record_any_text()
         self._client = DBOSClient(
-            system_database_url=connection.url,
+            system_database_url=own_url(self._database),
             dbos_system_schema=self._database.dbos_schema,
             serializer=DBOSPortableJSONSerializer(),
             application_name=APPLICATION,

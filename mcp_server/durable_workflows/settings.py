@@ -39,6 +39,11 @@ class Database:
     dbos_schema: str = "dbos"  # those of DBOS
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether it is the project's embedded database. The schemas of others have the project's name in theirs."""
+        return self.dbos_schema == Database.dbos_schema
+
+    @property
     def runs_channel(self) -> str:
         """NOTIFY: status, queue and workflow_id at each change of a run's status, with tabs between."""
         return f"{self.schema}_runs"

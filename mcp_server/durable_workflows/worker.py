@@ -42,6 +42,7 @@ from durable_workflows import (
 )
 from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
+from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import DatabaseUnavailable, SetupError
 from durable_workflows.importing import isolated
 from durable_workflows.models import Schema
@@ -106,7 +107,7 @@ async def migrate(database: Database) -> None:
     async with await tables.connect(database, role="migration") as connection:
         await tables.migrate(connection)
         await anyio.to_thread.run_sync(
-            functools.partial(DBOS.migrate, database.url, schema=database.dbos_schema)
+            functools.partial(DBOS.migrate, own_url(database), schema=database.dbos_schema)
         )
         await tables.follow_dbos(connection)
 
@@ -213,7 +214,7 @@ class _Worker:
     def _config(self) -> DBOSConfig:
         config: DBOSConfig = {
             "name": APPLICATION,
-            "system_database_url": self._database.url,
+            "system_database_url": own_url(self._database),
             "dbos_system_schema": self._database.dbos_schema,
             "application_version": self._version,
             "executor_id": self._executor_id,
@@ -226,7 +227,11 @@ class _Worker:
         }
         if self._settings.embedded:
             # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
-            config["db_engine_kwargs"] = {"pool_pre_ping": False}
+            # The front refuses DBOS under the name that it gives itself: not patched as here, it would keep everybody waiting.
+            config["db_engine_kwargs"] = {
+                "pool_pre_ping": False,
+                "connect_args": {"application_name": f"{APPLICATION_NAME} dbos"},
+            }
         return config
 
     async def _move_in(

@@ -17,7 +17,7 @@ name = sys.argv[2]
 DBOS(config={
     "name": "front", "system_database_url": sys.argv[1], "application_version": "1", "executor_id": name,
     "run_admin_server": False, "log_level": "ERROR", "use_listen_notify": True,
-    "db_engine_kwargs": {"pool_pre_ping": False, "pool_size": 10},
+    "db_engine_kwargs": {"pool_pre_ping": False, "pool_size": 10, "connect_args": {"application_name": "durable-workflows test"}},
 })
 @DBOS.step()
 def double(number: int) -> int:

@@ -10,9 +10,13 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-import { HEADER_BYTES, SERVER, firstError, errorFields, messagesIn } from './protocol.mjs'
+import { Guard } from './guard.mjs'
+import { HEADER_BYTES, SERVER, firstError, errorFields, messagesIn, query } from './protocol.mjs'
 
 const LONGJMP = 100 // the "exit status" by which PGlite's build reports a Postgres error
+
+const LIBRARIES = '/pglite/lib/postgresql'
+const CONVERSION = /_and_|^euc2004/
 
 const START_PARAMETERS = {
   // An fsync that reaches the disk: with the default method WAL flushes would bypass the hook in durableFileSystem.
@@ -51,6 +55,9 @@ export class Backend {
   #output = () => {}
   #starve = null
 
+  /** The rules of the running session. */
+  guard
+
   /** Open the database in `data` with PGlite from the `modules` directory; `log` gets Postgres' own log lines. */
   static async open(options) {
     const backend = new Backend(options)
@@ -71,6 +78,7 @@ export class Backend {
   async #start() {
     const { modules, data, log } = this.#options
     const dist = path.join(modules, '@electric-sql', 'pglite', 'dist')
+    let exports
     const [{ PGlite }, { NodeFS }] = await Promise.all(
       ['index.js', path.join('fs', 'nodefs.js')].map((file) => import(pathToFileURL(path.join(dist, file)))),
     )
@@ -78,7 +86,7 @@ export class Backend {
     // directory it is says the lock that our parent holds, not this file.
     fs.rmSync(path.join(data, 'postmaster.pid'), { force: true })
     this.#db = await PGlite.create({
-      fs: durableFileSystem(NodeFS, data),
+      fs: durableFileSystem(NodeFS, data, (instance) => (exports = instance.exports)),
       startParams: startParameters(PGlite.defaultStartParams),
       initDbStartParams: ['--wal-segsize=1'], // 1 MB: a new project is small, and grows in small steps
       onStderr: log,
@@ -87,7 +95,10 @@ export class Backend {
     const read = this.#mod.addFunction((pointer, most) => this.#read(pointer, most), 'ipi')
     const write = this.#mod.addFunction((pointer, length) => this.#write(pointer, length), 'ipi')
     this.#mod._pgl_set_rw_cbs(read, write)
+    removeConversions(this.#mod.FS)
+    this.guard = new Guard(this.#mod, exports)
     this.parameters = this.#startSession()
+    this.demand([query('RESET ALL')]) // any utility statement: the guard waits for a first one
   }
 
   /** Whether a transaction is open, also a failed one. */
@@ -232,13 +243,19 @@ function parametersIn(answer) {
   return parameters
 }
 
+// Libraries that convert to other encodings lack functions that this build does not have: using one ends the session, while one that is
+// not there is an error.
+function removeConversions(files) {
+  for (const name of files.readdir(LIBRARIES)) if (CONVERSION.test(name)) files.unlink(path.posix.join(LIBRARIES, name))
+}
+
 /** PGlite's file system on a directory, with the two things that it lacks. */
-function durableFileSystem(NodeFS, data) {
+function durableFileSystem(NodeFS, data, onInstance) {
   return new (class extends NodeFS {
     async init(pglite, options) {
       const { emscriptenOpts } = await super.init(pglite, options)
       emscriptenOpts.preRun.push((mod) => (mod.FS.filesystems.NODEFS.stream_ops.fsync = fsync))
-      emscriptenOpts.instantiateWasm = withoutTimers(emscriptenOpts.instantiateWasm)
+      emscriptenOpts.instantiateWasm = withoutTimers(emscriptenOpts.instantiateWasm, onInstance)
       return { emscriptenOpts }
     }
   })(data)
@@ -257,11 +274,14 @@ function fsync(stream) {
 // Postgres' timeouts are signals from a timer. Node's timers run only between our calls, never during a statement, so that
 // statement_timeout cannot work, while idle_in_transaction_session_timeout would end the one session that everybody shares
 // (seen: `SET` by one client, and the database was gone). So there are no timers inside; the front has its own limit.
-function withoutTimers(instantiate) {
+function withoutTimers(instantiate, onInstance) {
   return (imports, done) => {
     for (const names of Object.values(imports)) {
       if ('_setitimer_js' in names) names._setitimer_js = () => 0
     }
-    return instantiate(imports, done)
+    return instantiate(imports, (instance, module) => {
+      onInstance(instance)
+      return done(instance, module)
+    })
   }
 }

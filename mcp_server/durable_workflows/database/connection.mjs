@@ -31,6 +31,7 @@ const BEGIN =
 const MOST_BEGIN_BYTES = 200
 const BEGUN = Buffer.concat([message(SERVER.COMMAND_COMPLETE, text('BEGIN')), readyForQuery('T')])
 
+const NO_NAMES = { serverName: () => undefined, define: () => '' }
 const newUnit = () => ({ parts: [], bytes: 0, end: null, copyIn: false, copied: null, translated: null })
 
 export class Connection {
@@ -40,6 +41,7 @@ export class Connection {
   settings = new Settings()
   closed = false
   begun = null // a BEGIN that was answered, and runs with the next unit
+  trusted = false // one of the project's own, which leave nothing in the session
   copy = null // the COPY … FROM STDIN whose data are coming
   #socket
   #front
@@ -85,7 +87,7 @@ export class Connection {
       work()
     } catch (error) {
       this.#front.log(`connection ${this.id}: ${error.stack ?? error}`)
-      this.leave(fatal('XX000', 'the front of the database failed; this is a bug'))
+      this.leave(fatal('XX000', 'the front of the embedded database failed at these bytes', 'This is a bug: its log, .dbos/logs/pglite.log, says where.'))
     }
   }
 
@@ -97,6 +99,11 @@ export class Connection {
   /** Whether the peer does not read what it was sent. */
   get congested() {
     return this.#spool !== null || this.#socket.writableLength > CONGESTED_BYTES
+  }
+
+  /** What the names of its statements begin with in the backend. */
+  get prefix() {
+    return this.names.prefix
   }
 
   get loggedIn() {
@@ -298,12 +305,13 @@ export class Connection {
 
   #takeLogin(bytes) {
     try {
-      const { reply, settings } = this.#login.take(bytes)
+      const { reply, settings, trusted } = this.#login.take(bytes)
+      this.trusted = trusted
       this.send(reply)
       if (settings !== null) this.#enter(settings)
     } catch (error) {
       if (!(error instanceof LoginRefused)) throw error
-      this.leave(error.code === null ? undefined : fatal(error.code, error.message))
+      this.leave(error.code === null ? undefined : fatal(error.code, error.message, error.hint))
     }
   }
 
@@ -351,5 +359,5 @@ function isCopyIn(kind, bytes) {
   const end = bytes.indexOf(0, at)
   const head = bytes.latin1Slice(at, Math.min(end, at + 200))
   if (!/^\s*(?:copy\b|--|\/\*)/i.test(head)) return false
-  return inspect(bytes.latin1Slice(at, end), () => undefined)?.copyIn ?? false
+  return inspect(bytes.latin1Slice(at, end), NO_NAMES)?.copyIn ?? false
 }

@@ -2,8 +2,8 @@
 //
 // A client's unit runs in one synchronous call, and a client keeps its turn while a transaction is open or after a Flush.
 // Hence transactions are isolated as if there were one client at a time. Turns go round among those who wait.
-// All state of the session that a client can change is either its own (names.mjs, settings.mjs, channels) or said to be
-// shared: SQL's PREPARE, temporary tables, cursors WITH HOLD, advisory locks of the session, sequences' currval.
+// All state of the session that a client can change is either its own (names.mjs, settings.mjs, channels), or refused (guard.mjs), or
+// dropped when the turn goes to another client (LEFTOVERS).
 
 import { performance } from 'node:perf_hooks'
 
@@ -13,17 +13,25 @@ import { Connection } from './connection.mjs'
 import { refuseData, runCopy, tryCopy } from './copy.mjs'
 import { SessionStatements } from './names.mjs'
 import { CLIENT, HEADER_BYTES, SYNC, afterText, errorResponse, fatal, message, query, readyForQuery, text } from './protocol.mjs'
-import { SessionSettings } from './settings.mjs'
+import { SessionSettings, Settings } from './settings.mjs'
 import { Spool } from './spool.mjs'
 
 const SLICE_MS = 10 // of work before the event loop has its turn
 const HURRY_MS = 1000 // for the transaction that is open when the front stops
-const ENDED = 'this statement ended the embedded database, which was started again; nothing committed is lost. The references (postgres.md) list what it cannot do'
+const ENDED = fatal(
+  'XX000',
+  'this statement ended the session of the embedded database',
+  'It was started again, and nothing committed is lost. What the embedded database cannot do is listed in references/postgres.md.',
+)
+const FAILED = fatal('XX000', 'the front of the embedded database failed at this message', 'This is a bug: its log, .dbos/logs/pglite.log, says where.')
 const NO_PORTAL = message(CLIENT.EXECUTE, text('durable_workflows_none'), Buffer.alloc(4))
 
 const first = (set) => set.values().next().value
 const statementOn = (command, channel) =>
   message(CLIENT.QUERY, Buffer.from(`${command} "${channel.replaceAll('"', '""')}"\0`, 'latin1'))
+
+// What lastval() tells, and what got into pg_temp by a way that the guard does not see.
+const LEFTOVERS = 'DISCARD SEQUENCES; DISCARD TEMP'
 
 export class Front {
   statements = new SessionStatements()
@@ -34,6 +42,7 @@ export class Front {
   #guests = new Set() // those of them that have not logged in, the oldest first
   #waiting = new Set() // in the order in which they get their turns
   #holder = null
+  #last = null // whose turn was the last one
   #active = null // whose unit runs now
   #skipping = false // after an error the session ignores what comes until the holder's Sync
   #restarting = null // a promise, while the session is started again
@@ -156,7 +165,7 @@ export class Front {
       const culprit = this.#active
       this.log(`${culprit === null ? 'housekeeping' : `connection ${culprit.id}`}: ${error.stack ?? error}`)
       if (error instanceof BackendDied) this.#restart()
-      culprit?.leave(fatal('XX000', error instanceof BackendDied ? ENDED : 'the front of the database failed; this is a bug'))
+      culprit?.leave(error instanceof BackendDied ? ENDED : FAILED)
       if (culprit !== null && culprit === this.#holder) this.#release()
     } finally {
       this.#active = null
@@ -167,6 +176,7 @@ export class Front {
   // cannot start, this process ends by the unhandled rejection.
   #restart() {
     this.#holder = null
+    this.#last = null
     this.#skipping = false
     this.statements.lose()
     this.#settings.lose()
@@ -219,6 +229,7 @@ export class Front {
     this.#lastLife = performance.now()
     const unit = connection.shift()
     connection.together(() => {
+      if (began && connection !== this.#last) this.#sweep(connection)
       if (began && !this.#giveSettings(connection, unit)) return
       if (connection.begun !== null) this.#begin(connection)
       this.#runUnit(connection, unit)
@@ -232,6 +243,15 @@ export class Front {
 
   #keepsTurn(unit) {
     return unit.end === CLIENT.FLUSH || this.#skipping || this.#backend.inTransaction
+  }
+
+  // The project's own clients leave nothing and look for nothing; among them this costs nothing.
+  #sweep(connection) {
+    const last = this.#last
+    this.#last = connection
+    if (last === null || (last.trusted && connection.trusted)) return
+    this.statements.owner = null
+    this.#backend.demand([query(LEFTOVERS)])
   }
 
   // The session gets the client's settings; false if they are invalid, and the client is gone.
@@ -262,6 +282,7 @@ export class Front {
     unit.translated ??= connection.names.translate(unit)
     const answer = new Answer(connection.send, unit.translated.hidden)
     const done = this.#execute(connection, unit, answer)
+    this.#backend.guard.end()
     this.#skipping = answer.failed ? !answer.ready : this.#skipping && !answer.ready
     if (done) this.#finish(connection, unit, answer)
     return undefined
@@ -270,6 +291,7 @@ export class Front {
   // False if the unit is a COPY whose data must come first.
   #execute(connection, unit, answer) {
     const { parts } = unit.translated
+    this.#backend.guard.begin(connection)
     if (unit.copied !== null) runCopy(this.#backend, unit.copied, answer)
     else if (!unit.copyIn) this.#backend.run(parts, answer.take, refuseData)
     else if (tryCopy(this.#backend, parts, answer)) {
@@ -299,12 +321,15 @@ export class Front {
   #finish(connection, unit, answer) {
     for (const notification of answer.notifications) this.#notify(connection, notification)
     const { effects } = unit.translated
+    const names = this.#backend.guard.takeChanges()
+    if (names !== null) connection.pending.push({ kind: 'settings', names: [...names] })
     if (effects.length === 0 && connection.pending.length === 0) return
     this.#forgetNames(connection, effects, answer)
-    connection.pending.push(...effects.filter((effect) => effect.kind.endsWith('listen') || effect.kind === 'settings'))
+    connection.pending.push(...effects.filter((effect) => effect.kind.endsWith('listen')))
     if (this.#backend.inTransaction) return
     const pending = connection.pending.splice(0)
     this.#readSettings(connection, pending)
+    if (effects.some((effect) => effect.kind === 'discard')) connection.settings = new Settings() // the role, too
     if (answer.ends.has('COMMIT') || !(answer.failed || answer.ends.has('ROLLBACK'))) this.#applyChannels(connection, pending)
   }
 

@@ -14,9 +14,11 @@ import {
   negotiateVersion,
   text,
 } from './protocol.mjs'
+import { STOCK_DBOS } from './guard.mjs'
 import { MECHANISM, ScramError, ScramExchange } from './scram.mjs'
 import { WITHOUT_EFFECT } from './sql.mjs'
 
+const OWN = /^(?:durable-workflows\b|dbos_transact_client$)/ // the second is DBOSClient's name for itself
 const SASL = 10
 const SASL_CONTINUE = 11
 const SASL_FINAL = 12
@@ -25,9 +27,10 @@ const NO_SETTINGS = new Set(['user', 'database', 'options', 'replication', ...WI
 
 /** The login failed; `code` and the message are for the client. Without a code there is nothing to say to it. */
 export class LoginRefused extends Error {
-  constructor(code, problem) {
+  constructor(code, problem, hint = null) {
     super(problem)
     this.code = code
+    this.hint = hint
   }
 }
 
@@ -48,7 +51,7 @@ export class Login {
     return this.#parameters ? 1 + bytes.readUInt32BE(at + 1) : bytes.readUInt32BE(at)
   }
 
-  /** Take one message; gives {reply, settings}: `settings` is null until the client has proved itself. */
+  /** Take one message; gives {reply, settings, trusted}: `settings` is null until the client has proved itself. */
   take(bytes) {
     try {
       return this.#step(bytes)
@@ -92,12 +95,17 @@ export class Login {
     if (answer === null) throw new LoginRefused('28P01', `password authentication failed for user "${user}"`)
     this.#checkNames(user, this.#parameters.get('database') ?? user)
     const reply = Buffer.concat([authentication(SASL_FINAL, Buffer.from(answer)), authentication(0)])
-    return { reply, settings: settingsOf(this.#parameters) }
+    // What a client of our own asks for is only what libpq has found in the environment.
+    const trusted = OWN.test(this.#parameters.get('application_name') ?? '')
+    return { reply, settings: trusted ? new Map() : settingsOf(this.#parameters), trusted }
   }
 
   #checkNames(user, database) {
     if (user !== 'postgres') throw new LoginRefused('28000', `role "${user}" does not exist`)
     if (database !== 'postgres') throw new LoginRefused('3D000', `database "${database}" does not exist`)
+    const encoding = this.#parameters.get('client_encoding') ?? 'UTF8'
+    if (!isDefault('client_encoding', encoding)) throw new LoginRefused('0A000', 'the embedded database speaks UTF-8 only', 'Set client_encoding, or PGCLIENTENCODING, to UTF8.')
+    if (this.#parameters.get('application_name') === 'dbos_transact') throw new LoginRefused('0A000', ...STOCK_DBOS)
     if (this.#parameters.has('replication')) throw new LoginRefused('0A000', 'replication is not supported')
   }
 }

@@ -44,8 +44,26 @@ export class Names {
     return work
   }
 
+  /** What the names of this client's statements begin with in the backend. */
+  get prefix() {
+    return this.#prefix
+  }
+
   /** The backend's name of a named statement of this client. */
-  serverName = (name) => this.#named.get(name)?.server
+  serverName(name) {
+    return this.#named.get(name)?.server
+  }
+
+  /** The backend's name for a statement that SQL's PREPARE is about to make. */
+  define(name) {
+    const server = this.#newName(name)
+    this.#named.set(name, { server, effects: [], parse: null, losses: this.#session.losses })
+    return server
+  }
+
+  #newName(name) {
+    return this.serverName(name) ?? this.#prefix + ++this.#count
+  }
 
   forget(name) {
     if (name === '') this.#unnamed = null
@@ -93,7 +111,7 @@ export class Names {
 
   #query(bytes, work) {
     this.dropUnnamed()
-    const special = inspect(bytes.latin1Slice(HEADER_BYTES, bytes.length - 1), this.serverName)
+    const special = inspect(bytes.latin1Slice(HEADER_BYTES, bytes.length - 1), this)
     if (special === null) return null
     work.effects.push(...special.effects)
     return [message(CLIENT.QUERY, latin1(special.source))]
@@ -104,13 +122,13 @@ export class Names {
     const afterSql = afterText(bytes, afterName)
     const name = bytes.latin1Slice(HEADER_BYTES, afterName - 1)
     const sql = bytes.latin1Slice(afterName, afterSql - 1)
-    const special = inspect(sql, this.serverName)
+    const special = inspect(sql, this)
     const effects = special?.effects ?? []
     if (name === '' && special === null) {
       this.#keepUnnamed(bytes, effects)
       return null
     }
-    const server = name === '' ? '' : (this.serverName(name) ?? this.#prefix + ++this.#count)
+    const server = name === '' ? '' : this.#newName(name)
     const fields = [text(server), latin1(special?.source ?? sql), bytes.subarray(afterSql)]
     const changed = message(CLIENT.PARSE, ...fields)
     if (name === '') this.#keepUnnamed(changed, effects)
@@ -150,7 +168,7 @@ export class Names {
 
   // A session that was started again has no statements: the client's is made once more before it is used.
   #withParse(record, used, work) {
-    if (this.#isThere(record)) return [used]
+    if (this.#isThere(record) || record.parse === null) return [used]
     record.losses = this.#session.losses
     work.hidden.push(SERVER.PARSE_COMPLETE)
     return [record.parse, used]

@@ -72,12 +72,12 @@ export const backendKey = (id, secret) => message('K', int32(id), int32(secret))
 export const negotiateVersion = (options) =>
   message('v', int32(PROTOCOL_3 << 16), int32(options.length), ...options.map(text))
 
-export function errorResponse(severity, code, problem) {
-  const fields = [`S${severity}`, `V${severity}`, `C${code}`, `M${problem}`]
+export function errorResponse(severity, code, problem, hint = null) {
+  const fields = [`S${severity}`, `V${severity}`, `C${code}`, `M${problem}`, ...(hint === null ? [] : [`H${hint}`])]
   return message(SERVER.ERROR, ...fields.map(text), NUL)
 }
 
-export const fatal = (code, problem) => errorResponse('FATAL', code, problem)
+export const fatal = (code, problem, hint) => errorResponse('FATAL', code, problem, hint)
 
 /** The fields of an ErrorResponse, by their letters. */
 export function errorFields(bytes) {

@@ -1,7 +1,7 @@
 // Settings (SET, RESET, set_config, startup options) are of the session, which all clients share; here each keeps its own.
 //
-// What a client has set is read back from Postgres at the end of a turn in which it may have changed, so that rolled-back and
-// invalid SETs need no thought. When the turn goes to a client with other settings, the session is reset and that
+// What a client has set is read back from Postgres at the end of a turn in which it may have changed (guard.mjs), so that rolled-back
+// and invalid SETs need no thought. When the turn goes to a client with other settings, the session is reset and that
 // client's are applied. As long as all clients have the same ones, usually none, this costs nothing.
 
 import { query, rowsIn } from './protocol.mjs'

@@ -3,10 +3,10 @@
 // All clients share the one session of PGlite. A statement that changes the session for everybody is rewritten or noted here:
 //   LISTEN c            passed on, and noted: the front sends notifications of c to this client
 //   UNLISTEN, DEALLOCATE ALL   would take away other clients' channels and statements: done by the front, for this client
-//   DEALLOCATE name     the client's name becomes the name that the statement has in the backend
+//   PREPARE, EXECUTE, DEALLOCATE name     the client's name becomes the name that the statement has in the backend
 //   DISCARD ALL         becomes RESET ALL, and the front does the rest for this client
-//   SET, RESET, set_config()   noted: the front keeps such settings apart (settings.mjs)
 //   COPY … FROM STDIN   noted: its data must be complete before it can run (copy.mjs)
+// Where such a statement stands in a function, it is refused (guard.mjs). Settings are noticed there, too.
 //
 // Text is handled as latin1, one character a byte, so that positions and bytes are the same in any encoding.
 
@@ -44,20 +44,20 @@ const TOKEN = new RegExp(
   'y',
 )
 
-const SPECIAL = /^(?:listen|unlisten|deallocate|discard|set|reset|copy)$/
+const SPECIAL = /^(?:listen|unlisten|prepare|execute|explain|deallocate|discard|copy)$/
 const FIRST_WORD = /^[\s;(]*([A-Za-z]+)/
 
 /**
  * What is special about `source`: null, or {source, effects, copyIn} with the text to run instead.
- * `serverName` gives the backend's name of a client's prepared statement, or undefined.
+ * `names` has the backend's names of the client's prepared statements (names.mjs).
  */
-export function inspect(source, serverName) {
+export function inspect(source, names) {
   if (!maybeSpecial(source)) return null
   const statements = split(source)
   const found = { source: '', effects: [], copyIn: false }
   let copied = 0
   for (const statement of statements) {
-    const replacement = look(statement, found.effects, serverName)
+    const replacement = look(source, statement, found.effects, names)
     if (replacement === null) continue
     found.source += source.slice(copied, statement.tokens[0].start) + replacement
     copied = statement.end
@@ -73,17 +73,18 @@ function maybeSpecial(source) {
   if (!word) return source.trim() !== ''
   const semicolon = source.indexOf(';')
   if (semicolon >= 0 && semicolon < source.length - 1) return true
-  return SPECIAL.test(word[1].toLowerCase()) || source.includes('set_config')
+  return SPECIAL.test(word[1].toLowerCase())
 }
 
-function look({ tokens, setsConfig }, effects, serverName) {
+function look(source, statement, effects, names) {
+  const { tokens } = statement
   const [first, second, third] = tokens.map((token) => token.name)
   if (first === 'listen' && second) effects.push({ kind: 'listen', channel: second.slice(0, CHANNEL_BYTES) })
   if (first === 'unlisten') return unlisten(second ?? '*', effects)
-  if (first === 'deallocate') return deallocate(tokens, second === 'prepare' ? third : second, effects, serverName)
+  if (first === 'prepare' && second && second !== 'transaction') return renamed(source, statement, tokens[1], names.define(second))
+  if (first === 'execute' || first === 'explain') return execute(source, statement, names)
+  if (first === 'deallocate') return deallocate(tokens, second === 'prepare' ? third : second, effects, names)
   if (first === 'discard' && second === 'all') return discardAll(effects)
-  if (first === 'set' || first === 'reset') noteSetting(tokens, effects)
-  if (setsConfig) effects.push({ kind: 'settings', names: [] })
   return null
 }
 
@@ -92,37 +93,31 @@ function unlisten(channel, effects) {
   return NOTHING
 }
 
-function deallocate(tokens, name, effects, serverName) {
+// `EXECUTE name`, also behind EXPLAIN and its options.
+function execute(source, statement, names) {
+  const { tokens } = statement
+  const name = tokens[tokens.findIndex((token) => token.name === 'execute' && !token.quoted) + 1]
+  const known = names.serverName(name?.name)
+  return known === undefined ? null : renamed(source, statement, name, known)
+}
+
+const renamed = (source, { tokens, end }, token, name) =>
+  `${source.slice(tokens[0].start, token.start)}"${name}"${source.slice(token.end, end)}`
+
+function deallocate(tokens, name, effects, names) {
   if (name === 'all' && !tokens.at(-1).quoted) {
     effects.push({ kind: 'deallocate-all' })
     return NOTHING
   }
-  const known = name === undefined ? undefined : serverName(name)
-  if (known === undefined) return null // one of SQL's PREPARE, which all clients share
+  const known = names.serverName(name)
+  if (known === undefined) return null
   effects.push({ kind: 'forget', name })
   return `DEALLOCATE "${known}"`
 }
 
 function discardAll(effects) {
-  effects.push({ kind: 'unlisten', channel: null }, { kind: 'deallocate-all' }, { kind: 'settings', names: [] })
+  effects.push({ kind: 'unlisten', channel: null }, { kind: 'deallocate-all' }, { kind: 'discard' })
   return 'RESET ALL'
-}
-
-function noteSetting(tokens, effects) {
-  const words = tokens.map((token) => token.name)
-  if (words[0] === 'set' && ['local', 'transaction', 'constraints'].includes(words[1])) return
-  const at = words[1] === 'session' ? 2 : 1
-  const name = dottedName(tokens, at)
-  if (WITHOUT_EFFECT.has(name.toLowerCase())) return
-  effects.push({ kind: 'settings', names: name.includes('.') ? [name] : [] })
-}
-
-function dottedName(tokens, at) {
-  let name = tokens[at]?.name ?? ''
-  for (let next = at + 1; tokens[next]?.name === '.' && tokens[next + 1]; next += 2) {
-    name += `.${tokens[next + 1].name}`
-  }
-  return name
 }
 
 /** Cut at the semicolons that are in no string, comment or parenthesis. Of each statement only the head is kept. */
@@ -140,11 +135,10 @@ function split(source) {
   return statements
 }
 
-const newStatement = (token) => ({ tokens: [token], last: token.name, end: token.end, copyIn: false, setsConfig: false })
+const newStatement = (token) => ({ tokens: [token], last: token.name, end: token.end, copyIn: false })
 
 function add(statement, token) {
   if (statement.tokens.length < HEAD_TOKENS) statement.tokens.push(token)
-  if (token.name === 'set_config') statement.setsConfig = true
   if (token.name === 'stdin' && statement.last === 'from') statement.copyIn = statement.tokens[0].name === 'copy'
   statement.last = token.name
   statement.end = token.end

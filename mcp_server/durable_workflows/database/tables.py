@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
+from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import (
     DatabaseRefused,
     DatabaseSilent,
@@ -77,11 +78,11 @@ async def connect(database: Database, *, role: str) -> Connection:
     # One whose making is cancelled holds its socket until garbage is collected.
     with anyio.CancelScope(shield=True):
         connection = await Connection.connect(
-            database.url,
+            own_url(database),
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,
-            application_name=f"durable-workflows {role}",
+            application_name=f"{APPLICATION_NAME} {role}",
         )
     assert connection is not None
     connection.database = database
