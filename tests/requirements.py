@@ -45,6 +45,7 @@ PROMISES = {
     "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
+    "arguments:typed": "A workflow's arguments are what their type hints say, at the start and on each replay.",
     "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",
     "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",

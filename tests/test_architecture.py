@@ -24,7 +24,7 @@ LEVELS = [
     ],
     ["settings", "locks", "process_group", "processes"],
     ["models"],
-    ["wording"],
+    ["wording", "signatures"],
     ["arguments", "asking", "catalog", "clients", "forms", "importing", "state"],
     [
         "database",

@@ -143,6 +143,24 @@ def test_a_start_is_built_and_written_by_the_functions_that_we_call() -> None:
     assert {"_serializer", "_sys_db"} <= set(DBOSClient.__init__.__code__.co_names)
 
 
+def test_workflows_are_registered_and_their_arguments_recorded_by_the_functions_that_we_wrap() -> (
+    None
+):
+    registered = inspect.getsource(_dbos.DBOS.workflow)
+    assert "return decorate_workflow(" in registered
+    assert "validate_args=validate_args" in registered
+    assert "@wraps(func)\n    def wrapper(" in inspect.getsource(_core.workflow_wrapper)
+    given = parameters(_core._assemble_workflow_status)
+    assert given[:4] == ["dbos", "ctx", "inputs", "wf_name"]
+    assert "_assemble_workflow_status(\n        dbos,\n        ctx,\n        inputs=inputs," in (
+        inspect.getsource(_core._init_workflow)
+    )
+    expected = ["dbos", "new_wf_ctx", "options", "args", "kwargs"]
+    assert parameters(_core._build_enqueue_with_options) == expected
+    assert "workflow_info_map" in vars(_dbos.DBOSRegistry())
+    assert {"Class", "Instance"} <= set(_registrations.DBOSFuncType.__members__)
+
+
 @pytest.mark.parametrize("name", ["notifications_map", "workflow_events_map"])
 def test_waits_in_this_process_are_kept_in_the_maps_that_we_wake(name: str) -> None:
     assert name in SystemDatabase.__init__.__code__.co_names

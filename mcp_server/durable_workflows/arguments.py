@@ -2,12 +2,16 @@
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, cast
+from uuid import UUID
 
-from jsonschema import Draft202012Validator, exceptions
+from jsonschema import Draft202012Validator, FormatChecker, exceptions
 from jsonschema.exceptions import ValidationError
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
 from durable_workflows import fitting
 from durable_workflows.errors import InvalidArguments, MessageTooLarge
@@ -24,6 +28,17 @@ _LONGEST_SCHEMA = 2000
 _DEEPEST_EXAMPLE = 6  # a schema may refer to itself
 _DEEPEST = 200  # levels of arguments and messages: dbos cannot record much deeper ones
 _exceptions: Any = exceptions  # their types are in part unknown
+# Texts that a type hint asks for, as pydantic reads them; jsonschema by itself takes any text.
+_FORMATS: dict[str, Any] = {
+    "date-time": datetime,
+    "date": date,
+    "time": time,
+    "duration": timedelta,
+    "uuid": UUID,
+    "decimal": Decimal,
+    "ipv4": IPv4Address,
+    "ipv6": IPv6Address,
+}
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
     "integer": 1,
@@ -39,9 +54,7 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     Raises:
         InvalidArguments: naming each field that is missing, unknown or of the wrong type.
     """
-    validator: Any = Draft202012Validator(
-        entry.args_schema
-    )  # jsonschema's types are in part unknown
+    validator: Any = Draft202012Validator(entry.args_schema, format_checker=_formats())
     found: Iterable[ValidationError] = validator.iter_errors(dict(args))
     wrong = list(found)
     problems = [_problem(error, entry.args_schema) for error in wrong]
@@ -62,7 +75,7 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     """
     if wait.message_schema is None:
         return
-    validator: Any = Draft202012Validator(wait.message_schema)
+    validator: Any = Draft202012Validator(wait.message_schema, format_checker=_formats())
     found: Iterable[ValidationError] = validator.iter_errors(message)
     problems = [_problem(error, wait.message_schema) for error in found]
     if problems:
@@ -145,6 +158,25 @@ def check_size(value: JsonValue, what: str) -> None:
 def example(schema: Schema) -> JsonValue:
     """A value as the schema wants it, with what is required and no more, as a model may copy it."""
     return _example(schema, schema, 0)
+
+
+def _formats() -> FormatChecker:
+    checker: Any = FormatChecker(formats=())
+    for name, kind in _FORMATS.items():
+        checker.checks(name, raises=ValueError)(_reader(kind))
+    return checker
+
+
+def _reader(kind: Any) -> Callable[[object], bool]:
+    """What raises a ValueError for a text that is not of that kind."""
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+
+    def read(value: object) -> bool:
+        if isinstance(value, str):
+            adapter.validate_python(value)
+        return True
+
+    return read
 
 
 def _example_with(schema: Schema, wrong: Iterable[ValidationError]) -> JsonValue:

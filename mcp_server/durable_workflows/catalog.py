@@ -17,20 +17,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, get_type_hints
-
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
+from typing import Any
 
 from durable_workflows import content
 from durable_workflows.errors import NameTaken
 from durable_workflows.models import Schema, TemplateEntry
 from durable_workflows.scopes import Module
 from durable_workflows.settings import Settings
+from durable_workflows.signatures import Signature
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
 MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
 _VERSION_LENGTH = 12
+# What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
+_PROMISES = b"arguments are what their type hints say"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
 # What a text declares that does not parse, while it is edited.
@@ -149,11 +149,19 @@ def snapshot(settings: Settings) -> Snapshot:
         own, left_out = {}, {}  # the folder belongs to something else
     bundled, _ = _tree(content.folder("workflows"), BUNDLED)
     files = {**own, **bundled}
-    digest = hashlib.sha256()
+    return Snapshot(version_of(files), files, left_out)
+
+
+def version_of(files: Mapping[str, bytes]) -> str:
+    """The version that has these files.
+
+    A version that was saved under another name is of a release before `_PROMISES`: it runs as it did there.
+    """
+    digest = hashlib.sha256(_PROMISES)
     for path in sorted(files):
         digest.update(f"{path}\0{len(files[path])}\0".encode())
         digest.update(files[path])
-    return Snapshot(digest.hexdigest()[:_VERSION_LENGTH], files, left_out)
+    return digest.hexdigest()[:_VERSION_LENGTH]
 
 
 def templates() -> list[TemplateEntry]:
@@ -233,34 +241,26 @@ def summary(function: Callable[..., Any]) -> str:
     return _first_line(inspect.getdoc(function))
 
 
-class Untitled(GenerateJsonSchema):
-    """Schemas without a `title` for each field, which says nothing that its name does not."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def args_schema(function: Callable[..., Any]) -> Schema:
     """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything.
 
     Its description is what the docstring says beyond the first line.
     """
-    hints = _hints(function)
+    signature = Signature(function)
+    schemas, definitions = signature.schemas()
     properties: dict[str, Schema] = {}
-    definitions: dict[str, Schema] = {}
     required: list[str] = []
-    extra = False
-    for parameter in inspect.signature(function).parameters.values():
+    extra: Schema | bool = False
+    for name, parameter in signature.parameters.items():
+        schema = schemas.get(name, {})
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            extra = True
+            extra = schema or True
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            schema = _hint_schema(hints.get(parameter.name, Any))
-            definitions.update(schema.pop("$defs", {}))
             if parameter.default is inspect.Parameter.empty:
-                required.append(parameter.name)
+                required.append(name)
             else:
                 schema["default"] = _json_default(parameter.default)
-            properties[parameter.name] = schema
+            properties[name] = schema
     schema: Schema = {"type": "object", "properties": properties, "required": required}
     schema["additionalProperties"] = extra
     more = _more_lines(inspect.getdoc(function))
@@ -389,22 +389,6 @@ def _own_traceback(file: Path) -> str:
     while trace is not None and Path(trace.tb_frame.f_code.co_filename) != file:
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace)).strip()
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):  # a hint that exists for type checkers only
-        return {}
-
-
-def _hint_schema(hint: Any) -> Schema:
-    try:
-        return TypeAdapter(hint).json_schema(
-            ref_template="#/$defs/{model}", schema_generator=Untitled
-        )
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        return {}
 
 
 def _json_default(value: object) -> object:

@@ -51,6 +51,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _serialize = DBOSPortableJSONSerializer.serialize  # as dbos has it, however often it is replaced
 # Of a connection of dbos, a run and a step: what a person answered there, or None while nobody has.
 FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
+Args = tuple[Any, ...]
+Named = dict[str, Any]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 _RECV = "DBOS.recv"  # the name of its steps
 
@@ -76,6 +78,18 @@ class Observer(Protocol):
 
     def waits(self, workflow_id: str, step: int, topic: str) -> AbstractContextManager[None]:
         """Around a `DBOS.recv`."""
+        ...
+
+
+class Signature(Protocol):
+    """Says of a workflow's arguments, given by place and by name, what is recorded of them and what the workflow gets."""
+
+    def recorded(self, args: Args, named: Named) -> tuple[Args, Named]:
+        """What is recorded, plain JSON where the signature knows how."""
+        ...
+
+    def converted(self, args: Args, named: Named) -> tuple[Args, Named]:
+        """What the workflow gets, in the first run as on each replay."""
         ...
 
 
@@ -270,6 +284,75 @@ def _record_cancelled(workflow_id: str) -> None:
     error = RuntimeError("The task of this run was cancelled by the code that awaited it.")
     recorded, _ = serialize_exception(error, None, system_database.serializer)
     system_database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)
+
+
+def convert_arguments(signature: Callable[[Callable[..., Any]], Signature]) -> None:
+    """Give all workflows that are registered from now on their arguments as their signatures say, except those with a `validate_args` of their own."""
+    module: Any = dbos_module
+    decorate = module.decorate_workflow
+
+    def decorated(*given: Any, **named: Any) -> Any:
+        decorator = decorate(*given, **named)
+        if named.get("validate_args") is not None:
+            return decorator
+
+        def converting(function: Callable[..., Any]) -> Any:
+            return decorator(_converting(function, signature(function)))
+
+        return converting
+
+    module.decorate_workflow = decorated
+    _record_converted()
+
+
+def _converting(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        args, named = signature.converted(args, named)
+        return function(*args, **named)
+
+    @functools.wraps(function)
+    async def call_async(*args: Any, **named: Any) -> Any:
+        args, named = signature.converted(args, named)
+        return await function(*args, **named)
+
+    converting: Any = call_async if inspect.iscoroutinefunction(function) else call
+    converting.durable_signature = signature
+    return converting
+
+
+def _record_converted() -> None:
+    """Record arguments that Python code gives, be it objects or JSON, as the signature of the workflow says."""
+    started, enqueued = dbos_core._assemble_workflow_status, dbos_core._build_enqueue_with_options
+
+    def start(dbos: Any, context: Any, *, inputs: Any, wf_name: str, **named: Any) -> Any:
+        signature = _signature(dbos, wf_name)
+        if signature is not None:
+            args, kwargs = signature.recorded(inputs["args"], inputs["kwargs"])
+            inputs = {"args": args, "kwargs": kwargs}
+        return started(dbos, context, inputs=inputs, wf_name=wf_name, **named)
+
+    def enqueue(dbos: Any, context: Any, options: EnqueueOptions, args: Args, named: Named) -> Any:
+        signature = _signature(dbos, options["workflow_name"])
+        if signature is not None:
+            skipped = (None,) * _is_method(dbos, options["workflow_name"])
+            args, named = signature.recorded((*skipped, *args), named)
+            args = args[len(skipped) :]
+        return enqueued(dbos, context, options, args, named)
+
+    dbos_core._assemble_workflow_status = start
+    dbos_core._build_enqueue_with_options = enqueue
+
+
+def _signature(dbos: Any, name: str) -> Signature | None:
+    """The signature by which a registered workflow gets its arguments."""
+    return getattr(dbos._registry.workflow_info_map.get(name), "durable_signature", None)
+
+
+def _is_method(dbos: Any, name: str) -> bool:
+    """Whether the workflow's first parameter is its class or instance, which a call by name does not give."""
+    found = get_func_info(dbos._registry.workflow_info_map[name])
+    return found is not None and found.func_type in (DBOSFuncType.Class, DBOSFuncType.Instance)
 
 
 def before_ends(call: Callable[[str], None]) -> None:

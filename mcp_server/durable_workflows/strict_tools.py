@@ -13,8 +13,8 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from durable_workflows.catalog import Untitled
 from durable_workflows.errors import DurableWorkflowsError
+from durable_workflows.signatures import Untitled
 
 _LONGEST_ERROR = 4000  # characters
 _SHOWN_PROBLEMS = 5

@@ -48,6 +48,7 @@ from durable_workflows.importing import isolated
 from durable_workflows.models import Schema
 from durable_workflows.runlog import RunLog
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
+from durable_workflows.signatures import Signature
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
 _DRAIN_SECONDS = 5.0
@@ -138,6 +139,8 @@ class _Worker:
         """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
         files, faults = asyncio.run(self._settle())
         self._prepare_dbos()
+        if catalog.version_of(files) == self._version:  # else of an earlier release
+            dbos_internals.convert_arguments(Signature)
         entries = self._load(files, faults)
         asyncio.run(self._work(entries))
 

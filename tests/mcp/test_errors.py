@@ -787,6 +787,8 @@ UNCAUSED: dict[str, str] = {
     "No worker could load version … of the code:\n…": "test_causes.py",
     "That workflow_id belongs to a run of another workflow.": "by two starts at the same moment",
     "… does not change.": "by a subscription of the earlier era: test_subscriptions.py",
+    "The argument … of … does not fit: ….": "in a run, for what a start cannot find: test_typed_arguments.py",
+    "Workflow code cannot send to the topic …: only people answer there.": "in a run: test_people.py",
     "… is not a directory.": "the project is the one of the server: test_surface.py",
 }
 KINDS = [

@@ -212,7 +212,10 @@ async def test_a_start_that_passed_no_tool_is_checked_too(home: Home) -> None:
     arguments: Any = {"workflow": "double", "items": [], "concurrency": 0}
     handle: WorkflowHandleAsync[Any] = await home.client.enqueue_async(options, **arguments)
     run = await home.ended(handle.workflow_id)
-    assert "concurrency: 0 is less than the minimum of 1" in str(run.error)
+    assert (
+        "'concurrency' of fan_out does not fit: Input should be greater than or equal to 1"
+        in str(run.error)
+    )
 
 
 async def test_a_run_that_has_the_id_already_is_not_taken_for_a_result(home: Home) -> None:

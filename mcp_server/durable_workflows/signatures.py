@@ -1,0 +1,209 @@
+"""What a workflow's arguments are: as JSON schemas, as what is recorded of them, and as what the workflow gets.
+
+All three follow from one pydantic adapter for each argument, made of its type hint, so that they cannot differ. An argument without
+a hint, or with one that pydantic cannot take, is what JSON makes of it.
+"""
+
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import Parameter
+from types import SimpleNamespace
+from typing import Any, Optional
+
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import Schema
+
+Args = tuple[Any, ...]
+Named = dict[str, Any]
+Change = Callable[[str, TypeAdapter[Any], Any], Any]
+_REFERENCES = "#/$defs/{model}"
+_PLAIN = (str, int, float, bool, type(None))
+_EITHER = Parameter.POSITIONAL_OR_KEYWORD
+_SHOWN = 3  # of several things that are wrong with one argument
+_SAYS_NOTHING = (Any, object, JsonValue)
+
+
+class Untitled(GenerateJsonSchema):
+    """Pydantic's schemas, without a `title` for each field, which says nothing that its name does not."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def decimal_schema(self, schema: Any) -> Any:
+        """With a format, since not every text is a number."""
+        found: Any = super().decimal_schema(schema)
+        for one in found.get("anyOf", []):
+            if one["type"] == "string":
+                one["format"] = "decimal"
+        return found
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a workflow. Its hints are read at first use: they may name what a file defines further down."""
+
+    function: Callable[..., Any]
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters in their order."""
+        return inspect.signature(self.function).parameters
+
+    @cached_property
+    def adapters(self) -> Mapping[str, TypeAdapter[Any]]:
+        """By parameter; without those whose hints say nothing, or that pydantic cannot take."""
+        hints = _hints(self.function)
+        made = {
+            name: _adapter(hints.get(name, Any), parameter)
+            for name, parameter in self.parameters.items()
+        }
+        return {name: adapter for name, adapter in made.items() if adapter is not None}
+
+    def schemas(self) -> tuple[dict[str, Schema], Schema]:
+        """The schema of each parameter that has an adapter, and the definitions to which they refer."""
+        schemas, shared = TypeAdapter.json_schemas(
+            [(name, "validation", adapter) for name, adapter in self.adapters.items()],
+            ref_template=_REFERENCES,
+            schema_generator=Untitled,
+        )
+        return {name: dict(found) for (name, _), found in schemas.items()}, shared.get("$defs", {})
+
+    def recorded(self, args: Args, named: Named) -> tuple[Args, Named]:
+        """Arguments as JSON, from which `converted` makes them again.
+
+        Raises:
+            TypeError: naming an argument that JSON cannot hold.
+        """
+        return self._each(self._recorded, args, named)
+
+    def converted(self, args: Args, named: Named) -> tuple[Args, Named]:
+        """Arguments as the hints say, whether they come as JSON or as objects: both give the same.
+
+        Raises:
+            InvalidArguments: naming an argument that does not fit its hint.
+        """
+        return self._each(self._converted, *self._by_position(args, named))
+
+    def _each(self, change: Change, args: Args, named: Named) -> tuple[Args, Named]:
+        positional = _names(self.parameters, Parameter.POSITIONAL_ONLY, _EITHER)
+        more = _names(self.parameters, Parameter.VAR_POSITIONAL) * (len(args) - len(positional))
+        places = zip([*positional, *more], args, strict=False)
+        changed = [self._change(change, name, name, value) for name, value in places]
+        by_name = _names(self.parameters, _EITHER, Parameter.KEYWORD_ONLY)
+        (rest,) = _names(self.parameters, Parameter.VAR_KEYWORD) or [""]
+        return (*changed, *args[len(changed) :]), {
+            name: self._change(change, name if name in by_name or not rest else rest, name, value)
+            for name, value in named.items()
+        }
+
+    def _change(self, change: Change, parameter: str, name: str, value: Any) -> Any:
+        adapter = self.adapters.get(parameter)
+        return value if adapter is None else change(name, adapter, value)
+
+    def _recorded(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+        if _is_json(value):
+            return value
+        try:
+            return adapter.dump_python(
+                value, mode="json", by_alias=True, round_trip=True, warnings=False
+            )
+        except (PydanticSerializationError, ValueError) as error:
+            raise TypeError(
+                f"The argument {name!r} of {self.function.__name__} cannot be recorded: {error}"
+            ) from error
+
+    def _converted(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+        try:
+            return _validated(adapter, self._recorded(name, adapter, value))
+        except ValidationError as error:
+            raise InvalidArguments(
+                f"The argument {name!r} of {self.function.__name__} does not fit: {_problems(error)}.",
+                hint="Start a new run with arguments that fit: a fork has the same ones.",
+            ) from error
+
+    def _by_position(self, args: Args, named: Named) -> tuple[Args, Named]:
+        """With the positional-only parameters at their places: a start gives all by name."""
+        names = _names(self.parameters, Parameter.POSITIONAL_ONLY)
+        given = [name for name in names[len(args) :] if name in named]
+        if not given:
+            return args, named
+        missing = names[len(args) : names.index(given[-1]) + 1]
+        placed = [named.get(name, self.parameters[name].default) for name in missing]
+        return (*args, *placed), {
+            name: value for name, value in named.items() if name not in missing
+        }
+
+
+def _names(parameters: Mapping[str, Parameter], *kinds: object) -> list[str]:
+    return [name for name, parameter in parameters.items() if parameter.kind in kinds]
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints by parameter; without those that exist for type checkers only."""
+    function = inspect.unwrap(function)
+    found: dict[str, Any] = {}
+    for name, annotation in function.__annotations__.items():
+        one = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            found |= typing.get_type_hints(one, function.__globals__, include_extras=True)
+        except Exception:  # noqa: BLE001 - code that is not ours: a text that may hold any expression
+            continue
+    return found
+
+
+def _adapter(hint: Any, parameter: Parameter) -> TypeAdapter[Any] | None:
+    if any(hint is one for one in _SAYS_NOTHING):
+        return None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+        if parameter.default is None and not _takes_none(adapter):  # which a hint may leave out
+            nullable: Any = Optional[hint]  # noqa: UP045 - a hint may be a text
+            adapter = TypeAdapter(nullable)
+        adapter.json_schema()
+    except Exception:  # noqa: BLE001 - code that is not ours: classes may say how pydantic has to take them
+        return None
+    return adapter
+
+
+def _takes_none(adapter: TypeAdapter[Any]) -> bool:
+    try:
+        adapter.validate_python(None)
+    except ValidationError:
+        return False
+    return True
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON gives the value back as it is."""
+    if _kind(value) is list:
+        return all(_is_json(part) for part in value)
+    if _kind(value) is dict:
+        return all(_kind(name) is str and _is_json(value[name]) for name in value)
+    return _kind(value) in _PLAIN
+
+
+def _kind(value: object) -> type[object]:
+    return type(value)
+
+
+def _validated(adapter: TypeAdapter[Any], recorded: JsonValue) -> Any:
+    try:
+        return adapter.validate_json(json.dumps(recorded))
+    except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid":
+            raise
+    return adapter.validate_python(recorded)  # too deep for pydantic's reader of JSON
+
+
+def _problems(error: ValidationError) -> str:
+    """What is wrong, each with its place in the argument."""
+    found = error.errors(include_url=False, include_context=False)[:_SHOWN]
+    return "; ".join(": ".join([*map(str, one["loc"]), one["msg"]]) for one in found)
