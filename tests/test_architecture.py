@@ -14,6 +14,7 @@ LEVELS = [
         "errors",
         "content",
         "columns",
+        "dbos_names",
         "effects",
         "fitting",
         "formats",
@@ -39,7 +40,8 @@ LEVELS = [
         "pages",
         "writing",
     ],
-    ["checking", "searching", "traces"],
+    ["misuse", "searching", "traces"],
+    ["checking"],
     [
         "dbos_internals",
         "recorded_errors",

@@ -4,21 +4,24 @@ import ast
 import asyncio
 import inspect
 import re
+import sys
 import time
 from pathlib import Path
 from typing import get_args
 
+import dbos
 import pytest
 from dbos import DBOS
 from markdown_it import MarkdownIt
 
-from durable_workflows import checking, content, demo_workflow
+from durable_workflows import checking, content, dbos_names, demo_workflow, misuse
 from durable_workflows.checking import Finding, check, render
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from helpers import FLOWS
 
 HEAD = "from dbos import DBOS\n"
+FLOW = "@DBOS.workflow()\ndef f():\n"
 # Each is a file. A comment at the end of a line names the rules that the line breaks; all others break none.
 CASES = {
     "time": """
@@ -408,9 +411,91 @@ CASES = {
 
         def path() -> Path: ...  #! values
 
+        @DBOS.step()
+        def numbers() -> dict[int, str]: ...  #! values
+
+        @DBOS.step()
+        def written() -> object:
+            return {1: "a"}  #! values
+
         @DBOS.workflow()
         def flow() -> set[str]:
             return {str(DBOS.run_step({"name": "path"}, path)), *names()}
+        """,
+    "child": """
+        from dbos import DBOS
+
+        def plain() -> None: ...
+
+        @DBOS.workflow()
+        def child() -> None: ...
+
+        def made(name: str) -> object:
+            @DBOS.workflow(name=name)
+            def function() -> None: ...
+
+            return function
+
+        other = made("other")
+
+        @DBOS.workflow()
+        def parent() -> None:
+            @DBOS.workflow()
+            def nested() -> None: ...  #! child
+
+            DBOS.start_workflow(nested)
+            DBOS.start_workflow(child)
+            DBOS.start_workflow(plain)  #! child
+            DBOS.enqueue_workflow("queue", plain)  #! child
+            DBOS.enqueue_workflow("queue", child)
+        """,
+    "chdir": """
+        import contextlib
+        import os
+        from dbos import DBOS
+
+        os.chdir("data")  #! chdir
+
+        @DBOS.step()
+        def step() -> None:
+            with contextlib.chdir("data"):  #! chdir
+                pass
+
+        @DBOS.workflow()
+        def flow() -> None:
+            step()
+            os.chdir("data")  #! chdir
+        """,
+    "beside-file": """
+        import os
+        import shutil
+        from pathlib import Path
+        from dbos import DBOS
+
+        HERE = Path(__file__).resolve().parent
+        TEXT = (HERE / "prompts" / "system.txt").read_text()
+        ROOT = HERE.parent  #! beside-file
+        ALSO = Path(__file__).parents[1]  #! beside-file
+        FOLDER = os.path.dirname(os.path.abspath(__file__))
+        UP = os.path.dirname(FOLDER)  #! beside-file
+
+        @DBOS.step()
+        def save(text: str) -> None:
+            target = HERE / "out"
+            target.mkdir(exist_ok=True)  #! beside-file
+            (target / "report.json").write_text(text)  #! beside-file
+            open(os.path.join(FOLDER, "log"), "a").close()  #! beside-file
+            (HERE / "log").open(mode="w").close()  #! beside-file
+            shutil.copy("a", HERE / "a")  #! beside-file
+            (HERE / "a").open().read()
+            open(HERE / "prompts").read()
+            shutil.copy(HERE / "a", "a")
+            Path("out").mkdir()
+            Path("out").write_text(TEXT.replace("a", "b"))
+
+        @DBOS.workflow()
+        def flow() -> None:
+            save("x")
         """,
     "other ways to write it": """
         import time
@@ -582,7 +667,7 @@ def test_exactly_the_lines_that_break_a_rule_are_found(case: str) -> None:
 def test_every_rule_for_replays_has_a_case() -> None:
     broken = {rule for case in CASES for _, rule in marked(case)[1]}
     about_files = {"syntax", "no-workflow", "no-parentheses", "name-taken", "overrides"}
-    assert broken | about_files == set(checking.RULES)
+    assert broken | about_files | set(misuse.ERRORS) == set(checking.RULES)
 
 
 @pytest.mark.parametrize("path", OWN_FILES, ids=lambda path: path.name)
@@ -778,6 +863,63 @@ def test_taking_the_place_of_a_bundled_workflow_is_only_noted() -> None:
     both = check("workflows/a.py", OTHER, {**others, "workflows/b.py": ONE})
     assert only(both).severity == "error"
     assert check("_bundled/report.py", ONE, {"workflows/a.py": OTHER}) == []
+
+
+# What always raises
+
+
+def test_what_dbos_has_is_read_from_its_text() -> None:
+    public = {name for name in dir(DBOS) if not name.startswith("_")}
+    assert public <= dbos_names.of_class()
+    assert set(dbos.__all__) <= dbos_names.of_package()
+    assert {"scheduled", "transaction", "sql_session"}.isdisjoint(dbos_names.of_class())
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "advice"),
+    [
+        ("@DBOS.scheduled('* * * * *')\n@DBOS.workflow()\ndef f(a, b): ...", 2, "apply_schedules"),
+        ("@DBOS.transaction()\ndef f(): ...\n@DBOS.workflow()\ndef g(): ...", 2, "DBOS.step"),
+        (f"{FLOW}    DBOS.start_workflows(f)", 4, "start_workflow"),
+        (f"from dbos import DBOSClients\n{FLOW}    ...", 2, "DBOSClient"),
+        (f"from dbos import Queue\nqueue = Queue('q')\n{FLOW}    ...", 3, "register_queue"),
+        (f"import dbos\nqueue = dbos.Queue('q')\n{FLOW}    ...", 3, "register_queue"),
+    ],
+)
+def test_what_the_installed_dbos_does_not_have_is_an_error(
+    code: str, line: int, advice: str
+) -> None:
+    finding = only(check("workflows/a.py", f"{HEAD}{code}\n"))
+    assert (finding.rule, finding.severity, finding.line) == ("not-in-dbos", "error", line)
+    assert advice in finding.advice
+
+
+def test_a_time_out_of_a_sync_step_is_an_error() -> None:
+    steps = "@DBOS.step(timeout_seconds=3)\n{}def f(): ...\n@DBOS.step(preemptible=False)\ndef g(): ...\n"
+    run = f"{FLOW}    DBOS.run_step({{'name': 'f', 'timeout_seconds': 3}}, print)\n"
+    found = check("workflows/a.py", HEAD + steps.format("") + run)
+    assert [(one.rule, one.severity, one.line) for one in found] == [
+        ("sync-timeout", "error", 2),
+        ("sync-timeout", "error", 8),
+    ]
+    fine = HEAD + steps.format("async ") + f"{FLOW}    ...\n"
+    assert check("workflows/a.py", fine) == []
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes them")
+def test_a_typed_dict_of_typing_is_refused_as_a_schema() -> None:
+    source = (
+        "from {0} import TypedDict\nfrom dbos import DBOS\nfrom durable_workflows import receive\n"
+        "class A(TypedDict):\n    x: int\n"
+        "class Unused(TypedDict):\n    x: int\n"
+        "@DBOS.workflow()\ndef f(a: list[A]) -> None:\n    receive('t', schema=A)\n"
+    )
+    found = check("workflows/a.py", source.format("typing"))
+    assert [(one.rule, one.severity, one.line) for one in found] == [
+        ("typed-dict", "error", 9),
+        ("typed-dict", "error", 10),
+    ]
+    assert check("workflows/a.py", source.format("typing_extensions")) == []
 
 
 # For people and for hooks

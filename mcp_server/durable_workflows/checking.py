@@ -1,7 +1,7 @@
 """What is wrong with a workflow file, as far as its text can show; nothing is imported or run.
 
-An *error* keeps the file, or a workflow of it, from being registered. A *warning* is code that may go another way when a run is
-replayed, after a crash or in a fork. A *note* needs no action. Who knows better than a warning says why, in a comment on the
+An *error* keeps the file, or a workflow of it, from being registered, or is code that always raises. A *warning* is code that may go
+another way when a run is replayed, after a crash or in a fork, or that does something else than it seems. A *note* needs no action. Who knows better than a warning says why, in a comment on the
 same line: `# deterministic: its answer is only logged`.
 """
 
@@ -10,10 +10,11 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from durable_workflows import catalog, determinism
+from durable_workflows import catalog, determinism, misuse
+from durable_workflows.determinism import Problem
 from durable_workflows.models import Model
 from durable_workflows.scopes import Function, Located, Module
 
@@ -25,6 +26,8 @@ RULES: Mapping[str, str] = {
     "no-parentheses": "Error: `@DBOS.workflow` or `@DBOS.step` stands without parentheses.",
     "name-taken": "Error: two workflows have the same name, in the file or in two files of the folder.",
     "overrides": "Note: a workflow takes the place of a bundled one.",
+    **misuse.ERRORS,
+    **misuse.WARNINGS,
     **determinism.RULES,
 }
 _REASON = re.compile(r"#\s*deterministic:\s*\S")
@@ -58,7 +61,7 @@ def check(path: str, source: str, others: Mapping[str, str] = {}) -> list[Findin
         return [_unreadable(str(error) or "it is nested too deeply")]
     try:
         module = Module(tree, source)
-        found = [*_registration(module, path, source, others), *_replays(module, source)]
+        found = [*_registration(module, path, source, others), *_problems(module, path, source)]
     except RecursionError:  # what Python can read may still be too much for a walk through it
         return [_top("syntax", "warning", "the file is nested too deeply to be checked", _PARTS)]
     return sorted(found, key=lambda one: (one.line, one.column, one.rule))
@@ -174,20 +177,31 @@ def _is_bundled(path: str) -> bool:
     return path.startswith(f"{catalog.BUNDLED}/")
 
 
-# What a replay does
+# What the code does
 
 
-def _replays(module: Module, source: str) -> Iterator[Finding]:
-    """The problems, each once, without those for which a reason is given."""
+def _problems(module: Module, path: str, source: str) -> Iterator[Finding]:
+    """The problems, each once; of the warnings those for which no reason is given."""
+    for problem in _once(misuse.errors(module)):
+        yield _of_problem(module, problem, "error")
     reasons = _reasons(source)
-    seen: set[tuple[int, int, str]] = set()
-    for problem in determinism.problems(module):
+    for problem in _once([*determinism.problems(module), *misuse.warnings(module, path)]):
         node = problem.node
-        key = (node.lineno, node.col_offset, problem.rule)
-        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        if key not in seen and reasons.isdisjoint(lines):
-            yield _finding(module, problem.rule, "warning", node, problem.message, problem.advice)
+        if reasons.isdisjoint(range(node.lineno, (node.end_lineno or node.lineno) + 1)):
+            yield _of_problem(module, problem, "warning")
+
+
+def _once(problems: Iterable[Problem]) -> Iterator[Problem]:
+    seen: set[tuple[int, int, str]] = set()
+    for problem in problems:
+        key = (problem.node.lineno, problem.node.col_offset, problem.rule)
+        if key not in seen:
+            yield problem
         seen.add(key)
+
+
+def _of_problem(module: Module, problem: Problem, severity: Severity) -> Finding:
+    return _finding(module, problem.rule, severity, problem.node, problem.message, problem.advice)
 
 
 def _reasons(source: str) -> set[int]:

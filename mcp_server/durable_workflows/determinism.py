@@ -32,7 +32,8 @@ RULES: Mapping[str, str] = {
     "not-in-workflow": "A workflow calls what DBOS refuses there.",
     "step-in-step": "A step calls a step: an ordinary call, of which nothing is recorded.",
     "not-in-step": "A step calls what DBOS refuses there: a wait, a durable sleep, a start of a run.",
-    "values": "A step returns what is not plain JSON, as its type hint says: a set, bytes, a time, a path.",
+    "values": "A step returns what is not plain JSON, as its type hint says: a set, bytes, a time, a path, a dict with numbers as keys.",
+    "child": "A child run is of a function that is no workflow, or of one that is defined inside of a workflow or step.",
 }
 
 _WAITS = r"durable_workflows\.(receive|ask_human)(_async)?"
@@ -55,6 +56,7 @@ _SET = re.compile(
     r"builtins\.(frozen)?set\(\) (\.(union|intersection|(symmetric_)?difference|copy)\(\))*",
     re.VERBOSE,
 )
+_CHILD = re.compile(r"dbos\.DBOS\.(start|(?P<queued>enqueue))_workflow(_async)?")
 _ORDER_KEPT = re.compile(r"builtins\.(list|tuple|enumerate|iter|zip)")
 _CHANGING = re.compile(
     r"append(left)?|extend|insert|add|update|pop(left|item)?|remove|discard|clear|setdefault"
@@ -64,6 +66,7 @@ _NOT_JSON = re.compile(
     | pathlib\.Path | uuid\.UUID | decimal\.Decimal""",
     re.VERBOSE,
 )
+_NOT_KEY = re.compile(r"builtins\.(int|float|bool|bytes|tuple)")
 _HELD = ("builtins.", "collections.", "itertools.", ".")  # the types of what a module may hold
 _ENVIRONMENT = {"os.environ", "os.environb"}
 _CODE = 60  # characters of code in a message
@@ -91,6 +94,7 @@ def problems(module: Module) -> Iterator[Problem]:
         yield from _unordered(place, words, steps)
         yield from _branches(place, words, steps)
         yield from _globals(place, words)
+        yield from _children(place, words)
     step_functions = _step_functions(module)
     for place in _places(module, step_functions):
         yield from _in_step(place, _Words(place))
@@ -243,6 +247,22 @@ def _globals(place: _Place, words: _Words) -> Iterator[Problem]:
             yield words.problem("globals", node, harm, advice)
 
 
+def _children(place: _Place, words: _Words) -> Iterator[Problem]:
+    nested = {one.node: one for one in place.module.functions if "<locals>" in one.name}
+    for node in place.function.code:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and nested[node].kind == "workflow":  # fmt: skip
+            message = f"workflow {node.name} is defined when {place} runs: after a restart it is not registered, and its runs cannot go on"
+            yield Problem(node, "child", message, "Define it at the top of the file.")
+    for node, meaning in place.calls():
+        if started := _CHILD.fullmatch(meaning):
+            number = 1 if started["queued"] else 0
+            function = place.module.function(node.args[number], place.scope) if len(node.args) > number else None  # fmt: skip
+            if function is not None and function.kind == "plain":
+                harm = f"raises: {function.name} is no workflow"
+                advice = f"Write `@DBOS.workflow()` above {function.name}, at the top of the file."
+                yield words.problem("child", node, harm, advice)
+
+
 # The rules for steps
 
 
@@ -267,6 +287,26 @@ def _values(function: Function, words: _Words) -> Iterator[Problem]:
             harm = "is not plain JSON: it cannot be recorded, or a replay gets a list or a text in its place"
             advice = "Return lists, dicts with text as keys, text, numbers, booleans and None, and make the rest of them in the workflow."
             yield words.problem("values", part, harm, advice)
+    for key in _keys(function):
+        harm = "is not text, as the keys of a JSON object are: the step fails when it is recorded"
+        yield words.problem("values", key, harm, "Make it text: `str(key)`.")
+
+
+def _keys(function: Function) -> Iterator[ast.expr]:
+    """The keys of dicts that a step returns which are not text: in its type hint, and where they are written out."""
+    hint = function.node.returns
+    for part in ast.walk(hint) if hint is not None else ():
+        match part:
+            case ast.Subscript(value=of, slice=ast.Tuple(elts=[key, _])):
+                is_dict = function.scope.meaning(of) in ("builtins.dict", "typing.Dict")
+                if is_dict and _NOT_KEY.fullmatch(function.scope.meaning(key) or ""):
+                    yield key
+            case _:
+                pass
+    for node in function.code:
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
+            given = [key for key in node.value.keys if isinstance(key, ast.Constant)]
+            yield from (key for key in given if not isinstance(key.value, str))
 
 
 # What code is

@@ -39,7 +39,7 @@ _FILES = r"""
     builtins\.open | (io|codecs|gzip|bz2|lzma|aiofiles)\.open | anyio\.(open_file|Path) | (shutil|tempfile|glob)\.\w+
     | zipfile\.ZipFile | tarfile\.open | pandas\.read_\w+ | numpy\.(load|save|loadtxt|savetxt)
     | os\.(open|remove|unlink|listdir|scandir|walk|mkdir|makedirs|rmdir|removedirs|renames?|replace|link|symlink|readlink
-      |l?stat|chmod|chown|utime|truncate|access|chdir)
+      |l?stat|chmod|chown|utime|truncate|access)
     | os\.path\.(l?exists|isfile|isdir|islink|ismount|getsize|getmtime|getatime|getctime|realpath|samefile)
     | pathlib\.(Path|PosixPath)
       (\(\)(\.(parent|(with_\w+|joinpath|resolve|absolute|expanduser|relative_to)\(\)))* | \.(cwd|home)\(\))

@@ -143,9 +143,21 @@ class Module:
         self.functions: list[Function] = []
         self._by_meaning: dict[str, Function] = {}
         nodes = list(_own(tree.body))
-        scope = Scope(None, nodes)
-        _bind(scope, nodes, "")
-        self._define(nodes, scope, "", "")
+        self._tree = tree
+        self._scope = Scope(None, nodes)
+        _bind(self._scope, nodes, "")
+        self._define(nodes, self._scope, "", "")
+
+    def nodes(self) -> Iterator[tuple[ast.AST, Scope]]:
+        """All nodes of the file in the order of the text, with the scope of each; those of a class with what is around it."""
+        inner = {function.node: function.scope for function in self.functions}
+        waiting: list[tuple[ast.AST, Scope]] = [(self._tree, self._scope)]
+        while waiting:
+            node, scope = waiting.pop()
+            yield node, scope
+            if isinstance(node, FunctionNode):
+                scope = inner.get(node, scope)
+            waiting += reversed([(child, scope) for child in ast.iter_child_nodes(node)])
 
     def text(self, node: Located) -> str:
         """The text of a node."""

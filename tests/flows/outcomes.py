@@ -169,14 +169,14 @@ async def awaits_cancelled(kind: str) -> None:
 @DBOS.workflow()
 async def sleeps_long() -> None:
     """Sleep for a minute."""
-    await asyncio.sleep(60)
+    await asyncio.sleep(60)  # deterministic: it is cancelled before its end
 
 
 @DBOS.workflow()
 async def gives_up() -> str:
     """Give up a child that takes too long."""
     try:
-        await asyncio.wait_for(sleeps_long(), 0.5)
+        await asyncio.wait_for(sleeps_long(), 0.5)  # deterministic: the child takes far longer
     except TimeoutError:
         return "gave up"
     return "waited"
