@@ -43,6 +43,7 @@ PROMISES = {
     "person:noted": "Who answered, when, how, and what was shown is told of a run; a fork that takes an answer over says so, and how to be asked again.",
     "person:approval": "`approval` and `plan_approval` take the decision of a person, unless their caller lets anyone decide.",
     "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
+    "secrets:taken-out": "Secrets are taken out of the outputs of commands and agents, of the logs of runs, and of what a worker logs.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
     "arguments:typed": "A workflow's arguments are what their type hints say, at the start and on each replay.",

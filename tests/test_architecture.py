@@ -52,6 +52,7 @@ LEVELS = [
         "marks",
         "records",
     ],
+    ["redaction"],
     ["authoring", "feed", "recorded_errors", "runlog", "reading"],
     ["engine", "worker", "supervisor"],
     ["authoring_files", "following", "lifecycle", "sessions", "shell_completion", "subscriptions"],
@@ -180,4 +181,5 @@ def reads_environment(path: Path) -> bool:
 
 def test_the_environment_is_read_in_one_place() -> None:
     readers = {unit(path) for path in MODULES if reads_environment(path)}
-    assert readers <= {"settings", "server", "importing"}  # the last one only puts it back
+    # `importing` only puts it back; `redaction` looks for what must not be seen.
+    assert readers <= {"settings", "server", "importing", "redaction"}

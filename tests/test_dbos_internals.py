@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+import sqlalchemy
 from dbos import (
     DBOSClient,
     _context,
@@ -219,3 +220,8 @@ def test_methods_are_known_by_class_and_object() -> None:
     assert registry.workflow_info_map == registry.class_info_map == registry.instance_info_map == {}
     assert {"class_info", "func_type"} <= {one.name for one in fields(_registrations.DBOSFuncInfo)}
     assert {"Class", "Instance"} <= set(_registrations.DBOSFuncType.__members__)
+
+
+def test_the_password_of_the_database_is_that_of_the_engine_s_url() -> None:
+    assert "self.engine = " in inspect.getsource(SystemDatabase.__init__)
+    assert hasattr(sqlalchemy.engine.URL, "password")

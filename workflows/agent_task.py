@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import shlex
 import time
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, children, errors, process_group
+from durable_workflows import arguments, children, errors, process_group, redaction
 
 _TIMEOUT_SECONDS = 1800.0
 _ANSWER_CHARACTERS = 100_000
@@ -36,8 +35,6 @@ _LONGEST_PAUSE_SECONDS = 60.0  # that a server may ask for
 _RESPONSE_BYTES = 10_000_000
 _ANTHROPIC_VERSION = "2023-06-01"
 _ANTHROPIC_TOKENS = 4096  # that API wants a limit
-_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|DATABASE_URL)(_|$)", re.I)
-_SHORTEST_SECRET = 8
 # By these Claude Code knows that it was started within a session of its own, and refuses. A worker has
 # inherited them from the session that started it, but is none.
 _SESSION_VARIABLES = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
@@ -194,8 +191,8 @@ async def agent_task(
     time, so that it can notice. It runs in a process group of its own, all of which is ended at a time-out
     and when this run is cancelled. A request is tried again after 429, 5xx and lost connections, four times.
 
-    Values of environment variables that are named like secrets (…KEY, …TOKEN, …PASSWORD) are taken out of
-    what is recorded.
+    Secrets (values of `.env` and of variables named …KEY, …TOKEN, …PASSWORD; the database's password) are
+    taken out of what is recorded.
     """
     numbers = {"timeout_seconds": timeout_seconds, "max_turns": max_turns, "max_tokens": max_tokens}
     _check({"task": task, "command": cast(JsonValue, command), "cwd": cwd, **numbers}, endpoint)
@@ -743,13 +740,5 @@ def _read_anthropic(reply: Event) -> tuple[str, bool, Tokens]:
 
 
 def _clean(text: str, variable: str | None = None) -> str:
-    """The text without the values of secret variables and of that one, and without NUL, which Postgres cannot keep."""
-    secrets = {
-        value: name
-        for name, value in os.environ.items()
-        if name == variable or (_SECRET.search(name) and len(value) >= _SHORTEST_SECRET)
-    }
-    for value in sorted(secrets, key=len, reverse=True):
-        if value.strip():
-            text = text.replace(value.strip(), f"[{secrets[value]}]")
-    return text.replace("\0", "\ufffd")
+    """The text without secrets and the value of that variable, and without NUL, which Postgres cannot keep."""
+    return redaction.redacted(text, variable=variable).replace("\0", "\ufffd")

@@ -14,7 +14,7 @@ from dbos import DBOS, StepReservation
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import process_group
+from durable_workflows import process_group, redaction
 
 _TIMEOUT_SECONDS = 600.0
 _OUTPUT_CHARACTERS = 4000
@@ -117,6 +117,9 @@ async def run_commands(commands: list[Command], parallel: int = 4) -> Report:
     workflow is cancelled, the whole group gets SIGTERM and five seconds later SIGKILL. After a normal
     end, what it left in the background goes on; give that its own output file, as nobody reads the
     command's output any longer.
+
+    Secrets (values of `.env` and of variables named …KEY, …TOKEN, …PASSWORD; the database's password) are
+    taken out of `output`.
     """
     _check_arguments(commands, parallel)
     await _check_directories(commands)
@@ -212,7 +215,7 @@ async def _attempt(command: Command, number: int) -> Record:
     return {
         "exit_code": exit_code,
         "seconds": round(time.monotonic() - started, 3),
-        "output": process.text(),
+        "output": process.text(command.get("env", {})),
         "truncated": process.truncated,
         "attempts": number,
         "timed_out": timed_out,
@@ -233,9 +236,10 @@ class _Process(process_group.Listener):
             self.truncated = True
             del self._kept[:-_OUTPUT_BYTES]
 
-    def text(self) -> str:
-        """The last characters as text that JSON and Postgres can keep, which know no NUL."""
+    def text(self, variables: dict[str, str]) -> str:
+        """The last characters as text that JSON and Postgres can keep, which know no NUL; without secrets, those in the command's own variables too."""
         text = self._kept.decode("utf-8", errors="replace").replace("\0", "\ufffd")
+        text = redaction.redacted(text, more=variables)
         self.truncated = self.truncated or len(text) > _OUTPUT_CHARACTERS
         return text[-_OUTPUT_CHARACTERS:]
 

@@ -498,6 +498,11 @@ def current_run() -> tuple[str, int | None] | None:
     return context.workflow_id, context.curr_step_function_id if context.is_step() else None
 
 
+def database_password() -> str | None:
+    """The password with which DBOS is connected in this process; None without one."""
+    return _system_database().engine.url.password
+
+
 def next_step() -> int:
     """The number that the next step of the workflow gets in whose code the caller is.
 

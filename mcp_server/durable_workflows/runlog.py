@@ -22,11 +22,13 @@ from typing_extensions import Buffer
 
 from durable_workflows import dbos_internals, fitting, wording
 from durable_workflows.database import tables
+from durable_workflows.redaction import Redactor
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest
 TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
 _LINE = 2000  # characters of a line
+_LONGEST = 2 * _LINE  # of a line that is not complete: secrets are taken out of it before it is cut
 _PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
 _FLUSH_SECONDS = 0.3
 _SETTLE_SECONDS = 1.0  # the end of a run waits no longer for its last lines
@@ -39,7 +41,9 @@ logger = logging.getLogger(__name__)
 class RunLog:
     """Collects lines, from any thread, and publishes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Redactor) -> None:
+        """`redact` takes secrets out of all that is kept, and out of what is printed outside of runs."""
+        self.redact = redact
         self._lock = threading.Condition()
         self._batch = 1  # the number of those that are collected now
         self._written = 0  # up to this one they are in the database
@@ -57,6 +61,7 @@ class RunLog:
         root = logging.getLogger()
         for handler in root.handlers:  # they write to the standard error of before
             handler.addFilter(_outside_of_runs)
+            handler.setFormatter(_Redacting(handler.formatter, self.redact))
         handler = _Handler(self)
         root.addHandler(handler)
         dbos_internals.log_to(handler)
@@ -69,7 +74,7 @@ class RunLog:
             for line in lines:
                 self._append(source, line)
             if rest:
-                self._partial[source] = rest[:_LINE]
+                self._partial[source] = rest[:_LONGEST]
 
     def settle(self, workflow_id: str) -> None:
         """Return once all that the run has written so far is in the database; not later than in a second, and at once while that is away."""
@@ -121,7 +126,7 @@ class RunLog:
                 "at": datetime.now(UTC).isoformat(),
                 "stream": stream,
                 # Of a line that overwrites itself (progress bars) the last state counts.
-                "text": line.rstrip("\r").rpartition("\r")[2][:_LINE],
+                "text": self.redact(line.rstrip("\r").rpartition("\r")[2])[:_LINE],
             }
         )
 
@@ -187,7 +192,8 @@ class _Stream(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         run = dbos_internals.current_run()
         if run is None:
-            return self._original.write(text)
+            self._original.write(self._log.redact(text))
+            return len(text)
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of others
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._log.add((*run, self._name), text)
@@ -220,9 +226,10 @@ class _Bytes(io.BufferedIOBase):
     def write(self, data: Buffer, /) -> int:
         run = dbos_internals.current_run()
         if run is None:
-            written = self._original.write(data)
+            text = bytes(data).decode("utf-8", "surrogateescape")
+            self._original.write(self._log.redact(text).encode("utf-8", "surrogateescape"))
             self._original.flush()
-            return written
+            return memoryview(data).nbytes
         source = (*run, self._name)
         whole = self._begun.pop(source, b"") + bytes(data)
         text, used = codecs.utf_8_decode(whole, "replace", False)
@@ -260,6 +267,18 @@ class _Formatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         return wording.traceback_of_project(super().formatException(ei))
+
+
+class _Redacting(logging.Formatter):
+    """Another formatter, without the secrets."""
+
+    def __init__(self, formatter: logging.Formatter | None, redact: Redactor) -> None:
+        super().__init__()
+        self._formatter = formatter or logging.Formatter()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(self._formatter.format(record))
 
 
 class _Handler(logging.Handler):

@@ -23,6 +23,7 @@ QUEUE = "workflows"  # the queue that starts go to when the caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 PERSON = "person:"  # a topic that begins so takes messages from people only
 _OWN = "DURABLE_WORKFLOWS_"
+DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
 _URL = "DBOS_DATABASE_URL"
 _LONGEST_SLUG = 30  # schemas and channels have it in their names, which Postgres cuts at 63
 
@@ -165,6 +166,12 @@ class Settings(BaseSettings):
             for name, value in found.items()
             if value is not None and name not in os.environ and not _is_setting(name)
         }
+
+    def dotenv_names(self) -> list[str]:
+        """The variables of the project's `.env`, also those that are set otherwise; no settings of ours."""
+        return [
+            name for name in dotenv.dotenv_values(self.project / ".env") if not _is_setting(name)
+        ]
 
     def misplaced(self) -> list[str]:
         """Settings of ours that the project's `.env` has: they are not read from there."""

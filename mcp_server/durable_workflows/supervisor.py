@@ -35,7 +35,7 @@ from durable_workflows.errors import (
     SetupError,
 )
 from durable_workflows.models import Connection
-from durable_workflows.settings import APPLICATION, Settings
+from durable_workflows.settings import APPLICATION, DOTENV, Settings
 
 _TICK_SECONDS = 2.0
 _DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
@@ -356,7 +356,12 @@ class Supervisor:
         )
         dotenv = self._settings.dotenv()
         self._note("dotenv", " ".join(sorted(dotenv)))
-        environment = {**dotenv, **self._settings.as_environment(), processes.MARKER: executor_id}
+        environment = {
+            **dotenv,
+            **self._settings.as_environment(),
+            DOTENV: " ".join(self._settings.dotenv_names()),
+            processes.MARKER: executor_id,
+        }
         with state.log_file(self._settings, f"worker-{version}").open("ab") as log:
             return processes.spawn(
                 [*command, "--parent", str(parent)],

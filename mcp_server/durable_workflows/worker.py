@@ -38,6 +38,7 @@ from durable_workflows import (
     locks,
     processes,
     recorded_errors,
+    redaction,
     state,
 )
 from durable_workflows.activity import Activity
@@ -132,7 +133,7 @@ class _Worker:
         self._parent = parent
         self._faults = faults
         self._bell = dbos_internals.Doorbell()
-        self._log = RunLog()
+        self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
         self._is_newest = False
 
     def main(self) -> None:
