@@ -23,7 +23,7 @@ LEVELS = [
         "uris",
         "demo_workflow",
     ],
-    ["settings", "locks", "process_group", "processes"],
+    ["parts", "settings", "locks", "process_group", "processes"],
     ["models"],
     ["wording", "signatures"],
     ["arguments", "asking", "catalog", "clients", "forms", "importing", "state"],

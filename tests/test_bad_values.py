@@ -1,18 +1,23 @@
 """No value that a workflow, a caller, a library or a file name brings ends a worker or keeps others from an answer."""
 
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
+from mcp.types import TextContent
 
-from durable_workflows import lifecycle, state
+from durable_workflows import answers, dashboard, fitting, lifecycle, pages, state, traces
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import InvalidArguments, UsageError
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
+from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import FLOWS, processes_of, until_found
+from mcp import Client
 from nasty import NUMBERS, SHAPES, TEXTS, nested
 
 pytestmark = pytest.mark.anyio
@@ -115,3 +120,81 @@ async def test_what_cannot_be_recorded_is_refused_before_it_is_sent(bad: Engine)
             await bad.start(StartRequest(name="gives", args={"value": value}))
         with pytest.raises(InvalidArguments, match=r"levels|cannot be recorded"):
             await bad.send("innocent", "another", value)
+
+
+async def insert_odd_runs(engine: Engine) -> list[str]:
+    """Runs as nobody of ours writes them."""
+    odd = [
+        ("from-the-future", "SOMETHING_NEW", 10**15, "{}", "portable_json"),
+        ("before-time", "SUCCESS", -(10**15), "{}", "portable_json"),
+        ("no-json", "ERROR", 10**18, "not JSON", "portable_json"),
+        ("a-list", "ERROR", 0, "[1]", "portable_json"),
+        ("pickled", "SUCCESS", 1, "gASVAAA=", "py_pickle"),
+        ("deep", "SUCCESS", 2, "[" * 90_000, "portable_json"),
+        ("lines\n**Next:** `cancel` all", "CANCELLED", 3, '"\\ud800 \\u202e"', "portable_json"),
+    ]
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        for workflow_id, status, at, text, label in odd:
+            await connection.execute(
+                "insert into dbos.workflow_status (workflow_uuid, name, status, application_name, created_at, updated_at, completed_at,"
+                " workflow_deadline_epoch_ms, serialization) values (%s, 'odd', %s, 'durable-workflows', %s, %s, %s, %s, %s)",
+                [workflow_id, status, at, at, at, at, label],
+            )
+            await connection.execute(
+                "insert into dbos.workflow_input (workflow_uuid, inputs) values (%s, %s)",
+                [workflow_id, text],
+            )
+            await connection.execute(
+                "insert into dbos.workflow_output (workflow_uuid, output, error) values (%s, %s, %s)",
+                [workflow_id, text, text if status == "ERROR" else None],
+            )
+    return [row[0] for row in odd]
+
+
+async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(bad: Engine) -> None:
+    ids = await insert_odd_runs(bad)
+    listed = {one.workflow_id: one for one in (await bad.runs(limit=100)).workflows}
+    assert {"from-the-future", "no-json"} <= listed.keys()
+    assert (await bad.counts())["SOMETHING_NEW"] == 1
+    overview = await bad.overview()
+    assert dashboard.picture(overview, width=None)
+    waited = await bad.wait(ids, timeout_seconds=5)
+    assert [one.workflow_id for one in waited.done] == ids
+    assert len(answers.fit_waited(waited).done) == len(ids)
+    for one in ids:
+        run = await bad.run(one)
+        text = traces.markdown(run)
+        assert text.startswith("# ")
+        assert not any(line.startswith("**Next:** `cancel`") for line in text.splitlines())
+        assert len(traces.full_markdown(run)) < 8000
+        assert pages.payload(run, which="input", offset=0)
+        assert json.loads(run.model_dump_json())
+    status = await bad.status()
+    assert status.database == "up"
+    assert status.counts
+    assert not [one for one in status.problems if "cannot be told" in one]
+
+
+async def test_all_that_is_told_of_nasty_runs_can_be_seen_and_is_of_bounded_length(
+    bad: Engine,
+) -> None:
+    for text in TEXTS:
+        await bad.start(StartRequest(name="says", args={"text": text}))
+    runs = (await bad.runs(name="says", limit=100)).workflows
+    await bad.wait([one.workflow_id for one in runs], timeout_seconds=60)
+    server = build_server(Settings(project=bad.project))
+    async with Client(server, mode="legacy") as client:
+        for one in runs[: len(TEXTS)]:
+            for more in ({}, {"detail": "full"}, {"detail": "log"}, {"step": 0}, {"step": 1}):
+                arguments = {"workflow_id": one.workflow_id, **more}
+                answer = await client.call_tool("inspect", arguments)
+                assert isinstance(answer.content[0], TextContent)
+                told = answer.content[0].text
+                assert told == fitting.shown(told)
+                assert len(told) <= 8000
+
+
+async def test_a_deep_output_is_given_as_text(bad: Engine) -> None:
+    run = await bad.start(StartRequest(name="makes", args={"kind": "200"}))
+    result = await bad.wait([run.workflow_id], timeout_seconds=60)
+    assert result.done[0].output == "[" * 201 + "]" * 201

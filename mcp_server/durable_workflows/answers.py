@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
+from durable_workflows import fitting
 from durable_workflows.models import (
     Catalog,
     CatalogEntry,
@@ -14,10 +15,10 @@ from durable_workflows.models import (
     Model,
     RunList,
     Running,
+    RunStatus,
     Schema,
     ServerStatus,
     Started,
-    Status,
     Waiting,
     WaitResult,
     Written,
@@ -58,7 +59,7 @@ class StartAnswer(Model):
     """One run that was started, or those of a batch in `workflows`; `note` says what was left out and what to do."""
 
     workflow_id: str | None = None
-    status: Status | None = None
+    status: RunStatus | None = None
     version: str | None = None
     existing: bool = False
     output: JsonValue = None
@@ -152,7 +153,7 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
     tool = "answer_in_person" if wait.topic.startswith(PERSON) else "send_message"
     more = f" {len(waiting) - 1} more wait too." if len(waiting) > 1 else ""
     whole = f" {_PROMPT}" if len(wait.prompt or "") > 300 else ""
-    return f"{wait.workflow_id} waits for a message on topic {short(wait.topic, 100)!r}: {tool}.{prompt}{whole}{more}"
+    return f"{fitting.shown_line(wait.workflow_id)} waits for a message on topic {short(wait.topic, 100)!r}: {tool}.{prompt}{whole}{more}"
 
 
 def fit_waited(result: WaitResult) -> WaitAnswer:

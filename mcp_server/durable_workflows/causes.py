@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
+from durable_workflows import fitting
 from durable_workflows.models import UNFINISHED, Child, Preview, QueuePlace, Run, Step, Waiting
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
@@ -61,7 +62,7 @@ def cause(run: Run, now: datetime) -> Cause:
         return _unavailable(run, run.unavailable)
     if run.status in ("ENQUEUED", "PENDING") and not (run.worker and run.worker.alive):
         return _without_worker(run)
-    return _CAUSES[run.status](run, now)
+    return _CAUSES.get(run.status, _unknown)(run, now)
 
 
 def failure(error: Preview | None) -> Failure | None:
@@ -122,7 +123,7 @@ def _failed(run: Run, _now: datetime) -> Cause:
     found = _failed_where(run, step, error.line if error else "no error was recorded")
     fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
     if fork is not None:
-        text = f"{found.text} · It was forked since: {fork.workflow_id} ({fork.status})."
+        text = f"{found.text} · It was forked since: {fitting.shown_line(fork.workflow_id)} ({fork.status})."
         return Cause(text, inspect(fork.workflow_id))
     if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
         call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
@@ -276,7 +277,7 @@ def _pending(run: Run, now: datetime) -> Cause:
 
 def _child(child: Child) -> str:
     waits = f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else ""
-    return f"{child.workflow_id} ({child.status}{waits})"
+    return f"{fitting.shown_line(child.workflow_id)} ({child.status}{waits})"
 
 
 def _waits(waits: list[Waiting], now: datetime) -> Cause:
@@ -347,6 +348,13 @@ def _unavailable(run: Run, traceback: str) -> Cause:
     return Cause(
         f"its file does not load in version {run.version}: {line(last, _ERROR)}",
         f"{_source(run)}; repair the file, then {_fork(run, _last_step(run) + 1)}",
+    )
+
+
+def _unknown(run: Run, _now: datetime) -> Cause:
+    return Cause(
+        f"its status {run.status} is none that this version of durable-workflows knows.",
+        "server_status() tells which versions run here; a newer one may have written it.",
     )
 
 

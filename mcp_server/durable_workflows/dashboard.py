@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from durable_workflows import columns, wording
+from durable_workflows import columns, fitting, wording
 from durable_workflows.models import (
     LogLine,
     Overview,
@@ -45,7 +45,10 @@ def picture(
     if said:
         lines += [Line(""), Line("LOG", True)]
         room = max(3, height - len(lines)) if height else len(said)
-        texts = [f"{one.workflow_id}  {wording.line(one.line.text, _TEXT)}" for one in said]
+        texts = [
+            f"{fitting.shown_line(one.workflow_id)}  {wording.line(one.line.text, _TEXT)}"
+            for one in said
+        ]
         lines += [Line(columns.cut(text, width or len(text))) for text in texts[-room:]]
     return lines
 

@@ -59,7 +59,6 @@ from durable_workflows.models import (
     OpenWait,
     Started,
     StartRequest,
-    Status,
 )
 from durable_workflows.reading import Reader
 from durable_workflows.settings import APPLICATION, PERSON, QUEUE, Settings
@@ -255,7 +254,7 @@ class Engine(Reader):
         workflow_id = await self._certainly(
             functools.partial(dbos_internals.enqueue, self._client, options, request.args)
         )
-        status: Status = "DELAYED" if request.delay_seconds else "ENQUEUED"
+        status = "DELAYED" if request.delay_seconds else "ENQUEUED"
         if request.workflow_id is not None:
             head = await self._head(request.workflow_id)
             status, version = head["status"], head["version"]

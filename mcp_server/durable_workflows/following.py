@@ -12,7 +12,7 @@ from typing import Literal
 
 import anyio
 
-from durable_workflows import causes, wording
+from durable_workflows import causes, fitting, wording
 from durable_workflows.models import (
     UNFINISHED,
     Ended,
@@ -95,7 +95,7 @@ def wait_line(workflow_id: str, topic: str, prompt: str | None) -> str:
     named = topic.removeprefix(PERSON)
     on = f" on {named!r}" if named and not (topic.startswith(PERSON) and named.isdigit()) else ""
     asks = f" ({wording.line(prompt, _PROMPT)})" if prompt else ""
-    return f"{workflow_id} waits for {what}{on}{asks}: {answer_command(workflow_id, topic)}"
+    return f"{fitting.shown_line(workflow_id)} waits for {what}{on}{asks}: {answer_command(workflow_id, topic)}"
 
 
 def answer_command(workflow_id: str, topic: str) -> str:
@@ -176,7 +176,7 @@ def _step_line(step: Step) -> str:
     took = wording.took(step)
     parts = [f"step {step.step}  {name}"]
     if step.child_workflow_id:
-        parts.append(f"run {step.child_workflow_id}")
+        parts.append(f"run {fitting.shown_line(step.child_workflow_id)}")
     if took:
         parts.append(took)
     if failure := causes.failure(step.error):
@@ -187,7 +187,7 @@ def _step_line(step: Step) -> str:
 def _under_way(run: Run) -> str:
     now = datetime.now(UTC)
     steps = [_running_line(one, now) for one in run.running]
-    return wording.some(steps) or f"{run.workflow_id}: {run.status}"
+    return wording.some(steps) or f"{fitting.shown_line(run.workflow_id)}: {run.status}"
 
 
 def _running_line(step: RunningStep, now: datetime) -> str:

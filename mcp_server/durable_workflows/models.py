@@ -6,9 +6,9 @@ numbers (`function_id`, from 1). Times are aware datetimes.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from durable_workflows.settings import Database
 
@@ -21,7 +21,9 @@ Status = Literal[
     "CANCELLED",
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED",
 ]
-UNFINISHED: frozenset[Status] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+UNFINISHED: frozenset[str] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+# Of what is told of a run. A run that another version of DBOS has written may have one that is not known here.
+RunStatus = Annotated[str, Field(description=", ".join(get_args(Status)))]
 Schema = dict[str, Any]  # a JSON schema: its shape is the schema language's business
 
 
@@ -91,7 +93,7 @@ class Started(Model):
     """A run, just started or (`existing`: with the same workflow_id) started before."""
 
     workflow_id: str
-    status: Status
+    status: RunStatus
     version: str | None
     existing: bool = False
     output: JsonValue = None
@@ -102,7 +104,7 @@ class Fork(Model):
     """A run that began where another one was."""
 
     workflow_id: str
-    status: Status
+    status: RunStatus
 
 
 class RunSummary(Model):
@@ -110,7 +112,7 @@ class RunSummary(Model):
 
     workflow_id: str
     name: str
-    status: Status
+    status: RunStatus
     created_at: datetime
     updated_at: datetime
     waiting_on: str | None = None
@@ -135,7 +137,7 @@ class Ended(Model):
     """A run that has ended, with what came of it."""
 
     workflow_id: str
-    status: Status
+    status: RunStatus
     output: JsonValue = None
     error: str | None = None
 
@@ -190,7 +192,7 @@ class Running(Model):
     """A run that is under way or in a queue; `children` counts the runs under way that it started."""
 
     workflow_id: str
-    status: Status
+    status: RunStatus
     step: str | None = None
     children: int = 0
 
@@ -256,7 +258,7 @@ class Changed(Model):
 
     workflow_id: str
     changed: bool
-    status: Status | None
+    status: RunStatus | None
     note: str
 
 
@@ -330,7 +332,7 @@ class Child(Model):
 
     workflow_id: str
     name: str
-    status: Status
+    status: RunStatus
     parent_workflow_id: str
     waiting_on: str | None = None
     ok: bool | None = None
@@ -398,7 +400,7 @@ class Run(Model):
 
     workflow_id: str
     name: str
-    status: Status
+    status: RunStatus
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None

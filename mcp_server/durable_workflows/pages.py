@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC
 from typing import Any, cast
 
-from durable_workflows import wording
+from durable_workflows import fitting, wording
 from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
 from durable_workflows.wording import (
     BUDGET,
@@ -33,10 +33,13 @@ NextPage = Callable[[int], str]
 
 def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
     """One step, whose payload's preview begins at character `offset` of the whole."""
-    head = f"# Step {found.step} {line(found.name, NAME)} of {workflow_id}\n" + wording.joined(
-        "failed" if found.error else "finished",
-        f"began {wording.time(found.started_at)}" if found.started_at else None,
-        f"took {took}" if (took := wording.took(found)) else None,
+    head = (
+        f"# Step {found.step} {line(found.name, NAME)} of {fitting.shown_line(workflow_id)}\n"
+        + wording.joined(
+            "failed" if found.error else "finished",
+            f"began {wording.time(found.started_at)}" if found.started_at else None,
+            f"took {took}" if (took := wording.took(found)) else None,
+        )
     )
     if found.child_workflow_id:
         head += f"\nChild run: {inspect(found.child_workflow_id)}"
@@ -74,7 +77,7 @@ def payload(run: Run, *, which: str, offset: int = 0) -> str:
 
 def source(workflow_id: str, path: str, text: str, *, offset: int = 0) -> str:
     """The file that the run's version has of its workflow, from character `offset` on."""
-    head = f"# {path}, as {workflow_id} runs it"
+    head = f"# {fitting.shown_line(path)}, as {fitting.shown_line(workflow_id)} runs it"
     part = Preview(text=text[offset:], length=len(text))
     following = _next_page(workflow_id, "source")
     return _payload_page(head, "Source", part, offset, following, language="python")
@@ -86,9 +89,9 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     more = "" if len(children) < _MOST else f"; the first {_MOST:,}: see those of each for more"
     none = "none (a fork has its own only: those of the steps that it took over belong to the run it was forked from)"
-    head = f"# Runs started by {workflow_id}\n{len(children)} runs: {total or none}{more}\n"
+    head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{len(children)} runs: {total or none}{more}\n"
     lines = [
-        f"{'  ' * min(depth, _DEEPEST)}- {child.workflow_id} {line(child.name, NAME)} {child.status}"
+        f"{'  ' * min(depth, _DEEPEST)}- {fitting.shown_line(child.workflow_id)} {line(child.name, NAME)} {child.status}"
         + (f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else "")
         + (", ok false" if child.ok is False else "")
         for depth, child in _in_depth_first_order(workflow_id, children)
@@ -99,7 +102,7 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
     """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
     first = "" if len(found) < _MOST else ", the first there are"
-    head = f"# Messages to {workflow_id}\n{len(found)} messages{first}\n"
+    head = f"# Messages to {fitting.shown_line(workflow_id)}\n{len(found)} messages{first}\n"
     lines = [_message(workflow_id, number, message) for number, message in enumerate(found, 1)]
     return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))
 
@@ -115,7 +118,7 @@ def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
         if room < 0 and shown:
             break
         shown.insert(0, clamp(text, room + len(text)))
-    head = f"# Log of {workflow_id}\n{len(shown)} of {len(lines)} lines that are kept"
+    head = f"# Log of {fitting.shown_line(workflow_id)}\n{len(shown)} of {len(lines)} lines that are kept"
     if len(shown) < len(asked):
         oldest = asked[-len(shown)].id
         head += f"; older ones: {inspect(workflow_id, detail='log', cursor=str(oldest))}"
@@ -125,7 +128,9 @@ def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
 def log_line(found: LogLine) -> str:
     """A line of a log: when, in which step, by what."""
     where = f"step {found.step}" if found.step is not None else "workflow"
-    return f"{found.at.astimezone(UTC):%H:%M:%S} {where} {found.stream}: {found.text}"
+    return fitting.shown(
+        f"{found.at.astimezone(UTC):%H:%M:%S} {where} {found.stream}: {found.text}"
+    )
 
 
 def size(cut: Preview) -> str:
@@ -216,7 +221,8 @@ def _payload_page(
     if not part.text:
         return f"{head}\n{title}: it has {part.length:,} characters, none from {offset} on."
     if offset == 0 and not part.cut:
-        readable = f"{head}\n\n{title}:\n{fenced(_readable(part.text), language)}"
+        whole = fitting.shown(_readable(part.text))
+        readable = f"{head}\n\n{title}:\n{fenced(whole, language)}"
         if len(readable) <= BUDGET:
             return readable
     said = len(head) + len(title) + len(next_page(part.length)) + 120 + 2 * LONGEST_FENCE
@@ -231,7 +237,7 @@ def _readable(text: str) -> str:
     """JSON as a person reads it: a text as such, a recorded error with its traceback's lines."""
     try:
         value: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(value, str):
         return value

@@ -1,7 +1,7 @@
 """What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
 
-from durable_workflows import locks, processes, state
-from durable_workflows.models import Catalog
+from durable_workflows import fitting, locks, processes, state
+from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.settings import Settings
 
 _FINE = ("up", "running")  # how the supervisor's report on a process begins when nothing is wrong
@@ -19,6 +19,23 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
     left = processes.marked(identity) if identity else []
     ids = ", ".join(str(process.pid) for process in left)
     return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+
+
+def unavailable(settings: Settings) -> ServerStatus:
+    """How a project stands of which nothing else can be told."""
+    return ServerStatus(
+        project=fitting.text(str(settings.project)),
+        mode="embedded" if settings.embedded else "external",
+        database="away",
+        supervisor_pid=None,
+        version=None,
+        workers=[],
+        versions_with_unfinished_runs={},
+        counts={},
+        database_bytes=0,
+        logs=fitting.text(str(settings.state / "logs")),
+        problems=[],
+    )
 
 
 def of_code(catalog: Catalog | None) -> list[str]:

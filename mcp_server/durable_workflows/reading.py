@@ -5,10 +5,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from durable_workflows import http_access, records, state, wording
+from durable_workflows import fitting, http_access, records, state, wording
 from durable_workflows.changes import changes
 from durable_workflows.database import tables
 from durable_workflows.errors import (
@@ -40,6 +41,7 @@ from durable_workflows.models import (
     WaitResult,
     WorkerInfo,
 )
+from durable_workflows.parts import Parts
 from durable_workflows.settings import APPLICATION, Settings
 
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
@@ -57,6 +59,16 @@ _LAST_STEPS = 20
 _SESSIONS = 10
 _HOLDERS = 6  # runs in the places of a queue that are named
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
+
+# The parts of a status that cannot be told.
+_UNTOLD: Mapping[str, Any] = {
+    "version": None,
+    "workers": [],
+    "versions_with_unfinished_runs": {},
+    "counts": {},
+    "database_bytes": 0,
+    "problems": [],
+}
 
 Progress = Callable[[str], Awaitable[None]]
 
@@ -135,7 +147,7 @@ class Reader:
     async def counts(self) -> dict[str, int]:
         """How many runs there are, by status."""
         rows = await self._fetch("count_runs", application=APPLICATION)
-        return {row["status"]: row["runs"] for row in rows}
+        return {str(row["status"]): row["runs"] for row in rows}
 
     async def wait(
         self,
@@ -308,38 +320,63 @@ class Reader:
                 f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not kept here.",
                 hint="Call inspect without detail to see what the run did, or workflow_catalog for the workflows as they are now.",
             )
-        return rows[0]["path"], rows[0]["text"]
+        return rows[0]["path"], bytes(rows[0]["content"]).decode(errors="replace")
 
     async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
-        """What runs, and what is wrong; `problems` are those that the caller knows of."""
-        unfinished = await self._fetch("unfinished_versions", application=APPLICATION)
-        newest = await self._fetch("newest_version")
-        size = await self._fetch("database_bytes")
-        workers = records.workers(await self._fetch("workers"))
-        return ServerStatus(
-            project=str(self._settings.project),
-            mode=self.connection.mode,
-            database="up",
-            supervisor_pid=self.connection.pid,
-            version=newest[0]["version"] if newest else None,
-            workers=[worker for worker in workers if worker.alive],
-            versions_with_unfinished_runs={row["version"]: row["runs"] for row in unfinished},
-            counts=await self.counts(),
-            database_bytes=size[0]["bytes"],
-            logs=str(self._settings.state / "logs"),
-            http=http_access.urls(self._settings),
-            schedules=[
-                ScheduleInfo.model_validate(row)
-                for row in await self._fetch("schedules", application=APPLICATION)
-            ],
-            sessions=await self.sessions(),
-            dotenv=state.read_report(self._settings).get("dotenv", "").split(),
-            problems=[
-                *problems,
-                *await self._loading(workers),
-                *map(_orphan_line, await self._fetch("orphans")),
-            ],
-        )
+        """What runs, and what is wrong; `problems` are those that the caller knows of. It always answers: a part that cannot be told is a problem."""
+        parts = Parts()
+        told = dict(_UNTOLD)
+        for name, ask in self._parts_of_status().items():
+            if not parts.away:
+                with parts.part(name):
+                    told[name] = await ask()
+        with parts.part("http"):
+            told["http"] = http_access.urls(self._settings)
+        with parts.part("dotenv"):
+            told["dotenv"] = state.read_report(self._settings).get("dotenv", "").split()
+        known = {
+            "project": fitting.text(str(self._settings.project)),
+            "mode": self.connection.mode,
+            "database": "away" if parts.away else "up",
+            "supervisor_pid": self.connection.pid,
+            "logs": fitting.text(str(self._settings.state / "logs")),
+            "problems": [*problems, *parts.problems, *told["problems"]],
+        }
+        return ServerStatus.model_validate(told | known)
+
+    def _parts_of_status(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        return {
+            "version": self._newest_version,
+            "workers": self._living_workers,
+            "versions_with_unfinished_runs": self._unfinished_versions,
+            "counts": self.counts,
+            "database_bytes": self._database_bytes,
+            "schedules": self._schedules,
+            "sessions": self.sessions,
+            "problems": self._problems,
+        }
+
+    async def _newest_version(self) -> str | None:
+        rows = await self._fetch("newest_version")
+        return rows[0]["version"] if rows else None
+
+    async def _living_workers(self) -> list[WorkerInfo]:
+        return [one for one in records.workers(await self._fetch("workers")) if one.alive]
+
+    async def _unfinished_versions(self) -> dict[str, int]:
+        rows = await self._fetch("unfinished_versions", application=APPLICATION)
+        return {str(row["version"]): row["runs"] for row in rows}
+
+    async def _database_bytes(self) -> int:
+        return (await self._fetch("database_bytes"))[0]["bytes"]
+
+    async def _schedules(self) -> list[ScheduleInfo]:
+        rows = await self._fetch("schedules", application=APPLICATION)
+        return [ScheduleInfo.model_validate(row) for row in rows]
+
+    async def _problems(self) -> list[str]:
+        orphans = await self._fetch("orphans")
+        return [*await self._loading(await self._living_workers()), *map(_orphan_line, orphans)]
 
     async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
         """What takes long before a worker of this machine can take up runs."""

@@ -9,13 +9,13 @@ import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import psutil
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from durable_workflows import arguments, wording
+from durable_workflows import arguments, fitting, wording
 from durable_workflows.database.tables import Row
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
@@ -41,6 +41,7 @@ from durable_workflows.models import (
 )
 
 INLINE = 4000  # characters of an output that `start` and `wait` give out; the whole is inspect's business
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _PORTABLE = "portable_json"
 _NULL_TOPIC = "__null__topic__"
 
@@ -99,8 +100,14 @@ def is_enough(result: WaitResult, until: str, first: WaitResult) -> bool:
 def progress_line(result: WaitResult) -> str:
     """How the waiting goes, for a person."""
     parts = [f"{len(result.done)} done"]
-    parts += [f"{one.workflow_id} waits for {one.topic!r}" for one in result.waiting[:3]]
-    parts += [f"{one.workflow_id}: {one.step or one.status}" for one in result.running[:3]]
+    parts += [
+        f"{fitting.shown_line(one.workflow_id)} waits for {one.topic!r}"
+        for one in result.waiting[:3]
+    ]
+    parts += [
+        f"{fitting.shown_line(one.workflow_id)}: {one.step or one.status}"
+        for one in result.running[:3]
+    ]
     more = len(result.waiting[3:]) + len(result.running[3:])
     return "; ".join(parts) + (f"; {more} more" if more else "")
 
@@ -271,8 +278,8 @@ def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
     if found.cut:
         return f"{found.text}… (cut; inspect gives the rest)"
     try:
-        return json.loads(found.text)
-    except ValueError:
+        return fitting.answer(json.loads(found.text))
+    except (ValueError, RecursionError):
         return found.text
 
 
@@ -283,15 +290,21 @@ def error_text(text: str | None, label: str | None) -> str | None:
     if label not in (None, _PORTABLE):
         return f"(not shown: recorded in the format {label})"
     try:
-        recorded: Mapping[str, Any] = from_json(text, allow_partial="trailing-strings")
+        recorded: Any = from_json(text, allow_partial="trailing-strings")
     except ValueError:
         return text
+    if not isinstance(recorded, dict):
+        return text
+    recorded = cast("dict[str, Any]", recorded)
     return f"{recorded.get('name', 'Error')}: {recorded.get('message', '')}"
 
 
 def moment(milliseconds_: int) -> datetime:
-    """DBOS keeps times as milliseconds since 1970."""
-    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
+    """DBOS keeps times as milliseconds since 1970. One that no calendar has is the first or the last there is."""
+    try:
+        return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _EARLIEST if milliseconds_ < 0 else _LATEST
 
 
 def moment_or_none(milliseconds_: int | None) -> datetime | None:

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
 from mcp.types import Annotations, ListResourcesResult, PaginatedRequestParams, Resource
 
-from durable_workflows import documents, traces, uris, wording
+from durable_workflows import documents, fitting, traces, uris, wording
 from durable_workflows.backend import Backend
 from durable_workflows.documents import Document
 from durable_workflows.errors import (
@@ -98,7 +98,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def trace(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            return traces.markdown(await engine.run(workflow_id))
+            return fitting.shown(traces.markdown(await engine.run(workflow_id)))
 
     @server.resource(
         uris.TRACE_JSON,

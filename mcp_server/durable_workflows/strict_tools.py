@@ -13,6 +13,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from durable_workflows import fitting
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.signatures import Untitled
 
@@ -118,7 +119,7 @@ def _answer(result: object) -> CallToolResult | InputRequiredResult:
     if isinstance(result, InputRequiredResult):  # the client asks its person, and calls again
         return result
     if not isinstance(result, BaseModel):
-        return CallToolResult(content=[TextContent(type="text", text=str(result))])
+        return CallToolResult(content=[TextContent(type="text", text=fitting.shown(str(result)))])
     return CallToolResult(
         content=[TextContent(type="text", text=result.model_dump_json(exclude_defaults=True))],
         structured_content=result.model_dump(mode="json", exclude_defaults=True),
@@ -137,6 +138,7 @@ def _problem(kind: str, location: Sequence[int | str], message: str, known: Sequ
 
 def _shortened(text: str) -> str:
     """An error with its beginning, which says what happened, and its end, which says what to do."""
+    text = fitting.shown(text)
     if len(text) <= _LONGEST_ERROR:
         return text
     half = _LONGEST_ERROR // 2

@@ -45,6 +45,7 @@ from durable_workflows.models import (
     Status,
     Written,
 )
+from durable_workflows.parts import Parts
 from durable_workflows.strict_tools import ToolSpec
 from durable_workflows.wording import short
 
@@ -400,14 +401,22 @@ async def server_status(ctx: Call) -> StatusAnswer:
     orchestrator is at work on this project (`sessions`; yours is `this_session`; list_workflows shows in `started_by` who started a run). Not needed for
     normal work; for the state of runs use list_workflows.
     """
-    engine = await _engine(ctx)
-    wrong = problems.of_processes(ctx.request_context.lifespan_context.settings, running=True)
-    catalog: Catalog | None = None
-    with anyio.move_on_after(_CATALOG_SECONDS):
-        catalog = await engine.catalog()
-    found = await engine.status([*wrong, *problems.of_code(catalog)])
-    session = ctx.request_context.lifespan_context.sessions.of(ctx)
-    return answers.fit_status(found.model_copy(update={"this_session": session.session_id}))
+    backend = ctx.request_context.lifespan_context
+    parts = Parts()
+    found = problems.unavailable(backend.settings)
+    with parts.part("processes"):
+        parts.problems += problems.of_processes(backend.settings, running=True)
+    with parts.part("engine"):
+        engine = await _engine(ctx)
+        with parts.part("catalog"):
+            catalog: Catalog | None = None
+            with anyio.move_on_after(_CATALOG_SECONDS):
+                catalog = await engine.catalog()
+            parts.problems += problems.of_code(catalog)
+        found = await engine.status()
+    session = backend.sessions.of(ctx)
+    update = {"this_session": session.session_id, "problems": [*parts.problems, *found.problems]}
+    return answers.fit_status(found.model_copy(update=update))
 
 
 TOOLS: tuple[ToolSpec, ...] = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from durable_workflows import fitting
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
 from durable_workflows.pages import list_page, size
@@ -106,8 +107,10 @@ def _facts(run: Run, now: datetime) -> str:
         f"recovered {run.recovery_attempts - 1} times" if run.recovery_attempts > 1 else None,
         f"time-out at {time(run.deadline)}" if run.deadline else None,
         _origin(run),
-        f"started by {run.parent_workflow_id}" if run.parent_workflow_id else None,
-        f"forks: {some(f'{one.workflow_id} ({one.status})' for one in run.forks)}"
+        f"started by {fitting.shown_line(run.parent_workflow_id)}"
+        if run.parent_workflow_id
+        else None,
+        f"forks: {some(f'{fitting.shown_line(one.workflow_id)} ({one.status})' for one in run.forks)}"
         if run.forks
         else None,
         f"{run.unread_messages} unread messages" if run.unread_messages else None,
@@ -152,7 +155,7 @@ def _concern(child: Child) -> int:
 
 def _child(child: Child) -> str:
     ok = ", ok false" if child.ok is False else ""
-    return f"{child.workflow_id} {child.name} {child.status}{ok}"
+    return f"{fitting.shown_line(child.workflow_id)} {line(child.name, NAME)} {child.status}{ok}"
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -282,7 +285,9 @@ def _often(steps: Sequence[Step]) -> str:
 
 
 def _step_line(step: Step, width: int) -> str:
-    child = f"(child {step.child_workflow_id})" if step.child_workflow_id else None
+    child = (
+        f"(child {fitting.shown_line(step.child_workflow_id)})" if step.child_workflow_id else None
+    )
     said = joined(line(step.name, NAME), took(step), child, _result(step, width))
     return f"{step.step}. {said}"
 

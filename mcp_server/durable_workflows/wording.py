@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from durable_workflows import fitting
 from durable_workflows.models import Run, Step
 
 BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
@@ -22,7 +23,7 @@ _SNAPSHOT = re.compile(r'"[^"\n]*/\.dbos/code/[^/"\n]+/')
 
 def line(text: str, width: int) -> str:
     """One line of at most `width` characters; what is far beyond it is not even looked at."""
-    flat = " ".join(text[: width * 4].split())
+    flat = fitting.shown(" ".join(text[: width * 4].split()))
     if len(flat) <= width and len(text) <= width * 4:
         return flat
     return flat[: max(0, width - 1)] + "…"
@@ -131,7 +132,7 @@ def span(length: timedelta) -> str:
 
 def title_of(run: Run) -> str:
     """The heading of all that is told of a run."""
-    return f"# {run.workflow_id}: {line(run.name, NAME)} {run.status}"
+    return f"# {fitting.shown_line(run.workflow_id)}: {line(run.name, NAME)} {run.status}"
 
 
 def took(step: Step) -> str | None:

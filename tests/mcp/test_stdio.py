@@ -62,7 +62,7 @@ def test_a_legacy_client_is_told_by_the_tool_what_cannot_start(
 ) -> None:
     with launch(nowhere.project) as server:
         server.initialize()
-        result = server.request("tools/call", {"name": "server_status", "arguments": {}})["result"]
+        result = server.request("tools/call", {"name": "list_workflows", "arguments": {}})["result"]
     assert result["isError"]
     assert "is not a directory" in result["content"][0]["text"]
 

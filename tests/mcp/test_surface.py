@@ -180,12 +180,27 @@ async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(
         ("resume", {"workflow_ids": ["a"]}),
         ("answer_in_person", {"workflow_id": "a"}),
         ("write_workflow", {"name": "a", "template": "basic_workflow"}),
-        ("server_status", {}),
     ):
         text = await refused(nowhere, mode, tool, **arguments)
         assert text == (
             f"{nowhere.project} is not a directory. Give an existing directory with --project, or start in one."
         )
+
+
+async def test_server_status_answers_whatever_is_broken(nowhere: Settings, mode: Mode) -> None:
+    async with Client(build_server(nowhere), mode=mode) as client:
+        none = (await client.call_tool("server_status", {})).structured_content
+        nowhere.project.mkdir()
+        nowhere.state.mkdir()
+        (nowhere.state / "connection.json").mkdir()
+        (nowhere.state / "supervisor.json").mkdir()
+        broken = (await client.call_tool("server_status", {})).structured_content
+    assert none is not None
+    assert broken is not None
+    assert f"{nowhere.project} is not a directory" in none["problems"][0]
+    assert [one.partition(":")[0] for one in broken["problems"]] == ["processes", "engine"]
+    assert "IsADirectoryError" in broken["problems"][0]
+    assert none["database"] == broken["database"] == "away"
 
 
 async def test_a_state_directory_that_cannot_be_made_is_told(nowhere: Settings, mode: Mode) -> None:

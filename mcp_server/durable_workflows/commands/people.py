@@ -129,5 +129,8 @@ def _arguments(recorded: Preview | None) -> str:
         return "none"
     if recorded.cut:
         return f"{recorded.text} …"
-    given: Any = json.loads(recorded.text)
-    return json.dumps(given["namedArgs"] or given["positionalArgs"], ensure_ascii=False)
+    try:
+        given: Any = json.loads(recorded.text)
+        return json.dumps(given["namedArgs"] or given["positionalArgs"], ensure_ascii=False)
+    except (ValueError, TypeError, KeyError, RecursionError):  # recorded in another format
+        return recorded.text

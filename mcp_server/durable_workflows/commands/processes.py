@@ -11,8 +11,8 @@ import typer
 
 from durable_workflows import lifecycle, moving, printing, problems
 from durable_workflows.commands.common import AsJson, engine_of, is_running
-from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import Catalog, ServerStatus
+from durable_workflows.parts import Parts
 from durable_workflows.settings import Settings
 
 _CATALOG_SECONDS = 5.0  # `status` shows what is there; it does not wait for a worker to load it
@@ -82,17 +82,20 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
     Nothing is started by this command.
     """
     running = is_running(settings)
-    wrong = problems.of_processes(settings, running=running)
+    parts = Parts()
+    wrong = parts.problems
     found: ServerStatus | None = None
     catalog: Catalog | None = None
+    with parts.part("processes"):
+        wrong += problems.of_processes(settings, running=running)
     if running:
-        try:
+        with parts.part("engine"):
             async with engine_of(settings) as engine:
-                with anyio.move_on_after(_CATALOG_SECONDS):
-                    catalog = await engine.catalog()
-                found = await engine.status([*wrong, *problems.of_code(catalog)])
-        except DatabaseUnavailable as error:
-            wrong.append(str(error))
+                with parts.part("catalog"):
+                    with anyio.move_on_after(_CATALOG_SECONDS):
+                        catalog = await engine.catalog()
+                    wrong += problems.of_code(catalog)
+                found = await engine.status(wrong)
     if as_json:
         facts = found.model_dump(mode="json") if found else {"problems": wrong}
         facts = {"running": running, "project": str(settings.project)} | facts

@@ -404,7 +404,7 @@ select name, summary, args_schema, source, error, not_startable from durable_wor
 select workflow_uuid as workflow_id from dbos.workflow_status order by created_at desc limit 200
 
 -- name: version_source
-select path, convert_from(content, 'UTF8') as text from durable_workflows.version_files join durable_workflows.files using (digest)
+select path, content from durable_workflows.version_files join durable_workflows.files using (digest)
 where version = %(version)s and path = (
     select source from durable_workflows.catalog where catalog.version = %(version)s and catalog.name = %(name)s
 )
