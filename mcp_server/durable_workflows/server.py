@@ -41,6 +41,7 @@ from durable_workflows.icons import icons
 from durable_workflows.prompts import Prompts
 from durable_workflows.resources import Listing, add_resources
 from durable_workflows.settings import Settings
+from durable_workflows.stdio import bounded_stdio
 from durable_workflows.strict_tools import strict_tool
 from durable_workflows.subscriptions import Subscriptions
 from durable_workflows.tasks import Tasks
@@ -127,6 +128,12 @@ class Server(MCPServer[Backend]):
         if name not in names:
             raise ToolError(f"There is no tool {name[:100]!r}. There are {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
+
+    async def run_stdio_async(self) -> None:
+        """Serve on standard input and output until the client goes."""
+        async with bounded_stdio() as (incoming, outgoing):
+            lowlevel = self._lowlevel_server
+            await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
 
     @asynccontextmanager
     async def _lifespan(self, backend: Backend, *, own_process: bool) -> AsyncGenerator[Backend]:

@@ -1,6 +1,7 @@
 """The server as a process: it answers at once, speaks nothing but the protocol, and goes when it shall."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -65,6 +66,45 @@ def test_a_legacy_client_is_told_by_the_tool_what_cannot_start(
         result = server.request("tools/call", {"name": "list_workflows", "arguments": {}})["result"]
     assert result["isError"]
     assert "is not a directory" in result["content"][0]["text"]
+
+
+def test_what_is_no_message_is_answered_with_an_error(nowhere: Settings, launch: Launch) -> None:
+    deep = "[" * 300 + "]" * 300
+    with launch(nowhere.project) as server:
+        server.initialize()
+        for line, code, number in (
+            ("{not json", -32700, None),
+            (f'{{"jsonrpc":"2.0","id":7,"method":"ping","params":{{"a":{deep}}}}}', -32700, 7),
+            ('{"jsonrpc":"2.0","id":"x","method":5}', -32600, "x"),
+            ("[1]", -32600, None),
+        ):
+            server.write(line)
+            answer = server.read()
+            assert (answer["error"]["code"], answer["id"]) == (code, number), line
+        server.write("")
+        assert server.request("ping")["result"] == {}
+
+
+def test_of_a_client_that_does_not_read_no_more_is_taken_until_it_does(
+    nowhere: Settings, launch: Launch
+) -> None:
+    sent = 0
+    with launch(nowhere.project) as server:
+        server.initialize()
+        ping = b'{"jsonrpc":"2.0","id":%06d,"method":"ping"}\n'
+        pipe = server.process.stdin
+        assert pipe is not None
+        os.set_blocking(pipe.fileno(), False)
+        moved = time.monotonic()
+        while time.monotonic() - moved < 3.0:  # so long nothing is taken
+            assert sent < 20_000, "all of it was taken"
+            try:  # a write of this length is whole or not at all
+                sent += os.write(pipe.fileno(), ping % (100_000 + sent)) > 0
+                moved = time.monotonic()
+            except BlockingIOError:
+                time.sleep(0.01)
+        answered = {server.read()["id"] for _ in range(sent)}
+    assert answered == {100_000 + number for number in range(sent)}
 
 
 def test_nothing_but_the_protocol_reaches_the_client(nowhere: Settings, launch: Launch) -> None:

@@ -1,0 +1,113 @@
+"""Standard input and output as a transport, with what the SDK's own one leaves open.
+
+What cannot be read as a message is answered with an error. Of a client that does not read its answers no more requests are taken: they
+stay in its pipe, so that they cost it, not this process.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
+from pydantic import ValidationError
+
+_MOST_OPEN = 250  # requests that are not answered yet; further ones wait in the pipe
+
+Incoming = SessionMessage | Exception
+Streams = tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]
+
+
+@asynccontextmanager
+async def bounded_stdio() -> AsyncGenerator[Streams]:
+    """What the client sends, and where its answers go, as `MCPServer` takes them."""
+    to_server, incoming = anyio.create_memory_object_stream[Incoming]()
+    outgoing, from_server = anyio.create_memory_object_stream[SessionMessage]()
+    requests = _Requests()
+    async with stdio_server() as (read, write), anyio.create_task_group() as group:
+
+        async def take() -> None:
+            async with to_server:
+                async for item in read:
+                    if isinstance(item, SessionMessage):
+                        await requests.note(item)
+                        await to_server.send(item)
+                    elif (refusal := _refusal(item)) is not None:
+                        await write.send(refusal)
+
+        async def give() -> None:
+            async with write, from_server:
+                async for item in from_server:
+                    await write.send(item)
+                    requests.note_answer(item)
+
+        group.start_soon(take)
+        group.start_soon(give)
+        yield incoming, outgoing
+
+
+class _Requests:
+    """Those that are not answered yet."""
+
+    def __init__(self) -> None:
+        self._open: set[str | int] = set()
+        self._changed = anyio.Event()
+
+    async def note(self, item: SessionMessage) -> None:
+        """Note what comes in; a request has to wait for its turn."""
+        match item.message:
+            case JSONRPCRequest(id=number):
+                while len(self._open) >= _MOST_OPEN:
+                    await self._changed.wait()
+                self._open.add(number)
+            case JSONRPCNotification(method="notifications/cancelled", params=params):
+                self._close((params or {}).get("requestId"))
+            case _:
+                pass
+
+    def note_answer(self, item: SessionMessage) -> None:
+        """Note what went out."""
+        if isinstance(item.message, JSONRPCResponse | JSONRPCError):
+            self._close(item.message.id)
+
+    def _close(self, number: Any) -> None:
+        self._open.discard(number)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+def _refusal(error: Exception) -> SessionMessage | None:
+    """The answer to a line that is no message; None for one that is empty."""
+    code, said, number = INVALID_REQUEST, "Invalid request", None
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False)
+        given = [one["input"] for one in found]
+        if isinstance(given[0], str) and not given[0].strip():
+            return None
+        if found[0]["type"] == "json_invalid":
+            code, said = PARSE_ERROR, f"Parse error: {found[0]['msg']}"
+        number = next((number for number in map(_id, given) if number is not None), None)
+    data = ErrorData(code=code, message=said)
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=data))
+
+
+def _id(given: Any) -> str | int | None:
+    """The id of what was meant as a request, as far as it can be found."""
+    try:
+        found = json.loads(given) if isinstance(given, str | bytes) else given
+    except (ValueError, RecursionError):
+        return None
+    number = cast("dict[str, Any]", found).get("id") if isinstance(found, dict) else None
+    return number if isinstance(number, str | int) and not isinstance(number, bool) else None
