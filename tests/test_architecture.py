@@ -31,6 +31,7 @@ LEVELS = [
         "database",
         "answers",
         "causes",
+        "copies",
         "dashboard",
         "determinism",
         "documents",

@@ -28,6 +28,14 @@ from durable_workflows.signatures import Signature
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
 MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
+# Of what is no Python: prompts, schemas, queries. All of it is stored again for each version that changes it.
+MAX_DATA_BYTES = 20_000_000
+MAX_DATA_FILES = 1000
+_ELSEWHERE = (
+    "keep data in the project, outside of the workflow folder, and open it by its path from there"
+)
+_TOO_LARGE = f"it has more than {MAX_FILE_BYTES // 1_000_000} MB; {_ELSEWHERE}"
+_TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} files that are no Python belong to a version, the smallest ones; {_ELSEWHERE}"
 _VERSION_LENGTH = 12
 # What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
 _PROMISES = b"arguments are what their type hints say"
@@ -211,6 +219,7 @@ def load(
     faults: Mapping[str, str],
     names: Names,
     around: Callable[[str], AbstractContextManager[object]],
+    project: Path,
 ) -> Iterator[LoadedFile]:
     """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
@@ -228,7 +237,7 @@ def load(
         error = faults.get(path)
         if error is None:
             with around(path):
-                error = _import(path, folder)
+                error = _import(path, folder, project)
         found = names.of(path) if error is None else names.fail(path, declared)
         yield LoadedFile(path, found, error)
     for path in names.paths():
@@ -285,12 +294,21 @@ def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files below a folder, and, of those that are left out, why."""
     found: dict[str, bytes] = {}
     left_out: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+    sizes: list[int] = []
+    for path in sorted(folder.rglob("*"), key=_importance) if folder.is_dir() else ():
         name = str(PurePosixPath(prefix, *path.relative_to(folder).parts))
         try:
-            if _belongs(path, folder):
-                name.encode()
+            if not _belongs(path, folder):
+                continue
+            name.encode()
+            is_data, size, _ = _importance(path)
+            if size > MAX_FILE_BYTES:
+                left_out[name] = _TOO_LARGE
+            elif is_data and (sum(sizes) + size > MAX_DATA_BYTES or len(sizes) >= MAX_DATA_FILES):
+                left_out[name] = _TOO_MUCH
+            else:
                 found[name] = path.read_bytes()
+                sizes += [size] if is_data else []
         except FileNotFoundError:  # gone since it was listed: an editor at work
             pass
         except UnicodeEncodeError:
@@ -304,7 +322,16 @@ def _belongs(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
     if any(part.startswith(".") or part in _IGNORED for part in parts) or path.suffix == ".pyc":
         return False
-    return path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
+    return path.is_file()
+
+
+def _importance(path: Path) -> tuple[bool, int, str]:
+    """The order in which files are taken: Python first, then data, the smallest first; with the size."""
+    try:
+        size = path.stat().st_size
+    except OSError:  # gone, or not to be read: said when it is read
+        size = 0
+    return path.suffix != ".py", size, str(path)
 
 
 def _is_workflow_file(path: str, data: bytes) -> bool:
@@ -348,7 +375,7 @@ def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
             sys.path.append(entry)
 
 
-def _import(path: str, folder: Path) -> str | None:
+def _import(path: str, folder: Path, project: Path) -> str | None:
     """Import a file; return the error if it fails."""
     file = folder / path
     name = _module_name(path, file)
@@ -364,10 +391,21 @@ def _import(path: str, folder: Path) -> str | None:
     except NameTaken as error:
         del sys.modules[name]
         return error.message
-    except BaseException:  # noqa: BLE001 - code that is not ours: what it raises is its answer
+    except BaseException as error:  # noqa: BLE001 - code that is not ours: what it raises is its answer
         del sys.modules[name]
-        return _own_traceback(file)
+        return _own_traceback(file) + _place_of_helpers(
+            error, project, PurePosixPath(path).parts[0]
+        )
     return None
+
+
+def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> str:
+    """What to add where a file looks for a module that is in the project, and not in the workflow folder."""
+    top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    for place in (project / f"{top}.py", project / top) if top else ():
+        if place.exists():
+            return f". {place.name} is in the project's directory; workflow code has what is in {workflows}/ only: move it there"
+    return ""
 
 
 def _module_name(path: str, file: Path) -> str:

@@ -1,6 +1,6 @@
 """What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
 
-from durable_workflows import fitting, locks, processes, state
+from durable_workflows import copies, fitting, locks, processes, state
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.settings import Settings
 
@@ -11,6 +11,11 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
     """What the supervisor reports; where none is `running`, what it left behind. Reads files only."""
     if not settings.state.is_dir():
         return []
+    kept = copies.problem(settings)
+    return [*_of_processes(settings, running=running), *([kept] if kept else [])]
+
+
+def _of_processes(settings: Settings, *, running: bool) -> list[str]:
     if running:
         return _reported(settings)
     if locks.is_held(state.supervisor_lock(settings)):

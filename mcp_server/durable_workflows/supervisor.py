@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,7 +24,16 @@ import psycopg
 import psycopg.conninfo
 import watchfiles
 
-from durable_workflows import catalog, content, environments, fitting, locks, processes, state
+from durable_workflows import (
+    catalog,
+    content,
+    copies,
+    environments,
+    fitting,
+    locks,
+    processes,
+    state,
+)
 from durable_workflows.database import pglite, tables, versions
 from durable_workflows.errors import (
     DatabaseUnavailable,
@@ -94,8 +102,7 @@ class Supervisor:
     def _clear_up(self) -> None:
         """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
         processes.end(processes.marked(self._identity))
-        for folder in (self._settings.state / "code").iterdir():
-            shutil.rmtree(folder, ignore_errors=True)
+        copies.remove_all(self._settings)
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:

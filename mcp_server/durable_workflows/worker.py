@@ -11,11 +11,9 @@ import functools
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Generator, Mapping
@@ -32,6 +30,7 @@ from pydantic import JsonValue
 
 from durable_workflows import (
     catalog,
+    copies,
     dbos_internals,
     environments,
     fitting,
@@ -265,12 +264,14 @@ class _Worker:
         self, files: Mapping[str, bytes], faults: Mapping[str, str]
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
-        folder = self._materialise(files)
+        folder = copies.make(self._settings, self._version, files)
         names = catalog.Names(folder, dbos_internals.unregister)
         dbos_internals.before_registering(names.claim)
         return [
             entry
-            for loaded in catalog.load(files, folder, faults, names, self._around_import)
+            for loaded in catalog.load(
+                files, folder, faults, names, self._around_import, self._settings.project
+            )
             for entry in _entries(loaded)
         ]
 
@@ -322,16 +323,6 @@ class _Worker:
         lacking = [f"{name}: {error}" for name, error in here.items() if error and name in fine]
         if lacking and not self._settings.embedded:
             raise SetupError(f"What loads elsewhere does not load here: {'; '.join(lacking)}")
-
-    def _materialise(self, files: Mapping[str, bytes]) -> Path:
-        """Write the version's files into a folder of its own, fresh at each start: what is saved runs, nothing else."""
-        parent = self._settings.state / "code"
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{self._version}-"))
-        catalog.write(files, folder)
-        for old in parent.glob(f"{self._version}-*"):
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
-        return folder
 
     def _launch(self) -> None:
         DBOS.launch()
