@@ -12,6 +12,7 @@ PROMISES = {
     "recovery:worker-killed": "A killed worker's runs go on; finished steps do not run again.",
     "recovery:database-killed": "A killed database comes back by itself; nothing recorded is lost.",
     "database:one-client-cannot-end-it": "Nothing that a client of the embedded database sends stops the database, or harms another client.",
+    "database:own-connections": "Connections of this software to the embedded database take nothing from libpq's environment or .env.",
     "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",
     "recovery:server-killed": "A killed MCP server stops nothing.",
     "recovery:whoever-holds-it": "Whoever holds an embedded database goes on with all its runs, also after the project's id was lost or its directory copied.",

@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy
 from dbos import (
     DBOSClient,
+    _client,
     _context,
     _core,
     _dbos,
+    _dbos_config,
     _enqueue_options,
     _error,
     _outcome,
@@ -35,6 +37,15 @@ def test_the_background_jobs_take_their_lock_by_the_method_that_we_replace() -> 
     with lock(object(), "any") as acquired:
         assert acquired is True
     assert "pg_try_advisory_xact_lock" in inspect.getsource(PostgresSystemDatabase)
+
+
+def test_dbos_names_itself_to_the_database_as_the_front_knows_it() -> None:
+    """database/login.mjs and guard.mjs: what launches DBOS itself is refused, and a client of DBOS is one of ours."""
+    assert '"application_name": "dbos_transact"' in inspect.getsource(_dbos_config)
+    assert '"application_name": "dbos_transact_client"' in inspect.getsource(_client)
+    lock = inspect.getsource(PostgresSystemDatabase.background_job_lock)
+    for part in ("pg_try_advisory_xact_lock", "FROM set_config(", "idle_in_transaction_session"):
+        assert part in lock
 
 
 def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_their_stop_event() -> (

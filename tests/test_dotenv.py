@@ -42,7 +42,7 @@ async def test_workflow_code_has_the_variables_of_dotenv_but_not_our_settings_fr
     (folder / "workflows").mkdir()
     (folder / "workflows" / "variable.py").write_text(FLOW, encoding="utf-8")
     (folder / ".env").write_text(
-        "TOKEN_OF_DOTENV='a secret value'\nSET_BEFORE=inside\nDBOS_DATABASE_URL=postgresql://nowhere\n",
+        "TOKEN_OF_DOTENV='a secret value'\nSET_BEFORE=inside\nDBOS_DATABASE_URL=postgresql://nowhere\nPGSERVICE=shop\nPGCLIENTENCODING=LATIN1\n",
         encoding="utf-8",
     )
     engine = await project.engine()
@@ -50,7 +50,10 @@ async def test_workflow_code_has_the_variables_of_dotenv_but_not_our_settings_fr
     assert await variable(engine, "TOKEN_OF_DOTENV") == "a secret value"
     assert await variable(engine, "SET_BEFORE") == "outside"
     assert await variable(engine, "DBOS_DATABASE_URL") is None
+    assert (
+        await variable(engine, "PGSERVICE") == "shop"
+    )  # and the worker's own connections do not need one
     status = await engine.status(problems.of_processes(settings, running=True))
-    assert status.dotenv == ["TOKEN_OF_DOTENV"]
+    assert status.dotenv == ["PGCLIENTENCODING", "PGSERVICE", "TOKEN_OF_DOTENV"]
     assert "a secret value" not in status.model_dump_json()
     assert [one for one in status.problems if one.startswith("DBOS_DATABASE_URL in .env:")]

@@ -41,7 +41,10 @@ from dbos._serialization import (
 )
 from dbos._sys_db import SystemDatabase, _dbos_null_topic, db_retry
 from dbos._sys_db_postgres import PostgresSystemDatabase
+from sqlalchemy import event as sqlalchemy_event
 
+from durable_workflows.database.addresses import is_own
+from durable_workflows.database.alone import ConnectionAlone
 from durable_workflows.errors import PeopleOnly
 from durable_workflows.settings import PERSON
 
@@ -372,6 +375,19 @@ def retry_queues() -> None:
     scope: Any = SystemDatabase
     for name in ("upsert_queue", "get_queue"):
         setattr(scope, name, db_retry()(getattr(scope, name)))
+
+
+def connect_alone() -> None:
+    """Let the connections that dbos makes to the embedded database have nothing from libpq's environment."""
+    if not sqlalchemy_event.contains(sqlalchemy.Engine, "do_connect", _connect_alone):
+        sqlalchemy_event.listen(sqlalchemy.Engine, "do_connect", _connect_alone)
+
+
+def _connect_alone(
+    _dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]
+) -> ConnectionAlone | None:
+    """The connection, or None: SQLAlchemy makes it, of engines that are not ours."""
+    return ConnectionAlone.connect(*arguments, **parameters) if is_own(parameters) else None
 
 
 def share_one_backend() -> None:

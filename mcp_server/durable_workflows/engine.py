@@ -89,6 +89,7 @@ class Engine(Reader):
             tuple[str, str], CatalogEntry
         ] = {}  # of ready versions, which do not change
         dbos_internals.refuse_pickle()
+        dbos_internals.connect_alone()
         dbos_internals.record_any_text()
         self._client = DBOSClient(
             system_database_url=own_url(self._database),

@@ -6,7 +6,9 @@ processes that it starts with `as_environment`.
 
 import os
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -176,6 +178,24 @@ class Settings(BaseSettings):
     def misplaced(self) -> list[str]:
         """Settings of ours that the project's `.env` has: they are not read from there."""
         return [name for name in dotenv.dotenv_values(self.project / ".env") if _is_setting(name)]
+
+
+_hiding = threading.Lock()
+
+
+@contextmanager
+def without_variable(name: str) -> Generator[None]:
+    """Hide a variable from libraries in C for a moment. `os.environ` keeps it, and gives it back to them."""
+    value = os.environ.get(name)
+    if value is None:
+        yield
+        return
+    with _hiding:
+        os.unsetenv(name)
+        try:
+            yield
+        finally:
+            os.putenv(name, value)
 
 
 def _is_setting(name: str) -> bool:

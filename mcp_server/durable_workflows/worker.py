@@ -105,6 +105,7 @@ async def migrate(database: Database) -> None:
     Raises:
         psycopg.Error: the database does not answer, or refuses.
     """
+    dbos_internals.connect_alone()
     async with await tables.connect(database, role="migration") as connection:
         await tables.migrate(connection)
         await anyio.to_thread.run_sync(

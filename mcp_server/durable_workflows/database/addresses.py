@@ -1,10 +1,13 @@
 """How the project's own connections name the embedded database: with every parameter, so that libpq looks for none.
 
 libpq takes what a URL leaves open from the environment (PGOPTIONS, PGCLIENTENCODING, PGSSLROOTCERT, …), which belongs to workflow code
-and its author's other databases, and so does `.env`. An external database keeps libpq's behaviour: there it is a feature.
+and its author's other databases, and so does `.env`. (What a URL cannot prevent: alone.py, and login.mjs.) An external database keeps
+libpq's behaviour: there it is a feature.
 """
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from psycopg.pq import Conninfo
@@ -34,6 +37,11 @@ def own_url(database: Database) -> str:
     if not database.is_embedded:
         return database.url
     return f"{urlsplit(database.url)._replace(query='').geturl()}?{_parameters()}"
+
+
+def is_own(parameters: Mapping[str, Any]) -> bool:
+    """Whether these parameters of a connection are those of a URL of `own_url` to the embedded database."""
+    return parameters.get("passfile") == _NONE
 
 
 @cache

@@ -237,6 +237,7 @@ export class Front {
     if (connection.closed) return this.#release()
     if (!this.#keepsTurn(unit)) this.#holder = null
     connection.proceed()
+    if (connection.closed && connection === this.#holder) return this.#release() // by what it had sent besides
     if (this.#holder === null && connection.runnable) this.#waiting.add(connection)
     return this.onWork()
   }

@@ -23,6 +23,7 @@ from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
+from durable_workflows.database.alone import AsyncConnectionAlone
 from durable_workflows.errors import (
     DatabaseRefused,
     DatabaseSilent,
@@ -50,7 +51,7 @@ Row = dict[str, Any]
 Explain = Callable[[], DurableWorkflowsError | None]
 
 
-class Connection(psycopg.AsyncConnection[Row]):
+class Connection(AsyncConnectionAlone):
     """A connection that knows in which schemas the project's tables are."""
 
     database: Database

@@ -1,0 +1,44 @@
+"""Connections of the project's own that no service of libpq's can touch.
+
+A URL can give every parameter but one: libpq looks up PGSERVICE even so, and fails where there is no such service. The variable is workflow
+code's, and stays in the environment; it is hidden from libpq only for the moment in which that reads it.
+"""
+
+from typing import Any, Self
+
+import psycopg
+from psycopg.abc import PQGenConn
+
+from durable_workflows.settings import without_variable
+
+Row = dict[str, Any]
+_SERVICE = "PGSERVICE"
+
+
+def begun(generator: PQGenConn[Any]) -> PQGenConn[Any]:
+    """The same generator; its first step, in which libpq reads the environment, finds no service."""
+    with without_variable(_SERVICE):
+        wanted = next(generator)
+    try:
+        while True:
+            wanted = generator.send((yield wanted))
+    except StopIteration as done:
+        return done.value
+    finally:
+        generator.close()
+
+
+class AsyncConnectionAlone(psycopg.AsyncConnection[Row]):
+    """For asynchronous code."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        return begun(super()._connect_gen(conninfo))
+
+
+class ConnectionAlone(psycopg.Connection[Any]):
+    """For SQLAlchemy, and so for dbos."""
+
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        return begun(super()._connect_gen(conninfo))
