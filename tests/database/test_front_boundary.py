@@ -101,6 +101,16 @@ def test_a_client_that_leaves_while_its_messages_are_skipped_gives_the_turn_on(
     assert db.execute("SELECT 1").fetchone() == (1,)
 
 
+@proves("database:one-client-cannot-end-it")
+def test_a_client_that_is_put_out_by_what_it_sent_behind_its_unit_gives_the_turn_on(
+    front: Front, db: psycopg.Connection
+) -> None:
+    with logged_in(front) as wire:
+        wire.send(parse(BAD) + FLUSH + message("Q", b"no end"))
+        read_to_end(wire.socket)
+        assert db.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_a_function_call_within_an_extended_query_ends_its_client(front: Front) -> None:
     with logged_in(front) as wire:
         wire.send(parse("SELECT 1"), message("F", b"\0\0\0\1", 0, 0, 0))

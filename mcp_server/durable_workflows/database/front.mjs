@@ -282,17 +282,25 @@ export class Front {
     if (unit.end === CLIENT.FUNCTION_CALL) return this.#refuseFunctionCall(connection, unit)
     unit.translated ??= connection.names.translate(unit)
     const answer = new Answer(connection.send, unit.translated.hidden)
-    const done = this.#execute(connection, unit, answer)
-    this.#backend.guard.end()
+    const done = this.#guarded(connection, () => this.#execute(connection, unit, answer))
     this.#skipping = answer.failed ? !answer.ready : this.#skipping && !answer.ready
     if (done) this.#finish(connection, unit, answer)
     return undefined
   }
 
+  #guarded(connection, work) {
+    const { guard } = this.#backend
+    guard.begin(connection)
+    try {
+      return work()
+    } finally {
+      guard.end()
+    }
+  }
+
   // False if the unit is a COPY whose data must come first.
   #execute(connection, unit, answer) {
     const { parts } = unit.translated
-    this.#backend.guard.begin(connection)
     if (unit.copied !== null) runCopy(this.#backend, unit.copied, answer)
     else if (!unit.copyIn) this.#backend.run(parts, answer.take, refuseData)
     else if (tryCopy(this.#backend, parts, answer)) {
