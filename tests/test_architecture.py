@@ -10,16 +10,17 @@ from durable_workflows import errors
 PACKAGE = Path(errors.__file__).parent
 # A module may import those of lower levels only.
 LEVELS = [
+    ["fitting"],
     [
         "errors",
         "content",
         "columns",
         "dbos_names",
         "effects",
-        "fitting",
         "formats",
         "icons",
         "scopes",
+        "terminal",
         "uris",
         "demo_workflow",
     ],
@@ -107,7 +108,7 @@ PLACES = {
         "worker",
         "supervisor",
     },
-    "typer": {"cli", "commands", "forms", "printing", "shell_completion"},
+    "typer": {"cli", "commands", "forms", "printing", "shell_completion", "terminal"},
     "rich": {"commands", "demo", "printing"},
     "watchfiles": {"supervisor"},
     "sqlite3": {"searching"},

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from durable_workflows import fitting
+
 GAP = "  "
 
 Shrinking = Sequence[
@@ -12,6 +14,7 @@ Shrinking = Sequence[
 
 def lines(rows: Sequence[Sequence[str]], room: int | None, shrinking: Shrinking) -> Iterator[str]:
     """The rows, each in a line. Without `room` nothing is cut; a column that does not shrink never is."""
+    rows = [[fitting.shown_line(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     free = math.inf if room is None else room - len(GAP) * (len(widths) - 1)
     for column, least in shrinking:

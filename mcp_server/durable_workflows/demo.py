@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import lifecycle, printing, processes, state
+from durable_workflows import fitting, lifecycle, printing, processes, state
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import (
     Catalog,
@@ -88,7 +88,7 @@ class _Stage:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(fitting.shown(text)), soft_wrap=True)
 
     def event(self, text: str) -> None:
         self._line("✓", "green", text)

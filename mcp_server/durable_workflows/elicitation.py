@@ -17,7 +17,7 @@ from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, Inpu
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import JsonValue
 
-from durable_workflows import http_access, wording
+from durable_workflows import fitting, http_access, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import OpenWait, Schema
 from durable_workflows.settings import Settings
@@ -65,10 +65,16 @@ async def ask(ctx: Context[Any], wait: OpenWait) -> ElicitResult | InputRequired
 
 
 def message(wait: OpenWait) -> str:
-    """What the person reads above the form."""
+    """What the person reads above the form: who asks, and below it, with each line marked, the author's text, so that it cannot pass for ours."""
     until = f", until {wording.time(wait.deadline)}" if wait.deadline else ""
-    head = wait.prompt or f"A message on the topic {wait.topic!r} is wanted."
-    return f"{head}\n\n(Asked by the workflow run {wait.workflow_id}, topic {wait.topic!r}, since {wording.time(wait.since)}{until}.)"
+    who = fitting.shown_line(wait.workflow_id)
+    about = (
+        f"the workflow run {who} (topic {wait.topic!r}, since {wording.time(wait.since)}{until})"
+    )
+    if not wait.prompt:
+        return f"A message is wanted by {about}."
+    lines = fitting.shown(wait.prompt).split("\n")
+    return "\n".join([f"A question of {about}:", "", *(f"> {line}".rstrip() for line in lines)])
 
 
 def in_terminal(settings: Settings, wait: OpenWait) -> str:
@@ -144,7 +150,9 @@ def _primitive(schema: Schema, root: Schema) -> Schema | None:
         found = {"type": "string"} | found
     if found.get("type") not in _PRIMITIVES or ("enum" in found and found["type"] != "string"):
         return None
-    return {key: found[key] for key in _KEPT if found.get(key) is not None}
+    kept = {key: found[key] for key in _KEPT if found.get(key) is not None}
+    said = {key: fitting.shown(str(kept[key])) for key in ("title", "description") if key in kept}
+    return kept | said
 
 
 def _state(wait: OpenWait) -> str:

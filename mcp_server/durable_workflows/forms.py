@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, cast
 
-import typer
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
 
+from durable_workflows import fitting, terminal
 from durable_workflows.models import Schema
 
 _YES = ("y", "yes", "true")
@@ -38,7 +38,7 @@ def ask(schema: Schema | None) -> JsonValue:
         problem = _problem(root, value, root)
         if problem is None:
             return cast("JsonValue", value)
-        typer.echo(problem)  # what is wrong with the whole, though each part fits
+        terminal.out(problem)  # what is wrong with the whole, though each part fits
 
 
 def pick(label: str, options: list[str]) -> int:
@@ -68,7 +68,7 @@ def _ask(schema: Schema, label: str, root: Schema, *, required: bool) -> _Answer
 
 
 def _ask_object(schema: Schema, label: str, root: Schema, *, required: bool) -> _Answer:
-    if not required and not typer.confirm(f"Give {label}?", default=False):
+    if not required and not terminal.confirm(f"Give {label}?"):
         return _LEFT
     found: dict[str, JsonValue] = {}
     properties: dict[str, Schema] = schema["properties"]
@@ -93,24 +93,24 @@ def _ask_line(
 ) -> _Answer:
     """Ask until there is an answer that fits. An empty line is the default, or leaves the thing out."""
     for place, choice in enumerate(choices or [], 1):
-        typer.echo(f"  {place}  {choice.label}")
+        terminal.out(f"  {place}  {fitting.shown_line(choice.label)}")
     if not isinstance(default, _Left):
         label = f"{label} [{'none' if default is None else _text(default)}]"
     elif not required:
         label = f"{label} (empty: leave it out)"
     while True:
-        text = cast("str", typer.prompt(label, default="", show_default=False)).strip()
+        text = terminal.ask(label).strip()
         if not text and (not required or not isinstance(default, _Left)):
             return default
         try:
             value = parse(text)
         except ValueError as error:
-            typer.echo(str(error))
+            terminal.out(str(error))
             continue
         problem = check(value)
         if problem is None:
             return value
-        typer.echo(problem)
+        terminal.out(problem)
 
 
 # Schemas

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import columns, following, lifecycle, wording
+from durable_workflows import columns, fitting, following, lifecycle, terminal, wording
 from durable_workflows.dashboard import Line, age
 from durable_workflows.models import (
     Catalog,
@@ -41,15 +41,15 @@ errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=Fa
 def progress(text: str) -> Generator[lifecycle.Progress]:
     """Say what slow work is under way: on one changing line of a terminal, on lines elsewhere."""
     if not errors_console.is_terminal:
-        yield errors_console.print
+        yield say
         return
     with errors_console.status(Text(text)) as line:
-        yield lambda news: line.update(Text(news))
+        yield lambda news: line.update(Text(fitting.shown_line(news)))
 
 
 def say(text: str) -> None:
     """Tell a person something beside the result."""
-    errors_console.print(text)
+    errors_console.print(fitting.shown(text))
 
 
 def show(progress: lifecycle.Progress) -> lifecycle.Progress:
@@ -65,14 +65,14 @@ def width() -> int | None:
 
 def fail(message: str, hint: str) -> NoReturn:
     """End the command with status 1: what happened, and what to do."""
-    errors_console.print(f"Error: {message}", style="red")
-    errors_console.print(hint)
+    errors_console.print(fitting.shown(f"Error: {message}"), style="red")
+    say(hint)
     raise typer.Exit(1)
 
 
 def print_model(model: BaseModel, as_json: bool, text: str) -> None:
     """A result, as a sentence or as JSON."""
-    typer.echo(model.model_dump_json(indent=2) if as_json else text)
+    terminal.out(model.model_dump_json(indent=2) if as_json else text)
 
 
 def print_trace(markdown: str) -> None:
@@ -82,9 +82,9 @@ def print_trace(markdown: str) -> None:
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        typer.echo(markdown)
+        terminal.out(markdown)
         return
-    for line in markdown.splitlines():
+    for line in fitting.shown(markdown).splitlines():
         found = _EMPHASIZED.match(line)
         bold, rest = (found[1] or found[2], line[found.end() :]) if found else ("", line)
         console.print(Text.assemble((bold, "bold"), rest), soft_wrap=True)
@@ -97,45 +97,47 @@ def print_picture(lines: Iterable[Line]) -> None:
         if console.is_terminal:
             console.print(styled(line), soft_wrap=True)
         else:
-            typer.echo(line.text)
+            terminal.out(fitting.shown_line(line.text))
 
 
 def styled(line: Line) -> Text:
     """A line of the picture as a terminal shows it."""
-    return Text(line.text, style="bold" if line.heading else "")
+    return Text(fitting.shown_line(line.text), style="bold" if line.heading else "")
 
 
 def print_log(lines: Sequence[LogLine], as_json: bool) -> None:
     """What a run printed and logged."""
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in lines], indent=2))
+        terminal.out(json.dumps([one.model_dump(mode="json") for one in lines], indent=2))
         return
     for one in lines:
         where = f"step {one.step}" if one.step is not None else "workflow"
-        typer.echo(f"{wording.time(one.at)}  {where:<9} {one.stream:<7} {one.text}")
+        terminal.out(
+            f"{wording.time(one.at)}  {where:<9} {one.stream:<7} {fitting.shown_line(one.text)}"
+        )
 
 
 def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
     """The templates, each with its use."""
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in templates], indent=2))
+        terminal.out(json.dumps([one.model_dump(mode="json") for one in templates], indent=2))
         return
     rows = [("TEMPLATE", "USE WHEN"), *((one.name, one.use_when) for one in templates)]
     for line in columns.lines(rows, width(), ((1, 20),)):
-        typer.echo(line)
+        terminal.out(line)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     """Lines of a label and what belongs to it."""
     for label, text in pairs:
-        typer.echo(f"{label:<11}{text}")
+        terminal.out(f"{label:<11}{text}")
 
 
 def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
     """What `bootstrap` has got ready; of the URL only where it points to."""
     address = urlsplit(url)
     place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
-    typer.echo(f"Ready: durable workflows in {found.project}")
+    terminal.out(f"Ready: durable workflows in {found.project}")
     print_pairs([("database", f"{found.mode} Postgres at {place}"), *_code_pairs(catalog)])
     print_pairs(("problem", problem) for problem in found.problems)
 
@@ -148,15 +150,19 @@ def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
 def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool) -> None:
     """A project whose database does not answer, or that nothing runs for."""
     if running:
-        typer.echo(f"The supervisor of {settings.project} runs, but its database does not answer.")
+        terminal.out(
+            f"The supervisor of {settings.project} runs, but its database does not answer."
+        )
     elif not settings.state.is_dir():
-        typer.echo(f"{settings.project} has no durable workflows yet.")
-        typer.echo(
+        terminal.out(f"{settings.project} has no durable workflows yet.")
+        terminal.out(
             "`durable-workflows bootstrap` prepares it; so does the first use of any command."
         )
     else:
-        typer.echo(f"Nothing runs for {settings.project}; what was recorded is kept.")
-        typer.echo("`durable-workflows bootstrap` starts it; so does the first use of any command.")
+        terminal.out(f"Nothing runs for {settings.project}; what was recorded is kept.")
+        terminal.out(
+            "`durable-workflows bootstrap` starts it; so does the first use of any command."
+        )
     print_pairs(("problem", problem) for problem in problems)
 
 
@@ -190,7 +196,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
 def print_runs(runs: RunList) -> None:
     """A list of runs; how many there are in all goes to standard error."""
     if not runs.workflows:
-        typer.echo("There are no such runs." if runs.counts else "There are no runs yet.")
+        terminal.out("There are no such runs." if runs.counts else "There are no runs yet.")
         return
     rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
     now = datetime.now(UTC)
@@ -199,11 +205,11 @@ def print_runs(runs: RunList) -> None:
         for one in runs.workflows
     ]
     for line in columns.lines(rows, width(), _SHRINKING):
-        typer.echo(line)
+        terminal.out(line)
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
     waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
-    errors_console.print(f"In all {counts}{waiting}{more}", style="dim")
+    errors_console.print(fitting.shown(f"In all {counts}{waiting}{more}"), style="dim")
 
 
 def _note(run: RunSummary) -> str:
@@ -222,7 +228,10 @@ def step_text(step: Step) -> str:
 
 def changed_text(changed: ChangedList) -> str:
     """A line for each run."""
-    return "\n".join(f"{one.workflow_id}  {one.status}  {one.note}" for one in changed.workflows)
+    return "\n".join(
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}  {one.note}"
+        for one in changed.workflows
+    )
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:
@@ -238,7 +247,7 @@ def print_ended(ended: Ended, as_json: bool) -> None:
 def waited_text(result: WaitResult) -> str:
     """How things stand after waiting, a line for each run."""
     ended = [
-        f"{one.workflow_id}  {one.status}"
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}"
         + (f"  {wording.line(one.error, _ERROR)}" if one.error else "")
         for one in result.done
     ]
@@ -246,7 +255,8 @@ def waited_text(result: WaitResult) -> str:
         following.wait_line(one.workflow_id, one.topic, one.prompt) for one in result.waiting
     ]
     running = [
-        f"{one.workflow_id}  {one.status}" + (f"  {one.step}" if one.step else "")
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}"
+        + (f"  {one.step}" if one.step else "")
         for one in result.running
     ]
     return "\n".join([*ended, *waiting, *running])

@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import typer
 
-from durable_workflows import catalog, state
+from durable_workflows import catalog, fitting, state
 from durable_workflows.reading import Reader
 from durable_workflows.settings import PERSON, Settings
 
@@ -77,4 +77,9 @@ def _settings(ctx: typer.Context) -> Settings:
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
-    return [word for word in dict.fromkeys(words) if word.startswith(incomplete)]
+    """Those that begin so, and that a terminal can show as they are."""
+    return [
+        word
+        for word in dict.fromkeys(words)
+        if word.startswith(incomplete) and word == fitting.shown_line(word)
+    ]

@@ -553,7 +553,7 @@ CASES = [
         CannotAsk,
         "answer_in_person",
         {"workflow_id": "asks"},
-        "This client cannot ask its person: What shall be ordered?\n\n(Asked by the workflow run asks, topic 'person:order', since {time}.)\nShow this to the person, who answers in a terminal: durable-workflows approve asks --topic person:order --project {project}\nThe resource durable://workflows/asks/trace shows the run.",
+        "This client cannot ask its person: A question of the workflow run asks (topic 'person:order', since {time}):\n\n> What shall be ordered?\nShow this to the person, who answers in a terminal: durable-workflows approve asks --topic person:order --project {project}\nThe resource durable://workflows/asks/trace shows the run.",
     ),
     Case(
         "a question to a run that waits for something else",

@@ -101,7 +101,7 @@ async def test_the_person_sees_the_question_and_the_answer_goes_to_the_run(
     text = await call(project_settings, mode, person, workflow_id, transport)
     assert "The person's answer was sent" in text
     [shown] = person.shown
-    assert shown.message.startswith("What shall be ordered?")
+    assert shown.message.endswith("\n\n> What shall be ordered?")
     assert workflow_id in shown.message
     assert ", until 20" in shown.message
     properties = shown.requested_schema["properties"]
@@ -246,7 +246,7 @@ async def test_an_approval_is_a_persons_and_no_message_of_an_agent_decides_it(
     person = accepting(decision="never", comment="too late")
     assert "was sent" in await call(project_settings, "auto", person, workflow_id)
     [shown] = person.shown
-    assert shown.message.startswith("Deploy?")
+    assert shown.message.endswith("\n\n> Deploy?")
     assert shown.requested_schema["properties"]["decision"]["enum"] == ["now", "never"]
     assert shown.requested_schema["required"] == ["decision"]
     decided = await outcome(shared, workflow_id)
@@ -297,7 +297,7 @@ async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_
 
     person = Overtaken(lambda _params: ElicitResult(action="accept", content={"answer": True}))
     text = await call(project_settings, mode, person, workflow_id)
-    shown = [params.message.splitlines()[0] for params in person.shown]
+    shown = [params.message.splitlines()[-1].removeprefix("> ") for params in person.shown]
     if mode == "legacy":
         assert shown == ["Delete the table?"]
         assert "somebody quicker answered this at" in text

@@ -17,6 +17,7 @@ from durable_workflows import (
     following,
     printing,
     shell_completion,
+    terminal,
     writing,
 )
 from durable_workflows.commands.common import Args, AsJson, OwnId, engine_of
@@ -58,7 +59,7 @@ def new(
         raise typer.BadParameter("Missing argument 'NAME': the name of the new workflow.")
     source = writing.from_template(settings, template, name)
     path = _from_here(writing.write_workflow(settings, name, source))
-    typer.echo(path)
+    terminal.out(str(path))
     printing.say(f"Next: durable-workflows run {shlex.quote(path)} --args '{{}}'")
 
 
@@ -81,10 +82,12 @@ def check(
         text = file.read_text(encoding="utf-8", errors="replace")
         found += [(os.fspath(file), one) for one in checking.check(path, text, others)]
     if as_json:
-        typer.echo(json.dumps([{"file": file} | one.model_dump() for file, one in found], indent=2))
+        terminal.out(
+            json.dumps([{"file": file} | one.model_dump() for file, one in found], indent=2)
+        )
     else:
         for file, one in found:
-            typer.echo(checking.render(file, [one]))
+            terminal.out(checking.render(file, [one]))
     if any(one.severity != "note" for _, one in found):
         raise typer.Exit(1)
 

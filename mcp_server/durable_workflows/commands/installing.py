@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from durable_workflows import clients, printing
+from durable_workflows import clients, printing, terminal
 from durable_workflows.clients import Plan
 from durable_workflows.settings import Settings
 
@@ -37,7 +37,7 @@ def install(
     plan = clients.plan(found, settings, name, words)
     match plan.state:
         case "same":
-            typer.echo(f"{plan.path} has it already.")
+            terminal.out(f"{plan.path} has it already.")
         case "missing":
             _add(plan, dry_run=dry_run)
         case "different":
@@ -49,15 +49,15 @@ def install(
 def _add(plan: Plan, *, dry_run: bool) -> None:
     if dry_run:
         printing.say(f"This would be added to {plan.path}:")
-        typer.echo(plan.fragment)
+        terminal.out(plan.fragment)
         return
     clients.write(plan)
-    typer.echo(f"Added to {plan.path}")
+    terminal.out(f"Added to {plan.path}")
     printing.say(plan.warning or plan.client.then)
 
 
 def _show_for_pasting(plan: Plan, problem: str) -> None:
-    typer.echo(plan.fragment)
+    terminal.out(plan.fragment)
     printing.fail(
         f"{problem} It stays as it is.",
         "What belongs into it is on standard output: put it there by hand.",

@@ -14,7 +14,7 @@ import anyio
 import typer
 from pydantic import JsonValue
 
-from durable_workflows import processes, shell_completion, wording
+from durable_workflows import fitting, processes, shell_completion, terminal, wording
 from durable_workflows.commands.common import WorkflowId, engine_of, reader_of
 from durable_workflows.errors import NotWaiting, UsageError
 from durable_workflows.models import OpenWait, Preview, Run
@@ -54,14 +54,14 @@ def approve(
     place = forms.pick("Which", [_title(run, one) for one in found]) if len(found) > 1 else 0
     wait = found[place]
     asking, _ = anyio.run(_look, settings, wait.workflow_id)
-    about = _about(asking, wait)
-    typer.echo(about)
+    shown = about(asking, wait)
+    terminal.out(shown)
     value: JsonValue = forms.ask(wait.message_schema)
-    typer.echo(f"This will be sent: {json.dumps(value, ensure_ascii=False)}")
-    if not typer.confirm("Send it?"):
+    terminal.out(f"This will be sent: {json.dumps(value, ensure_ascii=False)}")
+    if not terminal.confirm("Send it?"):
         raise UsageError("Nothing was sent.", hint="The run goes on waiting.")
-    anyio.run(_answer, settings, wait, value, about)
-    typer.echo(f"The answer was sent to {wait.workflow_id}.")
+    anyio.run(_answer, settings, wait, value, shown)
+    terminal.out(f"The answer was sent to {wait.workflow_id}.")
 
 
 async def _look(settings: Settings, workflow_id: str) -> tuple[Run, list[OpenWait]]:
@@ -104,7 +104,7 @@ def _title(run: Run, wait: OpenWait) -> str:
     return wording.joined(asking, wait.topic.removeprefix(PERSON), wait.prompt)
 
 
-def _about(run: Run, wait: OpenWait) -> str:
+def about(run: Run, wait: OpenWait) -> str:
     """What a person has to know to decide."""
     now = datetime.now(UTC)
     until = (
@@ -119,8 +119,9 @@ def _about(run: Run, wait: OpenWait) -> str:
         ("topic", wait.topic.removeprefix(PERSON) or "(none)"),
         ("waits", f"since {wording.time(wait.since)}, {until}"),
     ]
-    lines = [f"{label:<11}{text}" for label, text in facts if text]
-    return "\n".join([*lines, "", wait.prompt or "The run waits for a message.", ""])
+    lines = [f"{label:<11}{fitting.shown_line(text)}" for label, text in facts if text]
+    asked = [terminal.quoted(wait.prompt)] if wait.prompt else ["The run waits for a message."]
+    return "\n".join([*lines, "", *asked, ""])
 
 
 def _arguments(recorded: Preview | None) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from durable_workflows import lifecycle, moving, printing, problems
+from durable_workflows import lifecycle, moving, printing, problems, terminal
 from durable_workflows.commands.common import AsJson, engine_of, is_running
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.parts import Parts
@@ -71,9 +71,9 @@ async def shutdown(settings: Settings) -> None:
     with printing.progress("Ending the project's processes"):
         were_there = await lifecycle.shut_down(settings)
     if were_there:
-        typer.echo(f"All processes of {settings.project} have ended.")
+        terminal.out(f"All processes of {settings.project} have ended.")
     else:
-        typer.echo(f"Nothing was running for {settings.project}.")
+        terminal.out(f"Nothing was running for {settings.project}.")
 
 
 async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
@@ -99,7 +99,7 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
     if as_json:
         facts = found.model_dump(mode="json") if found else {"problems": wrong}
         facts = {"running": running, "project": str(settings.project)} | facts
-        typer.echo(json.dumps(facts, indent=2))
+        terminal.out(json.dumps(facts, indent=2))
     elif found is not None:
         printing.print_status(found, catalog)
     else:
@@ -130,7 +130,7 @@ async def move(
     """
     with printing.progress("Moving") as progress:
         moved = await moving.move(settings, to, progress)
-    typer.echo(
+    terminal.out(
         f"Moved to {moved.target}: {moved.runs} runs, {moved.unfinished} of them unfinished."
     )
     printing.say("Next: set DBOS_DATABASE_URL to that Postgres; what starts then goes on there.")

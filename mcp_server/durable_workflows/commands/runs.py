@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from durable_workflows import following, printing, shell_completion, traces
+from durable_workflows import following, printing, shell_completion, terminal, traces
 from durable_workflows.commands.common import (
     Args,
     AsJson,
@@ -161,7 +161,7 @@ async def list_runs(
             status=status, name=name, waiting=waiting or None, limit=limit, cursor=cursor
         )
     if as_json:
-        typer.echo(runs.model_dump_json(indent=2))
+        terminal.out(runs.model_dump_json(indent=2))
     else:
         printing.print_runs(runs)
 
@@ -196,7 +196,7 @@ async def inspect_run(
             return
         run = await reader.run(workflow_id)
     if as_json:
-        typer.echo(run.model_dump_json(indent=2))
+        terminal.out(run.model_dump_json(indent=2))
     else:
         printing.print_trace(traces.markdown(run, budget=budget))
 

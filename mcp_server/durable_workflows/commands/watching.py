@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from durable_workflows import dashboard as pictures
-from durable_workflows import lifecycle, printing, state
+from durable_workflows import lifecycle, printing, state, terminal
 from durable_workflows.commands.common import AsJson, reader_of
 from durable_workflows.dashboard import Said
 from durable_workflows.errors import DatabaseUnavailable
@@ -53,7 +53,7 @@ async def _once(settings: Settings, as_json: bool) -> None:
     async with reader_of(settings) as reader:
         overview = await reader.overview(newest=_NEWEST)
     if as_json:
-        typer.echo(overview.model_dump_json(indent=2))
+        terminal.out(overview.model_dump_json(indent=2))
     else:
         printing.print_picture(pictures.picture(overview, width=printing.width()))
 
@@ -96,7 +96,7 @@ def _shown(as_json: bool) -> Generator[Show]:
     """Where the picture appears: live on a terminal; elsewhere a new one at each change."""
     console = Console()
     if as_json:
-        yield _at_changes(lambda overview, said: typer.echo(_as_json(overview, said)))
+        yield _at_changes(lambda overview, said: terminal.out(_as_json(overview, said)))
     elif not console.is_terminal:
         yield _at_changes(_print)
     else:
@@ -117,9 +117,9 @@ def _at_changes(show: Show) -> Show:
 
 
 def _print(overview: Overview, said: Sequence[Said]) -> None:
-    typer.echo(time.strftime("%Y-%m-%d %H:%M:%S"))
+    terminal.out(time.strftime("%Y-%m-%d %H:%M:%S"))
     printing.print_picture(pictures.picture(overview, said, width=None))
-    typer.echo()
+    terminal.out()
 
 
 def _as_json(overview: Overview, said: Sequence[Said]) -> str:

@@ -1,0 +1,27 @@
+"""What is written to a terminal, and asked there. Texts of others are in it everywhere, so all of it is made fit here: no character can act on the terminal, hide, or turn the text around it."""
+
+from typing import cast
+
+import typer
+
+from durable_workflows import fitting
+
+
+def out(text: str = "") -> None:
+    """Write lines to standard output. JSON stays the same data."""
+    typer.echo(fitting.shown(text))
+
+
+def ask(label: str) -> str:
+    """Ask for a line."""
+    return cast("str", typer.prompt(fitting.shown_line(label), default="", show_default=False))
+
+
+def confirm(label: str) -> bool:
+    """Ask yes or no; no answer is no."""
+    return typer.confirm(fitting.shown_line(label), default=False)
+
+
+def quoted(text: str) -> str:
+    """A text of others inside of one of ours: each of its lines is marked, so that it cannot pass for ours."""
+    return "\n".join(f"  | {line}".rstrip() for line in fitting.shown(text).split("\n"))
