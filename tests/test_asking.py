@@ -200,6 +200,17 @@ async def test_workflow_code_cannot_send_to_a_topic_of_people(shared: Engine, wa
 
 
 @proves("person:only")
+async def test_workflow_code_cannot_note_an_answer_by_our_own_engine(shared: Engine) -> None:
+    asking = await started(shared, "ask_order")
+    await open_wait(shared, asking)
+    other = await started(shared, "impersonate", to=asking, topic="", way="engine")
+    said = await output(shared, other)
+    assert str(said).startswith("PeopleOnly: A step of a run has started this process")
+    assert (await shared.run(asking)).answers == []
+    await shared.cancel([asking])
+
+
+@proves("person:only")
 async def test_a_run_that_sends_to_a_topic_of_people_fails_with_the_reason(shared: Engine) -> None:
     asking = await started(shared, "ask_order")
     other = await started(shared, "impersonate_async", to=asking, topic="person:order")

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import anyio
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SendMessage
 from pydantic import BaseModel
 
 from durable_workflows import ask_human
 from durable_workflows.errors import PeopleOnly
+from durable_workflows.project import Project
+from durable_workflows.settings import Settings
 
 
 class Order(BaseModel):
@@ -55,6 +58,20 @@ def send_as_client(to: str, topic: str) -> None:
         client.destroy()
 
 
+@DBOS.step()
+def answer_by_engine(to: str, _topic: str) -> None:
+    async def answer() -> None:
+        project = Project(Settings())
+        try:
+            engine = await project.engine()
+            [wait] = await engine.waits(to)
+            await engine.answer(wait, {"amount": 7}, who="ann", how="terminal")
+        finally:
+            await project.aclose()
+
+    anyio.run(answer)
+
+
 def _send_bulk(to: str, topic: str) -> None:
     DBOS.send_bulk([SendMessage(to, {"amount": 7}, topic)])
 
@@ -63,7 +80,13 @@ def _send(to: str, topic: str) -> None:
     DBOS.send(to, {"amount": 7}, topic)
 
 
-WAYS = {"send": _send, "bulk": _send_bulk, "step": send_in_step, "client": send_as_client}
+WAYS = {
+    "send": _send,
+    "bulk": _send_bulk,
+    "step": send_in_step,
+    "client": send_as_client,
+    "engine": answer_by_engine,
+}
 
 
 @DBOS.workflow()
