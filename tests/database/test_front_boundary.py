@@ -4,7 +4,9 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -13,6 +15,7 @@ from database.fronts import (
     Front,
     bare_socket,
     copy_of_pristine,
+    eventually,
     own_front,
     read_to_end,
 )
@@ -184,3 +187,30 @@ def test_a_client_that_asks_for_a_newer_protocol_is_told_the_one_that_there_is(
         return
     with psycopg.connect(f"{front.url}&max_protocol_version={version}") as own:
         assert own.execute("SELECT 1").fetchone() == (1,)
+
+
+def answers(front: Front) -> bool:
+    try:
+        with psycopg.connect(front.url) as connection:
+            return connection.execute("SELECT 1").fetchone() == (1,)
+    except psycopg.OperationalError:
+        return False
+
+
+@pytest.mark.skipif(
+    not hasattr(psutil.Process, "rlimit"), reason="limits of another process: Linux"
+)
+def test_connections_that_cannot_be_accepted_stop_nobody_and_do_not_fill_the_log(
+    front: Front, tmp_path: Path
+) -> None:
+    with own_front(copy_of_pristine(tmp_path / "pgdata"), max_guests=1000) as (own, process):
+        with psycopg.connect(own.url, autocommit=True) as before, ExitStack() as stack:
+            node = psutil.Process(process.pid)
+            before.execute("SELECT 1")
+            node.rlimit(psutil.RLIMIT_NOFILE, (node.num_fds() + 20, 10_000))
+            for _ in range(100):
+                stack.enter_context(bare_socket(own))
+            assert before.execute("SELECT 1").fetchone() == (1,)
+        eventually(lambda: answers(own), "the next client is accepted", seconds=10)
+    log = (tmp_path / "pglite.log").read_text(encoding="utf-8")
+    assert len(log.splitlines()) < 10, log
