@@ -1,13 +1,14 @@
 """Workflows have the names that they are registered under, wherever a text says something else; methods too."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle
+from durable_workflows import causes, lifecycle
 from durable_workflows.catalog import declared_names
 from durable_workflows.checking import check
 from durable_workflows.engine import Engine
@@ -36,6 +37,8 @@ FILES = {
     "class Bare:\n    @DBOS.workflow()\n    def work(self) -> None: ...\n\n"
     "shop, fast, slow = Shop('main'), Mail('fast'), Mail('slow')\n\n"
     "@DBOS.workflow()\ndef post_twice() -> list[str]:\n    return [slow.post(), fast.post()]\n",
+    "keys": "@DBOS.step()\ndef numbered() -> object:\n    return {'rows': [{}, {1: 'a'}]}\n\n"
+    "@DBOS.workflow()\ndef keys() -> None:\n    numbered()\n",
     "wrapping": "def plain(function):\n    def inner(*args, **kwargs):\n        return function(*args, **kwargs)\n"
     "    inner.__qualname__ = function.__qualname__\n    return inner\n\n"
     "def made(name):\n    @DBOS.workflow(name=name)\n    def function() -> str:\n        return name\n    return function\n",
@@ -94,6 +97,7 @@ async def test_the_catalog_has_what_is_registered_each_under_its_name_and_file(
         "by_factory": "wrapped",
         "neighbour": "neighbour",
         "plainly": "registering",
+        "keys": "keys",
     }
     wrong = {one.name: (one.error or "").splitlines()[-1] for one in entries if one.error}
     taken = "The name 'documented' is already used in workflows/documented.py."
@@ -144,6 +148,15 @@ async def test_runs_of_methods_that_a_workflow_calls_are_ordinary_children(named
     ids = cast("list[str]", children)
     assert [(await named.run(one)).name for one in ids] == ["Mail.post", "Mail.post"]
     assert (await named.startable_names()).count("Mail.post") == 0
+
+
+async def test_a_number_as_a_key_is_named_with_its_step_and_place(named: Engine) -> None:
+    started = await named.start(StartRequest(name="keys"))
+    (ended,) = (await named.wait([started.workflow_id], timeout_seconds=60)).done
+    said = "in what step 1 returned, value['rows'][1] has the key 1, which is not text"
+    assert said in str(ended.error)
+    run = await named.run(started.workflow_id)
+    assert "cannot be recorded" in causes.cause(run, datetime.now(UTC)).text
 
 
 def test_names_are_read_from_the_syntax_and_only_without_one_from_the_text() -> None:

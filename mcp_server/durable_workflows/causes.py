@@ -30,7 +30,7 @@ _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _PROMPT = 300
 _SUSPECT = 4  # recoveries of a run, after which it may be what ends its worker
-_NO_JSON = "is not portable JSON serializable"  # as dbos says it
+_NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
 
@@ -138,10 +138,10 @@ def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
         return Cause(f"failed: {said}", inspect(run.workflow_id, detail="full"))
     last = _last_step(run)
     after = f"after step {last}" if last else "before a step was recorded"
-    if _NO_JSON in said:
+    if any(words in said for words in _NO_JSON):
         return Cause(
             f"failed {after}: what the next step, or the run, returned cannot be recorded: {said}",
-            f"return text, numbers, lists or dicts ({_source(run)}), then {_fork(run, last + 1)}",
+            f"return text, numbers, lists or dicts with text as keys ({_source(run)}), then {_fork(run, last + 1)}",
         )
     return Cause(
         f"failed in the workflow's own code {after}: {said}",

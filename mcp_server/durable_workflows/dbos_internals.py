@@ -16,8 +16,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import date
+from decimal import Decimal
 from types import MethodType
 from typing import Any, NoReturn, Protocol, cast
 
@@ -159,13 +161,37 @@ def refuse_pickle() -> None:
 def record_any_text() -> None:
     """Record lone surrogates, as file names have them that are not UTF-8, as JSON's escapes: Postgres takes no text that has them as such.
 
-    They come back as they were.
+    They come back as they were. What is not JSON is said with its place.
     """
 
     def escaped(self: DBOSPortableJSONSerializer, value: Any) -> str:
-        return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", _serialize(self, value))
+        try:
+            text = _serialize(self, value)
+        except TypeError as error:
+            raise TypeError(f"{error}{_place_of_misfit(value)}") from None
+        return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     DBOSPortableJSONSerializer.serialize = escaped
+
+
+def _place_of_misfit(value: Any) -> str:
+    run = current_run()
+    step = f"in what step {run[1]} returned, " if run and run[1] is not None else ""
+    return f": {step}{next(_misfits(value, 'value'), 'value')}"
+
+
+def _misfits(value: Any, place: str) -> Iterator[str]:
+    """The places of what dbos does not take for JSON, in the order in which it looks."""
+    if isinstance(value, Mapping):
+        for key, one in cast("Mapping[Any, Any]", value).items():
+            if not isinstance(key, str):
+                yield f"{place} has the key {key!r}, which is not text"
+            yield from _misfits(one, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple | set):
+        for number, one in enumerate(cast("Iterable[Any]", value)):
+            yield from _misfits(one, f"{place}[{number}]")
+    elif not isinstance(value, str | int | float | date | Decimal | None):
+        yield f"{place} is of {type(value).__name__}"
 
 
 def replace_in_dbos(function: Any, replacement: Any) -> None:
