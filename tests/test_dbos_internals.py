@@ -1,7 +1,6 @@
 # pyright: reportPrivateUsage=false
 """The private names of dbos that we rely upon: this fails when a new dbos has changed them."""
 
-import dataclasses
 import inspect
 from dataclasses import fields
 from typing import Any
@@ -21,6 +20,7 @@ from dbos import (
     _queue,
     _registrations,
     _serialization,
+    _sys_db,
 )
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
@@ -108,8 +108,8 @@ def test_errors_are_recorded_and_raised_again_by_the_names_that_we_replace() -> 
         "serializer",
     ]
     assert parameters(_error.DBOSMaxStepRetriesExceeded)[-1] == "errors"
-    fields = {field.name for field in dataclasses.fields(_serialization.PortableWorkflowError)}
-    assert fields == {"message", "name", "code", "data"}
+    found = {field.name for field in fields(_serialization.PortableWorkflowError)}
+    assert found == {"message", "name", "code", "data"}
 
 
 def test_what_is_no_exception_is_told_from_dbos_own_and_from_the_task_of_a_run() -> None:
@@ -236,3 +236,45 @@ def test_methods_are_known_by_class_and_object() -> None:
 def test_the_password_of_the_database_is_that_of_the_engine_s_url() -> None:
     assert "self.engine = " in inspect.getsource(SystemDatabase.__init__)
     assert hasattr(sqlalchemy.engine.URL, "password")
+
+
+def test_waits_for_results_are_made_of_what_we_replace() -> None:
+    result = ["self", "workflow_id", "polling_interval", "fail_if_missing"]
+    first = ["self", "workflow_ids", "polling_interval"]
+    assert parameters(SystemDatabase.await_workflow_result) == result
+    assert parameters(SystemDatabase.await_workflow_result_async) == result
+    assert parameters(SystemDatabase.await_first_workflow_id) == first
+    assert parameters(SystemDatabase.await_first_workflow_id_async) == first
+    assert parameters(SystemDatabase.check_workflow_result)[:2] == ["self", "workflow_id"]
+    assert parameters(SystemDatabase.get_cancelled_workflow_ids) == ["self", "workflow_ids"]
+    event = ["self", "target_uuid", "key", "timeout_seconds", "caller_ctx"]
+    assert parameters(SystemDatabase.get_event_setup) == event
+    for handle in (_core.WorkflowHandleFuture, _core.WorkflowHandleAsyncTask):
+        get: Any = handle
+        assert parameters(get._get_result) == ["self", "polling_interval_sec"]
+    signal: Any = _sys_db.KeySignal(("run", "topic", None))
+    assert signal._waiters == set()
+
+
+def test_pauses_of_dbos_are_the_two_sleeps_that_we_replace() -> None:
+    assert "record_sleep(" in inspect.getsource(_dbos.DBOS.sleep)
+    assert "record_sleep" in inspect.getsource(_dbos.DBOS.sleep_async)
+    assert "time.sleep(wait_time)" in inspect.getsource(_outcome.Immediate)
+    assert "await asyncio.sleep(wait_time)" in inspect.getsource(_outcome.Pending)
+    source = inspect.getsource(_outcome)
+    assert source.count("time.sleep(") == source.count("asyncio.sleep(") == 1
+
+
+def test_a_run_records_its_steps_by_the_function_that_we_wrap() -> None:
+    assert parameters(SystemDatabase.record_operation_result)[:2] == ["self", "result"]
+    assert parameters(SystemDatabase.get_workflow_owner) == ["self", "workflow_id"]
+    assert set(_sys_db.OperationResultInternal.__annotations__) == {
+        "workflow_uuid",
+        "function_id",
+        "function_name",
+        "output",
+        "error",
+        "serialization",
+        "started_at_epoch_ms",
+        "child_workflow_id",
+    }

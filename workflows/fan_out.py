@@ -125,7 +125,8 @@ async def fan_out(
         UnknownWorkflow, InvalidArguments: before anything has started; the message names the items.
 
     Each run is a run of its own, with the workflow_id `<this one's>-<index>`, on the same version of the
-    code. To cancel all, cancel this one with `children=true`. The event `progress` has
+    code. To cancel all, cancel this one with `children=true`,
+    and to go on resume it with `children=true`. The event `progress` has
     `{total, succeeded, failed, running}`.
 
     Runs under way take no place in the queue "workflows", so fan_outs inside of fan_outs cannot block each

@@ -274,7 +274,8 @@ async def plan(nodes: Nodes, concurrency: Concurrency = 10) -> Report:
             wrong, what it refers to that does not exist, and circles.
 
     Each node is a run of its own with the workflow_id `<this one's>-<id>` (`.2` after it for the second
-    attempt), on the same version of the code. To cancel all, cancel this one with `children=true`. The event
+    attempt), on the same version of the code. To cancel all, cancel this one with `children=true`,
+    and to go on resume it with `children=true`. The event
     `progress` says what is done, runs and asks. Runs under way take no place in the queue "workflows", so
     plans in plans cannot block each other.
 

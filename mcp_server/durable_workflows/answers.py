@@ -200,10 +200,10 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     ordered = sorted(result.workflows, key=lambda one: one.changed)
     shown, left = _first(ordered, ROOM)
     if not left:
-        return ChangedAnswer(workflows=result.workflows)
+        return ChangedAnswer(workflows=result.workflows, note=result.note)
     changed = sum(one.changed for one in ordered[len(shown) :])
     note = f"{left} more are not shown: {changed} changed, {left - changed} left as they were. list_workflows shows how they stand."
-    return ChangedAnswer(workflows=shown, note=note)
+    return ChangedAnswer(workflows=shown, note=_note(result.note, note))
 
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
@@ -426,5 +426,5 @@ def _left_out(left: dict[str, int], how: str) -> str:
     return f"Left out for length: {words}; {how}" if words else ""
 
 
-def _note(*sentences: str) -> str | None:
+def _note(*sentences: str | None) -> str | None:
     return " ".join(filter(None, sentences)) or None

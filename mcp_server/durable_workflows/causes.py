@@ -193,12 +193,24 @@ def _same_start(one: str, other: str) -> bool:
 
 def _cancelled(run: Run, now: datetime) -> Cause:
     going_on = f"{_resume(run)} to go on after its last finished step."
+    with_it = f"; {_stopped(run.stopped_children)}" if run.stopped_children else ""
+    if run.running:
+        steps = some(f"step {one.step} {line(one.name, NAME)}" for one in run.running)
+        with_it += f"; {steps} runs on until it returns, and its result is kept"
     if run.deadline is not None and run.deadline <= (run.completed_at or now):
         return Cause(
-            f"cancelled: its time-out passed at {time(run.deadline)}.",
+            f"cancelled: its time-out passed at {time(run.deadline)}{with_it}.",
             f"start it again with more time, or {going_on}",
         )
-    return Cause("cancelled.", going_on)
+    return Cause(f"cancelled{with_it}.", going_on)
+
+
+def _stopped(children: int) -> str:
+    return (
+        "1 run that it started is stopped, too"
+        if children == 1
+        else f"{children:,} runs that it started are stopped, too"
+    )
 
 
 def _dead_lettered(run: Run, _now: datetime) -> Cause:
@@ -389,7 +401,8 @@ def _cancel(run: Run) -> str:
 
 
 def _resume(run: Run) -> str:
-    return call("resume", workflow_ids=[run.workflow_id])
+    with_children = {"children": True} if run.stopped_children else {}
+    return call("resume", workflow_ids=[run.workflow_id], **with_children)
 
 
 def _wait_for(run: Run) -> str:

@@ -597,16 +597,6 @@ def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> No
             make()
 
 
-def end_waits(workflow_id: str) -> None:
-    """Wake whatever the run waits for in this process, so that a cancelled one notices now and not at its deadline."""
-    system_database = _system_database()
-    maps = (system_database.notifications_map, system_database.workflow_events_map)
-    for events in maps:
-        for _key, (waiter, *_rest), event in events.snapshot():
-            if waiter == workflow_id:
-                event.set()
-
-
 def listener() -> object:
     """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
     system_database: Any = _system_database()

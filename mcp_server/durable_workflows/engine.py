@@ -5,12 +5,14 @@ asked for. All errors of dbos and psycopg are translated here into those of `err
 """
 
 import functools
+import itertools
 import json
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -47,6 +49,7 @@ from durable_workflows.errors import (
     WorkflowUnavailable,
 )
 from durable_workflows.models import (
+    STOPPED,
     UNFINISHED,
     Answer,
     Catalog,
@@ -67,6 +70,7 @@ _STILL_LOADING = "none has begun with it yet, or says how far it is."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
 _THREADS = 8
+_SEEN_SECONDS = 1.0  # after which the steps are known that the workers of other machines are in
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -447,13 +451,16 @@ class Engine(Reader):
         if children:  # now that they start no more
             targets = await self._with_descendants(workflow_ids)
             active |= await self._cancel(targets)
-        notes = dict.fromkeys(targets, "it had ended before") | dict.fromkeys(active, "cancelled")
+        notes = dict.fromkeys(active, "cancelled")
         for one, step in (await self._steps_under_way(list(active))).items():
-            notes[one] += f"; {step} runs on until it returns"
+            notes[one] += f"; {step} runs on until it returns, and its result is kept"
         if not children:
-            for one, going_on in (await self._descendants_under_way(list(active))).items():
-                notes[one] += f"; {going_on} (children=true cancels what it started, too)"
-        return await self._changed(notes, active)
+            going_on = await self._descendants_in(list(active), UNFINISHED)
+            for one, (number, first) in going_on.items():
+                more = f"{first} goes on" if number == 1 else f"{number} runs go on"
+                notes[one] += f"; {more} (children=true cancels what it started, too)"
+        left = dict.fromkeys((one for one in targets if one not in active), "it had ended before")
+        return await self._changed(notes, left, workflow_ids, "had ended before")
 
     async def _steps_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
         """The steps that run now, whatever the status of their runs is."""
@@ -464,14 +471,14 @@ class Engine(Reader):
             if worker.alive
         }
 
-    async def _descendants_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
-        rows = await self._fetch("descendants_under_way", workflow_ids=list(workflow_ids))
-        return {
-            row["root"]: f"{row['first']} goes on"
-            if row["runs"] == 1
-            else f"{row['runs']} runs go on"
-            for row in rows
-        }
+    async def _descendants_in(
+        self, workflow_ids: Sequence[str], statuses: Iterable[str]
+    ) -> dict[str, tuple[int, str]]:
+        """For each run that started such ones: how many, and one of them."""
+        rows = await self._fetch(
+            "descendants_in", workflow_ids=list(workflow_ids), statuses=list(statuses)
+        )
+        return {row["root"]: (row["runs"], row["first"]) for row in rows}
 
     async def _cancel(self, workflow_ids: Sequence[str]) -> set[str]:
         """Cancel those that have not ended; return which."""
@@ -485,24 +492,68 @@ class Engine(Reader):
         """Let cancelled and dead-lettered runs go on after their last finished step. Answers as `cancel`."""
         targets = await self._with_descendants(workflow_ids) if children else list(workflow_ids)
         heads = await self._heads(targets)
-        stopped = ("CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
-        able = [one for one in targets if heads[one]["status"] in stopped]
-        busy = await self._steps_under_way(able)  # they would be done twice at once
-        able = [one for one in able if one not in busy]
-        queues = {heads[one]["queue"] for one in able}
-        for queue in queues:  # in a limited one, runs that wait for others must not take all places
-            theirs = [one for one in able if heads[one]["queue"] == queue]
+        able = [one for one in targets if heads[one]["status"] in STOPPED]
+        busy, left = await self._busy([heads[one] for one in able])
+        able = [one for one in able if one not in left]
+        await self._resume([heads[one] for one in able])
+        notes = dict.fromkeys(able, "resumed")
+        for one, step in busy.items():
+            notes[one] += f"; it goes on once {step}, which still runs from before, has returned"
+        if not children:
+            stopped = await self._descendants_in(able, STOPPED)
+            for one, (number, first) in stopped.items():
+                which = (
+                    f"{first}, which it started, stays"
+                    if number == 1
+                    else f"{number} runs that it started stay"
+                )
+                notes[one] += (
+                    f"; {which} stopped, and it takes that as their end (children=true resumes what it started, too)"
+                )
+        other = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
+        left = dict.fromkeys((one for one in targets if one not in notes), other) | left
+        return await self._changed(notes, left, workflow_ids, "were not stopped")
+
+    async def _busy(self, heads: Sequence[tables.Row]) -> tuple[dict[str, str], dict[str, str]]:
+        """The runs a step of which still runs: those that can begin after it, with the step, and those that cannot, with a note.
+
+        A worker knows its own steps. Another one might take the run, and would do the step at the same time.
+        """
+        known = records.workers(await self._fetch("workers"))
+        workers = Counter(worker.version for worker in known if worker.alive)
+        shared = {head["workflow_id"] for head in heads if workers[head["version"]] > 1}
+        if shared:
+            await anyio.sleep(_SEEN_SECONDS)
+        steps = await self._steps_under_way([head["workflow_id"] for head in heads])
+        busy = {one: step for one, step in steps.items() if one not in shared}
+        note = "{} still runs from before; resume it once that has returned"
+        return busy, {one: note.format(step) for one, step in steps.items() if one in shared}
+
+    async def _resume(self, heads: Sequence[tables.Row]) -> None:
+        """Resume runs, in the opposite order: a run must find those going on that it waits for.
+
+        Each goes into its queue: in a limited one, runs that wait for others must not take all places.
+        """
+        for queue, group in itertools.groupby(reversed(heads), lambda head: head["queue"]):
+            theirs = [head["workflow_id"] for head in group]
             await self._limited(
                 functools.partial(self._client.resume_workflows, theirs, queue_name=queue)
             )
-        note = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
-        notes = dict.fromkeys(targets, note) | dict.fromkeys(able, "resumed")
-        for one, step in busy.items():
-            notes[one] = f"{step} still runs from before; resume it once that has returned"
-        return await self._changed(notes, set(able))
 
-    async def _changed(self, notes: Mapping[str, str], changed: set[str]) -> ChangedList:
+    async def _changed(
+        self,
+        changed: dict[str, str],
+        left: Mapping[str, str],
+        named: Sequence[str],
+        why_left: str,
+    ) -> ChangedList:
+        """What was said of each run, and why others were left as they were; of those that nobody named only how many."""
+        notes = {one: left[one] for one in named if one in left} | changed
         heads = await self._heads(list(notes))
+        unnamed = len(left.keys() - set(named))
+        runs = (
+            "1 run that these started" if unnamed == 1 else f"{unnamed:,} runs that these started"
+        )
         return ChangedList(
             workflows=[
                 Changed(
@@ -512,7 +563,8 @@ class Engine(Reader):
                     note=note,
                 )
                 for one, note in notes.items()
-            ]
+            ],
+            note=f"{runs} {why_left}." if unnamed else None,
         )
 
     async def _with_descendants(self, workflow_ids: Sequence[str]) -> list[str]:

@@ -24,6 +24,9 @@ Status = Literal[
 UNFINISHED: frozenset[str] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 # Of what is told of a run. A run that another version of DBOS has written may have one that is not known here.
 RunStatus = Annotated[str, Field(description=", ".join(get_args(Status)))]
+STOPPED: frozenset[str] = frozenset(
+    {"CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+)  # can be resumed
 Schema = dict[str, Any]  # a JSON schema: its shape is the schema language's business
 
 
@@ -263,9 +266,10 @@ class Changed(Model):
 
 
 class ChangedList(Model):
-    """What became of each."""
+    """What became of each; `note` counts the runs that those started and that were left as they were."""
 
     workflows: list[Changed]
+    note: str | None = None
 
 
 class Preview(Model):
@@ -395,6 +399,7 @@ class Event(Model):
 class Run(Model):
     """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `events` are the `MOST_EVENTS` that were set last. `forked_at` is the first step that a fork ran itself.
 
+    `stopped_children` counts, of a run that is stopped, the cancelled and dead-lettered ones that it started, and theirs.
     `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs.
     """
 
@@ -421,6 +426,7 @@ class Run(Model):
     running: list[RunningStep]
     waiting: list[Waiting]
     children: list[Child]
+    stopped_children: int = 0
     forks: list[Fork]
     events: list[Event] = []
     answers: list[Answer] = []

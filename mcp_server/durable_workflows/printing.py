@@ -228,10 +228,11 @@ def step_text(step: Step) -> str:
 
 def changed_text(changed: ChangedList) -> str:
     """A line for each run."""
-    return "\n".join(
+    lines = [
         f"{fitting.shown_line(one.workflow_id)}  {one.status}  {one.note}"
         for one in changed.workflows
-    )
+    ]
+    return "\n".join([*lines, *([changed.note] if changed.note else [])])
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import (
     MOST_EVENTS,
+    STOPPED,
     UNFINISHED,
     Answer,
     Child,
@@ -233,6 +234,7 @@ class Reader:
             waits=await fetch("run_waits"),
             running=await fetch("run_running"),
             children=await fetch("run_descendants"),
+            stopped_children=await self._stopped_children(row),
             forks=await fetch("run_forks"),
             events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
             answers=await fetch("run_answers", limit=preview),
@@ -242,6 +244,13 @@ class Reader:
             place=await self._place(row),
             absence=None if worker and worker.alive else await self._absence(row),
         )
+
+    async def _stopped_children(self, row: tables.Row) -> int:
+        if row["status"] not in STOPPED:
+            return 0
+        ids = [row["workflow_id"]]
+        rows = await self._fetch("descendants_in", workflow_ids=ids, statuses=list(STOPPED))
+        return rows[0]["runs"] if rows else 0
 
     async def _why_unavailable(self, row: tables.Row) -> str | None:
         if row["status"] not in UNFINISHED or row["version"] is None:

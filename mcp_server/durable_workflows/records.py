@@ -119,6 +119,7 @@ def run(
     waits: Iterable[Row],
     running: Iterable[Row],
     children: Iterable[Row],
+    stopped_children: int,
     forks: Iterable[Row],
     events: Iterable[Row],
     answers: Iterable[Row],
@@ -131,6 +132,8 @@ def run(
     """A row of `run_details`, with the rows that belong to it."""
     unfinished = row["status"] in UNFINISHED
     label = row["serialization"]
+    # A step of a cancelled run goes on until it returns, if its worker lives.
+    has_steps = unfinished or (row["status"] == "CANCELLED" and worker is not None and worker.alive)
     return Run(
         **{key: row[key] for key in _SAME},
         created_at=moment(row["created_at"]),
@@ -143,9 +146,10 @@ def run(
         output=preview(row["output"], row["output_length"], label),
         error=preview(row["error"], row["error_length"], label),
         steps=[step(one) for one in steps],
-        running=[RunningStep.model_validate(one) for one in running] if unfinished else [],
+        running=[RunningStep.model_validate(one) for one in running] if has_steps else [],
         waiting=[_waiting(one, one) for one in waits] if unfinished else [],
         children=[Child.model_validate(one) for one in children],
+        stopped_children=stopped_children,
         forks=[Fork.model_validate(one) for one in forks],
         events=[event(one) for one in events],
         answers=[answer(one) for one in answers],

@@ -327,7 +327,7 @@ async def fork(
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
     """Stop runs: each ends with status CANCELLED at its next step.
 
-    A step that is running now is not interrupted; `note` names it. What has finished stays recorded, and resume lets the run go on from there. Runs that had ended
+    A step that is running now is not interrupted: `note` names it, and its result is kept. What has finished stays recorded, and resume lets the run go on from there. Runs that had ended
     are left as they are; the answer says so for each. Unknown ids are an error, and then nothing is cancelled. Children go on unless
     `children` is true.
 
@@ -343,7 +343,7 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     Other runs are left as they are; the answer says so for each. A failed run (status ERROR) cannot be resumed: use fork. A run that a crash interrupted
     needs nothing: it goes on by itself. Next: wait_for_workflows.
 
-    - children: Also the runs that these started, and theirs.
+    - children: Also the runs that these started, and theirs. Give it after a cancel with children: else these stay cancelled for the run that waits for them.
     """
     engine = await _engine(ctx)
     return answers.fit_changed(await engine.resume(workflow_ids, children=children))

@@ -44,6 +44,7 @@ from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import DatabaseUnavailable, SetupError
+from durable_workflows.executions import Executions
 from durable_workflows.importing import isolated
 from durable_workflows.models import Schema
 from durable_workflows.runlog import RunLog
@@ -133,6 +134,8 @@ class _Worker:
         self._parent = parent
         self._faults = faults
         self._bell = dbos_internals.Doorbell()
+        self._executions = Executions()
+        self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
         self._is_newest = False
 
@@ -161,6 +164,8 @@ class _Worker:
     async def _work(self, entries: list[dict[str, object]]) -> None:
         activity = Activity(asyncio.get_running_loop(), self._executor_id)
         dbos_internals.observe(activity)
+        self._executions.install()
+        self._cancelling = anyio.Event()
         dbos_internals.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
             await self._publish_catalog(connection, entries)
@@ -180,6 +185,7 @@ class _Worker:
             group.start_soon(self._log.publish, self._database)
             group.start_soon(self._listen)
             group.start_soon(self._look_again)
+            group.start_soon(self._end_cancelled)
             orphaned = await self._stop_asked()
             # Without its supervisor the embedded database is gone too: no step could be recorded.
             seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
@@ -382,6 +388,17 @@ class _Worker:
                 await anyio.to_thread.run_sync(dbos_internals.look_again, abandon_on_cancel=True)
             await anyio.sleep(_RECONNECT_SECONDS)
 
+    async def _end_cancelled(self) -> None:
+        """End what cancelled runs wait for here, when a hint says so, and from time to time."""
+        while True:
+            with anyio.move_on_after(_HEARTBEAT_SECONDS):
+                await self._cancelling.wait()
+            self._cancelling = anyio.Event()
+            cancelled, self._cancelled = self._cancelled, set()
+            await anyio.to_thread.run_sync(
+                self._executions.end_cancelled, cancelled, abandon_on_cancel=True
+            )
+
     async def _hear(self, connection: tables.Connection) -> None:
         while True:
             async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
@@ -417,7 +434,8 @@ class _Worker:
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
         if status == "CANCELLED":
-            dbos_internals.end_waits(workflow_id)
+            self._cancelled.add(workflow_id)
+            self._cancelling.set()
         if status == "ENQUEUED" or self._may_have_room(queue):
             self._bell.ring(queue)
 

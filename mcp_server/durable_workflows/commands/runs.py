@@ -271,7 +271,7 @@ async def resume(
 ) -> None:
     """Let cancelled runs go on.
 
-    They go on after their last finished step.
+    They go on after their last finished step. Give --children if they were cancelled with it.
     """
     async with engine_of(settings) as engine:
         changed = await engine.resume(workflow_ids, children=children)

@@ -334,13 +334,14 @@ select step.workflow_id, step.function_id as step, step.name,
 from durable_workflows.open_steps() as step join durable_workflows.workers as worker using (executor_id)
 where step.workflow_id = any(%(workflow_ids)s) order by step.function_id
 
--- name: descendants_under_way
+-- name: descendants_in
+-- How many of the runs that these started, and theirs, have one of the statuses, and one of them.
 with recursive tree as (
     select workflow_uuid, status, parent_workflow_id as root from dbos.workflow_status where parent_workflow_id = any(%(workflow_ids)s)
     union
     select run.workflow_uuid, run.status, tree.root from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
-select root, count(*) as runs, min(workflow_uuid) as first from tree where status in ('PENDING', 'ENQUEUED', 'DELAYED') group by root
+select root, count(*) as runs, min(workflow_uuid) as first from tree where status = any(%(statuses)s) group by root
 
 -- name: message_of_key
 -- DBOS makes an id of the key and the run.
