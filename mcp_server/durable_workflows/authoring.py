@@ -22,6 +22,7 @@ from durable_workflows.settings import PERSON
 _FOR_EVER_SECONDS = 100 * 365 * 86400.0  # DBOS.recv wants a number
 
 T = TypeVar("T")
+D = TypeVar("D")
 logger = logging.getLogger(__name__)
 
 
@@ -35,21 +36,42 @@ def receive(
 ) -> T | None: ...
 @overload
 def receive(
-    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+    topic: str,
+    *,
+    schema: type[T],
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: D,
+) -> T | D: ...
+@overload
+def receive(
+    topic: str,
+    *,
+    schema: Any = None,
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any: ...
 def receive(
-    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+    topic: str,
+    *,
+    schema: Any = None,
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any:
-    """Wait for a message on `topic` and return it; None when `timeout` seconds have passed (default: no limit).
+    """Wait for a message on `topic` and return it; `default` when `timeout` seconds have passed (without one: no limit).
 
     While it waits, `prompt` and `schema` are shown by inspect and list. `schema` is a JSON schema, or a Python type (a pydantic model, a
     TypedDict, a Literal, bool, …): then the message is returned as that type. A message that does not fit is refused
     at its sender; one that came before the wait began is skipped, which the log of the run notes. The wait goes on.
 
+    A message may be `null`, which is None. To tell it from a time-out, give a `default` that no message is.
+
     Raises:
         InvalidArguments: `schema` is no JSON schema.
     """
-    return _Wait(topic, schema, prompt, timeout).run()
+    return _Wait(topic, schema, prompt, timeout, default).run()
 
 
 @overload
@@ -62,13 +84,32 @@ async def receive_async(
 ) -> T | None: ...
 @overload
 async def receive_async(
-    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+    topic: str,
+    *,
+    schema: type[T],
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: D,
+) -> T | D: ...
+@overload
+async def receive_async(
+    topic: str,
+    *,
+    schema: Any = None,
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any: ...
 async def receive_async(
-    topic: str, *, schema: Any = None, prompt: str | None = None, timeout: float | None = None
+    topic: str,
+    *,
+    schema: Any = None,
+    prompt: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any:
     """`receive` for async workflows."""
-    return await _Wait(topic, schema, prompt, timeout).run_async()
+    return await _Wait(topic, schema, prompt, timeout, default).run_async()
 
 
 @overload
@@ -81,18 +122,37 @@ def ask_human(
 ) -> T | None: ...
 @overload
 def ask_human(
-    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+    prompt: str,
+    *,
+    schema: type[T],
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: D,
+) -> T | D: ...
+@overload
+def ask_human(
+    prompt: str,
+    *,
+    schema: Any = None,
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any: ...
 def ask_human(
-    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+    prompt: str,
+    *,
+    schema: Any = None,
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any:
-    """Ask a person, and return the answer; None when `timeout` seconds have passed (default: no limit).
+    """Ask a person, and return the answer; `default` when `timeout` seconds have passed (without one: no limit).
 
     An answer is what somebody gave in a terminal (`durable-workflows approve`) or in the form of a client, and it is noted with who, when and
     how. A worker takes nothing else: it skips a message on this topic, and the log of the run says so. Otherwise as `receive`. The topic
     is `person:` and `topic`, or the number of the step that waits.
     """
-    return _Wait(_person_topic(topic), schema, prompt, timeout).run()
+    return _Wait(_person_topic(topic), schema, prompt, timeout, default).run()
 
 
 @overload
@@ -105,21 +165,43 @@ async def ask_human_async(
 ) -> T | None: ...
 @overload
 async def ask_human_async(
-    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+    prompt: str,
+    *,
+    schema: type[T],
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: D,
+) -> T | D: ...
+@overload
+async def ask_human_async(
+    prompt: str,
+    *,
+    schema: Any = None,
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any: ...
 async def ask_human_async(
-    prompt: str, *, schema: Any = None, topic: str | None = None, timeout: float | None = None
+    prompt: str,
+    *,
+    schema: Any = None,
+    topic: str | None = None,
+    timeout: float | None = None,
+    default: Any = None,
 ) -> Any:
     """`ask_human` for async workflows."""
-    return await _Wait(_person_topic(topic), schema, prompt, timeout).run_async()
+    return await _Wait(_person_topic(topic), schema, prompt, timeout, default).run_async()
 
 
 class _Wait:
     """One wait, until a message that fits or the deadline."""
 
-    def __init__(self, topic: str, schema: Any, prompt: str | None, timeout: float | None) -> None:
+    def __init__(
+        self, topic: str, schema: Any, prompt: str | None, timeout: float | None, default: Any
+    ) -> None:
         self._topic = topic
         self._timeout = timeout
+        self._default = default
         self._first = dbos_internals.next_step()
         json_schema, self._fitting = _checker(schema)
         self._request = Request(prompt, json_schema, topic.startswith(PERSON))
@@ -127,8 +209,13 @@ class _Wait:
     def run(self) -> Any:
         left = self._timeout
         while True:
+            step = dbos_internals.next_step()
             with self._request.shown():
                 message = DBOS.recv(self._topic, timeout_seconds=_seconds(left))
+            if message is None and self._timeout is not None:
+                distinct = self._default is not None
+                if not (distinct and DBOS.run_step({"name": "message_came"}, self._came, step)):
+                    return self._default
             done, value = self._take(message)
             if done:
                 return value
@@ -138,8 +225,16 @@ class _Wait:
     async def run_async(self) -> Any:
         left = self._timeout
         while True:
+            step = dbos_internals.next_step()
             with self._request.shown():
                 message = await DBOS.recv_async(self._topic, timeout_seconds=_seconds(left))
+            if message is None and self._timeout is not None:
+                distinct = self._default is not None
+                if not (
+                    distinct
+                    and await DBOS.run_step_async({"name": "message_came"}, self._came, step)
+                ):
+                    return self._default
             done, value = self._take(message)
             if done:
                 return value
@@ -150,10 +245,14 @@ class _Wait:
         """A step, which runs only after a message that did not fit: what is left until the deadline of the first wait."""
         return dbos_internals.left_of_wait(self._first)
 
+    def _came(self, step: int) -> bool:
+        """A step, which runs only where `null` and a time-out differ: whether the `DBOS.recv` of that number ended with a message."""
+        if self._topic.startswith(PERSON):
+            return dbos_internals.left_of_wait(step) > 0
+        return dbos_internals.has_received(step)
+
     def _take(self, message: Any) -> tuple[bool, Any]:
         """Whether the wait is over, and with what. All depends on the recorded message only."""
-        if message is None and self._timeout is not None:
-            return True, None
         try:
             return True, self._fitting(message)
         except ValueError as error:

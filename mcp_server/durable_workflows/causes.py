@@ -121,14 +121,21 @@ def _failed(run: Run, _now: datetime) -> Cause:
     error = failure(run.error)
     step = _failing_step(run, error)
     found = _failed_where(run, step, error.line if error else "no error was recorded")
-    fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
-    if fork is not None:
-        text = f"{found.text} · It was forked since: {fitting.shown_line(fork.workflow_id)} ({fork.status})."
-        return Cause(text, inspect(fork.workflow_id))
+    if (forked := _forked(run, found.text)) is not None:
+        return forked
     if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
         call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
         return Cause(found.text, f"{call_again} with what is right: a fork has the same arguments.")
     return found
+
+
+def _forked(run: Run, text: str) -> Cause | None:
+    """That another run goes on in place of this one: its newest fork that has not failed."""
+    fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
+    if fork is None:
+        return None
+    since = f"{text} · It was forked since: {fitting.shown_line(fork.workflow_id)} ({fork.status})."
+    return Cause(since, inspect(fork.workflow_id))
 
 
 def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
@@ -192,6 +199,8 @@ def _same_start(one: str, other: str) -> bool:
 
 
 def _cancelled(run: Run, now: datetime) -> Cause:
+    if (forked := _forked(run, "cancelled.")) is not None:
+        return forked
     going_on = f"{_resume(run)} to go on after its last finished step."
     with_it = f"; {_stopped(run.stopped_children)}" if run.stopped_children else ""
     if run.running:

@@ -564,6 +564,20 @@ def left_of_wait(step: int) -> float:
     return max(_system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then
 
 
+def has_received(step: int) -> bool:
+    """Whether the `DBOS.recv` that was this step of the run in whose code the caller is has ended with a message, which may be `null`."""
+    run = current_run()
+    assert run is not None
+    database: Any = _system_database()
+    messages = database.tables.notifications
+    found = sqlalchemy.select(messages.c.message_uuid).where(
+        *database._wf(messages, run[0], "destination_uuid"),
+        messages.c.consumed_by_function_id == step,
+    )
+    with database.engine.begin() as connection:
+        return connection.execute(found).first() is not None
+
+
 def recover(executor_ids: list[str]) -> None:
     """Put the unfinished runs that these executors had of this process's version back into their queues. Repeating it does no harm."""
     dbos_module.DBOS._recover_pending_workflows(executor_ids)

@@ -303,6 +303,7 @@ class Engine(Reader):
         waits = await self._awaited(workflow_id, message)
         for wait in waits:
             if wait.topic == topic:
+                message = arguments.meant(wait, message)
                 arguments.check_message(wait, message)
         sent = await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
         note = await self._not_awaited(workflow_id, topic, [wait.topic for wait in waits])

@@ -179,7 +179,10 @@ class NodeFailed(SetupError):
 class PGliteNotInstalled(SetupError):
     """PGlite, the embedded database, could not be installed from the npm registry."""
 
-    hint = "Check that the npm registry is reachable, or set DBOS_DATABASE_URL to use a Postgres of your own."
+    hint = (
+        "Check that the npm registry is reachable. Behind a company's own certificate authority set NODE_USE_SYSTEM_CA=1, or NODE_EXTRA_CA_CERTS to its file."
+        " Or set DBOS_DATABASE_URL to use a Postgres of your own."
+    )
 
 
 class DataDirectoryLocked(SetupError):

@@ -5,13 +5,14 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from durable_workflows import fitting
 from durable_workflows.errors import DurableWorkflowsError
@@ -19,6 +20,7 @@ from durable_workflows.signatures import Untitled
 
 _LONGEST_ERROR = 4000  # characters
 _SHOWN_PROBLEMS = 5
+_ANY_VALUE = "#/$defs/JsonValue"
 _ARGUMENT = re.compile(r"^- (\w+): (.+(?:\n  .+)*)$", re.MULTILINE)
 
 
@@ -60,11 +62,39 @@ def strict_tool(spec: ToolSpec) -> Tool:
     tool.unknown = spec.unknown
     loose = tool.fn_metadata.arg_model
     strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
-    tool.fn_metadata.arg_model = strict
-    tool.parameters = strict.model_json_schema(by_alias=True, schema_generator=Untitled)
+    tool.fn_metadata = _AsGiven.model_validate({**dict(tool.fn_metadata), "arg_model": strict})
+    schema = strict.model_json_schema(by_alias=True, schema_generator=Untitled)
+    tool.parameters = _without_any_value(schema)
     for name, text in _ARGUMENT.findall(described):
         tool.parameters["properties"][name]["description"] = _unwrapped(text)
     return tool
+
+
+def _without_any_value(schema: Any) -> Any:
+    """A schema in which `JsonValue`, which takes anything, is no reference: some clients drop an argument that is only one."""
+    if isinstance(schema, list):
+        return [_without_any_value(part) for part in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_any_value(part)
+        for key, part in cast("dict[str, Any]", schema).items()
+        if (key, part) != ("$ref", _ANY_VALUE) and part != {"JsonValue": {}}
+    }
+    if "$defs" in kept:
+        kept["$defs"].pop("JsonValue", None)
+    return kept
+
+
+class _AsGiven(FuncMetadata):
+    """Takes a text as a text where any value is taken: the base reads a JSON object or list that is in one."""
+
+    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+        parsed = super().pre_parse_json(data)
+        for name, field in self.arg_model.model_fields.items():
+            if name in data and field.annotation == cast("Any", JsonValue):
+                parsed[name] = data[name]
+        return parsed
 
 
 def _unwrapped(text: str) -> str:

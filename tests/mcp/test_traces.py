@@ -431,6 +431,14 @@ def test_a_failed_run_that_was_forked_sends_the_reader_to_the_fork(
     assert following == 'inspect(workflow_id="f-2")'
 
 
+def test_a_cancelled_run_that_was_forked_sends_the_reader_to_the_fork(a_run: RunMaker) -> None:
+    text, following = why(
+        a_run(status="CANCELLED", forks=[Fork(workflow_id="f-1", status="PENDING")])
+    )
+    assert text == "cancelled. · It was forked since: f-1 (PENDING)."
+    assert following == 'inspect(workflow_id="f-1")'
+
+
 def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
     wrong = error("durable_workflows.errors.InvalidArguments", "a: give `workflow`.")
     following = why(a_run(status="ERROR", error=wrong))[1]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,18 @@ def json_value(text: str) -> JsonValue:
         raise typer.BadParameter(
             f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'
         ) from error
+
+
+@dataclass(frozen=True)
+class GivenJson:
+    """A value given as JSON; also `null`, which a bare None would hide."""
+
+    value: JsonValue
+
+
+def given_json(text: str) -> GivenJson:
+    """As `json_value`, where `null` is a value like any other."""
+    return GivenJson(json_value(text))
 
 
 def json_object(text: str) -> dict[str, JsonValue]:

@@ -1,7 +1,7 @@
 """Commands for runs: what the tools do, in the same words."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,12 +9,13 @@ from durable_workflows import following, printing, shell_completion, terminal, t
 from durable_workflows.commands.common import (
     Args,
     AsJson,
+    GivenJson,
     IdOption,
     OwnId,
     WorkflowId,
     WorkflowIds,
     engine_of,
-    json_value,
+    given_json,
     reader_of,
 )
 from durable_workflows.following import Until
@@ -208,7 +209,9 @@ async def send(
     topic: Annotated[
         str, typer.Option(help="What the run waits for.", autocompletion=shell_completion.topics)
     ] = "",
-    message: Annotated[Any, typer.Option(parser=json_value, metavar="JSON", help="The message.")],
+    message: Annotated[
+        GivenJson, typer.Option(parser=given_json, metavar="JSON", help="The message.")
+    ],
     idempotency_key: Annotated[
         str | None,
         typer.Option(help="With it, the message arrives once, however often it is sent."),
@@ -220,7 +223,7 @@ async def send(
     A run that does not wait for it yet gets it when it does.
     """
     async with engine_of(settings) as engine:
-        sent = await engine.send(workflow_id, topic, message, idempotency_key)
+        sent = await engine.send(workflow_id, topic, message.value, idempotency_key)
     printing.print_model(sent, as_json, f"The message was sent to {workflow_id}.")
     if sent.note:
         printing.say(sent.note)

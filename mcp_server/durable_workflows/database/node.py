@@ -34,7 +34,7 @@ def lock_hash() -> str:
     return hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()[:12]
 
 
-_WANTED = "NODE_EXTRA_CA_CERTS"  # npm behind a company's proxy needs it
+_WANTED = ("NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA")  # npm behind a company's proxy needs one
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return {
         name: value
         for name, value in given.items()
-        if name == _WANTED or not (name.startswith("NODE_") or name.endswith("DATABASE_URL"))
+        if name in _WANTED or not (name.startswith("NODE_") or name.endswith("DATABASE_URL"))
     }
 
 
