@@ -19,8 +19,9 @@ from durable_workflows.settings import Settings
 from helpers import FLOWS, processes_of, until_found
 from mcp import Client
 from nasty import NUMBERS, SHAPES, TEXTS, nested
+from requirements import proves
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, proves("value:own-run")]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from durable_workflows import cli, dashboard, elicitation, fitting, printing, te
 from durable_workflows.commands import people
 from durable_workflows.models import Ended, LogLine, OpenWait, Preview, Run, RunList, RunSummary
 from nasty import TEXTS, each
+from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers")
@@ -48,6 +49,7 @@ def run_of(text: str) -> Run:
     )
 
 
+@proves("value:seen")
 @each(TEXTS)
 def test_no_command_writes_what_acts_on_a_terminal_or_hides(
     value: str, capsys: pytest.CaptureFixture[str]
@@ -78,6 +80,7 @@ def test_json_that_a_command_writes_is_the_same_data(capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["output"] == texts
 
 
+@proves("value:seen")
 @each([*TEXTS, "Really?\n\nrun        other\n\nThis will be sent: 1\nSend it? [y/N]: "])
 def test_a_question_cannot_pass_for_what_we_say_around_it(value: str) -> None:
     # Of ours are a run, its arguments, the topic, the times, and the blank lines.

@@ -14,6 +14,7 @@ import pytest
 from durable_workflows import locks, state
 from durable_workflows.settings import Settings
 from durable_workflows.tools import TOOLS
+from requirements import proves
 from transports import envelope
 
 Launch = Callable[..., AbstractContextManager[Any]]
@@ -68,6 +69,7 @@ def test_a_legacy_client_is_told_by_the_tool_what_cannot_start(
     assert "is not a directory" in result["content"][0]["text"]
 
 
+@proves("client:does-not-read")
 def test_what_is_no_message_is_answered_with_an_error(nowhere: Settings, launch: Launch) -> None:
     deep = "[" * 300 + "]" * 300
     with launch(nowhere.project) as server:
@@ -85,6 +87,7 @@ def test_what_is_no_message_is_answered_with_an_error(nowhere: Settings, launch:
         assert server.request("ping")["result"] == {}
 
 
+@proves("client:does-not-read")
 def test_of_a_client_that_does_not_read_no_more_is_taken_until_it_does(
     nowhere: Settings, launch: Launch
 ) -> None:

@@ -11,6 +11,7 @@ from mcp.types import TextContent, Tool
 from durable_workflows.server import INSTRUCTIONS, build_server
 from durable_workflows.settings import Settings
 from mcp import Client
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]
@@ -187,6 +188,7 @@ async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(
         )
 
 
+@proves("status:answers")
 async def test_server_status_answers_whatever_is_broken(nowhere: Settings, mode: Mode) -> None:
     async with Client(build_server(nowhere), mode=mode) as client:
         none = (await client.call_tool("server_status", {})).structured_content
