@@ -28,6 +28,8 @@ SLEEP = "DBOS.sleep"
 _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
+_AGENT = "AgentFailed"
+_OVER_BUDGET = ("a turn more than the", "tokens of the")  # as agent_task says it
 _PROMPT = 300
 _SUSPECT = 4  # recoveries of a run, after which it may be what ends its worker
 _NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
@@ -123,6 +125,9 @@ def _failed(run: Run, _now: datetime) -> Cause:
     found = _failed_where(run, step, error.line if error else "no error was recorded")
     if (forked := _forked(run, found.text)) is not None:
         return forked
+    if error and error.name.endswith(_AGENT) and any(one in error.message for one in _OVER_BUDGET):
+        call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
+        return Cause(found.text, f"{call_again} with a larger budget: a fork has the same one.")
     if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
         call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
         return Cause(found.text, f"{call_again} with what is right: a fork has the same arguments.")

@@ -439,6 +439,22 @@ def test_a_cancelled_run_that_was_forked_sends_the_reader_to_the_fork(a_run: Run
     assert following == 'inspect(workflow_id="f-1")'
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "it began a turn more than the 2 that it may take",
+        "it has used 9 tokens of the 5 that it may",
+    ],
+)
+def test_an_agent_over_its_budget_is_to_be_started_with_a_larger_one(
+    a_run: RunMaker, a_step: StepMaker, said: str
+) -> None:
+    failed = error("agent_task.AgentFailed", said)
+    run = a_run(name="agent_task", status="ERROR", error=failed, steps=[a_step(1, error=failed)])
+    wanted = 'start_workflow(name="agent_task", …) with a larger budget: a fork has the same one.'
+    assert why(run)[1] == wanted
+
+
 def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
     wrong = error("durable_workflows.errors.InvalidArguments", "a: give `workflow`.")
     following = why(a_run(status="ERROR", error=wrong))[1]
