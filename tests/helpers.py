@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import psutil
 
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
+from durable_workflows.models import Run
 
 FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
@@ -34,6 +35,25 @@ async def until_found(
         assert time.monotonic() < deadline, f"never came true within {seconds} s: {description}"
         await anyio.sleep(0.02)
     return found
+
+
+def kill_worker(project: Path) -> list[int]:
+    """Kill the workers of a project; return their pids."""
+    workers = processes_of(project, "worker")
+    for worker in workers:
+        worker.kill()
+    return [worker.pid for worker in workers]
+
+
+def is_taken_up_again(run: Run, killed: Collection[int]) -> bool:
+    """Whether another worker than those killed has taken up the run."""
+    worker = run.worker
+    return (
+        worker is not None
+        and worker.alive
+        and worker.pid not in killed
+        and run.updated_at >= worker.started_at
+    )
 
 
 def copy_flow(name: str, project: Path) -> Path:

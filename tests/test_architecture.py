@@ -53,6 +53,7 @@ LEVELS = [
         "environments",
         "marks",
         "records",
+        "suspects",
     ],
     ["redaction"],
     ["authoring", "executions", "feed", "recorded_errors", "runlog", "reading"],

@@ -20,7 +20,7 @@ from durable_workflows.errors import (
     WorkflowFinished,
 )
 from durable_workflows.models import Ended, OpenWait, StartRequest
-from helpers import copy_flow, processes_of, until_found
+from helpers import copy_flow, is_taken_up_again, kill_worker, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -357,12 +357,10 @@ async def test_after_a_killed_worker_the_same_question_waits_until_the_same_dead
     before = await open_wait(engine, workflow_id)
     assert before.deadline is not None
     assert timedelta(0) < before.deadline - datetime.now(UTC) < timedelta(seconds=601)
-    for process in processes_of(folder, "worker"):
-        process.kill()
+    killed = kill_worker(folder)
 
     async def again() -> bool:
-        run = await engine.run(workflow_id)
-        return run.recovery_attempts > 1 and bool(run.worker and run.worker.alive)
+        return is_taken_up_again(await engine.run(workflow_id), killed)
 
     await until_found(again, "the run is taken up again")
     after = await open_wait(engine, workflow_id)

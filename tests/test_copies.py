@@ -54,6 +54,17 @@ def test_what_runs_wrote_beside_their_code_outlives_the_copy(home: Settings) -> 
     assert "Have the code write into the project" in said
 
 
+def test_a_worker_for_suspects_leaves_the_copy_of_the_others_alone(home: Settings) -> None:
+    common = copies.make(home, "v1", FILES)
+    apart = copies.make(home, "v1", FILES, "a1b2c3")
+    assert copies.make(home, "v1", FILES).exists()
+    assert (common.exists(), apart.exists()) == (False, True)
+    (apart / "written.txt").write_text("1", encoding="utf-8")
+    assert copies.make(home, "v1", FILES, "a1b2c3").exists()
+    assert not apart.exists()
+    assert (home.state / "kept" / "v1" / "written.txt").exists()
+
+
 def test_nothing_is_said_where_runs_wrote_nothing(home: Settings) -> None:
     copies.make(home, "v1", FILES)
     copies.remove_all(home)

@@ -2,6 +2,7 @@
 """The private names of dbos that we rely upon: this fails when a new dbos has changed them."""
 
 import inspect
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -18,6 +19,7 @@ from dbos import (
     _error,
     _outcome,
     _queue,
+    _recovery,
     _registrations,
     _serialization,
     _sys_db,
@@ -278,3 +280,42 @@ def test_a_run_records_its_steps_by_the_function_that_we_wrap() -> None:
         "started_at_epoch_ms",
         "child_workflow_id",
     }
+
+
+def test_a_queue_takes_runs_up_through_the_gate_that_we_replace() -> None:
+    assert parameters(SystemDatabase._claim_gate) == ["self", "queue_name", "partition_key"]
+    assert parameters(SystemDatabase.start_queued_workflows)[:6] == [
+        "self",
+        "queue",
+        "executor_id",
+        "app_version",
+        "queue_partition_key",
+        "local_running_count",
+    ]
+    claim = inspect.getsource(SystemDatabase.start_queued_workflows)
+    assert "self._claim_gate(queue.name, queue_partition_key)" in claim
+    assert "recovery_attempts=self.tables" in claim  # the attempt that we give back
+    sweep = SystemDatabase.start_queued_partitioned_workflows
+    assert parameters(sweep)[:5] == ["self", "queue", "executor_id", "app_version", "max_tasks"]
+    assert "start_queued_partitioned_workflows(" in inspect.getsource(_queue.queue_worker_thread)
+    assert parameters(SystemDatabase.get_queue_partitions) == ["self", "queue_name"]
+
+
+def test_a_recovered_run_is_put_back_by_the_method_that_we_replace() -> None:
+    recover = SystemDatabase.reenqueue_for_recovery
+    assert parameters(recover) == ["self", "workflow_id", "executor_ids", "recovery_queue_name"]
+    assert "reenqueue_for_recovery(" in inspect.getsource(_recovery._recover_workflow)
+    # What ours sets as well.
+    values = inspect.getsource(recover).partition(".values(")[2]
+    assert set(re.findall(r"^ +(\w+)=", values, re.MULTILINE)) == {
+        "status",
+        "owner_xid",
+        "started_at_epoch_ms",
+        "updated_at",
+        "queue_name",
+    }
+    assert parameters(SystemDatabase.dead_letter_workflows) == [
+        "self",
+        "workflow_ids",
+        "min_recovery_attempts",
+    ]

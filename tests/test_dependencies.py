@@ -1,6 +1,7 @@
 """Workflow files have the libraries that their script metadata ask for, wherever the server itself is installed."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from durable_workflows.errors import PythonUnusable, WorkflowUnavailable
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import processes_of, until_found
+from helpers import is_taken_up_again, kill_worker, processes_of, until_found
 from requirements import proves
 from wheels import make_wheel
 
@@ -56,18 +57,15 @@ async def test_a_run_uses_the_library_that_its_file_names_also_after_a_kill(
     ):
         await engine.start(StartRequest(name="lacks"))
     await engine.wait([started.workflow_id], until="any")
-    for process in processes_of(folder, "worker"):
-        process.kill()
-    await again(engine, started.workflow_id)
+    await again(engine, started.workflow_id, kill_worker(folder))
     await engine.send(started.workflow_id, "go", True)
     assert (await engine.wait([started.workflow_id], timeout_seconds=60)).done[0].output == "1.0"
     await project.aclose()
 
 
-async def again(engine: Engine, workflow_id: str) -> None:
+async def again(engine: Engine, workflow_id: str, killed: Collection[int]) -> None:
     async def recovered() -> bool:
-        run = await engine.run(workflow_id)
-        return run.recovery_attempts > 1 and bool(run.worker and run.worker.alive)
+        return is_taken_up_again(await engine.run(workflow_id), killed)
 
     await until_found(recovered, "the run is taken up again", seconds=60)
 

@@ -7,7 +7,7 @@ import pytest
 
 from durable_workflows.engine import Engine
 from durable_workflows.models import Run, StartRequest
-from helpers import processes_of, until, until_found
+from helpers import is_taken_up_again, kill_worker, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -45,14 +45,11 @@ async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(
     )
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "decision"}))
     before = (await engine.wait([started.workflow_id], until="any")).waiting[0]
-    pids = [process.pid for process in processes_of(folder, "worker")]
-    for process in processes_of(folder, "worker"):
-        process.kill()
+    killed = kill_worker(folder)
 
     async def waits_again() -> Run | None:
         run = await engine.run(started.workflow_id)
-        alive = run.worker is not None and run.worker.alive and run.worker.pid not in pids
-        return run if alive and run.waiting and run.recovery_attempts > 1 else None
+        return run if run.waiting and is_taken_up_again(run, killed) else None
 
     after = await until_found(waits_again, "the new worker waits")
     assert (after.waiting[0].since, after.waiting[0].deadline) == (before.since, before.deadline)

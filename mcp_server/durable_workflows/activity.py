@@ -22,6 +22,7 @@ from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
 _SETTLE_SECONDS = 0.2
+_AT_ONCE_SECONDS = 5.0
 _LONGEST_ERROR = 600  # characters
 _RETRY_SECONDS = 2.0  # while the database is away
 
@@ -59,9 +60,15 @@ class Activity:
     The observing methods are called in the threads of the runs; `publish` runs in the worker's own event loop.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, executor_id: str) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, executor_id: str, *, at_once: bool = False
+    ) -> None:
+        """`at_once`: a step begins when it is published, for a step that may end the process. The loop must not be that of a run."""
         self._loop = loop
         self._executor_id = executor_id
+        self._at_once = at_once
+        self._settle_seconds = 0.0 if at_once else _SETTLE_SECONDS
+        self._rounds = threading.Condition()
         self._lock = threading.Lock()
         self._current: dict[Key, Entry] = {}
         self._published: dict[Key, Entry] = {}
@@ -76,6 +83,8 @@ class Activity:
         if self._stopping.is_set() and not _in_event_loop():
             threading.Event().wait()
         self._set((workflow_id, step), RunningStep(name))
+        if self._at_once:
+            self._await_published((workflow_id, step))
 
     def step_attempted(self, workflow_id: str, step: int, attempt: int, attempts: int) -> None:
         """See `dbos_internals.Observer`."""
@@ -126,6 +135,16 @@ class Activity:
                 logger.info("Activity is not published while the database is away: %s", error)
                 await anyio.sleep(_RETRY_SECONDS)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no step is in flight."""
+        return self._idle.is_set()
+
+    def _await_published(self, key: Key) -> None:
+        """Wait until the entry is written; not for ever, since the database may be away."""
+        with self._rounds:
+            self._rounds.wait_for(lambda: key in self._published, _AT_ONCE_SECONDS)
+
     def _set(self, key: Key, entry: Entry) -> None:
         with self._lock:
             self._current[key] = entry
@@ -156,7 +175,7 @@ class Activity:
             young = await self._publish_once(connection)
             if not young:
                 await self._changed.wait()
-            await anyio.sleep(_SETTLE_SECONDS)
+            await anyio.sleep(self._settle_seconds)
             self._changed = anyio.Event()
             self._woken = False
 
@@ -168,7 +187,7 @@ class Activity:
         settled = {
             key: entry
             for key, entry in current.items()
-            if (now - entry.since).total_seconds() >= _SETTLE_SECONDS
+            if (now - entry.since).total_seconds() >= self._settle_seconds
         }
         gone = [key for key in self._published if key not in current]
         fresh = {key: entry for key, entry in settled.items() if self._published.get(key) != entry}
@@ -176,7 +195,9 @@ class Activity:
             await tables.run(connection, "remove_activity", keys=fitting.json_text(gone))
         if fresh:
             await self._write(connection, fresh)
-        self._published = settled
+        with self._rounds:
+            self._published = settled
+            self._rounds.notify_all()
         return len(settled) < len(current) or not settled.keys() <= self._current.keys()
 
     async def _write(self, connection: tables.Connection, fresh: dict[Key, Entry]) -> None:

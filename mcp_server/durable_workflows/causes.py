@@ -8,19 +8,30 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from durable_workflows import fitting
-from durable_workflows.models import UNFINISHED, Child, Preview, QueuePlace, Run, Step, Waiting
+from durable_workflows.models import (
+    UNFINISHED,
+    Child,
+    Preview,
+    QueuePlace,
+    Run,
+    Step,
+    Suspect,
+    Waiting,
+)
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
     NAME,
     PAYLOAD,
     as_json,
     call,
+    ended_worker,
     inspect,
     joined,
     line,
     not_ok,
     some,
     span,
+    suspicion,
     time,
 )
 
@@ -31,7 +42,6 @@ _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own star
 _AGENT = "AgentFailed"
 _OVER_BUDGET = ("a turn more than the", "tokens of the")  # as agent_task says it
 _PROMPT = 300
-_SUSPECT = 4  # recoveries of a run, after which it may be what ends its worker
 _NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
 
@@ -62,6 +72,8 @@ def cause(run: Run, now: datetime) -> Cause:
     """Why the run is where it is, in one sentence, and the next call in another."""
     if run.status in UNFINISHED and run.unavailable is not None:
         return _unavailable(run, run.unavailable)
+    if run.status in ("ENQUEUED", "PENDING") and run.suspect and run.suspect.apart:
+        return _suspected(run, run.suspect, now)
     if run.status in ("ENQUEUED", "PENDING") and not (run.worker and run.worker.alive):
         return _without_worker(run)
     return _CAUSES.get(run.status, _unknown)(run, now)
@@ -228,6 +240,11 @@ def _stopped(children: int) -> str:
 
 
 def _dead_lettered(run: Run, _now: datetime) -> Cause:
+    if run.suspect:
+        return Cause(
+            f"dead-lettered: it {ended_worker(run.suspect)}.",
+            f"repair the code ({_source(run)}), then {_fork(run, run.suspect.after_step + 1)}; or, if the cause is gone, {_resume(run)}",
+        )
     where = f" after step {_last_step(run)}" if run.steps else " in its first step"
     return Cause(
         f"dead-lettered after {run.recovery_attempts} attempts: its worker ended each time{where}, before the run did.",
@@ -353,15 +370,23 @@ def _without_worker(run: Run) -> Cause:
     elif run.running:
         where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
-    if run.recovery_attempts > _SUSPECT and not run.waiting:
-        return Cause(
-            f"{state}: no worker of its version {run.version}{age} runs now{why}{where}; it may be this run that ends the worker, which it did not outlive {run.recovery_attempts - 1} times.",
-            f"{_cancel(run)} if it is; server_status() names the logs.",
-        )
     return Cause(
         f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.",
         "server_status() for the workers and their problems; it goes on by itself once one runs.",
     )
+
+
+def _suspected(run: Run, suspect: Suspect, now: datetime) -> Cause:
+    if run.worker and run.worker.alive:
+        now_doing = _CAUSES[run.status](run, now).text.removesuffix(".")
+    else:
+        why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
+        now_doing = f"{'queued' if run.status == 'ENQUEUED' else 'interrupted'}: that worker does not run now{why}"
+    if suspect.others or not suspect.alone:
+        following = f"nothing: it goes on by itself; {_wait_for(run)}"
+    else:
+        following = f"{_cancel(run)}; repair the code ({_source(run)}), then {_fork(run, suspect.after_step + 1)}"
+    return Cause(f"it {suspicion(suspect)} · {now_doing}.", following)
 
 
 def _unavailable(run: Run, traceback: str) -> Cause:

@@ -7,6 +7,7 @@ is kept when the copy goes.
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -21,13 +22,14 @@ _SHOWN = 3
 logger = logging.getLogger(__name__)
 
 
-def make(settings: Settings, version: str, files: Mapping[str, bytes]) -> Path:
-    """Write a version's files into a folder of its own. Copies that earlier workers of the version had are removed."""
+def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: str = "") -> Path:
+    """Write a version's files into a folder of its own. Copies that earlier processes of this worker had are removed; `apart` names one for suspects."""
     code = settings.state / "code"
-    folder = Path(tempfile.mkdtemp(dir=code, prefix=f"{version}-"))
+    prefix = f"{version}.{apart}-" if apart else f"{version}-"
+    folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
     catalog.write(files, folder)
     (folder / _LIST).write_text(json.dumps(list(files)), encoding="utf-8")
-    _remove(settings, (old for old in code.glob(f"{version}-*") if old != folder))
+    _remove(settings, (old for old in code.glob(f"{prefix}*") if old != folder))
     return folder
 
 
@@ -54,7 +56,8 @@ def _kept(settings: Settings) -> Path:
 def _remove(settings: Settings, folders: Iterable[Path]) -> None:
     for folder in folders:
         try:
-            _keep_written(folder, _kept(settings) / folder.name.partition("-")[0])
+            version = re.split(r"[.-]", folder.name, maxsplit=1)[0]
+            _keep_written(folder, _kept(settings) / version)
         except OSError as error:
             logger.warning("%s stays: what runs wrote there cannot be moved: %s", folder, error)
         else:

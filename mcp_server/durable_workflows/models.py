@@ -342,6 +342,21 @@ class Child(Model):
     ok: bool | None = None
 
 
+class Suspect(Model):
+    """A run that had code under way when its worker ended unasked: in `ends` workers, the last with this `status` (a negative one is a signal), after the step `after_step`, in `step` where that is known.
+
+    One that is `apart` runs in a worker of its own, or in one with `others`; `alone` counts the ends of a worker in which no other run had code under way.
+    """
+
+    ends: int
+    alone: int
+    status: int
+    after_step: int
+    step: str | None
+    apart: bool
+    others: int
+
+
 class WorkerInfo(Model):
     """A worker process, as it announced itself."""
 
@@ -400,7 +415,7 @@ class Run(Model):
     """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `events` are the `MOST_EVENTS` that were set last. `forked_at` is the first step that a fork ran itself.
 
     `stopped_children` counts, of a run that is stopped, the cancelled and dead-lettered ones that it started, and theirs.
-    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs.
+    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs, `suspect` that it may end its worker.
     """
 
     workflow_id: str
@@ -436,6 +451,7 @@ class Run(Model):
     unavailable: str | None = None
     place: QueuePlace | None = None
     absence: str | None = None
+    suspect: Suspect | None = None
 
 
 class SessionInfo(Model):

@@ -59,7 +59,12 @@ def _reported(settings: Settings) -> list[str]:
     wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
     wrong.pop("dotenv", None)
     waiting = wrong.pop("waiting_versions", "")
+    waiting_apart = wrong.pop("waiting_apart", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]
+    if waiting_apart:
+        others.append(
+            f"Runs that may end their worker wait for a worker of their own: {waiting_apart} more are needed."
+        )
     if waiting:
         others.append(f"Unfinished runs of {waiting} wait for a worker; --old-workers allows more.")
     if misplaced := settings.misplaced():

@@ -95,9 +95,12 @@ def new_identity() -> str:
     return secrets.token_hex(8)
 
 
-def executor_id(identity: str, version: str) -> str:
-    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs."""
-    return f"{identity}-{version}"
+def executor_id(identity: str, version: str, apart: str = "") -> str:
+    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs.
+
+    `apart` names one of several that run suspects only.
+    """
+    return "-".join(part for part in (identity, apart, version) if part)
 
 
 def identity_of(executor_id: str) -> str | None:

@@ -58,6 +58,7 @@ _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
 _SESSIONS = 10
+_SUSPECTS = 10
 _HOLDERS = 6  # runs in the places of a queue that are named
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
@@ -227,7 +228,9 @@ class Reader:
             steps = list({step["step"]: step for step in steps}.values())
             steps.sort(key=lambda step: step["step"])
         newest = await self._fetch("newest_version")
-        worker = records.worker_of(row["version"], await self._fetch("workers"))
+        accused = await fetch("run_suspect")
+        apart = accused[0]["executor_id"] if accused else None
+        worker = records.worker_of(row["version"], apart, await self._fetch("workers"))
         return records.run(
             row,
             steps=steps,
@@ -242,7 +245,8 @@ class Reader:
             newest=newest[0]["version"] if newest else None,
             unavailable=await self._why_unavailable(row),
             place=await self._place(row),
-            absence=None if worker and worker.alive else await self._absence(row),
+            absence=None if worker and worker.alive else await self._absence(row, apart),
+            suspect=records.suspect(accused[0]) if accused else None,
         )
 
     async def _stopped_children(self, row: tables.Row) -> int:
@@ -270,12 +274,13 @@ class Reader:
         rows = await self._fetch("queue_place", workflow_id=row["workflow_id"], count=_HOLDERS)
         return records.queue_place(rows[0]) if rows else None
 
-    async def _absence(self, row: tables.Row) -> str | None:
+    async def _absence(self, row: tables.Row, apart: str | None) -> str | None:
         """What the supervisor of this machine says of a version's worker, for the case that none runs."""
         report = state.read_report(self._settings)
         if row["version"] in report.get("waiting_versions", "").split():
             return "other older versions have all workers that --old-workers allows"
-        said = report.get(f"worker {row['version']}", "")
+        which = f" {apart.split('-')[1]}" if apart else ""
+        said = report.get(f"worker {row['version']}{which}", "")
         if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
             rows = await self._fetch("version_states", version=row["version"])
             note = rows[0]["note"] if rows else None
@@ -385,7 +390,16 @@ class Reader:
 
     async def _problems(self) -> list[str]:
         orphans = await self._fetch("orphans")
-        return [*await self._loading(await self._living_workers()), *map(_orphan_line, orphans)]
+        loading = await self._loading(await self._living_workers())
+        return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
+
+    async def _suspects(self) -> list[str]:
+        """The runs that end their worker, and those that may."""
+        rows = await self._fetch("suspects_apart", limit=_SUSPECTS)
+        return [
+            f"{wording.line(row['workflow_id'], wording.NAME)} ({wording.line(row['name'], wording.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
+            for row in rows
+        ]
 
     async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
         """What takes long before a worker of this machine can take up runs."""

@@ -34,6 +34,7 @@ from durable_workflows.models import (
     RunningStep,
     RunSummary,
     Step,
+    Suspect,
     Waiting,
     WaitingRun,
     WaitResult,
@@ -128,6 +129,7 @@ def run(
     unavailable: str | None,
     place: QueuePlace | None,
     absence: str | None,
+    suspect: Suspect | None,
 ) -> Run:
     """A row of `run_details`, with the rows that belong to it."""
     unfinished = row["status"] in UNFINISHED
@@ -158,6 +160,7 @@ def run(
         unavailable=unavailable,
         place=place,
         absence=absence,
+        suspect=suspect,
     )
 
 
@@ -243,9 +246,20 @@ def topic(text: str | None) -> str:
     return "" if text in (None, _NULL_TOPIC) else text
 
 
-def worker_of(version: str | None, rows: Iterable[Row]) -> WorkerInfo | None:
-    """The newest worker of a version, of rows of `workers`."""
-    return next((one for one in workers(rows) if one.version == version), None)
+def suspect(row: Row) -> Suspect:
+    """A row of `run_suspect` or `suspects_apart`."""
+    return Suspect.model_validate(row | {"apart": row["executor_id"] is not None})
+
+
+def worker_of(version: str | None, apart: str | None, rows: Iterable[Row]) -> WorkerInfo | None:
+    """The newest common worker of a version, of rows of `workers`; or the one with the executor id `apart`."""
+    theirs = [
+        row
+        for row in rows
+        if row["version"] == version
+        and (row["executor_id"] == apart if apart else not row["apart"])
+    ]
+    return next(iter(workers(theirs)), None)
 
 
 def workers(rows: Iterable[Row]) -> list[WorkerInfo]:

@@ -12,8 +12,9 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -50,12 +51,39 @@ _DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
 _FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; doubles
 _LONGEST_DELAY_SECONDS = 30.0
 _HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
+_FIRST_APART_SECONDS = 1.0  # what makes a run end its worker may pass, like a lack of memory
+_MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two, one and the culprit
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
 
 logger = logging.getLogger(__name__)
 Announce = Callable[[dict[str, object]], None]
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A worker that is needed. One `apart` runs suspects of its version only."""
+
+    version: str
+    apart: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"worker {self.version} {self.apart}".rstrip()
+
+    @property
+    def log(self) -> str:
+        return f"worker-{self.version}{'-apart' if self.apart else ''}"
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a worker's process ended, and when, by the monotonic clock."""
+
+    pid: int
+    status: int
+    at: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
@@ -72,7 +100,7 @@ class Supervisor:
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
         self._current = ""
-        self._workers: dict[str, anyio.CancelScope] = {}
+        self._workers: dict[_Worker, anyio.CancelScope] = {}
         self._report: dict[str, str] = {}
         self._changed = anyio.Event()
         self._stopping = anyio.Event()
@@ -284,15 +312,32 @@ class Supervisor:
             logger.warning("Which workers are needed is not known: %s", error)
             self._busy_at = time.monotonic()  # runs may wait for the database to come back
             return
-        for version, scope in self._workers.items():
-            if version not in needed:
+        for worker, scope in self._workers.items():
+            if worker not in needed:
                 scope.cancel()
-        for version in needed:
-            if version not in self._workers:
-                scope = self._workers[version] = anyio.CancelScope()
-                group.start_soon(self._keep_worker, version, scope)
+        for worker in needed:
+            if worker not in self._workers:
+                scope = self._workers[worker] = anyio.CancelScope()
+                group.start_soon(self._keep_worker, worker, scope)
 
-    async def _needed(self) -> list[str]:
+    async def _needed(self) -> list[_Worker]:
+        versions = await self._needed_versions()
+        return [*map(_Worker, versions), *await self._needed_apart(versions)]
+
+    async def _needed_apart(self, versions: Collection[str]) -> list[_Worker]:
+        """Workers for suspects, first those of which it is not known yet that they end their worker: the others among them shall go on."""
+        assert self._session is not None
+        rows = await self._session.fetch("workers_apart", identity=self._identity)
+        found = {
+            _Worker(row["version"], row["executor_id"].split("-")[1]): row["proven"]
+            for row in rows
+            if row["version"] in versions
+        }
+        ordered = sorted(found, key=lambda one: (found[one], one not in self._workers))
+        self._note("waiting_apart", str(len(ordered[_MOST_APART:]) or ""))
+        return ordered[:_MOST_APART]
+
+    async def _needed_versions(self) -> list[str]:
         """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
         assert self._session is not None
         if self._helps:
@@ -306,7 +351,7 @@ class Supervisor:
         older = [row["version"] for row in rows if row["version"] != self._current]
         allowed = self._settings.old_workers
         # Those that run keep their place, so that each comes to its end.
-        older.sort(key=lambda version: version not in self._workers)
+        older.sort(key=lambda version: _Worker(version) not in self._workers)
         self._note("waiting_versions", " ".join(older[allowed:]))
         return [*([self._current] if self._current else []), *older[:allowed]]
 
@@ -318,47 +363,54 @@ class Supervisor:
         rows = await self._session.fetch("active_schedules", application=APPLICATION)
         return rows[0]["number"] > 0
 
-    async def _keep_worker(self, version: str, scope: anyio.CancelScope) -> None:
-        backoff = _Backoff()
+    async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
+        backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
         with scope:
             while True:
-                status = await self._run_worker(version)
-                logger.warning("The worker of version %s ended with status %s.", version, status)
-                await self._note_failure(version, status)
+                end = await self._run_worker(worker)
+                logger.warning("The %s ended with status %s.", worker.title, end.status)
+                if await self._note_end(worker, end):
+                    # A run has ended it, and is set apart if it does so again: the others need not wait for long.
+                    backoff.begin_anew()
+                if worker.apart and end.status == 0:
+                    break  # it is done, or else it is needed again
                 await anyio.sleep(backoff.next_delay())
-        del self._workers[version]
-        self._note(f"worker {version}", "")
+        del self._workers[worker]
+        self._note(worker.title, "")
         self._changed.set()
 
-    async def _run_worker(self, version: str) -> int:
-        executor_id = processes.executor_id(self._identity, version)
+    async def _run_worker(self, worker: _Worker) -> _End:
+        """Run the worker until it ends."""
+        executor_id = processes.executor_id(self._identity, worker.version, worker.apart)
         await anyio.to_thread.run_sync(_end_executor, executor_id)
         theirs, ours = os.pipe()
         try:
-            process = self._start_worker(version, executor_id, theirs)
+            process = self._start_worker(worker, executor_id, theirs)
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
-        self._note(f"worker {version}", f"running as process {process.pid}")
+        self._note(worker.title, f"running as process {process.pid}")
         try:
-            return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            return _End(process.pid, status)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(_end_worker, process, executor_id)
             os.close(ours)
 
-    def _start_worker(self, version: str, executor_id: str, parent: int) -> "processes.Popen":
+    def _start_worker(self, worker: _Worker, executor_id: str, parent: int) -> "processes.Popen":
         project = str(self._settings.project)
         command = processes.python(
             "worker",
             "--project",
             project,
             "--version",
-            version,
+            worker.version,
             "--executor",
             executor_id,
+            *(["--apart"] if worker.apart else []),
             interpreter=self._settings.python,
         )
         dotenv = self._settings.dotenv()
@@ -369,7 +421,7 @@ class Supervisor:
             DOTENV: " ".join(self._settings.dotenv_names()),
             processes.MARKER: executor_id,
         }
-        with state.log_file(self._settings, f"worker-{version}").open("ab") as log:
+        with state.log_file(self._settings, worker.log).open("ab") as log:
             return processes.spawn(
                 [*command, "--parent", str(parent)],
                 environment=environment,
@@ -378,15 +430,25 @@ class Supervisor:
                 inherit=[parent],
             )
 
-    async def _note_failure(self, version: str, status: int) -> None:
-        """Tell those who wait for a version's catalog that its worker does not come up."""
-        tail = state.log_tail(self._settings, f"worker-{version}")
-        self._note(f"worker {version}", f"ended with status {status}; starting again")
+    async def _note_end(self, worker: _Worker, end: _End) -> bool:
+        """Tell the next process of this worker how this one ended, and whoever waits for a version's catalog that its worker does not come up.
+
+        Return whether the common worker had code of runs under way.
+        """
+        self._note(worker.title, f"ended with status {end.status}; starting again")
         assert self._session is not None
+        executor_id = processes.executor_id(self._identity, worker.version, worker.apart)
+        about = {"executor_id": executor_id, "pid": end.pid, "status": end.status}
         try:
-            await self._session.run("version_failed", version=version, error=fitting.text(tail))
+            if not worker.apart:
+                tail = fitting.text(state.log_tail(self._settings, worker.log))
+                await self._session.run("version_failed", version=worker.version, error=tail)
+            if await self._session.run("note_worker_end", **about, ago=time.monotonic() - end.at):
+                rows = await self._session.fetch("has_code_under_way", executor_id=executor_id)
+                return rows[0]["found"] and not worker.apart
         except DatabaseUnavailable as error:
             logger.info("%s", error)
+        return False
 
     def _note(self, name: str, text: str) -> None:
         """Keep `supervisor.json` true: how the processes are, for `status`, also while the database is away."""
@@ -402,14 +464,17 @@ class Supervisor:
 class _Backoff:
     """The delays between starts of one process."""
 
-    def __init__(self) -> None:
-        self._delay = _FIRST_DELAY_SECONDS
+    def __init__(self, first: float = _FIRST_DELAY_SECONDS) -> None:
+        self._first = self._delay = first
         self._last = time.monotonic()
+
+    def begin_anew(self) -> None:
+        self._delay = self._first
 
     def next_delay(self) -> float:
         now = time.monotonic()
         if now - self._last > _HEALTHY_SECONDS + self._delay:
-            self._delay = _FIRST_DELAY_SECONDS
+            self._delay = self._first
         self._last = now
         delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_SECONDS)
         return delay

@@ -3,12 +3,13 @@
 import difflib
 import json
 import re
+import signal
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from durable_workflows import fitting
-from durable_workflows.models import Run, Step
+from durable_workflows.models import Run, Step, Suspect
 
 BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
 NAME = 100  # characters of a name or topic
@@ -101,6 +102,38 @@ def not_ok(output: object) -> str | None:
     if fields.get("ok") is not False:
         return None
     return as_json(fields["failed"]) if fields.get("failed") else ""
+
+
+def suspicion(suspect: Suspect) -> str:
+    """What is known of a run that may end its worker, as the end of a sentence that the run begins."""
+    place = "a worker of its own"
+    if suspect.others:
+        other = "another run" if suspect.others == 1 else f"{suspect.others} other runs"
+        place = f"a worker with {other}, to find out which one ends it"
+    runs = f"; it runs in {place}" if suspect.apart else ""
+    return f"{ended_worker(suspect)}{runs}"
+
+
+def ended_worker(suspect: Suspect) -> str:
+    """How often a run ended its worker, how, and where in its code."""
+    times = "once" if suspect.ends == 1 else f"{suspect.ends} times"
+    known = "ended its worker" if suspect.alone else "was running when its worker ended,"
+    return f"{known} {times} ({how_ended(suspect.status)}), {_where(suspect)}"
+
+
+def _where(suspect: Suspect) -> str:
+    after = f"after step {suspect.after_step}" if suspect.after_step else "at its beginning"
+    return after if suspect.step is None else f"in the step {line(suspect.step, NAME)}, {after}"
+
+
+def how_ended(status: int) -> str:
+    """How a process ended, by its exit status or, negative, its signal."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:  # one without a name
+        return f"killed by signal {-status}"
 
 
 def wake_up(recorded: str) -> datetime | None:

@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ from durable_workflows import (
     recorded_errors,
     redaction,
     state,
+    suspects,
 )
 from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
@@ -56,6 +57,7 @@ _DRAIN_SECONDS = 5.0
 _POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
+_DONE_SECONDS = 2.0  # how often a worker apart looks whether it is done
 _LAST_LINES_SECONDS = 1.0
 _SLOW_IMPORT_SECONDS = 5.0
 _AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
@@ -78,15 +80,17 @@ def run(
     executor_id: str,
     parent: int,
     faults: Mapping[str, str] | None,
+    *,
+    apart: bool,
 ) -> None:
     """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
 
-    `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
-            _Worker(settings, version, executor_id, parent, faults).main()
+            _Worker(settings, version, executor_id, parent, faults, apart=apart).main()
             logger.info("The worker of version %s ends.", version)
             _leave(0)
     except BaseException:
@@ -123,6 +127,8 @@ class _Worker:
         executor_id: str,
         parent: int,
         faults: Mapping[str, str] | None,
+        *,
+        apart: bool,
     ) -> None:
         connection = state.read_connection(settings)
         if connection is None:
@@ -133,11 +139,14 @@ class _Worker:
         self._executor_id = executor_id
         self._parent = parent
         self._faults = faults
+        self._apart = apart
         self._bell = dbos_internals.Doorbell()
         self._executions = Executions()
         self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
         self._is_newest = False
+        self._all_taken_up = False
+        self._done = False
 
     def main(self) -> None:
         """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
@@ -162,37 +171,89 @@ class _Worker:
             return files, faults
 
     async def _work(self, entries: list[dict[str, object]]) -> None:
-        activity = Activity(asyncio.get_running_loop(), self._executor_id)
+        loop = asyncio.get_running_loop()
+        activity = Activity(loop, self._executor_id, at_once=self._apart)
         dbos_internals.observe(activity)
         self._executions.install()
         self._cancelling = anyio.Event()
         dbos_internals.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
             await self._publish_catalog(connection, entries)
+            verdict = await self._judge(connection)
+            recover = dbos_internals.recover_without_counting(verdict.suspects, verdict.condemned)
             await self._announce(
                 connection
             )  # before it takes up a run, which else nobody could adopt
             await anyio.to_thread.run_sync(self._launch)
-            if self._settings.embedded:
+            if self._settings.embedded and not self._apart:
                 await self._take_over(connection)
             await tables.run(connection, "version_ready", version=self._version)
         logger.info("The worker of version %s is ready.", self._version)
-        await self._serve(activity)
+        await self._serve(activity, functools.partial(self._take_up, verdict, recover))
 
-    async def _serve(self, activity: Activity) -> None:
+    async def _judge(self, connection: tables.Connection) -> suspects.Verdict:
+        """Find out which run may have ended the process before this one."""
+        if not self._apart:
+            await self._let_in_again(connection)
+        return await suspects.judge(connection, self._executor_id, apart=self._apart)
+
+    async def _let_in_again(self, connection: tables.Connection) -> None:
+        """Let runs go on that were set apart by a state directory that is gone. Whoever holds an embedded database has all its runs."""
+        identity = processes.identity_of(self._executor_id)
+        seconds = 0.0 if self._settings.embedded else _ADOPT_SECONDS
+        await tables.run(connection, "let_in_again", identity=identity, seconds=seconds)
+
+    async def _take_up(self, verdict: suspects.Verdict, recover: dbos_internals.Recover) -> None:
+        """Take up one suspect after the other: whoever was the last when the worker ends is the first to be looked at."""
+        for workflow_id in verdict.suspects:
+            await anyio.to_thread.run_sync(
+                recover, workflow_id, self._executor_id, abandon_on_cancel=True
+            )
+            await anyio.sleep(verdict.pause_seconds)
+        self._all_taken_up = True
+
+    async def _serve(
+        self, activity: Activity, take_up: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(activity.publish, self._database)
             group.start_soon(self._log.publish, self._database)
             group.start_soon(self._listen)
             group.start_soon(self._look_again)
             group.start_soon(self._end_cancelled)
-            orphaned = await self._stop_asked()
+            group.start_soon(take_up)
+            orphaned = await self._stop_asked(activity)
             # Without its supervisor the embedded database is gone too: no step could be recorded.
             seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
             drained = await anyio.to_thread.run_sync(activity.drain, seconds)
             logger.info("Stopping; steps in flight: %s.", "none" if drained else "interrupted")
+            if self._done:
+                await self._give_back()
             group.cancel_scope.cancel()
         await self._keep_last_lines()
+
+    async def _until_done(self, activity: Activity) -> None:
+        """Return when a worker apart has nothing to do: its runs have ended, or wait for something, which they can do as well elsewhere."""
+        while True:
+            await anyio.sleep(_DONE_SECONDS)
+            try:
+                idle = self._all_taken_up and activity.is_idle
+                if idle and not await self._is_at_work():
+                    return
+            except psycopg.OperationalError as error:
+                logger.info("The database is away: %s", error)
+
+    async def _is_at_work(self) -> bool:
+        async with await tables.connect(self._database, role="worker") as connection:
+            rows = await tables.fetch(connection, "is_at_work", executor_id=self._executor_id)
+        return rows[0]["found"]
+
+    async def _give_back(self) -> None:
+        """Let the common worker have the runs that this one has. What fails here the next process of this worker does."""
+        async with await tables.connect(self._database, role="worker") as connection:
+            await tables.run(connection, "acquit_apart", executor_id=self._executor_id)
+            await anyio.to_thread.run_sync(dbos_internals.recover, [self._executor_id])
+            await tables.run(connection, "worker_gone", executor_id=self._executor_id)
 
     async def _keep_last_lines(self) -> None:
         try:
@@ -215,6 +276,8 @@ class _Worker:
         dbos_internals.before_ends(self._log.settle)
         dbos_internals.run_methods_by_name()
         dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+        only = self._executor_id if self._apart else None
+        dbos_internals.claim_only(only, self._database.schema)
 
     def _noted(
         self, connection: psycopg.Connection[Any], workflow_id: str, step: int
@@ -271,7 +334,8 @@ class _Worker:
         self, files: Mapping[str, bytes], faults: Mapping[str, str]
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
-        folder = copies.make(self._settings, self._version, files)
+        apart = self._executor_id.split("-")[1] if self._apart else ""
+        folder = copies.make(self._settings, self._version, files, apart)
         names = catalog.Names(folder, dbos_internals.unregister)
         dbos_internals.before_registering(names.claim)
         return [
@@ -364,6 +428,7 @@ class _Worker:
             version=self._version,
             pid=os.getpid(),
             host=socket.gethostname(),
+            apart=self._apart,
         )
 
     async def _listen(self) -> None:
@@ -430,6 +495,7 @@ class _Worker:
         if lost:
             logger.warning("Taking over the runs of %s.", ", ".join(lost))
             await anyio.to_thread.run_sync(dbos_internals.recover, lost)
+        await self._let_in_again(connection)
 
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
@@ -446,8 +512,8 @@ class _Worker:
         )  # the one that has just ended may still be counted
         return queue != QUEUE or active + 1 >= self._settings.concurrency
 
-    async def _stop_asked(self) -> bool:
-        """Return when the supervisor asks for the end (False) or has gone (True)."""
+    async def _stop_asked(self, activity: Activity) -> bool:
+        """Return when the supervisor asks for the end, or nothing is left to do apart (False), or the supervisor has gone (True)."""
         orphaned = False
         async with anyio.create_task_group() as group:
 
@@ -462,8 +528,15 @@ class _Worker:
                 orphaned = True
                 group.cancel_scope.cancel()
 
+            async def watch_work() -> None:
+                await self._until_done(activity)
+                self._done = True
+                group.cancel_scope.cancel()
+
             group.start_soon(signalled)
             group.start_soon(watch_parent)
+            if self._apart:
+                group.start_soon(watch_work)
         return orphaned
 
 
@@ -511,6 +584,7 @@ def main() -> None:
     parser.add_argument("--project", required=True, help="the project directory, for ps")
     parser.add_argument("--version")
     parser.add_argument("--executor", help="the executor id, which is the supervisor's to give")
+    parser.add_argument("--apart", action="store_true", help="run suspects only")
     parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
     parser.add_argument("--faults", type=json.loads, help="in an environment made before")
     parser.add_argument("--migrate", choices=["embedded", "external"])
@@ -531,6 +605,7 @@ def main() -> None:
             arguments.executor,
             arguments.parent,
             arguments.faults,
+            apart=arguments.apart,
         )
 
 

@@ -23,6 +23,7 @@ _FILES = "about files and processes of this machine, whatever the database is"
 LEFT_OUT = {
     "test_a_run_of_ten_steps_survives_sigkill_at_random_moments[database]": "see test_outages.py",
     "test_a_run_of_ten_steps_survives_sigkill_at_random_moments[supervisor]": "see [all]",
+    "test_a_run_that_ends_its_worker_is_named_and_ends_and_no_other_suffers": "see the test of several kinds",
     "test_a_new_supervisor_ends_what_a_killed_one_left_behind_stopped[pglite.mjs]": _NODE,
     "test_a_run_waits_while_the_disk_is_full_and_goes_on_when_it_is_not": _NODE,
     "test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too": _SCHEMA,

@@ -1,5 +1,6 @@
 """The tests of the main job again, on a native Postgres: the fixtures beside this file give them projects that use one."""
 
+from test_crashing import *  # noqa: F403
 from test_messages import *  # noqa: F403
 from test_recovery import *  # noqa: F403
 from test_versions import *  # noqa: F403

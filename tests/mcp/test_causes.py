@@ -300,7 +300,7 @@ class Agent:
             return said[0] == why
 
         with suppress(AssertionError):
-            await until_found(is_told, "that is the cause", seconds=20)
+            await until_found(is_told, "that is the cause", seconds=60)
         assert said[0] == why
         return said[1]
 
@@ -433,10 +433,10 @@ async def test_a_run_that_ends_its_worker_again_and_again_says_so(
     assert following == SERVER_STATUS
     following = await agent.told(
         "deadly",
-        "dead-lettered after 3 attempts: its worker ended each time after step 1, before the run did.",
+        "dead-lettered: it was running when its worker ended, 2 times (killed by SIGKILL), after step 1.",
     )
     assert following == (
-        'find what ends the worker (server_status() names the logs), then resume(workflow_ids=["ID"])'
+        'repair the code (inspect(workflow_id="ID", detail="source")), then fork(workflow_id="ID", from_step=2); or, if the cause is gone, resume(workflow_ids=["ID"])'
     )
 
 

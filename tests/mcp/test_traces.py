@@ -20,6 +20,7 @@ from durable_workflows.models import (
     RunningStep,
     Status,
     Step,
+    Suspect,
     Waiting,
     WorkerInfo,
 )
@@ -364,10 +365,60 @@ def test_steps_that_fit_are_all_shown(a_run: RunMaker, a_step: StepMaker) -> Non
     assert "left out" not in shown
 
 
-def test_a_run_that_no_worker_outlives_is_suspected(a_run: RunMaker) -> None:
-    text, following = why(a_run(worker=dead_worker(), recovery_attempts=9))
-    assert "it may be this run that ends the worker, which it did not outlive 8 times." in text
-    assert following.startswith('cancel(workflow_ids=["run-1"]) if it is')
+def a_suspect(**given: Any) -> Suspect:
+    fields: dict[str, Any] = {"ends": 3, "alone": 1, "status": 3, "after_step": 4, "step": "load"}
+    return Suspect.model_validate({**fields, "apart": True, "others": 0, **given})
+
+
+def test_a_run_that_ends_its_worker_is_named(a_run: RunMaker) -> None:
+    text, following = why(a_run(worker=dead_worker(), suspect=a_suspect()))
+    assert text == (
+        "it ended its worker 3 times (exit status 3), in the step load, after step 4; it runs in a worker of its own"
+        " · interrupted: that worker does not run now."
+    )
+    assert following.startswith('cancel(workflow_ids=["run-1"]); repair the code (inspect(')
+    assert following.endswith('fork(workflow_id="run-1", from_step=5)')
+
+
+@pytest.mark.parametrize(
+    ("suspect", "said"),
+    [
+        (
+            a_suspect(alone=0, ends=2, status=-9, step=None),
+            "it was running when its worker ended, 2 times (killed by SIGKILL), after step 4; it runs in a worker of its own",
+        ),
+        (
+            a_suspect(alone=0, ends=2, status=-63, others=1, after_step=0),
+            "it was running when its worker ended, 2 times (killed by signal 63), in the step load, at its beginning; it runs in a worker with another run, to find out which one ends it",
+        ),
+        (
+            a_suspect(alone=0, ends=2, others=4, step=None, after_step=0),
+            "it was running when its worker ended, 2 times (exit status 3), at its beginning; it runs in a worker with 4 other runs, to find out which one ends it",
+        ),
+    ],
+)
+def test_a_run_that_may_end_its_worker_is_not_accused_of_more(
+    a_run: RunMaker, suspect: Suspect, said: str
+) -> None:
+    text, following = why(a_run(suspect=suspect))
+    assert text == f"{said} · running its own code before its first step."
+    assert following.startswith("nothing: it goes on by itself")
+
+
+def test_a_suspect_that_is_not_set_apart_is_told_of_as_all_others(a_run: RunMaker) -> None:
+    text, _ = why(a_run(suspect=a_suspect(ends=1, alone=0, apart=False)))
+    assert text == "running its own code before its first step."
+
+
+def test_a_dead_lettered_run_that_ended_its_worker_says_where(a_run: RunMaker) -> None:
+    status = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
+    text, following = why(a_run(status=status, suspect=a_suspect(ends=7)))
+    assert (
+        text
+        == "dead-lettered: it ended its worker 7 times (exit status 3), in the step load, after step 4."
+    )
+    assert 'fork(workflow_id="run-1", from_step=5)' in following
+    assert following.endswith('if the cause is gone, resume(workflow_ids=["run-1"])')
 
 
 def test_a_result_that_is_no_json_is_named_as_such(a_run: RunMaker) -> None:

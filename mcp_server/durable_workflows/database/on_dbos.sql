@@ -35,3 +35,39 @@ create or replace function durable_workflows.open_steps() returns setof durable_
         where step.workflow_uuid = running.workflow_id and step.function_id = running.function_id
     )
 $$;
+
+-- The runs that a worker has under way, and whether code of theirs runs: a step, or what is between steps. A run that sleeps, receives, waits for an event,
+-- for its next attempt or for a run that it started has none. All that lasts is in DBOS's rows: a sleep, and the time-out of a receive, is recorded when
+-- it begins, with the time at which it ends. Published steps know more. One that the worker's process has not taken up yet has none either.
+create or replace function durable_workflows.held_runs(executor text)
+    returns table (workflow_id text, taken_up_at timestamptz, after_step integer, step text, under_way boolean) language sql stable as $$
+    select run.workflow_uuid, taken_up.at, coalesce(last.function_id, 0), open.name, case
+        when taken_up.at < (select started_at from durable_workflows.workers as worker where worker.executor_id = executor) then false
+        when open.running then true
+        when open.name is not null then false
+        when last.function_name = 'DBOS.sleep' then not (
+            case when last.output ~ '^[0-9.]+(e[+]?[0-9]+)?$' then last.output::double precision > extract(epoch from clock_timestamp()) else false end
+            and not exists (
+                select from dbos.operation_outputs as received
+                where received.workflow_uuid = run.workflow_uuid and received.function_id = last.function_id - 1
+                    and received.function_name in ('DBOS.recv', 'DBOS.getEvent')
+            )
+        )
+        when last.child_workflow_id is not null or last.function_name like 'DBOS.%' then not exists (
+            select from dbos.operation_outputs as started join dbos.workflow_status as child on child.workflow_uuid = started.child_workflow_id
+            where started.workflow_uuid = run.workflow_uuid and child.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+        )
+        else true
+    end
+    from dbos.workflow_status as run
+        cross join lateral (select to_timestamp(coalesce(run.started_at_epoch_ms, run.created_at) / 1000.0) as at) as taken_up
+        left join lateral (
+            select * from dbos.operation_outputs as recorded where recorded.workflow_uuid = run.workflow_uuid order by function_id desc limit 1
+        ) as last on true
+        left join lateral (
+            select (array_agg(running.name order by running.since desc))[1] as name,
+                bool_or(running.retry_at is null or running.retry_at <= clock_timestamp()) as running
+            from durable_workflows.open_steps() as running where running.workflow_id = run.workflow_uuid
+        ) as open on true
+    where run.status = 'PENDING' and run.executor_id = executor
+$$;

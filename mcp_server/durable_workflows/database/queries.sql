@@ -66,8 +66,8 @@ select version, progress from durable_workflows.versions where state <> 'failed'
 update durable_workflows.versions set state = 'failed', error = %(error)s where version = %(version)s and state <> 'ready'
 
 -- name: announce_worker
-insert into durable_workflows.workers (executor_id, version, pid, host, state)
-values (%(executor_id)s, %(version)s, %(pid)s, %(host)s, 'ready')
+insert into durable_workflows.workers (executor_id, version, pid, host, state, apart)
+values (%(executor_id)s, %(version)s, %(pid)s, %(host)s, 'ready', %(apart)s)
 on conflict (executor_id) do update
 set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp()
 
@@ -87,6 +87,93 @@ where version = %(version)s and executor_id <> %(executor_id)s and seen_at < clo
 -- Executors of other state directories with unfinished runs of the version.
 select distinct executor_id from dbos.workflow_status
 where status = 'PENDING' and application_version = %(version)s and executor_id not like %(identity)s || '-%%'
+
+-- name: note_worker_end
+-- A process that ended before it took up a run has not announced its pid: no run is to blame.
+update durable_workflows.workers set ended = %(status)s, ended_at = clock_timestamp() - make_interval(secs => %(ago)s)
+where executor_id = %(executor_id)s and pid = %(pid)s
+
+-- name: has_code_under_way
+select exists (select from durable_workflows.held_runs(%(executor_id)s) where under_way) as found
+
+-- name: take_worker_end
+-- How the process before this one ended, if nobody had asked it to, and whether that was soon after its start.
+with last as (select ended, ended_at from durable_workflows.workers where executor_id = %(executor_id)s and ended is not null for update)
+update durable_workflows.workers set ended = null from last where executor_id = %(executor_id)s
+returning last.ended as status, last.ended_at, unexplained, last.ended_at < started_at + make_interval(secs => %(seconds)s) as soon
+
+-- name: count_unexplained
+update durable_workflows.workers set unexplained = %(number)s where executor_id = %(executor_id)s
+
+-- name: held_runs
+select workflow_id, taken_up_at, after_step, step, under_way from durable_workflows.held_runs(%(executor_id)s) order by taken_up_at desc, workflow_id
+
+-- name: accuse
+-- Who has recorded a step since the last time begins anew.
+insert into durable_workflows.suspects as suspect (workflow_id, after_step, step, ends, ends_here, alone, status)
+select workflow_id, after_step, step, 1, 1, %(alone)s, %(status)s
+from jsonb_to_recordset(%(rows)s::jsonb) as entry (workflow_id text, after_step int, step text)
+on conflict (workflow_id) do update
+set after_step = excluded.after_step, ends = suspect.ends + 1, status = excluded.status, seen_at = clock_timestamp(),
+    step = case when suspect.after_step = excluded.after_step then coalesce(excluded.step, suspect.step) else excluded.step end,
+    ends_here = case when suspect.after_step = excluded.after_step then suspect.ends_here + 1 else 1 end,
+    alone = excluded.alone + case when suspect.after_step = excluded.after_step then suspect.alone else 0 end
+returning workflow_id, ends, ends_here, alone
+
+-- name: set_apart
+update durable_workflows.suspects set executor_id = %(executor_id)s, alone = case when executor_id = %(executor_id)s then alone else 0 end
+where workflow_id = any(%(workflow_ids)s)
+
+-- name: acquit
+delete from durable_workflows.suspects where workflow_id = any(%(workflow_ids)s)
+
+-- name: acquit_ended
+delete from durable_workflows.suspects where not exists (
+    select from dbos.workflow_status as run where run.workflow_uuid = suspects.workflow_id and run.status not in ('SUCCESS', 'ERROR')
+)
+
+-- name: let_in_again
+-- Suspects that were set apart for workers which will not come back: the others take them up.
+update durable_workflows.suspects set executor_id = null
+where executor_id is not null and not starts_with(executor_id, %(identity)s || '-') and seen_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+    and not exists (
+        select from durable_workflows.workers where seen_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+            and split_part(workers.executor_id, '-', 1) = split_part(suspects.executor_id, '-', 1)
+    )
+
+-- name: workers_apart
+select executor_id, version, proven from durable_workflows.workers_apart(%(identity)s)
+
+-- name: is_at_work
+-- Whether a worker apart has a run to take up, or code of one under way.
+select exists (
+    select from durable_workflows.suspects as suspect join dbos.workflow_status as run on run.workflow_uuid = suspect.workflow_id
+    where suspect.executor_id = %(executor_id)s and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+        and not (run.status = 'PENDING' and run.executor_id = %(executor_id)s)
+) or exists (select from durable_workflows.held_runs(%(executor_id)s) where under_way) as found
+
+-- name: acquit_apart
+-- Those that were cancelled or dead-lettered stay apart: resumed, they may end a worker again.
+delete from durable_workflows.suspects using dbos.workflow_status as run
+where suspects.executor_id = %(executor_id)s and run.workflow_uuid = suspects.workflow_id
+    and run.status not in ('CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
+
+-- name: worker_gone
+delete from durable_workflows.workers where executor_id = %(executor_id)s
+
+-- name: run_suspect
+select suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.step, suspect.executor_id, (
+    select count(*) from durable_workflows.suspects as other join dbos.workflow_status as run on run.workflow_uuid = other.workflow_id
+    where other.executor_id = suspect.executor_id and other.workflow_id <> suspect.workflow_id and run.status in ('PENDING', 'ENQUEUED')
+) as others
+from durable_workflows.suspects as suspect where suspect.workflow_id = %(workflow_id)s
+
+-- name: suspects_apart
+select suspect.workflow_id, run.name, suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.step, suspect.executor_id,
+    count(*) over (partition by suspect.executor_id) - 1 as others
+from durable_workflows.suspects as suspect join dbos.workflow_status as run on run.workflow_uuid = suspect.workflow_id
+where suspect.executor_id is not null and run.status in ('PENDING', 'ENQUEUED')
+order by suspect.alone desc, suspect.executor_id, suspect.workflow_id limit %(limit)s
 
 -- name: worker_seen
 update durable_workflows.workers set seen_at = clock_timestamp() where executor_id = %(executor_id)s
@@ -395,7 +482,7 @@ order by (
 ) desc nulls last, key limit %(count)s
 
 -- name: workers
-select executor_id, version, pid, host, state, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
+select executor_id, version, pid, host, state, apart, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
 from durable_workflows.workers order by started_at desc
 
 -- name: catalog_entry

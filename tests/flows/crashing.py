@@ -1,0 +1,93 @@
+"""Runs that end their worker, in several ways, and runs that must not suffer from it."""
+
+import asyncio
+import ctypes
+import os
+import time
+from pathlib import Path
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+
+@DBOS.step()
+def fine(number: int) -> int:
+    return number
+
+
+@DBOS.step()
+def leave_at_once(healed: str) -> str:
+    if not Path(healed).exists():
+        os._exit(3)
+    return "healed"
+
+
+@DBOS.workflow()
+def crashes(healed: str) -> str:
+    """End the process in the second step, until a file is there."""
+    fine(1)
+    return leave_at_once(healed)
+
+
+@DBOS.step()
+async def segfault_soon() -> None:
+    await asyncio.sleep(0.5)
+    ctypes.string_at(0)
+
+
+@DBOS.workflow()
+async def segfaults() -> None:
+    """A segmentation fault in an async step that takes half a second."""
+    await segfault_soon()
+
+
+@DBOS.workflow(max_recovery_attempts=3)
+def crashes_in_body() -> None:
+    """End the process in the workflow's own code."""
+    fine(1)
+    os._exit(0)
+
+
+@DBOS.step()
+def work(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@DBOS.workflow()
+def steps_along(steps: int, seconds: float) -> int:
+    """Steps one after the other."""
+    for _ in range(steps):
+        work(seconds)
+    return steps
+
+
+@DBOS.workflow()
+def spreads(healed: str) -> None:
+    """Put runs into a queue that does one at a time in each partition; the first ends its worker."""
+    DBOS.register_queue("parts", partition_concurrency=1, polling_interval_sec=0.2)
+    with SetEnqueueOptions(queue_partition_key="one"):
+        with SetWorkflowID("in-partition"):
+            DBOS.enqueue_workflow("parts", crashes, healed)
+        with SetWorkflowID("behind-in-partition"):
+            DBOS.enqueue_workflow("parts", steps_along, 1, 0.0)
+    with SetEnqueueOptions(queue_partition_key="other"), SetWorkflowID("in-other-partition"):
+        DBOS.enqueue_workflow("parts", steps_along, 1, 0.0)
+
+
+@DBOS.workflow()
+async def waits(topic: str) -> str:
+    """Wait for a message."""
+    return await DBOS.recv_async(topic, timeout_seconds=600)
+
+
+@DBOS.workflow()
+def sleeps(seconds: float) -> str:
+    """Sleep."""
+    DBOS.sleep(seconds)
+    return "slept"
+
+
+@DBOS.workflow()
+async def waits_for_child() -> str:
+    """Wait for a run that waits."""
+    child = await DBOS.start_workflow_async(waits, "child")
+    return await child.get_result()
