@@ -12,9 +12,11 @@ import psutil
 import psycopg
 import pytest
 
+import authority
 from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
 from durable_workflows import locks
 from durable_workflows.database import process as process_module
+from durable_workflows.database.node import installed_modules
 from durable_workflows.database.pglite import running_pglite
 from durable_workflows.errors import (
     DataDirectoryLocked,
@@ -213,21 +215,41 @@ async def test_node_that_does_not_start_is_reported(
             pass
 
 
-async def test_without_a_registry_the_end_of_npms_output_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def use_registry(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of a project that has to install PGlite from there."""
     for name, value in {
-        "registry": "http://127.0.0.1:1",
+        "registry": url,
         "fetch_retries": "0",
         "offline": "false",
         "cache": str(tmp_path / "npm"),
     }.items():
         monkeypatch.setenv(f"npm_config_{name}", value)
-    settings = Settings(project=tmp_path, cache=tmp_path / "cache")
+    return Settings(project=tmp_path, cache=tmp_path / "cache")
+
+
+async def test_without_a_registry_the_end_of_npms_output_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = use_registry("http://127.0.0.1:1", tmp_path, monkeypatch)
     with pytest.raises(PGliteNotInstalled, match="ECONNREFUSED"):
         async with running_pglite(settings, password="x", port=0):
             pass
     assert [path.name for path in settings.cache.iterdir()] == ["install.lock"]
+
+
+@pytest.mark.parametrize(
+    ("known", "said"), [(False, "SELF_SIGNED_CERT"), (True, "404")], ids=["unknown", "known"]
+)
+async def test_npm_knows_the_authority_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool, said: str
+) -> None:
+    with authority.serving(tmp_path) as (url, certificate):
+        settings = use_registry(url, tmp_path, monkeypatch)
+        if known:
+            monkeypatch.setenv("NODE_EXTRA_CA_CERTS", str(certificate))
+        with pytest.raises(PGliteNotInstalled, match=said) as refused:
+            await installed_modules(settings)
+    assert "NODE_USE_SYSTEM_CA=1" in refused.value.hint
 
 
 @pytest.fixture

@@ -233,9 +233,10 @@ with entries as (
 select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
 
 -- name: needed_versions
--- Versions with unfinished runs, the oldest run first, and those saved for a start whose catalog is not published yet.
+-- Versions with unfinished runs, the oldest run first, and those saved for a start whose catalog is not published yet. A version has the shape
+-- of a hash: it is a part of file names and executor ids.
 select version from durable_workflows.versions left join durable_workflows.unfinished(%(application)s) using (version)
-where oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes')
+where (oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes')) and version ~ '^[0-9a-f]+$'
 order by oldest nulls first
 
 -- name: unfinished_versions
