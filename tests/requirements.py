@@ -17,6 +17,8 @@ PROMISES = {
     "recovery:server-killed": "A killed MCP server stops nothing.",
     "recovery:whoever-holds-it": "Whoever holds an embedded database goes on with all its runs, also after the project's id was lost or its directory copied.",
     "process:only-ours": "No process is ended but the project's own: none of a copy of it, and none of others, whatever is damaged.",
+    "database:one": "Never do two processes have one data directory open, whatever was removed or moved; nor does one write into another's.",
+    "damage:nothing-lost": "A damaged or removed file of the state directory costs no run: it is made again, or named with what to do; a lost database is never replaced by an empty one.",
     "recovery:all-killed": "After everything was killed at once the next caller starts it, and runs go on.",
     "recovery:machine-gone": "On a shared Postgres the runs of a machine that is gone are finished by another one.",
     "move:everything": "A project that is moved to a Postgres goes on there with all it has, and nothing goes on in both.",

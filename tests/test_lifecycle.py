@@ -1,6 +1,8 @@
 """Starting and stopping the processes of a project, and what can be wrong with a machine."""
 
+import asyncio
 import json
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -8,11 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows import lifecycle, locks, processes, state
+from durable_workflows import lifecycle, locks, problems, processes, state
 from durable_workflows.engine import Engine
 from durable_workflows.errors import (
+    DataDirectoryDamaged,
     InvalidProject,
-    NodeFailed,
     NoSpaceLeft,
     PortTaken,
     StateDirectoryUnusable,
@@ -53,6 +55,24 @@ async def test_a_shutdown_ends_what_a_killed_supervisor_left(
         process.kill()
     await lifecycle.shut_down(project.settings)
     assert processes_of(folder) == []
+
+
+async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(
+    project: Project, folder: Path
+) -> None:
+    copy_flow("odd", folder)
+    engine = await project.engine()
+    args = {"file": str(folder / "begun"), "seconds": 2}  # it is let end, so there is time
+    await engine.start(StartRequest(name="one_slow_step", args=args))
+    await until(lambda: (folder / "begun").exists(), "the step runs")
+    first = engine.connection.pid
+    ending = asyncio.create_task(lifecycle.shut_down(project.settings))
+    await until(lambda: state.read_connection(project.settings) is None, "it ends", seconds=60)
+    second = await lifecycle.ensure_running(project.settings)
+    await ending
+    assert second.pid != first
+    assert state.read_connection(project.settings) == second
+    assert processes.is_alive(second.pid)
 
 
 async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Path) -> None:
@@ -164,15 +184,16 @@ async def _answers(engine: Engine) -> bool:
 
 
 @proves("request:refused")
-async def test_a_node_that_does_not_start_is_said_with_the_end_of_its_log(
+async def test_a_data_directory_of_another_postgres_is_said_also_by_status(
     settings: Settings,
 ) -> None:
     state.prepare(settings)
     (settings.state / "pgdata").mkdir()
     (settings.state / "pgdata" / "PG_VERSION").write_text("9.6\n", encoding="utf-8")
-    with pytest.raises(NodeFailed) as caught:
+    with pytest.raises(DataDirectoryDamaged, match="configuration file"):
         await lifecycle.ensure_running(settings)
-    assert len(caught.value.message.splitlines()) > 1
+    (problem,) = problems.of_processes(settings, running=False)
+    assert "configuration file" in problem
     assert processes_of(settings.project) == []
 
 
@@ -187,6 +208,34 @@ async def test_a_supervisor_whose_project_was_removed_leaves(engine: Engine, fol
     await engine.catalog()
     shutil.rmtree(folder)
     await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
+
+
+async def test_a_supervisor_whose_project_was_moved_away_leaves_and_its_runs_go_on_there(
+    engine: Engine, project: Project, folder: Path
+) -> None:
+    copy_flow("messages", folder)
+    started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await engine.wait([started.workflow_id], until="any")
+    moved = Settings(project=_moved_away(folder))
+    there = Project(moved)
+    try:
+        await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
+        assert not os.listdir(folder)
+        again = await there.engine()
+        await again.send(started.workflow_id, "t", "there")
+        result = await again.wait([started.workflow_id], timeout_seconds=60)
+        assert result.done[0].output == "there"
+    finally:
+        await there.aclose()
+        await lifecycle.shut_down(moved)
+    assert not processes_of(moved.project)
+
+
+def _moved_away(folder: Path) -> Path:
+    """The project's new place. In the old one is another directory, which none of its processes may touch."""
+    moved = folder.rename(folder.with_name("moved"))
+    folder.mkdir()
+    return moved
 
 
 async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:

@@ -147,16 +147,21 @@ class Backend:
         return self._starting
 
     def _was_killed(self) -> bool:
-        """Whether the supervisor went without a word. One that was told to stop has removed its connection file, and stays away until a tool needs it."""
+        """Whether the supervisor was killed or got a SIGTERM. One that `shutdown` has ended has removed its connection file, and stays away until a tool needs it."""
         left = self.settings.state / "connection.json"
         try:
             return left.exists() and not self._project.is_running()
-        except OSError:  # the next tool call tells what is wrong there
+        except (SetupError, OSError):  # the next tool call tells what is wrong there
             return False
 
     def _hold_lock(self) -> None:
         path = state.servers_lock(self.settings)
-        if self._lock is not None or not path.parent.is_dir():
+        if self._lock is not None and self._lock.is_in_place():
+            return
+        if self._lock is not None:  # the file was removed
+            self._lock.close()
+            self._lock = None
+        if not path.parent.is_dir():
             return
         try:
             self._lock = locks.shared_lock(path)

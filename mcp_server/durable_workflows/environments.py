@@ -277,7 +277,7 @@ class _Maker:
                 self._progress(line)
 
         # uv holds the lock too: should we be killed, nobody else works on the folder while uv still does.
-        return _run(command, self._given, folder, self._seconds_left(), [lock.fileno()], hear)
+        return _run(command, self._given, folder, self._seconds_left(), lock.descriptors, hear)
 
     def _refusal(self, said: str, status: int) -> _Refused:
         if status == -signal.SIGKILL and self._seconds_left() <= 0:

@@ -26,6 +26,8 @@ A class's docstring is its default message. The tree:
     │   ├── NodeFailed
     │   ├── PGliteNotInstalled
     │   ├── DataDirectoryLocked
+    │   ├── DataDirectoryLost
+    │   ├── DataDirectoryDamaged
     │   ├── DatabaseRefused
     │   ├── OtherDatabase
     │   ├── ProjectMoved
@@ -189,6 +191,18 @@ class DataDirectoryLocked(SetupError):
     """Another process holds the data directory of the embedded database."""
 
     hint = "Run `durable-workflows shutdown` in that project, then try again."
+
+
+class DataDirectoryLost(SetupError):
+    """The data directory of this project's embedded database is gone."""
+
+    hint = "Its runs are in that directory: put it back, from where it was moved to or from a backup. To begin again without them, remove the file .dbos/pgdata.made."
+
+
+class DataDirectoryDamaged(SetupError):
+    """Postgres cannot open the data directory of this project's embedded database."""
+
+    hint = "Nothing was changed. Put back what was changed in .dbos/pgdata, or a backup of that directory that was made while nothing ran. To begin again without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made."
 
 
 class DatabaseRefused(SetupError):

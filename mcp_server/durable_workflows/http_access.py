@@ -1,10 +1,8 @@
 """How clients get in over HTTP: the project's token, and where its HTTP servers are. Both are in the state directory."""
 
-import os
 import secrets
-import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -32,9 +30,8 @@ def token(settings: Settings) -> str:
     state.prepare(settings)
     path = token_file(settings)
     try:
-        if not path.exists():
-            _make(path)
-        found = path.read_text(encoding="utf-8").strip()
+        state.write_once(path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+        found = path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
         raise state.translate(error, path) from error
     if len(found) < _SHORTEST or not found.isascii():
@@ -55,15 +52,3 @@ def urls(settings: Settings) -> list[str]:
     """Where HTTP servers of the project run now."""
     found = (settings.state / "locks").glob(f"{_SERVER}*")
     return sorted(unquote(path.name.removeprefix(_SERVER)) for path in found if locks.is_held(path))
-
-
-def _make(path: Path) -> None:
-    """Put a whole token there, unless another process was first."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".token-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        Path(draft).unlink()

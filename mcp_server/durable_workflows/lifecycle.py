@@ -5,11 +5,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
+import psutil
 from packaging.version import Version
 
 from durable_workflows import content, errors, locks, processes, state
@@ -19,6 +19,7 @@ from durable_workflows.settings import Settings
 
 _START_SECONDS = 180.0  # the first start on a machine installs PGlite and makes a data directory
 _STOP_SECONDS = 25.0
+_HANDOVER_SECONDS = 2.0  # from the end of a process to its lock's being free
 _POLL_SECONDS = 0.05
 
 Progress = Callable[[str], None]
@@ -89,8 +90,10 @@ def help_out(settings: Settings) -> NoReturn:
         ) from held
     ready = os.open(os.devnull, os.O_WRONLY)
     command = processes.python("supervisor", "--project", str(settings.project), "--helps")
-    descriptors = ["--lock", str(lock.fileno()), "--ready", str(ready)]
-    processes.become([*command, *descriptors], settings.as_environment(), [lock.fileno(), ready])
+    descriptors = ["--lock", *map(str, lock.descriptors), "--ready", str(ready)]
+    processes.become(
+        [*command, *descriptors], settings.as_environment(), [*lock.descriptors, ready]
+    )
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:
@@ -111,9 +114,11 @@ def _is_outdated(settings: Settings, connection: Connection) -> bool:
     if theirs is None:
         return False
     # A checkout may have new tables under the same version.
-    schema = int(connection.versions.get("schema", 0))
     ours = (Version(content.package_version()), content.schema_version())
-    return (Version(theirs), schema) < ours
+    try:
+        return (Version(theirs), int(connection.versions.get("schema", 0))) < ours
+    except ValueError:  # written over
+        return False
 
 
 def _check_not_moved(settings: Settings) -> None:
@@ -127,13 +132,13 @@ async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> No
     try:
         with lock, state.log_file(settings, "supervisor").open("ab") as log:
             project = str(settings.project)
-            arguments = ["--project", project, "--lock", str(lock.fileno()), "--ready", str(theirs)]
+            descriptors = ["--lock", *map(str, lock.descriptors), "--ready", str(theirs)]
             process = processes.spawn(
-                processes.python("supervisor", *arguments),
+                processes.python("supervisor", "--project", project, *descriptors),
                 environment=processes.without_marker(settings.as_environment()),
                 folder=settings.project,
                 log=log,
-                inherit=[lock.fileno(), theirs],
+                inherit=[*lock.descriptors, theirs],
             )
     except OSError as error:
         os.close(ours)
@@ -171,42 +176,67 @@ def _as_error(failed: dict[str, str]) -> errors.DurableWorkflowsError:
 
 
 def _shut_down(settings: Settings) -> bool:
+    """End what runs now. What somebody else starts meanwhile is not ours to end."""
     if not settings.state.is_dir():
         return False
-    there = _end_holder(state.supervisor_lock(settings), "supervisor", settings)
+    lock = state.supervisor_lock(settings)
+    # By SIGTERM it would leave its connection file, at which connected servers bring it back.
+    was_there = _end_holder(lock, "supervisor", signal.SIGINT, settings)
+    try:
+        held = locks.held_lock(lock, wait_seconds=_HANDOVER_SECONDS)
+    except locks.LockHeld:  # by a new supervisor, which clears up as we would
+        return was_there
+    with held:
+        return _clear_up(settings) or was_there
+
+
+def _clear_up(settings: Settings) -> bool:
+    """End what a killed supervisor has left; whether there was anything. The caller holds the supervisor's lock."""
     identity = state.identity(settings)
     left = processes.marked(identity) if identity else []
     processes.end(left)
-    database = _end_holder(state.database_lock(settings), "pglite.mjs", settings)
+    lock = state.database_lock(settings)
+    database = _end_holder(lock, "pglite.mjs", signal.SIGTERM, settings)
     state.remove_connection(settings)
-    return there or bool(left) or database
+    return bool(left) or database
 
 
-def _end_holder(lock: Path, role: str, settings: Settings) -> bool:
-    """End the process that holds the lock, if it is ours: politely, then for certain."""
-    if not locks.is_held(lock):
+def _end_holder(lock: locks.Guard, role: str, number: int, settings: Settings) -> bool:
+    """End the process that holds the lock, if it is ours: politely, then for certain. Return whether there was one."""
+    holder = _holder(lock, role, settings)
+    if holder is None:
         return False
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if _is_free_after(number, lock, role, settings):
-            return True
-    raise errors.SupervisorFailed(
-        f"{lock} is held by process {locks.named_holder(lock)}, which is none of ours or cannot be ended.",
-        hint="End that process by hand, then try again.",
-    )
+    if not _ended_by(number, holder) and not _ended_by(signal.SIGKILL, holder):
+        raise errors.SupervisorFailed(
+            f"Process {holder.pid}, which holds {lock.file}, cannot be ended.",
+            hint="End it by hand, then try again.",
+        )
+    return True
 
 
-def _is_free_after(number: int, lock: Path, role: str, settings: Settings) -> bool:
-    """Send the signal to whoever holds the lock (a new holder may still have to write its name), and wait."""
-    told: set[int] = set()
+def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process | None:
+    """The process of ours that holds the lock, or None once it is free. A new holder needs a moment to write its name."""
     deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            locks.held_lock(lock, wait_seconds=_POLL_SECONDS).close()
-        except locks.LockHeld as held:
-            pid = held.holder
-            if pid and pid not in told and processes.is_ours(pid, role, str(settings.project)):
-                told.add(pid)
-                os.kill(pid, number)
-        else:
-            return True
-    return False
+    while locks.is_held(lock):
+        pid = locks.named_holder(lock)
+        if pid and processes.is_ours(pid, role, str(settings.project)):
+            return processes.started(pid)
+        if time.monotonic() >= deadline:
+            who = f"process {pid}" if pid else "another process"
+            raise errors.SupervisorFailed(
+                f"{lock.file} is held by {who}, which is none of ours.",
+                hint="End that process by hand, then try again.",
+            )
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _ended_by(number: int, process: psutil.Process) -> bool:
+    """Send the signal, and wait for the end."""
+    processes.send(process, number)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while not processes.has_ended(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True

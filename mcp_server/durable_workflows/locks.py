@@ -1,16 +1,21 @@
-"""OS locks on files: who may run, decided by the kernel.
+"""OS locks: who may run, decided by the kernel.
 
-A lock belongs to an open file and to every process that inherited it (`pass_fds=[lock.fileno()]`); the kernel
-frees it when the last of them is gone, however it went. The file stays where it is, since removing a
-locked file would let two processes each hold "the" lock. Its text is the holder's pid, for people and messages: the
+A lock belongs to an open file and to every process that inherited it (`pass_fds=lock.descriptors`); the kernel
+frees it when the last of them is gone, however it went. Its text is the holder's pid, for people and messages: the
 kernel's lock is the fact, the text is not.
+
+A file can be removed while it is locked, and then two processes would each hold "the" lock. So what must not be used twice is
+locked itself: a `Guard` is a file that names the holder, and the directory that it protects. A file of its own is locked anew where it was removed.
 
 Everything that is POSIX-only about locking is in this module.
 """
 
 import fcntl
 import os
+import re
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,36 +28,65 @@ _GLANCE_SECONDS = (
 )
 
 
+@dataclass(frozen=True)
+class Guard:
+    """A lock on a directory, with a file beside or in it that names the holder.
+
+    The file is locked too: releases before this one know nothing else.
+    """
+
+    file: Path
+    directory: Path
+
+
+Place = Path | Guard
+_PID = re.compile(r"[1-9]\d{0,8}")
+
+
 class LockHeld(Exception):
     """Another process holds the lock; `holder` is its pid if the file tells it."""
 
-    def __init__(self, path: Path, holder: int | None) -> None:
-        self.path = path
-        self.holder = holder
-        super().__init__(f"{path} is locked" + (f" by process {holder}" if holder else ""))
+    def __init__(self, place: Place) -> None:
+        self.holder = named_holder(place)
+        path = _paths(place)[0]
+        who = f"process {self.holder}" if self.holder else "another process"
+        super().__init__(f"{path} is locked by {who}")
 
 
 class Lock:
-    """A lock that is held until `close()`, or until the last process that has its descriptor ends."""
+    """A lock that is held until `close()`, or until the last process that has its descriptors ends."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self._descriptor = descriptor
+    def __init__(self, place: Place, descriptors: list[int]) -> None:
+        self._paths = _paths(place)
+        self._descriptors = descriptors
 
-    def fileno(self) -> int:
-        """The locked file's descriptor, for `pass_fds`."""
-        return self._descriptor
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What is locked, open: for `pass_fds`."""
+        return tuple(self._descriptors)
+
+    def is_in_place(self) -> bool:
+        """Whether what is locked is still found at its path: it may have been removed, or something else put there."""
+        return _is_at(self._paths[-1], self._descriptors[-1])
+
+    def names(self, pid: int) -> bool:
+        """Whether the file is in its place and names this process."""
+        return _is_at(self._paths[0], self._descriptors[0]) and named_holder(self._paths[0]) == pid
 
     def name_holder(self, pid: int) -> None:
-        """Write which process holds the lock, for people to read."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{pid}\n".encode(), 0)
+        """Write which process holds the lock, for people to read. Where the file of a `Guard` was removed or written over, it is made right."""
+        with suppress(OSError):  # a text for people: its absence harms nobody
+            if not _is_at(self._paths[0], self._descriptors[0]):
+                self._take_file_again()
+            text = f"{pid}\n".encode()
+            if os.pread(self._descriptors[0], len(text) + 1, 0) != text:
+                os.ftruncate(self._descriptors[0], 0)
+                os.pwrite(self._descriptors[0], text, 0)
 
     def close(self) -> None:
-        """Close our descriptor; the lock is free unless a child has inherited it. May be called twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        """Close our descriptors; the lock is free unless a child has inherited them. May be called twice."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
 
     def __enter__(self) -> Self:
         return self
@@ -65,25 +99,33 @@ class Lock:
     ) -> None:
         self.close()
 
+    def _take_file_again(self) -> None:
+        descriptor = _open(self._paths[0])
+        if not _try(descriptor, fcntl.LOCK_EX):
+            os.close(descriptor)
+            return
+        os.close(self._descriptors[0])
+        self._descriptors[0] = descriptor
 
-def held_lock(path: Path, *, wait_seconds: float = _GLANCE_SECONDS) -> Lock:
-    """Take the lock on `path`, whose folder must exist, waiting (and blocking the thread) for that long.
+
+def held_lock(place: Place, *, wait_seconds: float = _GLANCE_SECONDS) -> Lock:
+    """Take the lock, whose folder must exist, waiting (and blocking the thread) for that long.
 
     Raises:
         LockHeld: another process holds it, still.
         OSError: the file cannot be made or opened.
     """
-    lock = _take(path, fcntl.LOCK_EX, wait_seconds)
+    lock = _take(place, fcntl.LOCK_EX, wait_seconds)
     lock.name_holder(os.getpid())
     return lock
 
 
-async def awaited_lock(path: Path, *, wait_seconds: float) -> Lock:
+async def awaited_lock(place: Place, *, wait_seconds: float) -> Lock:
     """`held_lock` for a long wait in async code: it blocks no thread and can be cancelled."""
     deadline = anyio.current_time() + wait_seconds
     while True:
         try:
-            return held_lock(path)
+            return held_lock(place)
         except LockHeld:
             if anyio.current_time() >= deadline:
                 raise
@@ -95,37 +137,82 @@ def shared_lock(path: Path, *, wait_seconds: float = _GLANCE_SECONDS) -> Lock:
     return _take(path, fcntl.LOCK_SH, wait_seconds)
 
 
-def is_held(path: Path, *, even_shared: bool = False) -> bool:
+def is_held(place: Place, *, even_shared: bool = False) -> bool:
     """Whether any process, this one too, holds the lock at this moment; with `even_shared` a shared one counts."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try(descriptor, fcntl.LOCK_EX if even_shared else fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+    kind = fcntl.LOCK_EX if even_shared else fcntl.LOCK_SH
+    return any(_is_locked(path, kind) for path in _paths(place))
 
 
-def named_holder(path: Path) -> int | None:
+def is_free_within(place: Place, seconds: float) -> bool:
+    """Whether the lock is free, waiting (and blocking the thread) for that long."""
+    deadline = time.monotonic() + seconds
+    while is_held(place):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def named_holder(place: Place) -> int | None:
     """The pid written in the lock's file. It says who held the lock last, not that it is held."""
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+        text = _paths(place)[0].read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):  # removed, or written over
         return None
-    return int(text) if text.isdecimal() else None
+    return int(text) if _PID.fullmatch(text) else None
 
 
-def _take(path: Path, kind: int, wait_seconds: float) -> Lock:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    lock = Lock(path, descriptor)
+def _paths(place: Place) -> tuple[Path, ...]:
+    return (place.file, place.directory) if isinstance(place, Guard) else (place,)
+
+
+def _take(place: Place, kind: int, wait_seconds: float) -> Lock:
     deadline = time.monotonic() + wait_seconds
-    while not _try(descriptor, kind):
+    while (lock := _take_now(place, kind)) is None:
         if time.monotonic() >= deadline:
-            lock.close()
-            raise LockHeld(path, named_holder(path))
+            raise LockHeld(place)
         time.sleep(_POLL_SECONDS)
     return lock
+
+
+def _take_now(place: Place, kind: int) -> Lock | None:
+    descriptors: list[int] = []
+    lock = Lock(place, descriptors)
+    try:
+        for path in _paths(place):
+            descriptors.append(_open(path))
+            # Between the two somebody may have put another file there.
+            if not _try(descriptors[-1], kind) or not _is_at(path, descriptors[-1]):
+                lock.close()
+                return None
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _open(path: Path) -> int:
+    """Open what is to be locked; a file that is not there is made."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_locked(path: Path, kind: int) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return False
+    try:
+        return not _try(descriptor, kind)
+    finally:
+        os.close(descriptor)
 
 
 def _try(descriptor: int, kind: int) -> bool:

@@ -1,6 +1,7 @@
 """What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
 
 from durable_workflows import copies, fitting, locks, processes, state
+from durable_workflows.errors import SetupError
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.settings import Settings
 
@@ -20,10 +21,7 @@ def _of_processes(settings: Settings, *, running: bool) -> list[str]:
         return _reported(settings)
     if locks.is_held(state.supervisor_lock(settings)):
         return ["The supervisor is starting or ending."]
-    identity = state.identity(settings)
-    left = processes.marked(identity) if identity else []
-    ids = ", ".join(str(process.pid) for process in left)
-    return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+    return [*_left_behind(settings), *_why_not(settings)]
 
 
 def unavailable(settings: Settings) -> ServerStatus:
@@ -54,6 +52,24 @@ def of_code(catalog: Catalog | None) -> list[str]:
     ]
 
 
+def _left_behind(settings: Settings) -> list[str]:
+    identity = state.identity(settings)
+    left = processes.marked(identity) if identity else []
+    ids = ", ".join(str(process.pid) for process in left)
+    return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+
+
+def _why_not(settings: Settings) -> list[str]:
+    """Why nothing can be started, as far as it is known without trying."""
+    try:
+        if settings.embedded and state.moved_to(settings) is None:
+            state.data_directory(settings)
+    except SetupError as error:
+        return [str(error)]
+    last = state.read_report(settings).get("start")
+    return [f"The last start failed: {last}"] if last else []
+
+
 def _reported(settings: Settings) -> list[str]:
     report = state.read_report(settings)
     wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
@@ -61,6 +77,7 @@ def _reported(settings: Settings) -> list[str]:
     waiting = wrong.pop("waiting_versions", "")
     waiting_apart = wrong.pop("waiting_apart", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]
+    others += state.in_the_way(settings.state / "supervisor.json")
     if waiting_apart:
         others.append(
             f"Runs that may end their worker wait for a worker of their own: {waiting_apart} more are needed."

@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -162,8 +163,31 @@ def is_ours(pid: int, role: str, project: str) -> bool:
         command = psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
-    roles = [word for word in command if project not in word]  # a directory may be called worker
-    return any(role in word for word in roles) and project in command
+    programs = (f"durable_workflows.{role}", role)
+    places = [place for place, word in enumerate(command) if Path(word).name in programs]
+    return any(command[place + 1 : place + 3] == ["--project", project] for place in places)
+
+
+def started(pid: int) -> psutil.Process | None:
+    """The process that has this pid now; None if there is none."""
+    try:
+        return psutil.Process(pid)
+    except psutil.Error:
+        return None
+
+
+def send(process: psutil.Process, number: int) -> None:
+    """Send a signal to the process, if it is still there."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has; another one with its pid is not it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True
 
 
 def is_alive(pid: int) -> bool:

@@ -98,8 +98,9 @@ class Reader:
         note = state.read_report(self._settings).get("database", "up")
         if note == "up":
             return None
-        said = note if note.startswith("ended") else f"does not start: {note}"
-        return DatabaseUnavailable(f"The database {said.removesuffix('.')}.", hint=_AGAIN)
+        if note.startswith("ended"):
+            return DatabaseUnavailable(f"The database {note}.", hint=_AGAIN)
+        return DatabaseUnavailable(f"The database does not start: {note}", hint="")
 
     @property
     def project(self) -> Path:

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import time
@@ -56,6 +57,10 @@ _MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two,
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
+_SETTLE_SECONDS = 1.5  # a file that was removed is written again after that
+_PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_LAST_PORT = 65_535
 
 logger = logging.getLogger(__name__)
 Announce = Callable[[dict[str, object]], None]
@@ -89,9 +94,13 @@ class _End:
 class Supervisor:
     """Keeps the processes of one state directory running."""
 
-    def __init__(self, settings: Settings, announce: Announce, *, helps: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, lock: locks.Lock, announce: Announce, *, helps: bool = False
+    ) -> None:
         """One that `helps` runs what is there, for as long as it is let; it has no code of its own to save."""
         self._settings = settings
+        self._lock = lock
+        self._node: pglite.PGliteProcess | None = None
         self._helps = helps
         self._announce = announce
         self._identity = state.claim_identity(settings)
@@ -102,8 +111,12 @@ class Supervisor:
         self._current = ""
         self._workers: dict[_Worker, anyio.CancelScope] = {}
         self._report: dict[str, str] = {}
+        self._files = {".gitignore": state.IGNORE, "id": state.read_text(settings.state / "id")}
+        self._connection: Connection | None = None
+        self._damaged_at: float | None = None
         self._changed = anyio.Event()
         self._stopping = anyio.Event()
+        self._shall_return = False
         self._busy_at = 0.0
 
     async def run(self) -> None:
@@ -124,7 +137,9 @@ class Supervisor:
                 await group.start(self._keep_database)
                 self._announce({"ready": True})
                 await self._keep_workers()
-            state.remove_connection(self._settings)
+            self._connection = None
+            if not self._shall_return and self._lock.is_in_place():
+                state.remove_connection(self._settings)
             group.cancel_scope.cancel()
 
     def _clear_up(self) -> None:
@@ -163,8 +178,13 @@ class Supervisor:
             self._settings, password=self._password(), port=port
         ) as node:
             await self._database_is_up(node.url)
+            self._node = node
+            self._keep("pgdata.made", state.MADE)
             task_status.started()
-            status = await node.wait()
+            try:
+                status = await node.wait()
+            finally:
+                self._node = None
             full = ": no space is left on its device" if state.is_full(self._settings) else ""
             note = f"ended with status {status}{full}; it is started again"
             logger.warning("The database %s.", note)
@@ -172,30 +192,32 @@ class Supervisor:
 
     def _end_left_behind_database(self) -> None:
         """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
-        try:
-            locks.held_lock(
-                state.database_lock(self._settings), wait_seconds=_PREDECESSOR_SECONDS
-            ).close()
-        except locks.LockHeld as held:
-            project = str(self._settings.project)
-            if held.holder is None or not processes.is_ours(held.holder, "pglite.mjs", project):
-                raise DataDirectoryLocked(
-                    f"Process {held.holder} holds the data directory of {project}."
-                ) from held
-            os.kill(held.holder, signal.SIGKILL)
+        lock = state.database_lock(self._settings)
+        if locks.is_free_within(lock, _PREDECESSOR_SECONDS):
+            return
+        project = str(self._settings.project)
+        holder = locks.named_holder(lock)
+        if holder is None or not processes.is_ours(holder, "pglite.mjs", project):
+            who = f"Process {holder}" if holder else "Another process"
+            raise DataDirectoryLocked(f"{who} holds the data directory of {project}.")
+        os.kill(holder, signal.SIGKILL)
+        if not locks.is_free_within(lock, _PREDECESSOR_SECONDS):
+            raise DataDirectoryLocked(f"Process {holder} holds the data directory of {project}.")
 
     def _password(self) -> str:
-        path = self._settings.state / "password"
-        if not path.exists():
-            state.write_atomically(path, secrets.token_urlsafe(24))
-        return path.read_text(encoding="utf-8")
+        """That of last time, else a new one: with it Node is started, and nothing else needs to know it before."""
+        known = self._files.get("password") or state.read_text(self._settings.state / "password")
+        password = known if _PASSWORD.fullmatch(known) else secrets.token_urlsafe(24)
+        self._keep("password", password)
+        return password
 
     def _port(self) -> int:
         """The port that is set, else that of last time, so that clients find the database where it was."""
         if self._settings.port:
             return self._settings.port
-        path = self._settings.state / "port"
-        return int(path.read_text(encoding="utf-8")) if path.exists() else 0
+        text = self._files.get("port") or state.read_text(self._settings.state / "port")
+        port = int(text) if _PORT.fullmatch(text) else 0
+        return port if port <= _LAST_PORT else 0
 
     async def _database_is_up(self, url: str) -> None:
         session = tables.Session(self._settings.database(url), role="supervisor")
@@ -214,7 +236,7 @@ class Supervisor:
     def _write_connection(self, url: str) -> None:
         if self._settings.embedded:
             port = psycopg.conninfo.conninfo_to_dict(url)["port"]
-            state.write_atomically(self._settings.state / "port", str(port))
+            self._keep("port", str(port))
         database = self._settings.database(url)
         connection = Connection(
             url=url,
@@ -229,7 +251,9 @@ class Supervisor:
                 "mcp": installed_version("mcp"),
             },
         )
-        state.write_connection(self._settings, connection)
+        self._connection = connection
+        with suppress(SetupError):  # it is tried again, and said
+            state.write_connection(self._settings, connection)
 
     async def _keep_workers(self) -> None:
         async with anyio.create_task_group() as group:
@@ -239,9 +263,11 @@ class Supervisor:
             self._busy_at = time.monotonic()
             while True:
                 await self._reconcile(group)
-                if self._is_idle() or not self._settings.state.is_dir():  # the project was removed
+                # The project may have been removed, or moved away.
+                if self._is_idle() or not self._lock.is_in_place():
                     break
-                state.bound_logs(self._settings)
+                await self._look_after_files()
+                self._bound_logs()
                 with anyio.move_on_after(_TICK_SECONDS):
                     await self._changed.wait()
                 self._changed = anyio.Event()
@@ -249,14 +275,50 @@ class Supervisor:
             self._stopping.set()
             group.cancel_scope.cancel()
 
+    def _bound_logs(self) -> None:
+        try:
+            state.bound_logs(self._settings)
+        except OSError as error:  # a full disk, or a log that was removed: the next time
+            logger.warning("The logs were not cut: %s", error)
+
+    async def _look_after_files(self) -> None:
+        """Put right what was removed or damaged; end a database whose directory is not in its place any more.
+
+        Not at once: the project may be about to be removed, and `rm -r` must not meet new files.
+        """
+        node = self._node
+        if self._are_files_whole():
+            self._damaged_at = None
+        elif self._damaged_at is None:
+            self._damaged_at = time.monotonic()
+        elif time.monotonic() - self._damaged_at >= _SETTLE_SECONDS:
+            self._lock.name_holder(os.getpid())
+            self._restore()
+            if node is not None and node.is_in_place():
+                node.name_holder()
+            elif node is not None:
+                logger.error("The data directory was moved away or replaced: the database ends.")
+                await node.stop()
+
+    def _are_files_whole(self) -> bool:
+        """Whether the files of the state directory say what they should, and the data directory is in its place."""
+        return (
+            self._lock.names(os.getpid())
+            and state.are_whole(self._settings, self._files)
+            and (self._node is None or (self._node.is_named() and self._node.is_in_place()))
+            and (self._connection is None or state.is_connection_whole(self._settings))
+        )
+
     def _is_idle(self) -> bool:
         idle = time.monotonic() - self._busy_at
         return idle >= self._settings.idle_exit_seconds and not self._helps
 
     async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                logger.info("Asked to stop.")
+            async for number in signals:
+                logger.info("Asked to stop by signal %s.", number)
+                # SIGTERM comes from anybody: who is connected brings this supervisor back, as if it had been killed.
+                self._shall_return = number == signal.SIGTERM
                 self._stopping.set()  # the folder's watcher is a thread, which no cancellation reaches
                 scope.cancel()
 
@@ -367,7 +429,13 @@ class Supervisor:
         backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
         with scope:
             while True:
-                end = await self._run_worker(worker)
+                try:
+                    end = await self._run_worker(worker)
+                except OSError as error:  # its log cannot be written, for one
+                    logger.error("The %s cannot be started: %s", worker.title, error)
+                    self._note(worker.title, f"cannot be started: {error}")
+                    await anyio.sleep(backoff.next_delay())
+                    continue
                 logger.warning("The %s ended with status %s.", worker.title, end.status)
                 if await self._note_end(worker, end):
                     # A run has ended it, and is set apart if it does so again: the others need not wait for long.
@@ -455,10 +523,28 @@ class Supervisor:
         if self._report.get(name, "") == text:
             return
         self._report = {**self._report, name: text} if text else _without(self._report, name)
-        try:
-            state.write_report(self._settings, self._report)
-        except OSError as error:  # a full disk must not end the supervisor
-            logger.error("supervisor.json was not written: %s", error)
+        self._keep("supervisor.json", json.dumps(self._report, indent=2))
+
+    def _keep(self, name: str, text: str) -> None:
+        """Write a file of the state directory, now if that is possible, and again whenever it was removed or damaged."""
+        self._files[name] = text
+        if self._lock.is_in_place():
+            state.restore(self._settings, {name: text})
+
+    def _restore(self) -> None:
+        """Write the files again that were removed or damaged, and note which cannot be written."""
+        if not self._lock.is_in_place():  # what is there now belongs to somebody else
+            return
+        with suppress(OSError):  # whoever needs the folder says what is wrong
+            state.make_folders(self._settings)
+        wrong = state.restore(self._settings, self._files)
+        for lock in (state.supervisor_lock(self._settings), state.database_lock(self._settings)):
+            wrong += state.in_the_way(lock.file)
+        if self._connection is not None:
+            wrong += state.restore_connection(self._settings, self._connection)
+        if (said := " ".join(wrong)) != self._report.get("files", ""):
+            logger.error("Files that cannot be written: %s", said or "none any more")
+            self._note("files", said)
 
 
 class _Backoff:
@@ -495,14 +581,14 @@ def _without(report: dict[str, str], name: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """The process's entry: `python -m durable_workflows.supervisor --project DIR --lock FD --ready FD`.
+    """The process's entry: `python -m durable_workflows.supervisor --project DIR --lock FD FD --ready FD`.
 
-    `--lock` is the supervisor's lock, taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
+    `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
     last `ready` or `failed`. With `--helps` it stays in the foreground, and lends its machine to what others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
-    parser.add_argument("--lock", required=True, type=int)
+    parser.add_argument("--lock", required=True, type=int, nargs="+")
     parser.add_argument("--ready", required=True, type=int)
     parser.add_argument("--helps", action="store_true")
     arguments = parser.parse_args()
@@ -515,18 +601,21 @@ def main() -> None:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    _supervise(settings, _Announcer(arguments.ready), helps=arguments.helps)
+    _supervise(settings, lock, _Announcer(arguments.ready), helps=arguments.helps)
     # The lock is not given back here: it is free when this process is gone.
 
 
-def _supervise(settings: Settings, announcer: "_Announcer", *, helps: bool) -> None:
+def _supervise(
+    settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, helps: bool
+) -> None:
     handler = _ProgressHandler(announcer)
     logging.getLogger("durable_workflows.database").addHandler(handler)
     try:
-        anyio.run(Supervisor(settings, announcer, helps=helps).run)
+        anyio.run(Supervisor(settings, lock, announcer, helps=helps).run)
     except* DurableWorkflowsError as group:
         error = _first(group)
         logger.error("%s", error)
+        state.note_failed_start(settings, str(error))
         announcer(
             {"failed": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
         )

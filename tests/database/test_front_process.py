@@ -15,10 +15,12 @@ import pytest
 import authority
 from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
 from durable_workflows import locks
+from durable_workflows.database import pglite
 from durable_workflows.database import process as process_module
 from durable_workflows.database.node import installed_modules
 from durable_workflows.database.pglite import running_pglite
 from durable_workflows.errors import (
+    DataDirectoryDamaged,
     DataDirectoryLocked,
     NodeFailed,
     PGliteNotInstalled,
@@ -26,6 +28,7 @@ from durable_workflows.errors import (
     StateDirectoryUnusable,
 )
 from durable_workflows.settings import Settings
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +118,54 @@ async def test_a_second_start_on_the_same_data_is_refused(settings: Settings) ->
                 pass
 
 
+@proves("database:one")
+async def test_without_its_lock_files_a_second_start_on_the_same_data_is_still_refused(
+    settings: Settings,
+) -> None:
+    async with running_pglite(settings, password="x", port=0) as first:
+        (settings.state / "pgdata.lock").unlink()
+        with pytest.raises(DataDirectoryLocked):
+            async with running_pglite(settings, password="x", port=0):
+                pass
+        await ask(first.url)
+
+
+@proves("database:one")
+async def test_where_locks_do_not_hold_postgres_own_file_names_who_has_the_data_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_pglite(settings, password="x", port=0) as first:
+        monkeypatch.setattr(pglite, "held_lock", locks.shared_lock)
+        monkeypatch.setattr(locks, "_try", lambda _descriptor, _kind: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+        with pytest.raises(DataDirectoryLocked, match=str(first.pid)):
+            async with running_pglite(settings, password="x", port=0):
+                pass
+
+
+@proves("database:one")
+async def test_node_never_writes_into_what_was_put_in_the_place_of_its_data(
+    settings: Settings,
+) -> None:
+    data, moved = settings.state / "pgdata", settings.state / "moved"
+    async with running_pglite(settings, password="x", port=0) as process:
+        assert process.is_in_place()
+        data.rename(moved)
+        data.mkdir()
+        assert not process.is_in_place()
+        async with await psycopg.AsyncConnection.connect(process.url, autocommit=True) as db:
+            await db.execute("CREATE TABLE large AS SELECT generate_series(1, 50000) AS number")
+            await db.execute("CHECKPOINT")
+    assert list(data.iterdir()) == []
+    data.rmdir()
+    moved.rename(data)
+    async with (
+        running_pglite(settings, password="x", port=0) as process,
+        await psycopg.AsyncConnection.connect(process.url) as db,
+    ):
+        cursor = await db.execute("SELECT count(*) FROM large")
+        assert await cursor.fetchone() == (50000,)
+
+
 async def test_the_lock_holds_while_node_lives_though_its_parent_was_killed_and_it_was_stopped(
     settings: Settings,
 ) -> None:
@@ -168,13 +219,13 @@ async def test_a_node_that_is_killed_is_reported(settings: Settings) -> None:
             assert await process.wait() == -signal.SIGKILL
 
 
-async def test_a_damaged_data_directory_is_reported_with_the_end_of_the_log(
+async def test_a_damaged_data_directory_is_reported_with_what_postgres_says(
     settings: Settings,
 ) -> None:
     async with running_pglite(settings, password="x", port=0):
         pass
     (settings.state / "pgdata" / "global" / "pg_control").write_bytes(b"junk")
-    with pytest.raises(NodeFailed, match=r"pg_control|checksum|control file"):
+    with pytest.raises(DataDirectoryDamaged, match=r"pg_control|checksum|control file|PANIC"):
         async with running_pglite(settings, password="x", port=0):
             pass
     assert not locks.is_held(settings.state / "pgdata.lock")
@@ -184,7 +235,7 @@ async def test_something_else_in_the_place_of_the_data_is_left_alone(settings: S
     data = settings.state / "pgdata"
     data.mkdir(parents=True)
     (data / "precious").write_text("mine", encoding="utf-8")
-    with pytest.raises(StateDirectoryUnusable, match="not a data directory"):
+    with pytest.raises(DataDirectoryDamaged, match="not a data directory"):
         async with running_pglite(settings, password="x", port=0):
             pass
     assert (data / "precious").read_text(encoding="utf-8") == "mine"

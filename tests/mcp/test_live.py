@@ -247,8 +247,9 @@ async def test_giving_up_a_wait_leaves_the_run_alone(
     assert (tmp_path / "lines").read_text(encoding="utf-8") == "begun\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(
-    settings: Settings, folder: Path, launch: Launch
+    number: int, settings: Settings, folder: Path, launch: Launch
 ) -> None:
     def connected() -> bool:
         return locks.is_held(state.servers_lock(settings), even_shared=True)
@@ -258,13 +259,15 @@ async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(
         await until(connected, "the server shows that it is connected", seconds=120)
         first = state.read_connection(settings)
         assert first is not None
-        os.kill(first.pid, signal.SIGKILL)
+        state.servers_lock(settings).unlink()
+        os.kill(first.pid, number)
 
         def is_back() -> bool:
             found = state.read_connection(settings)
             return found is not None and found.pid != first.pid
 
-        await until(is_back, "the supervisor is back")
+        await until(is_back, "the supervisor is back", seconds=60)
+        await until(connected, "the server shows again that it is connected")
         server.close_input()
         assert server.seconds_to_exit() < 3
     assert state.read_connection(settings) is not None

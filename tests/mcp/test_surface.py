@@ -232,17 +232,19 @@ async def test_a_resource_tells_what_cannot_start(nowhere: Settings, mode: Mode)
 
 
 async def test_an_unexpected_error_reaches_nobody_but_the_log(
-    nowhere: Settings, mode: Mode, caplog: pytest.LogCaptureFixture
+    nowhere: Settings,
+    mode: Mode,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nowhere.project.mkdir()
-    nowhere.state.mkdir()
-    (nowhere.state / "connection.json").mkdir()  # nobody has thought of that
+    monkeypatch.setattr("durable_workflows.state.make_folders", lambda: None)  # its arguments
     text = await refused(nowhere, mode, "list_workflows")
     assert text == (
         "list_workflows failed because of an error inside the server, which has logged it."
         " Nothing is lost: call again, or call server_status to see what is wrong."
     )
-    assert "IsADirectoryError" in caplog.text
+    assert "TypeError" in caplog.text
 
 
 async def test_a_call_that_is_given_up_leaves_the_server_well(

@@ -13,6 +13,7 @@ import { pathToFileURL } from 'node:url'
 import { Guard } from './guard.mjs'
 import { HEADER_BYTES, SERVER, firstError, errorFields, messagesIn, query } from './protocol.mjs'
 
+const LOCK_FILE = 'postmaster.pid'
 const LONGJMP = 100 // the "exit status" by which PGlite's build reports a Postgres error
 
 const LIBRARIES = '/pglite/lib/postgresql'
@@ -60,6 +61,9 @@ export class Backend {
 
   /** Open the database in `data` with PGlite from the `modules` directory; `log` gets Postgres' own log lines. */
   static async open(options) {
+    // All paths are relative to the working directory from here on. So whatever is moved or put in the place of the data, this
+    // process goes on in the directory whose lock it has inherited, and never writes into another one.
+    process.chdir(options.data)
     const backend = new Backend(options)
     await backend.#start()
     return backend
@@ -76,22 +80,23 @@ export class Backend {
   }
 
   async #start() {
-    const { modules, data, log } = this.#options
+    const { modules, log } = this.#options
     const dist = path.join(modules, '@electric-sql', 'pglite', 'dist')
     let exports
     const [{ PGlite }, { NodeFS }] = await Promise.all(
       ['index.js', path.join('fs', 'nodefs.js')].map((file) => import(pathToFileURL(path.join(dist, file)))),
     )
-    // A process that was killed leaves this file, sometimes with a negative number that Postgres refuses. Whose
-    // directory it is says the lock that our parent holds, not this file.
-    fs.rmSync(path.join(data, 'postmaster.pid'), { force: true })
+    // A process that was killed leaves this file. Whose directory it is say the lock that our parent holds, and its look at this
+    // file; Postgres itself cannot judge: PGlite's process has the number -42.
+    fs.rmSync(LOCK_FILE, { force: true })
     this.#db = await PGlite.create({
-      fs: durableFileSystem(NodeFS, data, (instance) => (exports = instance.exports)),
+      fs: durableFileSystem(NodeFS, (instance) => (exports = instance.exports)),
       startParams: startParameters(PGlite.defaultStartParams),
       initDbStartParams: ['--wal-segsize=1'], // 1 MB: a new project is small, and grows in small steps
       onStderr: log,
     })
     this.#mod = this.#db.Module
+    fs.writeFileSync(LOCK_FILE, fs.readFileSync(LOCK_FILE, 'utf8').replace(/^.*/, String(process.pid)))
     const read = this.#mod.addFunction((pointer, most) => this.#read(pointer, most), 'ipi')
     const write = this.#mod.addFunction((pointer, length) => this.#write(pointer, length), 'ipi')
     this.#mod._pgl_set_rw_cbs(read, write)
@@ -249,16 +254,17 @@ function removeConversions(files) {
   for (const name of files.readdir(LIBRARIES)) if (CONVERSION.test(name)) files.unlink(path.posix.join(LIBRARIES, name))
 }
 
-/** PGlite's file system on a directory, with the two things that it lacks. */
-function durableFileSystem(NodeFS, data, onInstance) {
+/** PGlite's file system on the working directory, with the two things that it lacks. */
+function durableFileSystem(NodeFS, onInstance) {
   return new (class extends NodeFS {
     async init(pglite, options) {
+      this.rootDir = '.'
       const { emscriptenOpts } = await super.init(pglite, options)
       emscriptenOpts.preRun.push((mod) => (mod.FS.filesystems.NODEFS.stream_ops.fsync = fsync))
       emscriptenOpts.instantiateWasm = withoutTimers(emscriptenOpts.instantiateWasm, onInstance)
       return { emscriptenOpts }
     }
-  })(data)
+  })('.')
 }
 
 // Emscripten's NODEFS has no fsync at all: Postgres would take its word for what is only in the page cache. Postgres also

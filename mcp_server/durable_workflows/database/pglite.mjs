@@ -26,6 +26,7 @@ import { verifierOf } from './scram.mjs'
 
 const STOP_MS = 4500 // an orderly stop takes no longer; then the process ends as if killed, which loses nothing
 const SELDOM_MS = 60_000
+const FATAL = / (FATAL|PANIC): |^postgres: /
 const FULL_DISK_BYTES = 4 << 20
 
 const LIMITS = {
@@ -128,13 +129,21 @@ async function open(data, modules) {
     return await Backend.open({ modules, data, log: (line) => (lines.push(line), log(`postgres: ${line}`)) })
   } catch (error) {
     const said = lines.slice(-3).join('; ')
-    throw new StartFailed(reasonOf(data, `${error} ${said}`, lines), `${error.message ?? error}. ${said}`)
+    const reason = reasonOf(data, `${error} ${said}`, lines)
+    throw new StartFailed(reason, reason === 'data-directory' ? verdict(lines) : `${error.message ?? error}. ${said}`)
   }
+}
+
+/** Why Postgres gave up, in its words. */
+function verdict(lines) {
+  const at = lines.findIndex((line) => FATAL.test(line))
+  const told = lines.slice(at, at + 2).filter((line, place) => place === 0 || / DETAIL: /.test(line))
+  return told.map((line) => line.replace(/^(.*? (FATAL|PANIC|DETAIL)|postgres): +/, '').trim()).join(': ')
 }
 
 function reasonOf(data, problem, lines) {
   if (/ENOSPC|No space left/i.test(problem) || freeBytes(data) < FULL_DISK_BYTES) return 'no-space'
-  return lines.some((line) => /FATAL|PANIC/.test(line)) ? 'data-directory' : 'other'
+  return lines.some((line) => FATAL.test(line)) ? 'data-directory' : 'other'
 }
 
 function freeBytes(directory) {

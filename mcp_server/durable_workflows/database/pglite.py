@@ -1,19 +1,21 @@
 """The embedded database: PGlite in a Node process, for one project, from start to stop.
 
-The lock `<state>/pgdata.lock` is held by this process and by Node. It is free when both are gone, so that two PGlites can
-never be on one data directory, whoever was killed and in whichever order.
+The data directory itself is locked, by this process and by Node: the lock is free when both are gone, so that two PGlites can
+never be on one data directory, whoever was killed and in whichever order, and whatever was removed. The file `<state>/pgdata.lock`
+names Node, and is locked while the directory is made.
 """
 
-import errno
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import anyio
 
+from durable_workflows import processes, state
 from durable_workflows.database.node import installed_modules
 from durable_workflows.database.pristine import data_directory
 from durable_workflows.database.process import Launch, PGliteProcess, launched
-from durable_workflows.errors import DataDirectoryLocked, NoSpaceLeft, StateDirectoryUnusable
+from durable_workflows.errors import DataDirectoryLocked, StateDirectoryUnusable
 from durable_workflows.locks import Lock, LockHeld, held_lock
 from durable_workflows.settings import Settings
 
@@ -30,38 +32,46 @@ async def running_pglite(
     does. The first start on a machine takes longer (npm, initdb), which it logs.
 
     Raises:
-        DataDirectoryLocked, NodeFailed, NoSpaceLeft, PGliteNotInstalled, PortTaken, StateDirectoryUnusable.
+        DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, NodeFailed, NoSpaceLeft, PGliteNotInstalled, PortTaken, StateDirectoryUnusable.
     """
-    with _lock(settings) as lock:
-        process = await _start(settings, password, port, lock)
-        lock.name_holder(process.pid)
-        try:
-            yield process
-        finally:
-            with anyio.CancelScope(shield=True):
-                await process.stop()
-
-
-async def _start(settings: Settings, password: str, port: int, lock: Lock) -> PGliteProcess:
-    with _translated_errors():
-        modules = await installed_modules(settings)
-        data = await data_directory(settings, modules)
-        launch = Launch(
-            data=data,
-            modules=modules,
-            log=settings.state / "logs" / "pglite.log",
-            password=password,
-            port=port,
-            idle_transaction_seconds=settings.idle_transaction_seconds,
-            lock_descriptor=lock.fileno(),
-        )
-        return await launched(settings, launch)
-
-
-def _lock(settings: Settings) -> Lock:
-    path = settings.state / "pgdata.lock"
-    with _translated_errors():
+    guard = state.database_lock(settings)
+    with _translated_errors(settings):
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(settings, guard.file) as naming:
+        with _translated_errors(settings):
+            modules = await installed_modules(settings)
+            data = await data_directory(settings, modules)
+        with _locked(settings, data) as lock:
+            _check_alone(settings, data)
+            launch = Launch(
+                data=data,
+                modules=modules,
+                log=settings.state / "logs" / "pglite.log",
+                password=password,
+                port=port,
+                idle_transaction_seconds=settings.idle_transaction_seconds,
+                locks=(naming, lock),
+            )
+            with _translated_errors(settings):
+                process = await launched(settings, launch)
+            process.name_holder()
+            try:
+                yield process
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await process.stop()
+
+
+def _check_alone(settings: Settings, data: Path) -> None:
+    """The second guard, for file systems whose locks do not hold: Postgres's own file names the process that has the data open."""
+    first = state.read_text(data / "postmaster.pid").partition("\n")[0]
+    project = str(settings.project)
+    if first.isdecimal() and processes.is_ours(int(first), "pglite.mjs", project):
+        raise DataDirectoryLocked(f"Process {first} holds the data directory of {project}.")
+
+
+def _locked(settings: Settings, path: Path) -> Lock:
+    with _translated_errors(settings):
         try:
             return held_lock(path)
         except LockHeld as error:
@@ -69,13 +79,11 @@ def _lock(settings: Settings) -> Lock:
 
 
 @contextmanager
-def _translated_errors() -> Generator[None]:
+def _translated_errors(settings: Settings) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpaceLeft(f"{NoSpaceLeft.__doc__} ({error})") from error
-        raise StateDirectoryUnusable(f"{StateDirectoryUnusable.__doc__} ({error})") from error
+        raise state.translate(error, settings.state) from error
     except (
         LockHeld
     ) as error:  # in the cache: another process has not finished its installation for minutes

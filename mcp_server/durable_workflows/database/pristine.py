@@ -14,13 +14,13 @@ from typing import Literal
 
 import anyio
 
-from durable_workflows import processes
+from durable_workflows import processes, state
 from durable_workflows.database import tables
 from durable_workflows.database.node import PGLITE
 from durable_workflows.database.process import Launch, launched
 from durable_workflows.database.trees import appearing
-from durable_workflows.errors import SetupError, StateDirectoryUnusable
-from durable_workflows.locks import awaited_lock
+from durable_workflows.errors import SetupError
+from durable_workflows.locks import Lock, awaited_lock
 from durable_workflows.settings import Settings
 
 _FORMAT = 1  # to be raised when backend.mjs has initdb make something else of the same PGlite
@@ -34,16 +34,15 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
     """The project's data directory; made now if it is not there. The caller holds its lock.
 
     Raises:
-        StateDirectoryUnusable: something else is in its place.
+        DataDirectoryLost, DataDirectoryDamaged: the project had one.
     """
-    target = settings.state / "pgdata"
-    if (target / "PG_VERSION").is_file():
-        return target
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StateDirectoryUnusable(f"{target} exists, but is not a data directory.")
-    pristine = await pristine_directory(settings, modules)
-    await anyio.to_thread.run_sync(_copy, pristine, target)
-    return target
+    found = state.data_directory(settings)
+    if found is None:
+        pristine = await pristine_directory(settings, modules)
+        found = settings.state / "pgdata"
+        await anyio.to_thread.run_sync(_copy, pristine, found)
+    state.note_database(settings)
+    return found
 
 
 def _location(settings: Settings, modules: Path) -> Path:
@@ -65,11 +64,11 @@ async def pristine_directory(settings: Settings, modules: Path) -> Path:
         lock = settings.cache / "pristine.lock"
         with await awaited_lock(lock, wait_seconds=_MAKE_SECONDS) as held:
             if not target.is_dir():
-                await _make(settings, modules, target, held.fileno())
+                await _make(settings, modules, target, held)
     return target
 
 
-async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor: int) -> None:
+async def _make(settings: Settings, modules: Path, target: Path, lock: Lock) -> None:
     _logger.info("Making a pristine database in %s (once per user)", target)
     with appearing(target) as folder:
         launch = Launch(
@@ -79,7 +78,7 @@ async def _make(settings: Settings, modules: Path, target: Path, lock_descriptor
             password=secrets.token_urlsafe(),
             port=0,
             idle_transaction_seconds=settings.idle_transaction_seconds,
-            lock_descriptor=lock_descriptor,
+            locks=(lock,),
         )
         process = await launched(settings, launch)
         try:

@@ -13,11 +13,13 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from durable_workflows.database.node import FOLDER, environment, node
 from durable_workflows.errors import (
+    DataDirectoryDamaged,
     DurableWorkflowsError,
     NodeFailed,
     NoSpaceLeft,
     PortTaken,
 )
+from durable_workflows.locks import Lock
 from durable_workflows.settings import Settings
 
 NODE_FLAGS: tuple[str, ...] = (
@@ -34,6 +36,7 @@ _EVENT_BYTES = 65_536
 _REASONS: dict[str, type[DurableWorkflowsError]] = {
     "port-taken": PortTaken,
     "no-space": NoSpaceLeft,
+    "data-directory": DataDirectoryDamaged,
 }
 
 
@@ -47,7 +50,9 @@ class Launch:
     password: str
     port: int
     idle_transaction_seconds: float
-    lock_descriptor: int  # of the lock on `data`: Node keeps it for as long as it lives
+    locks: tuple[
+        Lock, ...
+    ]  # on `data`, at last on the directory itself: Node keeps them for its life
 
 
 class PGliteProcess:
@@ -56,6 +61,7 @@ class PGliteProcess:
     def __init__(self, process: Process, launch: Launch, port: int) -> None:
         self._process = process
         self._password = launch.password
+        self._locks = launch.locks
         self.port = port
 
     @property
@@ -68,6 +74,18 @@ class PGliteProcess:
         """How clients connect, password and all."""
         password = quote(self._password, safe="")
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres?sslmode=disable"
+
+    def is_in_place(self) -> bool:
+        """Whether its data directory is still at its path. Node goes on in the one that it has opened, wherever that is now."""
+        return self._locks[-1].is_in_place()
+
+    def is_named(self) -> bool:
+        """Whether the file beside the data names this process."""
+        return self._locks[0].names(self.pid)
+
+    def name_holder(self) -> None:
+        """Have the file beside the data name this process, if it does not any more."""
+        self._locks[0].name_holder(self.pid)
 
     async def wait(self) -> int:
         """Wait until Node ends, and give its exit status (negative: the signal that killed it)."""
@@ -82,7 +100,7 @@ async def launched(settings: Settings, launch: Launch) -> PGliteProcess:
     """Start Node and wait until it accepts clients; on an error it is gone again.
 
     Raises:
-        PortTaken, NoSpaceLeft, NodeFailed: as their names say.
+        PortTaken, NoSpaceLeft, DataDirectoryDamaged, NodeFailed: as their names say.
     """
     process = await _open(settings, launch)
     try:
@@ -126,7 +144,7 @@ async def _open(settings: Settings, launch: Launch) -> Process:
             cwd=launch.data.parent,
             env=environment(settings),
             start_new_session=True,  # a terminal's Ctrl-C is not for it
-            pass_fds=[launch.lock_descriptor],
+            pass_fds=[number for lock in launch.locks for number in lock.descriptors],
         )
     finally:
         os.close(descriptor)
