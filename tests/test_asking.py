@@ -26,6 +26,17 @@ from requirements import proves
 pytestmark = pytest.mark.anyio
 
 
+WRONG_SCHEMAS: list[JsonValue] = [
+    {"type": "nonsense"},
+    {"properties": 5},
+    {"type": "string", "pattern": "("},
+    {"$ref": "#/$defs/none"},
+    {"$ref": "#"},
+    {"$id": 5},
+    [1],
+]
+
+
 async def started(engine: Engine, name: str, **args: JsonValue) -> str:
     return (await engine.start(StartRequest(name=name, args=args))).workflow_id
 
@@ -61,6 +72,23 @@ async def test_a_wait_shows_its_prompt_its_schema_and_no_deadline(shared: Engine
     assert (await shared.run(workflow_id)).waiting[0].prompt == "How much?"
     await shared.send(workflow_id, "amount", {"value": 3, "unit": "t"})
     assert await output(shared, workflow_id) == "3 t"
+
+
+async def test_a_wait_whose_schema_is_wrong_itself_takes_any_message(shared: Engine) -> None:
+    workflow_id = await started(shared, "collect", topic="t", count=len(WRONG_SCHEMAS))
+    for number, schema in enumerate(WRONG_SCHEMAS):
+        wait = await open_wait(shared, workflow_id, after_step=2 * number)
+        async with await tables.connect(shared.connection.database, role="test") as connection:
+            await connection.execute(
+                "update durable_workflows.waits set schema = %s where workflow_id = %s and function_id = %s",
+                [json.dumps(schema), workflow_id, wait.step],
+            )
+        assert (await shared.run(workflow_id)).waiting
+        assert (await shared.wait([workflow_id], until="any", timeout_seconds=0)).waiting
+        assert (await shared.send(workflow_id, "t", str(number))).delivered
+    assert await output(shared, workflow_id) == [
+        str(number) for number in range(len(WRONG_SCHEMAS))
+    ]
 
 
 @proves("message:fits")

@@ -1,6 +1,7 @@
 """Checks of what a caller asks for, before anything is written; each error names the field and shows what would be right."""
 
 import difflib
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -10,13 +11,14 @@ from typing import Any, cast
 from uuid import UUID
 
 from jsonschema import Draft202012Validator, FormatChecker, exceptions
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import JsonValue, TypeAdapter
+from referencing.exceptions import Unresolvable
 
 from durable_workflows import fitting
 from durable_workflows.errors import InvalidArguments, MessageTooLarge
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
-from durable_workflows.settings import MAX_PAYLOAD_BYTES
+from durable_workflows.settings import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_LEVELS
 from durable_workflows.wording import as_json
 
 _MAX_ID = 256
@@ -26,7 +28,6 @@ _SHOWN = 3
 _LONGEST_PROBLEM = 400  # characters: it has the wrong value in it, which may be a book
 _LONGEST_SCHEMA = 2000
 _DEEPEST_EXAMPLE = 6  # a schema may refer to itself
-_DEEPEST = 200  # levels of arguments and messages: dbos cannot record much deeper ones
 _exceptions: Any = exceptions  # their types are in part unknown
 # Texts that a type hint asks for, as pydantic reads them; jsonschema by itself takes any text.
 _FORMATS: dict[str, Any] = {
@@ -75,8 +76,7 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     """
     if wait.message_schema is None:
         return
-    validator: Any = Draft202012Validator(wait.message_schema, format_checker=_formats())
-    found: Iterable[ValidationError] = validator.iter_errors(message)
+    found = wrong_in(wait.message_schema, message)
     problems = [_problem(error, wait.message_schema) for error in found]
     if problems:
         right, wanted = as_json(example(wait.message_schema)), as_json(wait.message_schema)
@@ -91,12 +91,26 @@ def meant(wait: OpenWait, message: JsonValue) -> JsonValue:
     """A message as it is; but what is in a text, where the wait takes no text and takes that: some clients write all values as texts."""
     if wait.message_schema is None or not isinstance(message, str):
         return message
-    validator: Any = Draft202012Validator(wait.message_schema, format_checker=_formats())
     try:
         inside = json.loads(message)
     except (ValueError, RecursionError):
         return message
-    return inside if validator.is_valid(inside) and not validator.is_valid(message) else message
+    schema = wait.message_schema
+    return inside if wrong_in(schema, message) and not wrong_in(schema, inside) else message
+
+
+def usable(schema: object) -> Schema | None:
+    """The schema that an author gave a wait. None for one that is no JSON schema: such a wait takes any message, and its workflow decides."""
+    return cast("Schema", schema) if _is_schema(json.dumps(schema)) else None
+
+
+def wrong_in(schema: Schema, value: JsonValue) -> list[ValidationError]:
+    """What is wrong with a value. Nothing, where the schema refers to what it does not have, or to itself without an end."""
+    validator: Any = Draft202012Validator(schema, format_checker=_formats())
+    try:
+        return list(validator.iter_errors(value))
+    except (Unresolvable, RecursionError):
+        return []
 
 
 def check_options(request: StartRequest) -> None:
@@ -149,9 +163,9 @@ def check_size(value: JsonValue, what: str) -> None:
         MessageTooLarge: they are too large.
         InvalidArguments: they are too deep, or have a number that is too long.
     """
-    if fitting.is_deep(value, _DEEPEST):
+    if fitting.is_deep(value, MAX_PAYLOAD_LEVELS):
         raise InvalidArguments(
-            f"The {what} would be nested more than {_DEEPEST} levels deep.",
+            f"The {what} would be nested more than {MAX_PAYLOAD_LEVELS} levels deep.",
             hint="Give a flatter value, or its JSON as a text.",
         )
     try:
@@ -170,6 +184,17 @@ def check_size(value: JsonValue, what: str) -> None:
 def example(schema: Schema) -> JsonValue:
     """A value as the schema wants it, with what is required and no more, as a model may copy it."""
     return _example(schema, schema, 0)
+
+
+# A check takes milliseconds, and the waits of one workflow have the same schema.
+@functools.lru_cache(maxsize=256)
+def _is_schema(text: str) -> bool:
+    schema = json.loads(text)
+    try:
+        Draft202012Validator.check_schema(schema)  # pyright: ignore[reportUnknownMemberType]
+    except (SchemaError, RecursionError):
+        return False
+    return isinstance(schema, dict)
 
 
 def _formats() -> FormatChecker:
@@ -277,13 +302,20 @@ def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonV
     return {name: _example(properties.get(name, {}), root, depth + 1) for name in names}
 
 
+def _fields(schema: Schema | bool | None) -> Schema:
+    """A schema inside of another one, which may also be `true` or `false`."""
+    return schema if isinstance(schema, dict) else {}
+
+
 def _concrete(schema: Schema, root: Schema) -> Schema:
     """A schema without references and alternatives: the first one that is not null."""
+    schema = _fields(schema)
     for _ in range(_DEEPEST_EXAMPLE):
         others = [*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])]
         if "$ref" in schema:
-            schema = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {})
+            schema = _fields(root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2]))
         elif others:
-            schema = next((one for one in others if one.get("type") != "null"), others[0])
+            kinds = [_fields(one) for one in others]
+            schema = next((one for one in kinds if one.get("type") != "null"), kinds[0])
     kinds = schema.get("type")
     return schema | {"type": kinds[0]} if isinstance(kinds, list) and kinds else schema

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
+from referencing.exceptions import Unresolvable
 
 from durable_workflows import fitting, terminal
 from durable_workflows.models import Schema
@@ -155,7 +156,10 @@ def _problem(schema: Schema, value: Any, root: Schema) -> str | None:
     """What is wrong with a value, in a sentence."""
     validator: Any = Draft202012Validator({**schema, "$defs": root.get("$defs", {})})
     errors: Iterable[ValidationError] = validator.iter_errors(value)
-    error = next(iter(errors), None)
+    try:
+        error = next(iter(errors), None)
+    except (Unresolvable, RecursionError):  # the schema is wrong, as in arguments.wrong_in
+        return None
     if error is None:
         return None
     path = ".".join(str(part) for part in error.absolute_path)

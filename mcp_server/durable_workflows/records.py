@@ -229,7 +229,7 @@ def open_wait(row: Row) -> OpenWait:
         step=row["function_id"],
         topic=topic(row["topic"]),
         prompt=row["prompt"],
-        message_schema=row["schema"],
+        message_schema=arguments.usable(row["schema"]),
         since=row["since"],
         deadline=row["deadline"],
         person_only=row["person_only"],
@@ -377,13 +377,14 @@ def _error(row: Row) -> str | None:
 
 
 def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
+    schema = arguments.usable(wait["schema"])
     return Waiting(
         workflow_id=row["workflow_id"],
         topic=topic(wait["topic"]),
         prompt=wait["prompt"],
         since=wait["since"],
         deadline=wait["deadline"],
-        example=arguments.example(wait["schema"]) if wait["schema"] else None,
+        example=arguments.example(schema) if schema else None,
     )
 
 

@@ -104,6 +104,16 @@ def test_bad_json_is_answered_with_an_example(
     assert '\'{"name": "value"}\'' in last
 
 
+def test_json_that_is_nested_too_deeply_is_wrong_usage(tmp_path: Path) -> None:
+    for arguments in (
+        ["start", "x", "--args", '{"a": ' + "[" * 300 + "]" * 300 + "}"],
+        ["send", "--id", "x", "--topic", "t", "--message", "[" * 50_000 + "]" * 50_000],
+    ):
+        result = run(*arguments, folder=tmp_path)
+        assert result.status == 2
+        assert "The JSON is nested more than 200 levels deep." in result.errors.splitlines()[-1]
+
+
 def test_a_setting_of_the_environment_that_is_wrong_names_its_flag(tmp_path: Path) -> None:
     result = run("status", folder=tmp_path, DURABLE_WORKFLOWS_PORT="many")
     assert result.status == 2

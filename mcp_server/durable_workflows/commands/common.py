@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle, printing, shell_completion, state
+from durable_workflows import fitting, lifecycle, printing, shell_completion, state
 from durable_workflows.errors import InvalidProject
 from durable_workflows.project import Project
 from durable_workflows.reading import Reader
-from durable_workflows.settings import Settings
+from durable_workflows.settings import MAX_PAYLOAD_LEVELS, Settings
 
 if TYPE_CHECKING:
     from durable_workflows.engine import Engine
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 def json_value(text: str) -> JsonValue:
     """A JSON value given on the command line."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError as error:
-        raise typer.BadParameter("The JSON is nested too deeply.") from error
+        raise _too_deep() from error
     except ValueError as error:
         raise typer.BadParameter(
             f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'
         ) from error
+    if fitting.is_deep(value, MAX_PAYLOAD_LEVELS):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> typer.BadParameter:
+    return typer.BadParameter(
+        f"The JSON is nested more than {MAX_PAYLOAD_LEVELS} levels deep. Give a flatter value, or its JSON as a text."
+    )
 
 
 @dataclass(frozen=True)
