@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 WAITING: dict[str, tuple[str, dict[str, str | float]]] = {
     "receives": ("waits", {"topic": "go"}),
     "receives-too": ("waits", {"topic": "go"}),
-    "sleeps": ("sleeps", {"seconds": 600}),
+    "sleeps": ("rests", {"seconds": 600}),
     "parent": ("waits_for_child", {}),
 }
 STEPPING = [f"steps-{number}" for number in range(10)]

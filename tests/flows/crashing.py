@@ -80,7 +80,7 @@ async def waits(topic: str) -> str:
 
 
 @DBOS.workflow()
-def sleeps(seconds: float) -> str:
+def rests(seconds: float) -> str:
     """Sleep."""
     DBOS.sleep(seconds)
     return "slept"
