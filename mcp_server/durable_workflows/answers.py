@@ -186,7 +186,7 @@ def _with_texts(
 ) -> tuple[list[Waiting], list[Running]]:
     waiting = [_shortened(one, topic=256, prompt=prompt) for one in result.waiting]
     waiting = [_with_short_example(one, prompt) for one in waiting]
-    return waiting, [_shortened(one, step=step) for one in result.running]
+    return waiting, [_shortened(one, step=step, progress=step) for one in result.running]
 
 
 def _with_short_example(wait: Waiting, width: int) -> Waiting:

@@ -192,12 +192,17 @@ class LogLine(Model):
 
 
 class Running(Model):
-    """A run that is under way or in a queue; `children` counts the runs under way that it started."""
+    """A run that is under way or in a queue.
+
+    Of the runs that it started, `children` are under way and `children_done` have ended. `progress` is its event of that name, as JSON.
+    """
 
     workflow_id: str
     status: RunStatus
     step: str | None = None
     children: int = 0
+    children_done: int = 0
+    progress: str | None = None
 
 
 class WaitResult(Model):

@@ -256,8 +256,7 @@ def waited_text(result: WaitResult) -> str:
         following.wait_line(one.workflow_id, one.topic, one.prompt) for one in result.waiting
     ]
     running = [
-        f"{fitting.shown_line(one.workflow_id)}  {one.status}"
-        + (f"  {one.step}" if one.step else "")
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}  {wording.how_it_goes(one)}".rstrip()
         for one in result.running
     ]
     return "\n".join([*ended, *waiting, *running])

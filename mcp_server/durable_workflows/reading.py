@@ -202,7 +202,10 @@ class Reader:
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
         rows = await self._fetch(
-            "run_states", workflow_ids=list(workflow_ids), limit=records.INLINE
+            "run_states",
+            workflow_ids=list(workflow_ids),
+            limit=records.INLINE,
+            progress=wording.EVENT,
         )
         asking = await self._fetch(
             "asking_descendants", workflow_ids=list(workflow_ids), limit=records.INLINE

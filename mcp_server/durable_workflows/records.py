@@ -106,7 +106,7 @@ def progress_line(result: WaitResult) -> str:
         for one in result.waiting[:3]
     ]
     parts += [
-        f"{fitting.shown_line(one.workflow_id)}: {one.step or one.status}"
+        f"{fitting.shown_line(one.workflow_id)}: {wording.how_it_goes(one) or one.status}"
         for one in result.running[:3]
     ]
     more = len(result.waiting[3:]) + len(result.running[3:])
@@ -393,8 +393,21 @@ def _running(row: Row) -> Running:
     now = ", ".join(steps) or _asleep(row) or _awaiting(row)
     now = now or (f"steps done: {row['steps']}" if row["steps"] else None)
     return Running(
-        workflow_id=row["workflow_id"], status=row["status"], step=now, children=row["children"]
+        workflow_id=row["workflow_id"],
+        status=row["status"],
+        step=now,
+        children=row["children"],
+        children_done=row["children_done"],
+        progress=_progress(row["progress"]),
     )
+
+
+def _progress(event_: Mapping[str, Any] | None) -> str | None:
+    """What a run says of its progress, in one line."""
+    if event_ is None:
+        return None
+    found = preview(event_["value"], event_["length"], event_["serialization"])
+    return wording.line(found.text + "…" * found.cut, wording.EVENT) if found else None
 
 
 def _asleep(row: Row) -> str | None:

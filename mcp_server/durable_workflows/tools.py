@@ -198,7 +198,8 @@ async def wait_for_workflows(
 
     The answer: `done` with output or error of each ended run; `waiting` with topic and prompt of each that needs send_message (or, on a topic "person:…",
     answer_in_person), with an `example` of a right message where one is known; also of runs that a run asked for has started (`child_of`): send to the
-    workflow_id shown. `running` with what each other one does now. Long outputs are cut: inspect(workflow_id, step=0) brings them. Next: inspect a failed run for the reason; fork it from
+    workflow_id shown. `running` with what each other one does now, how many of the runs that it started go on
+    (`children`) and have ended (`children_done`), and its event `progress`. Long outputs are cut: inspect(workflow_id, step=0) brings them. Next: inspect a failed run for the reason; fork it from
     the failed step after a repair.
 
     - until: all: each has ended or waits for a message, it or a run that it started; any: one has; change: anything about them changed since

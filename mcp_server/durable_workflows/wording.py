@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from durable_workflows import fitting
-from durable_workflows.models import Run, Step, Suspect
+from durable_workflows.models import Run, Running, Step, Suspect
 
 BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
 NAME = 100  # characters of a name or topic
 PAYLOAD = 800  # characters of a payload among other things
 EVENT = 200  # characters of an event's value
+STEP = 200  # characters of what a run does now
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
 _FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
@@ -94,6 +95,17 @@ def call(tool: str, **arguments: str | int | list[str]) -> str:
 def inspect(workflow_id: str, **arguments: str | int) -> str:
     """The call that shows more of a run."""
     return call("inspect", workflow_id=workflow_id, **arguments)
+
+
+def how_it_goes(running: Running) -> str:
+    """What a run does now, how many of the runs that it started have ended, and what it says of its progress."""
+    started = running.children + running.children_done
+    runs = "run" if started == 1 else "runs"
+    return joined(
+        line(running.step, STEP) if running.step else None,
+        f"{running.children_done} of {started} {runs} ended" if started else None,
+        f"progress {running.progress}" if running.progress else None,
+    )
 
 
 def not_ok(output: object) -> str | None:

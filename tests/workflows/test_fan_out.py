@@ -1,5 +1,6 @@
 """Runs over a list: in order, bounded, with their failures, and none started twice."""
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import pytest
 from dbos import WorkflowHandleAsync
 
+from durable_workflows import following, printing
 from durable_workflows.errors import InvalidArguments
+from durable_workflows.server import build_server
 from helpers import until, until_found
+from mcp import Client
 
 from .home import Home, a_home
 
@@ -58,6 +62,12 @@ def edition(wait: bool = False) -> str:
     return "first"
 
 @DBOS.workflow()
+def tells(length: int) -> None:
+    """Say much of its progress, and sleep."""
+    DBOS.set_event("progress", "x" * length)
+    DBOS.sleep(300)
+
+@DBOS.workflow()
 def waits(seconds: float = 300.0) -> None:
     """Wait for a message."""
     DBOS.recv("go", timeout_seconds=seconds)
@@ -105,6 +115,52 @@ async def test_the_runs_are_children_on_the_same_version(home: Home) -> None:
     assert {child.app_version for child in children.values()} == {version}
     tree = await home.engine.tree("parent")
     assert {child.workflow_id for child in tree} == {"parent-0", "parent-1"}
+
+
+async def test_a_wait_tells_how_many_runs_have_ended_and_the_progress_that_the_run_tells(
+    home: Home,
+) -> None:
+    items: list[Args] = [{}, {"wait": True}, {}]
+    await home.start("fan_out", {"workflow": "edition", "items": items}, "told")
+
+    async def is_told() -> bool:
+        [running] = (await home.engine.wait(["told"], timeout_seconds=0)).running
+        return running.children_done == 2 and '"succeeded":2' in (running.progress or "")
+
+    await until_found(is_told, "two of three are told")
+    said: list[str] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        said.append(message or "")
+
+    arguments: Args = {"workflow_ids": ["told"], "timeout_seconds": 0.5}
+    async with Client(build_server(home.project.settings)) as client:
+        answer = await client.call_tool("wait_for_workflows", arguments, progress_callback=note)
+    assert answer.structured_content is not None
+    [running] = answer.structured_content["running"]
+    assert (running["children"], running["children_done"]) == (1, 2)
+    counts = {"total": 3, "succeeded": 2, "failed": 0, "running": 1}
+    assert json.loads(running["progress"]) == counts
+    how = f"{running['step']} · 2 of 3 runs ended · progress {running['progress']}"
+    assert f"0 done; told: {how}" in said
+    shown = await following.wait(
+        home.engine, ["told"], until="all", seconds=0.5, tell=said.append, show=said.append
+    )
+    assert printing.waited_text(shown) == f"told  PENDING  {how}"
+    await home.engine.send("told-1", "go", 1)
+    assert (await home.output("told"))["succeeded"] == 3
+
+
+async def test_what_a_run_says_of_its_progress_is_cut(home: Home) -> None:
+    await home.start("tells", {"length": 100_000}, "tells")
+
+    async def told() -> str | None:
+        return (await home.engine.wait(["tells"], timeout_seconds=0)).running[0].progress
+
+    progress = await until_found(told, "its progress")
+    assert len(progress) == 200
+    assert progress.endswith("xx…")
+    await home.engine.cancel(["tells"])
 
 
 async def test_a_failure_is_listed_and_stops_no_other(home: Home) -> None:

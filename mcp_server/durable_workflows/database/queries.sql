@@ -272,11 +272,17 @@ select run.workflow_uuid as workflow_id, run.name, run.status, run.application_v
     (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running,
     (select case when function_name = 'DBOS.sleep' then output end from dbos.operation_outputs as step
         where step.workflow_uuid = run.workflow_uuid order by function_id desc limit 1) as sleeps_until,
-    children.number as children, children.newest as child
+    (select jsonb_build_object('value', left(value, %(progress)s), 'length', length(value), 'serialization', serialization)
+        from dbos.workflow_events as event where event.workflow_uuid = run.workflow_uuid and key = 'progress') as progress,
+    children.number as children, children.done as children_done, children.newest as child
 from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
     left join lateral (
-        select count(*) as number, max(child.workflow_uuid) as newest from dbos.workflow_status as child
-        where child.parent_workflow_id = run.workflow_uuid and child.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+        select count(*) filter (where goes_on) as number, count(*) filter (where not goes_on) as done,
+            max(workflow_uuid) filter (where goes_on) as newest
+        from (
+            select workflow_uuid, status in ('PENDING', 'ENQUEUED', 'DELAYED') as goes_on
+            from dbos.workflow_status where parent_workflow_id = run.workflow_uuid
+        ) as child
     ) as children on true
 where run.workflow_uuid = any(%(workflow_ids)s)
 
