@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from durable_workflows import traces
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.server import build_server
@@ -53,6 +54,17 @@ async def test_a_message_null_is_told_from_a_time_out_by_a_default(shared: Engin
     await shared.send(sent, "go", None)
     assert await output(shared, sent) == "None"
     assert await output(shared, await start(shared, "say_message_async", seconds=0.1)) == "0"
+
+
+async def test_a_message_on_another_topic_is_named_beside_the_one_that_is_waited_for(
+    shared: Engine,
+) -> None:
+    workflow_id = await start(shared, "say_message")
+    await shared.send(workflow_id, "og", "mistyped")
+    run = await shared.run(workflow_id)
+    assert (run.unread_messages, run.unread_topics) == (1, ["og"])
+    assert "1 unread message on 'og' (it waits on 'go')" in traces.markdown(run)
+    await shared.cancel([workflow_id])
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "[1, 2]", "null", "true", "12", '"x"'])

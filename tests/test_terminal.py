@@ -14,7 +14,7 @@ from nasty import TEXTS, each
 from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers")
+LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers", "unread_topics")
 PACKAGE = Path(cli.__file__).parent
 
 
@@ -44,6 +44,7 @@ def run_of(text: str) -> Run:
             "input": Preview(text=text, length=len(text)),
             "total_steps": 0,
             "unread_messages": 0,
+            "stopped_children": 0,
             **{key: [] for key in LISTS},
         }
     )

@@ -40,7 +40,11 @@ _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _AGENT = "AgentFailed"
-_OVER_BUDGET = ("a turn more than the", "tokens of the")  # as agent_task says it
+_BUDGETS = {  # how agent_task says that one is used up, and which argument it is
+    "a turn more than the": "max_turns",
+    "tokens of the": "max_tokens",
+    "it did not end within": "timeout_seconds",
+}
 _PROMPT = 300
 _NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
@@ -137,13 +141,20 @@ def _failed(run: Run, _now: datetime) -> Cause:
     found = _failed_where(run, step, error.line if error else "no error was recorded")
     if (forked := _forked(run, found.text)) is not None:
         return forked
-    if error and error.name.endswith(_AGENT) and any(one in error.message for one in _OVER_BUDGET):
-        call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
-        return Cause(found.text, f"{call_again} with a larger budget: a fork has the same one.")
+    if error and error.name.endswith(_AGENT) and (budget := _budget(error)):
+        again = f"{_start(run)} with a larger {budget}: a fork has the same one."
+        return Cause(found.text, again)
     if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
-        call_again = f'start_workflow(name="{line(run.name, NAME)}", …)'
-        return Cause(found.text, f"{call_again} with what is right: a fork has the same arguments.")
+        return Cause(
+            found.text, f"{_start(run)} with what is right: a fork has the same arguments."
+        )
     return found
+
+
+def _budget(error: Failure) -> str | None:
+    """The argument of agent_task that limited it, if that is why it failed."""
+    said = (name for words, name in _BUDGETS.items() if words in error.message)
+    return next(said, None)
 
 
 def _forked(run: Run, text: str) -> Cause | None:
@@ -327,7 +338,9 @@ def _waits(waits: list[Waiting], now: datetime) -> Cause:
     first = waits[0]
     more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
     where = {"workflow_id": first.workflow_id, "topic": line(first.topic, NAME)}
-    example = "…" if first.example is None else line(as_json(first.example), _PROMPT)
+    example = "…" if first.example is None else as_json(first.example)
+    if len(example) > _PROMPT:
+        example = "…"  # a part of it would be no message
     answer = f"{call('send_message', **where)[:-1]}, message={example})"
     if first.topic.startswith(PERSON):
         answer = f"{call('answer_in_person', **where)}: the person at this client answers."
@@ -429,6 +442,10 @@ def _last_step(run: Run) -> int:
 
 def _source(run: Run) -> str:
     return inspect(run.workflow_id, detail="source")
+
+
+def _start(run: Run) -> str:
+    return f"{call('start_workflow', name=line(run.name, NAME))[:-1]}, …)"
 
 
 def _fork(run: Run, step: int) -> str:

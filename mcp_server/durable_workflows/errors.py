@@ -73,7 +73,7 @@ class UnknownWorkflow(UsageError):
 class WorkflowUnavailable(UsageError):
     """The file that defines this workflow does not load."""
 
-    hint = "Repair the file, by an edit or by write_workflow with overwrite=true; the new version is picked up by itself. Then call again."
+    hint = "Repair the file; the new version is picked up by itself. Then call again."
 
 
 class NameTaken(UsageError):

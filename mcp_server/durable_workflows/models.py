@@ -451,6 +451,7 @@ class Run(Model):
     events: list[Event] = []
     answers: list[Answer] = []
     unread_messages: int
+    unread_topics: list[str] = []
     newest_version: str | None
     worker: WorkerInfo | None
     unavailable: str | None = None

@@ -13,13 +13,22 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import columns, fitting, following, lifecycle, terminal, wording
+from durable_workflows import (
+    columns,
+    command_words,
+    fitting,
+    following,
+    lifecycle,
+    terminal,
+    wording,
+)
 from durable_workflows.dashboard import Line, age
 from durable_workflows.models import (
     Catalog,
     ChangedList,
     Ended,
     LogLine,
+    Run,
     RunList,
     RunSummary,
     ServerStatus,
@@ -66,7 +75,7 @@ def width() -> int | None:
 def fail(message: str, hint: str) -> NoReturn:
     """End the command with status 1: what happened, and what to do."""
     errors_console.print(fitting.shown(f"Error: {message}"), style="red")
-    say(hint)
+    say(command_words.in_terminal(hint))
     raise typer.Exit(1)
 
 
@@ -76,10 +85,11 @@ def print_model(model: BaseModel, as_json: bool, text: str) -> None:
 
 
 def print_trace(markdown: str) -> None:
-    """A trace, with its headings and labels in bold on a terminal.
+    """A trace, with commands for calls, and its headings and labels in bold on a terminal.
 
     The rest stays as it is: it holds recorded data, whose underscores and asterisks are no Markdown.
     """
+    markdown = command_words.page(markdown)
     console = Console(highlight=False)
     if not console.is_terminal:
         terminal.out(markdown)
@@ -139,7 +149,7 @@ def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
     place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
     terminal.out(f"Ready: durable workflows in {found.project}")
     print_pairs([("database", f"{found.mode} Postgres at {place}"), *_code_pairs(catalog)])
-    print_pairs(("problem", problem) for problem in found.problems)
+    print_pairs(("problem", command_words.at_end(problem)) for problem in found.problems)
 
 
 def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
@@ -163,7 +173,7 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
         terminal.out(
             "`durable-workflows bootstrap` starts it; so does the first use of any command."
         )
-    print_pairs(("problem", problem) for problem in problems)
+    print_pairs(("problem", command_words.at_end(problem)) for problem in problems)
 
 
 def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
@@ -188,7 +198,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
                 for one in found.schedules
             ),
             *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
-            *(("problem", problem) for problem in found.problems),
+            *(("problem", command_words.at_end(problem)) for problem in found.problems),
         ]
     )
 
@@ -218,6 +228,13 @@ def _note(run: RunSummary) -> str:
     if run.ok is False:
         return "its output says: ok false"
     return (run.error or "").split("\n", 1)[0]
+
+
+def print_payload(run: Run, as_json: bool) -> None:
+    """The whole error or output of a run, or its arguments where there is neither yet."""
+    body = run.error or run.output or run.input
+    text = body.text if body else "(nothing was recorded)"
+    print_model(run, as_json, text)
 
 
 def step_text(step: Step) -> str:

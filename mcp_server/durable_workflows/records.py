@@ -138,6 +138,7 @@ def run(
     has_steps = unfinished or (row["status"] == "CANCELLED" and worker is not None and worker.alive)
     return Run(
         **{key: row[key] for key in _SAME},
+        unread_topics=[topic(one) for one in row["unread_topics"]],
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),
         completed_at=moment_or_none(row["completed_at"]),

@@ -4,7 +4,6 @@ Answers are small: none is longer than `wording.BUDGET` characters, whatever the
 Errors are raised as they come; the server's error boundary makes them readable.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -19,11 +18,10 @@ from durable_workflows import (
     answers,
     authoring_files,
     elicitation,
-    pages,
+    inspecting,
     problems,
     processes,
     searching,
-    traces,
 )
 from durable_workflows.answers import (
     CatalogAnswer,
@@ -34,6 +32,7 @@ from durable_workflows.answers import (
 )
 from durable_workflows.backend import Backend
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
+from durable_workflows.inspecting import Detail
 from durable_workflows.models import (
     Catalog,
     Delivered,
@@ -53,15 +52,9 @@ if TYPE_CHECKING:  # importing it imports dbos, which takes a second
     from durable_workflows.engine import Engine
 
 _MAX_RUNS = 100  # in one call: the ids of so many fit into an answer
-_MAX_MESSAGES = 1000
-_LOG_LINES = 2000  # all that are kept
-_ALL_STEPS = 2**31 - 1
-_FULL_PREVIEW = 2000  # characters of a step's result
 _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which they hear nothing
 _LONGEST_WAIT = 3600.0
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
-
-_CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers):)?([0-9]{1,9})")
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -76,7 +69,6 @@ WorkflowIds = Annotated[
 OneWorkflowId = Annotated[WorkflowId, Field(description="The run's workflow_id.")]
 Seconds = Annotated[float, Field(ge=0, le=_LONGEST_WAIT)]
 ShortText = Annotated[str, Field(max_length=256)]
-Detail = Literal["summary", "full", "tree", "messages", "log", "source"]
 
 
 async def workflow_catalog(ctx: Call, query: str | None = None) -> CatalogAnswer:
@@ -235,13 +227,7 @@ async def inspect(
     - cursor: As the page before said, for the next page.
     """
     engine = await _engine(ctx)
-    which, offset = _where(cursor)
-    if step == 0:
-        return await _payload(engine, workflow_id, which, offset)
-    if step is not None:
-        found = await engine.step(workflow_id, step, offset=offset, length=pages.PART)
-        return pages.step(workflow_id, found, offset=offset)
-    return await _detail(engine, workflow_id, detail, offset)
+    return await inspecting.page(engine, workflow_id, step=step, detail=detail, cursor=cursor)
 
 
 async def send_message(
@@ -499,44 +485,3 @@ def _requests(batch: list[StartRequest] | None, **options: JsonValue) -> list[St
     if not batch and "name" not in given:
         raise InvalidArguments("Neither name nor batch was given.", hint=hint)
     return batch or [StartRequest.model_validate(given)]
-
-
-# Inspecting
-
-
-async def _detail(engine: "Engine", workflow_id: str, detail: Detail, offset: int) -> str:
-    match detail:
-        case "summary":
-            return traces.markdown(await engine.run(workflow_id))
-        case "full":
-            run = await engine.run(workflow_id, preview=_FULL_PREVIEW, after_step=offset)
-            return traces.full_markdown(run, after_step=offset)
-        case "tree":
-            return pages.tree(workflow_id, await engine.tree(workflow_id), offset=offset)
-        case "messages":
-            found = await engine.messages(workflow_id, count=_MAX_MESSAGES)
-            return pages.messages(workflow_id, found, offset=offset)
-        case "log":
-            lines = await engine.log(workflow_id, limit=_LOG_LINES)
-            return pages.log(workflow_id, lines, before=offset)
-        case "source":
-            path, text = await engine.source(workflow_id)
-            return pages.source(workflow_id, path, text, offset=offset)
-
-
-async def _payload(engine: "Engine", workflow_id: str, which: str | None, offset: int) -> str:
-    """The run's own error, output or input."""
-    run = await engine.run(workflow_id, preview=offset + pages.PART, after_step=_ALL_STEPS)
-    which = which or ("error" if run.error else "output" if run.output else "input")
-    return pages.payload(run, which=which, offset=offset)
-
-
-def _where(cursor: str | None) -> tuple[str | None, int]:
-    """Where a page begins: `7000`, or, for the payloads of the run itself, `input:7000`."""
-    found = _CURSOR.fullmatch(cursor or "0")
-    if found is None:
-        raise InvalidArguments(
-            f"{short(cursor or '', 60)!r} is no cursor of this page.",
-            hint="Copy the cursor from the page before, or leave it out for the first page.",
-        )
-    return found[1], int(found[2])

@@ -113,8 +113,22 @@ def _facts(run: Run, now: datetime) -> str:
         f"forks: {some(f'{fitting.shown_line(one.workflow_id)} ({one.status})' for one in run.forks)}"
         if run.forks
         else None,
-        f"{run.unread_messages} unread messages" if run.unread_messages else None,
+        _unread(run),
     )
+
+
+def _unread(run: Run) -> str | None:
+    """How many messages nobody has received, on which topics, and whether the run receives on another one."""
+    if not run.unread_messages:
+        return None
+    number = (
+        "1 unread message" if run.unread_messages == 1 else f"{run.unread_messages} unread messages"
+    )
+    topics = some(repr(line(topic, NAME)) for topic in run.unread_topics)
+    awaited = [one.topic for one in run.waiting if one.workflow_id == run.workflow_id]
+    others = some(repr(line(topic, NAME)) for topic in awaited if topic not in run.unread_topics)
+    missed = f" (it waits on {others})" if others else ""
+    return f"{number} on {topics}{missed}" if topics else number
 
 
 def _origin(run: Run) -> str | None:

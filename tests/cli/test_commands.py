@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import uuid
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,19 @@ def test_inspect_shows_the_trace_as_markdown_and_a_step_as_a_whole(running: Path
     assert (
         read("inspect", workflow_id, "--step", "2", folder=running)["output"]["length"] == 100_002
     )
+
+
+@proves("hints:commands")
+def test_what_inspect_says_to_do_next_works_as_it_is_written(running: Path) -> None:
+    given = ["--args", '{"message": "call fork(workflow_id=\\"x\\", from_step=1)"}']
+    run("start", "fails", *given, "--id", "to be repaired", "--wait", folder=running)
+    trace = succeed("inspect", "to be repaired", folder=running)
+    assert 'call fork(workflow_id="x", from_step=1)' in trace  # as the run recorded it
+    following = next(line for line in trace.splitlines() if line.startswith("**Next:** "))
+    commands = re.findall("`durable-workflows (.*?)`", following)
+    assert [command.split()[0] for command in commands][-1] == "fork", following
+    printed = [succeed(*shlex.split(command), folder=running) for command in commands]
+    assert "was forked from step" in printed[-1]
 
 
 def test_inspect_on_a_terminal_shows_recorded_data_as_they_are(running: Path) -> None:

@@ -270,7 +270,7 @@ CASES = [
         WorkflowUnavailable,
         "start_workflow",
         {"name": "broken"},
-        "broken cannot be started: its file workflows/broken.py does not load:\nTraceback (most recent call last):\n  File \"{project}/.dbos/code/{version}/workflows/broken.py\", line 1, in <module>\n    import no_such_library\nModuleNotFoundError: No module named 'no_such_library'\nRepair the file, by an edit or by write_workflow with overwrite=true; the new version is picked up by itself. Then call again.",
+        "broken cannot be started: its file workflows/broken.py does not load:\nTraceback (most recent call last):\n  File \"{project}/.dbos/code/{version}/workflows/broken.py\", line 1, in <module>\n    import no_such_library\nModuleNotFoundError: No module named 'no_such_library'\nRepair the file; the new version is picked up by itself. Then call again.",
     ),
     Case(
         "a missing argument of a workflow",

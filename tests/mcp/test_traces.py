@@ -491,19 +491,20 @@ def test_a_cancelled_run_that_was_forked_sends_the_reader_to_the_fork(a_run: Run
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "budget"),
     [
-        "it began a turn more than the 2 that it may take",
-        "it has used 9 tokens of the 5 that it may",
+        ("it began a turn more than the 2 that it may take", "max_turns"),
+        ("it has used 9 tokens of the 5 that it may", "max_tokens"),
+        ("claude: it did not end within 60 seconds; it was ended", "timeout_seconds"),
     ],
 )
 def test_an_agent_over_its_budget_is_to_be_started_with_a_larger_one(
-    a_run: RunMaker, a_step: StepMaker, said: str
+    a_run: RunMaker, a_step: StepMaker, said: str, budget: str
 ) -> None:
     failed = error("agent_task.AgentFailed", said)
     run = a_run(name="agent_task", status="ERROR", error=failed, steps=[a_step(1, error=failed)])
-    wanted = 'start_workflow(name="agent_task", …) with a larger budget: a fork has the same one.'
-    assert why(run)[1] == wanted
+    wanted = f"with a larger {budget}: a fork has the same one."
+    assert why(run)[1] == f'start_workflow(name="agent_task", …) {wanted}'
 
 
 def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
@@ -517,6 +518,16 @@ def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMake
     text, following = why(a_run(status="SUCCESS", output=output))
     assert 'says that it did not succeed: ok is false, failed: ["one"]' in text
     assert "step=0" in following
+
+
+def test_unread_messages_are_named_by_their_topics_beside_what_the_run_waits_for(
+    a_run: RunMaker,
+) -> None:
+    waiting = Waiting(workflow_id="run-1", topic="amount", since=NOW)
+    run = a_run(waiting=[waiting], unread_messages=3, unread_topics=["amonut", "other"])
+    assert "3 unread messages on 'amonut', 'other' (it waits on 'amount')" in traces.markdown(run)
+    done = a_run(status="SUCCESS", unread_messages=1, unread_topics=["late"])
+    assert "1 unread message on 'late'" in traces.markdown(done)
 
 
 def test_an_example_of_the_message_is_in_the_call(a_run: RunMaker) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from durable_workflows import following, printing, shell_completion, terminal, traces
+from durable_workflows import following, inspecting, printing, shell_completion, terminal, traces
 from durable_workflows.commands.common import (
     Args,
     AsJson,
@@ -19,10 +19,12 @@ from durable_workflows.commands.common import (
     reader_of,
 )
 from durable_workflows.following import Until
+from durable_workflows.inspecting import Detail
 from durable_workflows.models import StartRequest, Status, WaitResult
 from durable_workflows.settings import Settings
 
 _WHOLE = 10_000_000  # characters: a step's output as it is
+_ALL_STEPS = 2**31 - 1
 
 Children = Annotated[bool, typer.Option(help="Also the runs that they started.")]
 
@@ -172,7 +174,17 @@ async def inspect_run(
     workflow_id: WorkflowId,
     *,
     step: Annotated[
-        int | None, typer.Option(min=1, help="Only this step, with its whole output.")
+        int | None,
+        typer.Option(min=0, help="Only this step, with its whole output. 0: that of the run."),
+    ] = None,
+    detail: Annotated[
+        Detail,
+        typer.Option(
+            help="full: the steps with more of their outputs. tree: the runs it started. messages: those sent to it. source: the code that it runs."
+        ),
+    ] = "summary",
+    cursor: Annotated[
+        str | None, typer.Option(help="As the page before said, for the next page.")
     ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Only what the run printed and logged.")
@@ -191,9 +203,18 @@ async def inspect_run(
         if log:
             printing.print_log(await reader.log(workflow_id, limit=lines), as_json)
             return
-        if step is not None:
+        if cursor is not None or detail != "summary":
+            printing.print_trace(
+                await inspecting.page(reader, workflow_id, step=step, detail=detail, cursor=cursor)
+            )
+            return
+        if step:
             found = await reader.step(workflow_id, step, offset=0, length=_WHOLE)
             printing.print_model(found, as_json, printing.step_text(found))
+            return
+        if step == 0:
+            run = await reader.run(workflow_id, preview=_WHOLE, after_step=_ALL_STEPS)
+            printing.print_payload(run, as_json)
             return
         run = await reader.run(workflow_id)
     if as_json:

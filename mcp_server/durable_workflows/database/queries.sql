@@ -347,7 +347,11 @@ select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, r
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
     left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
     (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid) as total_steps,
-    (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed) as unread_messages
+    (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed) as unread_messages,
+    array(
+        select message.topic from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed
+        group by message.topic order by min(message.created_at_epoch_ms) limit 20
+    ) as unread_topics
 from dbos.workflow_status as run
     left join dbos.workflow_input as given using (workflow_uuid)
     left join dbos.workflow_output as result using (workflow_uuid)
