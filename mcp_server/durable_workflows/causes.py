@@ -45,6 +45,7 @@ _BUDGETS = {  # how agent_task says that one is used up, and which argument it i
     "tokens of the": "max_tokens",
     "it did not end within": "timeout_seconds",
 }
+_TIMED = ("run_commands", "fan_out", "plan")  # whose arguments limit the time of what they run
 _PROMPT = 300
 _NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
 _GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
@@ -117,7 +118,10 @@ def wait_line(wait: Waiting, now: datetime) -> str:
 def _succeeded(run: Run, _now: datetime) -> Cause:
     whole = f"{inspect(run.workflow_id, step=0)} for its output."
     if (said := _not_ok(run.output)) is not None:
-        return Cause(f"it has ended, and says that it did not succeed: {said}", whole)
+        again = ""
+        if run.name in _TIMED:
+            again = f" If a time-out was too short: {_start(run)} with a larger timeout_seconds; a fork has the same one."
+        return Cause(f"it has ended, and says that it did not succeed: {said}", whole + again)
     if run.output is not None and len(run.output.text) < PAYLOAD and not run.output.cut:
         return Cause("it has ended; its output is below.", "nothing: this run needs no more.")
     return Cause("it has ended.", whole)

@@ -183,6 +183,10 @@ def test_what_inspect_says_to_do_next_works_as_it_is_written(running: Path) -> N
     assert [command.split()[0] for command in commands][-1] == "fork", following
     printed = [succeed(*shlex.split(command), folder=running) for command in commands]
     assert "was forked from step" in printed[-1]
+    error = succeed("inspect", "--step", "0", "to be repaired", folder=running)
+    assert json.loads(error)["message"].startswith("call fork(")
+    source = succeed("inspect", "--detail", "source", "to be repaired", folder=running)
+    assert "def fails(" in source
 
 
 def test_inspect_on_a_terminal_shows_recorded_data_as_they_are(running: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from durable_workflows import causes, pages, traces, wording
+from durable_workflows import causes, content, pages, traces, wording
 from durable_workflows.models import (
     Child,
     Event,
@@ -518,6 +518,16 @@ def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMake
     text, following = why(a_run(status="SUCCESS", output=output))
     assert 'says that it did not succeed: ok is false, failed: ["one"]' in text
     assert "step=0" in following
+
+
+@pytest.mark.parametrize("name", ["run_commands", "fan_out", "plan"])
+def test_a_bundled_workflow_with_a_time_out_too_short_is_to_be_started_with_a_larger_one(
+    a_run: RunMaker, name: str
+) -> None:
+    output = preview('{"ok": false, "failed": ["slow"]}')
+    following = why(a_run(name=name, status="SUCCESS", output=output))[1]
+    assert f'start_workflow(name="{name}", …) with a larger timeout_seconds' in following
+    assert "timeout_seconds" in (content.folder("workflows") / f"{name}.py").read_text("utf-8")
 
 
 def test_unread_messages_are_named_by_their_topics_beside_what_the_run_waits_for(
