@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from durable_workflows import command_words
 from helpers import copy_flow, processes_of
 from requirements import proves
 
@@ -262,6 +263,8 @@ def test_what_cannot_be_done_is_said_with_a_hint_and_exits_with_1(
     assert first.startswith("Error: ")
     assert said in first
     assert hint
+    tools = [name for name in command_words.FORMS if "_" in name]
+    assert not [name for name in tools if name in hint]
 
 
 def test_a_workflow_file_that_does_not_load_is_a_problem_that_status_names(folder: Path) -> None:
