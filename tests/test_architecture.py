@@ -43,7 +43,7 @@ LEVELS = [
         "pages",
         "writing",
     ],
-    ["misuse", "searching", "traces"],
+    ["misuse", "searching", "trace_json", "traces"],
     ["checking"],
     [
         "dbos_internals",

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
 from mcp.types import Annotations, ListResourcesResult, PaginatedRequestParams, Resource
 
-from durable_workflows import documents, fitting, traces, uris, wording
+from durable_workflows import documents, fitting, trace_json, traces, uris, wording
 from durable_workflows.backend import Backend
 from durable_workflows.documents import Document
 from durable_workflows.errors import (
@@ -21,7 +21,7 @@ from durable_workflows.errors import (
     UnknownWorkflowId,
 )
 from durable_workflows.icons import icons
-from durable_workflows.models import Message, Run, RunList, RunSummary
+from durable_workflows.models import RunList, RunSummary
 from durable_workflows.subscriptions import NEWEST
 
 if TYPE_CHECKING:  # importing it imports dbos, which takes a second
@@ -42,12 +42,6 @@ _DETAIL = 200  # characters of an error, or of what a run waits for, in the list
 _ANY_TEXT = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 _FOR_BOTH = Annotations(audience=["user", "assistant"])
 _FOR_MODELS = Annotations(audience=["assistant"])
-
-
-class TraceJson(Run):
-    """A run with the messages that were sent to it."""
-
-    messages: list[Message]
 
 
 def add_resources(server: MCPServer[Backend], backend: Backend) -> None:
@@ -104,18 +98,19 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
         uris.TRACE_JSON,
         name="trace.json",
         title="Trace of a workflow as JSON",
-        description="All that is recorded of a run, its steps, children and messages, for programs.",
+        description="What is recorded of a run, its steps, children and messages, for programs; `left_out` says what is not in it, and the calls that bring it.",
         mime_type="application/json",
         annotations=Annotations(audience=["user"]),
         icons=icons(),
         security=_ANY_TEXT,
     )
-    async def trace_json(workflow_id: str) -> str:
+    async def as_json(workflow_id: str) -> str:
         async with _engine(backend) as engine:
             few = await engine.last_step(workflow_id) <= _FEW_STEPS
             run = await engine.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
             messages = await engine.messages(workflow_id, count=_MESSAGES)
-            return TraceJson(**dict(run), messages=messages).model_dump_json()
+            lines = await engine.log(workflow_id, limit=trace_json.MOST_LOG_LINES)
+            return trace_json.text(run, messages, len(lines))
 
 
 def _add_documents(server: MCPServer[Backend]) -> None:

@@ -659,7 +659,11 @@ async def test_of_hundreds_of_warnings_about_a_written_file_the_first_are_told(
 async def test_a_trace_for_programs_is_no_book_either(agent: Agent) -> None:
     trace = await agent.read(uris.expand(uris.TRACE_JSON, workflow_id="huge-1"))
     assert len(trace) < LONGEST_TRACE
-    assert [one["step"] for one in json.loads(trace)["steps"]] == list(range(1, STEPS + 1))
+    whole = json.loads(trace)
+    assert [one["step"] for one in whole["steps"]] == list(range(1, STEPS + 1))
+    [left_out] = [one for one in whole["left_out"] if one["what"] == "steps' outputs"]
+    assert (left_out["count"], left_out["steps"]) == (STEPS, f"1-{STEPS}")
+    assert "characters 0 to 6," in await agent.follow(left_out["get"])
 
 
 async def test_no_view_of_any_run_is_long_or_slow(agent: Agent) -> None:

@@ -1,5 +1,6 @@
 """Runs as Markdown: the cause first, what matters always there, never longer than its budget."""
 
+import itertools
 import json
 import random
 import re
@@ -9,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from durable_workflows import causes, content, pages, traces, wording
+from durable_workflows import causes, content, pages, trace_json, traces, wording
 from durable_workflows.models import (
     Child,
     Event,
@@ -24,6 +25,8 @@ from durable_workflows.models import (
     Waiting,
     WorkerInfo,
 )
+from nasty import nested
+from requirements import proves
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=5)
@@ -334,6 +337,81 @@ def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: 
         *(pages.step("w", step) for step in run.steps[:20]),
     ]
     assert max(map(len, shown)) <= wording.BUDGET
+
+
+def missing(left_out: list[dict[str, Any]], what: str) -> dict[str, Any]:
+    return next((one for one in left_out if one["what"] == what), {"count": 0})
+
+
+def in_ranges(text: str) -> list[int]:
+    """The numbers of `1-3, 7`."""
+    ends = [[int(end) for end in part.split("-")] for part in text.split(", ")]
+    return [number for pair in ends for number in range(pair[0], pair[-1] + 1)]
+
+
+@proves("payload:bounded")
+@pytest.mark.parametrize("seed", range(20))
+def test_a_trace_as_json_is_whole_and_bounded_and_names_what_is_not_in_it(
+    seed: int, a_run: RunMaker, a_step: StepMaker
+) -> None:
+    choice = random.Random(seed)
+    run = random_run(choice, a_run, a_step)
+    large = random_text(choice, 1) * choice.choice([1, 5000, 30_000])
+    run = run.model_copy(
+        update={
+            "steps": [
+                one.model_copy(update={"output": preview(large, len(large) + seed)})
+                for one in run.steps
+            ],
+            "total_steps": len(run.steps) + choice.choice([0, 4000]),
+            "waiting": [
+                Waiting(workflow_id="w", topic=large, prompt=large, example=nested(seed * 10))
+            ],
+        }
+    )
+    message = Message(topic="\0", sent_at=NOW, consumed_by_step=3, message=preview("x", 2))
+    text = trace_json.text(run, [message] * choice.choice([0, 1000]), choice.choice([0, 7]))
+    assert len(text) <= trace_json.LONGEST
+    text.encode()
+    whole = json.loads(text)
+    assert whole["status"] == run.status
+    left = whole["left_out"]
+    assert missing(left, "steps")["count"] == run.total_steps - len(whole["steps"])
+    cut = [one["step"] for one in whole["steps"] if len(one["output"]["text"]) < len(large) + seed]
+    outputs = missing(left, "steps' outputs")
+    assert outputs["count"] == len(cut)
+    assert in_ranges(outputs["steps"]) == cut if cut else "steps" not in outputs
+    [waiting] = whole["waiting"]
+    texts = sum(len(waiting[name]) < len(large) for name in ("topic", "prompt"))
+    assert missing(left, "texts in waiting")["count"] == texts
+    assert all(one["get"].startswith("inspect(workflow_id=") for one in left)
+    for name in ("children", "forks", "events"):
+        assert len(whole[name]) == len(getattr(run, name)) or missing(left, name)["get"]
+
+
+def test_the_largest_trace_as_json_is_cut_to_a_few_of_each_and_counts_the_others(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    bad = "\1" * 2000
+    payload = preview(bad, 1_000_000)
+    run = a_run(
+        workflow_id="w" * 200,
+        steps=[a_step(2 * n, bad, output=payload, error=payload) for n in range(1, 1001)],
+        total_steps=5000,
+        forks=[Fork(workflow_id=f"{n}" * 50, status="SUCCESS") for n in range(2000)],
+    )
+    text = trace_json.text(run, [], 0)
+    assert len(text) <= trace_json.LONGEST
+    whole = json.loads(text)
+    assert whole["workflow_id"] == run.workflow_id
+    numbers = [one["step"] for one in whole["steps"]]
+    assert (numbers[0], numbers[-1]) == (2, 2000)
+    left = whole["left_out"]
+    assert missing(left, "steps")["count"] == 5000 - len(numbers)
+    last = next(n for n, following in itertools.pairwise(numbers) if following > n + 2)
+    assert missing(left, "steps")["get"].endswith(f'detail="full", cursor="{last}")')
+    assert in_ranges(missing(left, "steps' errors")["steps"]) == numbers
+    assert missing(left, "forks")["count"] == 2000 - len(whole["forks"])
 
 
 def test_of_many_large_steps_the_first_the_failed_and_the_last_are_shown(
