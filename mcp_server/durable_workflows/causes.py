@@ -197,13 +197,25 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
     child = step.child_workflow_id
     if child:
         return Cause(
-            f"its child run {child} failed (step {step.step} {name}): {said}", inspect(child)
+            f"its child run {child} failed (step {step.step} {name}): {said}",
+            f"{inspect(child)}{_started_anew(run, child)}",
         )
     whole = inspect(run.workflow_id, step=step.step)
     return Cause(
         f"failed in step {step.step} {name}: {said}",
         f"{whole} for the whole error; once repaired, {_fork(run, step.step)}{_undone(run, step)}",
     )
+
+
+def _started_anew(run: Run, child: str) -> str:
+    """How this run gets another child in its place: a fork of the child alone changes nothing here.
+
+    A child whose id does not derive from this run's is the same one in every fork.
+    """
+    first = next((one.step for one in run.steps if one.child_workflow_id == child), None)
+    if first is None or not child.startswith(f"{run.workflow_id}-"):
+        return ""
+    return f" for the reason; once repaired, {_fork(run, first)}, which starts it anew"
 
 
 def _undone(run: Run, failed: Step) -> str:

@@ -254,7 +254,7 @@ CAUSES = [
         'repair the code (inspect(workflow_id="ID", detail="source")), then fork(workflow_id="ID", from_step=2)'),
     Cause("failed with its child", "fails_with_child",
         "its child run ID-1 failed (step 2 DBOS.getResult): ValueError: no such card",
-        'inspect(workflow_id="ID-1")'),
+        'inspect(workflow_id="ID-1") for the reason; once repaired, fork(workflow_id="ID", from_step=1), which starts it anew'),
     Cause("ran out of time", "sleeps",
         "cancelled: its time-out passed at TIME.",
         'start it again with more time, or resume(workflow_ids=["ID"]) to go on after its last finished step.',

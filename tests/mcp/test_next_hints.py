@@ -1,0 +1,345 @@
+"""What `inspect` says after **Next:** is followed to the letter, by an agent that knows nothing else, and the run goes on or is seen to its end.
+
+The code is "repaired" by a file `healed`. What needs a dead worker is in `test_causes.py` and `test_crashing.py`.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.types import TextContent
+
+from durable_workflows import lifecycle
+from durable_workflows.engine import Engine
+from durable_workflows.models import StartRequest
+from durable_workflows.project import Project
+from durable_workflows.server import build_server
+from durable_workflows.settings import Settings
+from helpers import insert_lost_run, processes_of, until_found
+from mcp import Client
+
+pytestmark = pytest.mark.anyio
+
+Json = dict[str, Any]
+FLOWS = '''
+import time
+from pathlib import Path
+
+from dbos import DBOS, SetWorkflowID
+
+from durable_workflows import receive
+
+HEALED = Path("HEALED_PATH")
+
+
+@DBOS.workflow()
+def queues() -> None:
+    """Register queues with limits."""
+    DBOS.register_queue("narrow", concurrency=1)
+    DBOS.register_queue("slow", limiter={"limit": 1, "period": 15})
+
+
+@DBOS.workflow()
+def waits() -> object:
+    """Wait for a message, of which the schema has an example."""
+    return receive("go", prompt="Go on?", schema={"type": "string", "enum": ["yes"]})
+
+
+@DBOS.workflow()
+def sleeps(seconds: float) -> str:
+    """Sleep."""
+    DBOS.sleep(seconds)
+    return "slept"
+
+
+@DBOS.step()
+def work(seconds: float = 0) -> str:
+    time.sleep(seconds)
+    return "x" * 1000
+
+
+@DBOS.workflow()
+def works(seconds: float) -> str:
+    """One step."""
+    return work(seconds)[:3]
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=15, max_attempts=2)
+def fetch() -> None:
+    if DBOS.step_status.current_attempt == 0:
+        raise ConnectionError("no route to the shop")
+
+
+@DBOS.workflow()
+def retries() -> None:
+    """A step that is tried again."""
+    fetch()
+
+
+@DBOS.workflow()
+def has_child() -> object:
+    """Wait for a run that waits."""
+    return DBOS.start_workflow(waits).get_result()
+
+
+@DBOS.step()
+def charge() -> None:
+    if not HEALED.exists():
+        raise ValueError("no such card")
+
+
+@DBOS.workflow()
+def fails() -> str:
+    """Fail in the second step."""
+    work()
+    charge()
+    return "paid"
+
+
+@DBOS.workflow()
+def stumbles() -> str:
+    """Fail outside of a step."""
+    work()
+    if not HEALED.exists():
+        raise IndexError("too few")
+    return "paid"
+
+
+@DBOS.step()
+def odd() -> object:
+    return "well" if HEALED.exists() else {1: "a"}
+
+
+@DBOS.workflow()
+def returns_odd() -> object:
+    """Return what cannot be recorded."""
+    work()
+    return odd()
+
+
+@DBOS.workflow()
+def fails_with_child() -> str:
+    """Fail because a child does."""
+    work()
+    return DBOS.start_workflow(fails).get_result()
+
+
+@DBOS.workflow()
+def fails_with_named_child() -> str:
+    """Fail because a child of a fixed name does."""
+    with SetWorkflowID("the-one-child"):
+        child = DBOS.start_workflow(fails)
+    return child.get_result()
+'''
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run, how its cause begins, and which calls lead to its end, without those that only look or wait."""
+
+    what: str
+    workflow: str
+    why: str
+    calls: list[str]
+    options: Json = field(default_factory=dict[str, Any])
+    cancel: bool = False
+
+    @property
+    def workflow_id(self) -> str:
+        return self.what.replace(" ", "-")
+
+
+WAIT = "wait_for_workflows"
+# fmt: off
+ENDING = [
+    Case("is in a step", "works", "running step", [], {"args": {"seconds": 12}}),
+    Case("is between attempts", "retries", "will try step", []),
+    Case("sleeps", "sleeps", "sleeping", [], {"args": {"seconds": 12}}),
+    Case("is delayed", "sleeps", "delayed", [], {"args": {"seconds": 0}, "delay_seconds": 12}),
+    Case("is rationed", "queues", "queued in slow, which starts 1 run", [], {"queue": "slow"}),
+    Case("is out of time", "sleeps", "cancelled: its time-out passed", ["resume"], {"args": {"seconds": 6}, "timeout_seconds": 0.5}),
+    Case("waits for a message", "waits", "waits for a message", ["send_message"]),
+    Case("waits for a child", "has_child", "waits for child runs", ["send_message"]),
+    Case("is queued behind another", "waits", "queued in narrow, which is full", ["send_message", "send_message"], {"queue": "narrow"}),
+    Case("is cancelled", "sleeps", "cancelled", ["resume"], {"args": {"seconds": 0}, "delay_seconds": 600}, cancel=True),
+    Case("is cancelled with its child", "has_child", "cancelled; 1 run", ["resume", "send_message"], cancel=True),
+]
+FORKED = [
+    Case("failed in a step", "fails", "failed in step 2", ["inspect", "fork"]),
+    Case("failed in its own code", "stumbles", "failed in the workflow's own code", ["inspect", "fork"]),
+    Case("failed with what it returned", "returns_odd", "failed", ["inspect", "fork"]),
+    Case("failed with its child", "fails_with_child", "its child run", ["inspect", "fork"]),
+]
+# fmt: on
+
+
+class Agent:
+    """Calls the tools that it is told to call."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def call(self, tool: str, arguments: Json) -> Json:
+        result = await self._client.call_tool(tool, arguments)
+        [content] = result.content
+        assert isinstance(content, TextContent)
+        assert not result.is_error, (tool, arguments, content.text)
+        return result.structured_content or {"text": content.text}
+
+    async def told(self, workflow_id: str, why: str) -> str:
+        """What comes after **Next:**, once the cause begins like that."""
+        said = ""
+
+        async def next_hint() -> str | None:
+            nonlocal said
+            said = (await self.call("inspect", {"workflow_id": workflow_id}))["text"]
+            _title, cause, following = said.splitlines()[:3]
+            is_told = cause.removeprefix("**Why:** ").startswith(why)
+            return following.removeprefix("**Next:** ") if is_told else None
+
+        try:
+            return await until_found(next_hint, why, seconds=20)
+        except AssertionError:
+            pytest.fail(f"{workflow_id} is not said to be {why!r}:\n{said}")
+
+    async def output(self, workflow_id: str) -> object:
+        """What the run returned."""
+        found = await self.call(WAIT, {"workflow_ids": [workflow_id], "timeout_seconds": 30})
+        [ended] = found["done"]
+        assert ended["status"] == "SUCCESS", ended
+        return ended["output"]
+
+    async def follow(self, hint: str) -> list[str]:
+        """Make the first call that the hint names, and where that shows another run, the one named there. Return those that change something."""
+        for tool, arguments in calls(hint)[:1]:
+            answer = await self.call(tool, arguments)
+            if tool == "inspect":
+                return await self.follow(answer["text"].splitlines()[2])
+            if tool == "send_message":
+                given = {"workflow_ids": [arguments["workflow_id"]], "timeout_seconds": 5}
+                await self.call(WAIT, {**given, "until": "change"})
+            return [] if tool == WAIT else [tool]
+        return []
+
+    async def lead(self, workflow_id: str, hint: str) -> list[str]:
+        """Follow the hint, and what is said of the run then, until it has ended. Return the calls that changed something."""
+        made = await self.follow(hint)
+
+        async def has_ended() -> bool:
+            following = await self.told(workflow_id, "")
+            made.extend(await self.follow(following))
+            return following.startswith("nothing: this run")
+
+        await until_found(has_ended, f"{workflow_id} ends by what is said of it", seconds=60)
+        return made
+
+
+def calls(hint: str) -> list[tuple[str, Json]]:
+    """The calls that a text names, as far as their arguments are whole."""
+    return [(found[1], given_in(hint[found.end() :])) for found in re.finditer(r"(\w+)\(", hint)]
+
+
+def given_in(text: str) -> Json:
+    arguments: Json = {}
+    while named := re.match(r"(?:, )?(\w+)=", text):
+        value, end = json.JSONDecoder().raw_decode(text[named.end() :])
+        arguments[named[1]] = value
+        text = text[named.end() + end :]
+    assert text.startswith(")"), text
+    return arguments
+
+
+@pytest.fixture(scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    folder = (tmp_path_factory.mktemp("hints") / "project").resolve()
+    (folder / "workflows").mkdir(parents=True)
+    flows = FLOWS.replace("HEALED_PATH", str(healed(folder)))
+    (folder / "workflows" / "flows.py").write_text(flows, encoding="utf-8")
+    project = Project(Settings(project=folder))
+    engine = await project.engine()
+    await engine.start(StartRequest(name="queues", workflow_id="queues"))
+    await engine.wait(["queues"], timeout_seconds=30)
+    yield engine
+    await project.aclose()
+    await lifecycle.shut_down(project.settings)
+    assert not processes_of(folder)
+
+
+@pytest.fixture(scope="module")
+async def agent(engine: Engine) -> AsyncIterator[Agent]:
+    async with Client(build_server(Settings(project=engine.project))) as client:
+        yield Agent(client)
+
+
+def healed(folder: Path) -> Path:
+    return folder.parent / "healed"
+
+
+async def begun(engine: Engine, case: Case) -> None:
+    options = {"name": case.workflow, "workflow_id": case.workflow_id, **case.options}
+    await engine.start(StartRequest.model_validate(options))
+    if case.cancel:
+        if "child" in case.what:
+            await engine.wait([case.workflow_id], timeout_seconds=30)
+        await engine.cancel([case.workflow_id], children=True)
+
+
+@pytest.fixture(scope="module")
+async def hints(engine: Engine, agent: Agent) -> dict[str, str]:
+    """What is said of all runs of the table, which are there at once. They come into their queues in this order."""
+    for name, queue in (("waits", "narrow"), ("queues", "slow")):  # they have the places
+        await engine.start(StartRequest(name=name, queue=queue, workflow_id=f"first-in-{queue}"))
+    for case in ENDING:
+        await begun(engine, case)
+    return {case.what: await agent.told(case.workflow_id, case.why) for case in ENDING}
+
+
+@pytest.mark.parametrize("case", ENDING, ids=lambda case: case.what)
+async def test_the_calls_that_are_named_lead_a_run_to_its_end(
+    case: Case, agent: Agent, hints: dict[str, str]
+) -> None:
+    assert await agent.lead(case.workflow_id, hints[case.what]) == case.calls
+    found = await agent.call(WAIT, {"workflow_ids": [case.workflow_id]})
+    assert found["done"][0]["status"] == "SUCCESS"
+
+
+async def test_a_run_of_a_workflow_that_is_gone_is_cancelled_as_named(
+    engine: Engine, agent: Agent
+) -> None:
+    await insert_lost_run(engine)
+    hint = await agent.told("lost", "its version")
+    assert await agent.follow(hint) == ["cancel"]
+    assert (await engine.run("lost")).status == "CANCELLED"
+
+
+async def test_the_fork_that_is_named_ends_once_the_code_is_repaired(
+    engine: Engine, agent: Agent
+) -> None:
+    healed(engine.project).unlink(missing_ok=True)
+    for case in FORKED:
+        await begun(engine, case)
+    hints = {case.what: await agent.told(case.workflow_id, case.why) for case in FORKED}
+    healed(engine.project).touch()
+    for case in FORKED:
+        named = dict(reversed(calls(hints[case.what])))
+        assert list(named) == list(reversed(case.calls)), hints[case.what]
+        assert "text" in await agent.call("inspect", named["inspect"])
+        assert named["fork"]["workflow_id"] == case.workflow_id
+        fork = await agent.call("fork", named["fork"])
+        assert await agent.output(fork["workflow_id"]) in ("paid", "well")
+        since = await agent.told(case.workflow_id, case.why)
+        assert dict(calls(since)) == {"inspect": {"workflow_id": fork["workflow_id"]}}
+
+
+async def test_a_child_that_a_fork_would_not_start_again_is_to_be_looked_at(
+    engine: Engine, agent: Agent
+) -> None:
+    healed(engine.project).unlink(missing_ok=True)
+    case = Case("failed with a named child", "fails_with_named_child", "its child run", [])
+    await begun(engine, case)
+    hint = await agent.told(case.workflow_id, case.why)
+    assert hint == 'inspect(workflow_id="the-one-child")'
