@@ -8,7 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 from mcp.types import TextContent
 
-from durable_workflows import answers, dashboard, fitting, lifecycle, pages, state, traces
+from durable_workflows import (
+    answers,
+    dashboard,
+    fitting,
+    lifecycle,
+    pages,
+    state,
+    trace_json,
+    traces,
+)
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import InvalidArguments, UsageError
@@ -170,6 +179,8 @@ async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(b
         assert len(traces.full_markdown(run)) < 8000
         assert pages.payload(run, which="input", offset=0)
         assert json.loads(run.model_dump_json())
+        whole = json.loads(trace_json.text(run, await bad.messages(one), 0))
+        assert (whole["workflow_id"], whole["left_out"] != []) == (one, one == "deep")
     status = await bad.status()
     assert status.database == "up"
     assert status.counts
