@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from durable_workflows import state
-from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.errors import DatabaseUnavailable, SetupError
 from durable_workflows.settings import Settings
 
 if (
@@ -83,7 +83,7 @@ class Feed:
                 await self._rewatched.wait()
             try:
                 await self._follow()
-            except (DatabaseUnavailable, OSError) as error:
+            except (DatabaseUnavailable, SetupError, OSError) as error:
                 logger.info("Subscriptions wait for the database: %s", error)
                 await anyio.sleep(_AGAIN_SECONDS)
 

@@ -25,7 +25,7 @@ from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
 
 _IDENTITY = re.compile(rf"(?P<id>{processes.IDENTITY}) (?P<directory>\d+:\d+)\n")
-_AWAY = "Something else is in its place: move that away, then try again."
+_AWAY = "Something else is in its place: move it away, then try again, or choose another directory with --project."
 IGNORE = "*\n"
 MADE = """The embedded database of this project was made, in pgdata/.
 As long as this file is here, no empty one is made in its place should it be gone.
@@ -72,6 +72,8 @@ def is_full(settings: Settings) -> bool:
 def translate(error: OSError, path: Path) -> SetupError:
     """The error that tells a person what to do about an `OSError`, on `path` if it does not name another."""
     path = Path(error.filename) if isinstance(error.filename, str) else path
+    if error.errno == errno.ENOTDIR:  # what should be its folder is a file
+        path = path.parent
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpaceLeft(f"No space is left on the device that holds {path}.")
     in_the_way = error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST)

@@ -769,6 +769,7 @@ CASES = [
     ),
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
+    errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
@@ -790,6 +791,10 @@ UNCAUSED: dict[str, str] = {
     "The argument … of … does not fit: ….": "in a run, for what a start cannot find: test_typed_arguments.py",
     "Workflow code cannot send to the topic …: only people answer there.": "in a run: test_people.py",
     "… is not a directory.": "the project is the one of the server: test_surface.py",
+    "The name … is already used in ….": "by two files; told in the catalog: test_names.py",
+    "… cannot be started. …": "a method without its object: test_names.py",
+    "A step of a run has started this process: nobody can answer here in a person's name.": "in a step: test_asking.py",
+    "Several runs that … started ask something: ….": "by a client that can ask: test_people.py",
 }
 KINDS = [
     kind
@@ -1016,7 +1021,7 @@ ANSWERED = [
     Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run goes on waiting. A message looks like this: [\"…\"] Its schema is {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}"),
     Answered("an answer that comes too late", NotWaiting, "hasty", "yes", it_expires, "{run} does not wait for 'person:quick' any more. Call inspect to see what the run does now."),
     Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, "{run} has ended with status CANCELLED. Call inspect to see which step received a message on this topic; fork the run from that step, and send the message to the fork."),
-    Answered("a second answer", AlreadyAnswered, "ask_twice", False, another_answers, "the night shift answered this at {time}. Call inspect with detail=messages to see the answer."),
+    Answered("a second answer", AlreadyAnswered, "ask_twice", False, another_answers, "the night shift answered this at {time}. Call inspect to see the answer, and who gave it."),
 ]
 # fmt: on
 

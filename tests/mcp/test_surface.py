@@ -200,8 +200,9 @@ async def test_server_status_answers_whatever_is_broken(nowhere: Settings, mode:
     assert none is not None
     assert broken is not None
     assert f"{nowhere.project} is not a directory" in none["problems"][0]
-    assert [one.partition(":")[0] for one in broken["problems"]] == ["processes", "engine"]
-    assert "IsADirectoryError" in broken["problems"][0]
+    said = "\n".join(broken["problems"])
+    for name in ("connection.json", "supervisor.json"):
+        assert f"{nowhere.state / name} cannot be used: Is a directory." in said
     assert none["database"] == broken["database"] == "away"
 
 
@@ -210,7 +211,7 @@ async def test_a_state_directory_that_cannot_be_made_is_told(nowhere: Settings, 
     nowhere.state.write_text("a file where the directory should be", encoding="utf-8")
     text = await refused(nowhere, mode, "list_workflows")
     assert str(nowhere.state) in text
-    assert "Make the project directory writable" in text
+    assert "Something else is in its place: move it away" in text
 
 
 async def test_a_server_whose_project_appears_later_finds_it(nowhere: Settings, mode: Mode) -> None:
@@ -220,7 +221,7 @@ async def test_a_server_whose_project_appears_later_finds_it(nowhere: Settings, 
         nowhere.state.write_text("", encoding="utf-8")
         second = await client.call_tool("list_workflows", {})
     assert "is not a directory" in str(first.content)
-    assert "Make the project directory writable" in str(second.content)
+    assert "Something else is in its place: move it away" in str(second.content)
 
 
 async def test_a_resource_tells_what_cannot_start(nowhere: Settings, mode: Mode) -> None:

@@ -35,7 +35,7 @@ def approve(
         ),
     ] = None,
 ) -> None:
-    """Answer what a run waits for, as a person; or what a run that it started asks.
+    """Answer what a run, or one that it started, asks a person.
 
     Shows what is asked, asks for an answer that fits, shows what will be sent, and sends it once you say so. It needs a terminal, and
     refuses to run where a step of a run has started it. The answer is noted with the name of the user, and with what was shown.
