@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.models import Run, StartRequest
 from helpers import is_taken_up_again, kill_worker, until, until_found
@@ -125,3 +126,26 @@ async def test_a_wait_that_times_out_is_an_answer(
         assert until_ == "change"  # the step became visible
     assert result.running[0].workflow_id == started.workflow_id
     await shared.cancel([started.workflow_id])
+
+
+@pytest.mark.parametrize("name", ["wait_for", "collect"], ids=["sync", "async"])
+async def test_a_receive_that_is_woken_without_a_message_waits_on(
+    shared: Engine, name: str
+) -> None:
+    """So it is woken when the notification of a message comes after that was received, and the run receives on that topic again."""
+    args = {"topic": "t"} | ({"count": 1} if name == "collect" else {})
+    run = (await shared.start(StartRequest(name=name, args=args))).workflow_id
+    await shared.wait([run], until="any")
+    async with await tables.connect(shared.connection.database, role="test") as connection:
+        for _ in range(3):
+            await connection.execute(
+                "select pg_notify('dbos_notifications_channel', %s)", [f"{run}::t"]
+            )
+    await shared.send(run, "other", None)  # behind the notifications, in the same session
+    [waiting] = (await shared.wait([run], until="any")).waiting
+    assert waiting.topic == "t"
+    await shared.send(run, "t", None)
+    [done] = (await shared.wait([run])).done
+    assert done.output == ([None] if name == "collect" else None)
+    messages = [one for one in await shared.messages(run) if one.topic == "t"]
+    assert [one.consumed_by_step is not None for one in messages] == [True]

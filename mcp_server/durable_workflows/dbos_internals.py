@@ -18,6 +18,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from datetime import date
 from decimal import Decimal
 from types import MethodType
@@ -63,6 +64,7 @@ Args = tuple[Any, ...]
 Named = dict[str, Any]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 _RECV = "DBOS.recv"  # the name of its steps
+_IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
 
 
 class Observer(Protocol):
@@ -132,7 +134,7 @@ class Doorbell:
 
 
 class _NotAnswered(Exception):
-    """What woke a wait for a person was no person's answer."""
+    """What woke a wait was no message for it, and its time is not over."""
 
 
 class _QueueStop:
@@ -453,7 +455,7 @@ def take_answers_of_people(find: FindAnswer) -> None:
         self: SystemDatabase, workflow_uuid: str, function_id: int, topic: str | None, start: int
     ) -> Any:
         if not (topic or "").startswith(PERSON):
-            return consume(self, workflow_uuid, function_id, topic, start)
+            return _in_receive(consume, self, workflow_uuid, function_id, topic, start)
         found, skipped = _read_answer(self, find, workflow_uuid, function_id, topic, start)
         if found is not None:
             return found[0]
@@ -464,6 +466,7 @@ def take_answers_of_people(find: FindAnswer) -> None:
         return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
 
     scope.recv_consume = db_retry()(consumed)
+    _receive_for_the_whole_time(scope)
     _wait_on(scope)
     _refuse_messages_to_people(scope)
 
@@ -814,8 +817,48 @@ def _read_answer(
         return found, [row[0] for row in read]
 
 
+def _in_receive(consume: Callable[..., Any], *where: Any) -> Any:
+    mark = _IN_RECEIVE.set(True)
+    try:
+        return consume(*where)
+    finally:
+        _IN_RECEIVE.reset(mark)
+
+
+def _receive_for_the_whole_time(scope: Any) -> None:
+    """Have a receive wait on that was woken although no message is there. DBOS records a time-out then.
+
+    So it goes when the notification of a message comes after that was received, and the run receives on that topic again.
+    """
+    record = scope._record_operation_result_txn
+
+    def recorded(self: Any, result: Any, completed_at: int, conn: Any, **named: Any) -> None:
+        is_nothing = _IN_RECEIVE.get() and result["output"] == DBOSPortableJSON.serialize(None)
+        if is_nothing and _is_early(self, result["workflow_uuid"], result["function_id"], conn):
+            raise _NotAnswered
+        record(self, result, completed_at, conn, **named)
+
+    scope._record_operation_result_txn = recorded
+
+
+def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bool:
+    """Whether the receive at this step has read no message, and its time is not over."""
+    messages, steps = database.tables.notifications, database.tables.operation_outputs
+    read = sqlalchemy.select(messages.c.message_uuid).where(
+        *database._wf(messages, workflow_id, "destination_uuid"),
+        messages.c.consumed_by_function_id == step,
+    )
+    if connection.execute(read).first() is not None:  # a message that is null
+        return False
+    end = sqlalchemy.select(steps.c.output).where(
+        *database._wf(steps, workflow_id), steps.c.function_id == step + 1
+    )
+    wakes_at = connection.execute(end).scalar_one_or_none()
+    return wakes_at is not None and float(wakes_at) > time.time()
+
+
 def _wait_on(scope: Any) -> None:
-    """Let a wait for a person go on after it was woken by something else: its deadline is recorded."""
+    """Let a wait go on after it was woken by something else: its deadline is recorded."""
     recv, recv_async = scope.recv, scope.recv_async
 
     def answered(self: SystemDatabase, *where: Any) -> Any:
