@@ -44,8 +44,8 @@ async def test_a_message_null_is_told_from_a_time_out_by_a_default(shared: Engin
     sent = await start(shared, "say_message")
     await shared.send(sent, "go", None)
     await shared.send(sent, "go", "text")
-    fork = (await shared.fork(sent, 4)).workflow_id
     assert await output(shared, sent) == "None, 'text'"
+    fork = (await shared.fork(sent, 4)).workflow_id
     await shared.send(fork, "go", None)
     assert await output(shared, fork) == "None, None", "the fork has the first from the record"
     late = await start(shared, "say_message", timeout=0.1)
