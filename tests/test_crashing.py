@@ -15,9 +15,9 @@ from requirements import proves
 pytestmark = pytest.mark.anyio
 
 WAITING: dict[str, tuple[str, dict[str, str | float]]] = {
-    "receives": ("waits", {"topic": "go"}),
-    "receives-too": ("waits", {"topic": "go"}),
-    "sleeps": ("rests", {"seconds": 600}),
+    "receives": ("receives", {"topic": "go"}),
+    "receives-too": ("receives", {"topic": "go"}),
+    "sleeps": ("dozes", {"seconds": 600}),
     "parent": ("waits_for_child", {}),
 }
 STEPPING = [f"steps-{number}" for number in range(10)]

@@ -549,7 +549,8 @@ class Engine(Reader):
         why_left: str,
     ) -> ChangedList:
         """What was said of each run, and why others were left as they were; of those that nobody named only how many."""
-        notes = {one: left[one] for one in named if one in left} | changed
+        said = {**left, **changed}
+        notes = {one: said[one] for one in named if one in said} | changed
         heads = await self._heads(list(notes))
         unnamed = len(left.keys() - set(named))
         runs = (

@@ -362,7 +362,8 @@ class Supervisor:
         self._changed.set()
 
     def _note_left_out(self, left_out: Mapping[str, str]) -> None:
-        first = [f"{name} is left out: {why}" for name, why in list(left_out.items())[:_LEFT_OUT]]
+        named = list(left_out.items())[:_LEFT_OUT]
+        first = [f"{fitting.shown_line(name)} is left out: {why}" for name, why in named]
         more = len(left_out) - len(first)
         self._note("files", "; ".join(first) + (f"; {more} more" if more else ""))
 
@@ -520,6 +521,7 @@ class Supervisor:
 
     def _note(self, name: str, text: str) -> None:
         """Keep `supervisor.json` true: how the processes are, for `status`, also while the database is away."""
+        text = fitting.text(text)
         if self._report.get(name, "") == text:
             return
         self._report = {**self._report, name: text} if text else _without(self._report, name)
@@ -542,9 +544,9 @@ class Supervisor:
             wrong += state.in_the_way(lock.file)
         if self._connection is not None:
             wrong += state.restore_connection(self._settings, self._connection)
-        if (said := " ".join(wrong)) != self._report.get("files", ""):
+        if (said := " ".join(wrong)) != self._report.get("state files", ""):
             logger.error("Files that cannot be written: %s", said or "none any more")
-            self._note("files", said)
+            self._note("state files", said)
 
 
 class _Backoff:

@@ -74,13 +74,13 @@ def spreads(healed: str) -> None:
 
 
 @DBOS.workflow()
-async def waits(topic: str) -> str:
+async def receives(topic: str) -> str:
     """Wait for a message."""
     return await DBOS.recv_async(topic, timeout_seconds=600)
 
 
 @DBOS.workflow()
-def rests(seconds: float) -> str:
+def dozes(seconds: float) -> str:
     """Sleep."""
     DBOS.sleep(seconds)
     return "slept"
@@ -89,5 +89,5 @@ def rests(seconds: float) -> str:
 @DBOS.workflow()
 async def waits_for_child() -> str:
     """Wait for a run that waits."""
-    child = await DBOS.start_workflow_async(waits, "child")
+    child = await DBOS.start_workflow_async(receives, "child")
     return await child.get_result()
