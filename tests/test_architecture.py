@@ -1,6 +1,8 @@
 """Imports go one way, and each foreign library has its one place."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -197,3 +199,9 @@ def test_the_environment_is_read_in_one_place() -> None:
     readers = {unit(path) for path in MODULES if reads_environment(path)}
     # `importing` only puts it back; `redaction` looks for what must not be seen.
     assert readers <= {"settings", "server", "importing", "redaction"}
+
+
+def test_a_server_answers_its_first_message_without_the_libraries_of_the_database() -> None:
+    source = "import sys, durable_workflows.server; print({'dbos', 'jsonschema', 'psycopg'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-P", "-c", source], check=True, capture_output=True)
+    assert done.stdout.decode().strip() == "set()"

@@ -1,12 +1,14 @@
 """One run as pages of text: what the tool `inspect` and the command of that name show."""
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from durable_workflows import pages, traces
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.reading import Reader
 from durable_workflows.wording import short
+
+if TYPE_CHECKING:  # importing it imports psycopg, for which the server's first message would wait
+    from durable_workflows.reading import Reader
 
 _MAX_MESSAGES = 1000
 _LOG_LINES = 2000  # all that are kept
@@ -18,7 +20,7 @@ Detail = Literal["summary", "full", "tree", "messages", "log", "source"]
 
 
 async def page(
-    reader: Reader, workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
+    reader: "Reader", workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
 ) -> str:
     """A page about a run: of one step (0: of the run's own payloads), or of a detail."""
     which, offset = _where(cursor)
@@ -30,7 +32,7 @@ async def page(
     return await _detail(reader, workflow_id, detail, offset)
 
 
-async def _detail(reader: Reader, workflow_id: str, detail: Detail, offset: int) -> str:
+async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: int) -> str:
     match detail:
         case "summary":
             return traces.markdown(await reader.run(workflow_id))
@@ -50,7 +52,7 @@ async def _detail(reader: Reader, workflow_id: str, detail: Detail, offset: int)
             return pages.source(workflow_id, path, text, offset=offset)
 
 
-async def _payload(reader: Reader, workflow_id: str, which: str | None, offset: int) -> str:
+async def _payload(reader: "Reader", workflow_id: str, which: str | None, offset: int) -> str:
     """The run's own error, output or input."""
     run = await reader.run(workflow_id, preview=offset + pages.PART, after_step=_ALL_STEPS)
     which = which or ("error" if run.error else "output" if run.output else "input")
