@@ -305,7 +305,7 @@ async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bo
     task = asyncio.current_task()
     if not isinstance(error, asyncio.CancelledError) or task is None or not task.cancelling():
         return False
-    if task in _instance()._workflow_tasks:  # all of the run: nobody awaits it
+    if task in instance()._workflow_tasks:  # all of the run: nobody awaits it
         return False
     context = dbos_context.get_local_dbos_context()
     if getattr(function, "__module__", "") == dbos_core.__name__ and context is not None:
@@ -314,10 +314,10 @@ async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bo
 
 
 def _record_cancelled(workflow_id: str) -> None:
-    system_database = _system_database()
+    database = system_database()
     error = RuntimeError("The task of this run was cancelled by the code that awaited it.")
-    recorded, _ = serialize_exception(error, None, system_database.serializer)
-    system_database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)
+    recorded, _ = serialize_exception(error, None, database.serializer)
+    database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)
 
 
 def convert_arguments(signature: Callable[[Callable[..., Any]], Signature]) -> None:
@@ -446,7 +446,7 @@ def take_answers_of_people(find: FindAnswer) -> None:
     """Have waits on a topic for people end with what `find` finds and with nothing else, and let no code of this process send to one.
 
     A message on such a topic only wakes the wait. The answer is recorded as that of any `DBOS.recv`: a replay needs no further step.
-    To be called before `observe`.
+    A wait on another topic, too, goes on if it was woken and no message is there. To be called before `observe`.
     """
     scope: Any = SystemDatabase
     consume = scope.recv_consume
@@ -550,7 +550,7 @@ def recover_without_counting(suspects: Collection[str], condemned: Collection[st
 
     def recover_suspect(workflow_id: str, executor_id: str) -> None:
         left.discard(workflow_id)
-        counting(_system_database(), workflow_id, [executor_id], INTERNAL_QUEUE_NAME)
+        counting(system_database(), workflow_id, [executor_id], INTERNAL_QUEUE_NAME)
 
     scope.reenqueue_for_recovery = recovered
     return recover_suspect
@@ -654,7 +654,7 @@ def current_run() -> tuple[str, int | None] | None:
 
 def database_password() -> str | None:
     """The password with which DBOS is connected in this process; None without one."""
-    return _system_database().engine.url.password
+    return system_database().engine.url.password
 
 
 def next_step() -> int:
@@ -673,21 +673,16 @@ def left_of_wait(step: int) -> float:
     """The seconds until the time-out of the `DBOS.recv` that was this step of the run in whose code the caller is; 0 when it has passed."""
     run = current_run()
     assert run is not None
-    return max(_system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then
+    return max(system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then
 
 
 def has_received(step: int) -> bool:
     """Whether the `DBOS.recv` that was this step of the run in whose code the caller is has ended with a message, which may be `null`."""
     run = current_run()
     assert run is not None
-    database: Any = _system_database()
-    messages = database.tables.notifications
-    found = sqlalchemy.select(messages.c.message_uuid).where(
-        *database._wf(messages, run[0], "destination_uuid"),
-        messages.c.consumed_by_function_id == step,
-    )
+    database = system_database()
     with database.engine.begin() as connection:
-        return connection.execute(found).first() is not None
+        return _has_read(database, connection, run[0], step)
 
 
 def recover(executor_ids: list[str]) -> None:
@@ -704,7 +699,7 @@ def log_to(handler: logging.Handler) -> None:
 
 def active_runs(queue: str) -> int:
     """How many runs of the queue are under way in this process."""
-    return _instance()._active_workflows_set.count_for_queue(queue)
+    return instance()._active_workflows_set.count_for_queue(queue)
 
 
 def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:
@@ -725,8 +720,8 @@ def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> No
 
 def listener() -> object:
     """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
-    system_database: Any = _system_database()
-    return system_database.notification_conn
+    database: Any = system_database()
+    return database.notification_conn
 
 
 def look_again() -> None:
@@ -734,18 +729,19 @@ def look_again() -> None:
 
     DBOS does so itself a minute after a notification was missed.
     """
-    system_database: Any = _system_database()  # its hints are wider than what it does
-    with system_database._listener_thread_lock:  # held until the listener hears
+    database: Any = system_database()  # its hints are wider than what it does
+    with database._listener_thread_lock:  # held until the listener hears
         pass
-    for _key, (workflow_id, topic, *_rest), event in system_database.notifications_map.snapshot():
-        system_database.recv_check(workflow_id, topic, event)
-    for _key, (workflow_id, name, *_rest), event in system_database.workflow_events_map.snapshot():
-        system_database.get_event_check(workflow_id, name, event)
-    for _key, _components, event in system_database.streams_map.snapshot():
+    for _key, (workflow_id, topic, *_rest), event in database.notifications_map.snapshot():
+        database.recv_check(workflow_id, topic, event)
+    for _key, (workflow_id, name, *_rest), event in database.workflow_events_map.snapshot():
+        database.get_event_check(workflow_id, name, event)
+    for _key, _components, event in database.streams_map.snapshot():
         event.set()  # its reader reads again and waits again
 
 
-def _instance() -> dbos_module.DBOS:
+def instance() -> dbos_module.DBOS:
+    """The one DBOS of this process."""
     return dbos_module._get_dbos_instance()
 
 
@@ -769,8 +765,9 @@ def _owners(function: Callable[..., Any]) -> dict[str | None, object] | None:
     return None
 
 
-def _system_database() -> SystemDatabase:
-    return _instance()._sys_db
+def system_database() -> SystemDatabase:
+    """DBOS's access to its tables in this process."""
+    return instance()._sys_db
 
 
 def _read_answer(
@@ -841,15 +838,21 @@ def _receive_for_the_whole_time(scope: Any) -> None:
     scope._record_operation_result_txn = recorded
 
 
-def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bool:
-    """Whether the receive at this step has read no message, and its time is not over."""
-    messages, steps = database.tables.notifications, database.tables.operation_outputs
+def _has_read(database: Any, connection: Any, workflow_id: str, step: int) -> bool:
+    """Whether the receive at this step has read a message."""
+    messages = database.tables.notifications
     read = sqlalchemy.select(messages.c.message_uuid).where(
         *database._wf(messages, workflow_id, "destination_uuid"),
         messages.c.consumed_by_function_id == step,
     )
-    if connection.execute(read).first() is not None:  # a message that is null
+    return connection.execute(read).first() is not None
+
+
+def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bool:
+    """Whether the receive at this step has read no message, and its time is not over."""
+    if _has_read(database, connection, workflow_id, step):  # a message that is null
         return False
+    steps = database.tables.operation_outputs
     end = sqlalchemy.select(steps.c.output).where(
         *database._wf(steps, workflow_id), steps.c.function_id == step + 1
     )
@@ -904,14 +907,14 @@ def _observe_steps(observer: Observer) -> None:
 
     def entered(self: Any) -> dbos_context.DBOSContext:
         context = enter(self)
-        if _is_step(self):
+        if is_step(self):
             name = self.attributes["name"]
             observer.step_began(context.workflow_id, context.function_id, name)
         return context
 
     def left(self: Any, *error: Any) -> Any:
         result = leave(self, *error)
-        if _is_step(self):
+        if is_step(self):
             observer.step_ended(self.use_ctx.workflow_id, self.use_ctx.function_id)
         return result
 
@@ -952,8 +955,8 @@ def _observe_failed_attempts(outcome: Any, observer: Observer) -> None:
     outcome.retry = observed
 
 
-def _is_step(scope: Any) -> bool:
-    """Whether it is a step of the author's: dbos enters the same scope for its own recv, sleep and so on."""
+def is_step(scope: Any) -> bool:
+    """Whether a scope that dbos enters is a step of the author's: it enters the same kind for its own recv, sleep and so on."""
     return scope.attributes.get("operationType") == "step"
 
 

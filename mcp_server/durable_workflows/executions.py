@@ -30,6 +30,8 @@ from dbos._outcome import NoResult
 from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import LoopAwareEvent
 
+from durable_workflows import dbos_internals
+
 _REMEMBERED = 10_000  # runs that were begun or cancelled last
 _LONG_SECONDS = 3600.0  # of a wait that is woken
 _WAITER = "waiting_run"  # an attribute of the event on which a `get_event` waits
@@ -104,7 +106,8 @@ class Executions:
         with self._changed:
             runs = {*workflow_ids, *self._watches, *(run for run, _ in _waits_in_dbos())}
             begun = {run: self._newest.get(run) for run in runs}
-        cancelled = _database().get_cancelled_workflow_ids(list(runs)) if runs else ()
+        database: Any = dbos_internals.system_database()
+        cancelled = database.get_cancelled_workflow_ids(list(runs)) if runs else ()
         events: list[Any] = []
         with self._changed:
             for run in cancelled:
@@ -218,10 +221,6 @@ def _remember(known: OrderedDict[str, Any], workflow_id: str, value: Any) -> Non
         known.popitem(last=False)
 
 
-def _database() -> Any:
-    return dbos_module._get_dbos_instance()._sys_db
-
-
 def _current_run(*, in_steps: bool = False) -> Run | None:
     context = dbos_context.get_local_dbos_context()
     if context is None or not context.is_within_workflow() or (_IN_STEP.get() and not in_steps):
@@ -231,7 +230,7 @@ def _current_run(*, in_steps: bool = False) -> Run | None:
 
 def _waits_in_dbos() -> Iterator[tuple[str, Any]]:
     """The runs that wait in a receive or a `get_event`, and on what."""
-    database = _database()
+    database: Any = dbos_internals.system_database()
     for _key, (waiter, *_rest), event in database.notifications_map.snapshot():
         yield waiter, event
     for _key, _components, signal in database.workflow_events_map.snapshot():
@@ -250,7 +249,7 @@ def _count_steps(executions: Executions) -> None:
     enter, leave = scope.__enter__, scope.__exit__
 
     def entered(self: Any) -> Any:
-        if self.attributes.get("operationType") != "step":
+        if not dbos_internals.is_step(self):
             return enter(self)
         executions.step_begins((self.use_ctx.workflow_id, self.use_ctx.owner_xid))
         try:
@@ -262,7 +261,7 @@ def _count_steps(executions: Executions) -> None:
         return context
 
     def left(self: Any, *error: Any) -> Any:
-        if self.attributes.get("operationType") != "step":
+        if not dbos_internals.is_step(self):
             return leave(self, *error)
         _IN_STEP.reset(self.in_step)
         try:
@@ -345,7 +344,7 @@ def _wake_sleeps(executions: Executions) -> None:
             return
         context = dbos_context.snapshot_step_context()
         with executions.watch() as watch:
-            left = dbos_core.record_sleep(dbos_module._get_dbos_instance(), context, seconds)
+            left = dbos_core.record_sleep(dbos_internals.instance(), context, seconds)
             watch.sleep(left)
 
     async def sleep_async(scope: Any, seconds: float) -> None:
@@ -353,7 +352,7 @@ def _wake_sleeps(executions: Executions) -> None:
             return
         context = dbos_context.snapshot_step_context()
         await scope._configure_asyncio_thread_pool()
-        instance = dbos_module._get_dbos_instance()
+        instance = dbos_internals.instance()
         with executions.watch() as watch:
             left = await asyncio.to_thread(dbos_core.record_sleep, instance, context, seconds)
             await watch.sleep_async(left)

@@ -7,6 +7,7 @@ ended before the next one repeats the step.
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,6 +105,11 @@ def executor_id(identity: str, version: str, apart: str = "") -> str:
     return "-".join(part for part in (identity, apart, version) if part)
 
 
+def apart_of(executor_id: str) -> str:
+    """Which of the workers apart it is, as `executor_id` was told; nothing for a common one."""
+    return "-".join(executor_id.split("-")[1:-1])
+
+
 def identity_of(executor_id: str) -> str | None:
     """The identity of the state directory whose executor it is; None if it is no executor id of ours."""
     found = _EXECUTOR.fullmatch(executor_id)
@@ -140,7 +146,7 @@ def refuse_in_worker() -> None:
         PeopleOnly: one has.
     """
     own = psutil.Process()
-    if any(_is_of_worker(one) for one in (own, *own.parents())):
+    if any(MARKER in _environment(one) for one in (own, *own.parents())):
         raise PeopleOnly(
             "A step of a run has started this process: nobody can answer here in a person's name.",
             hint="Have the person answer in a terminal or a client that they have opened themselves.",
@@ -150,10 +156,10 @@ def refuse_in_worker() -> None:
 def end(processes: Sequence[psutil.Process]) -> None:
     """End them: politely, then for certain. Blocks for `_GRACE_SECONDS` at most."""
     for process in processes:
-        _signal(process, polite=True)
+        send(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
     for process in alive:
-        _signal(process, polite=False)
+        send(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
 
 
@@ -199,23 +205,11 @@ def is_alive(pid: int) -> bool:
 
 
 def _marker(process: psutil.Process) -> str:
-    if process.pid == os.getpid():
-        return ""
+    return "" if process.pid == os.getpid() else _environment(process).get(MARKER, "")
+
+
+def _environment(process: psutil.Process) -> Mapping[str, str]:
     try:
-        return process.environ().get(MARKER, "")
+        return process.environ()
     except (psutil.Error, OSError):  # gone, or another user's
-        return ""
-
-
-def _is_of_worker(process: psutil.Process) -> bool:
-    try:
-        return MARKER in process.environ()
-    except (psutil.Error, OSError):  # gone, or another user's
-        return False
-
-
-def _signal(process: psutil.Process, *, polite: bool) -> None:
-    try:
-        process.terminate() if polite else process.kill()
-    except psutil.NoSuchProcess:
-        return
+        return {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from durable_workflows import fitting, http_access, records, state, wording
+from durable_workflows import fitting, http_access, processes, records, state, wording
 from durable_workflows.changes import changes
 from durable_workflows.database import tables
 from durable_workflows.errors import (
@@ -231,7 +231,6 @@ class Reader:
             steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
             steps = list({step["step"]: step for step in steps}.values())
             steps.sort(key=lambda step: step["step"])
-        newest = await self._fetch("newest_version")
         accused = await fetch("run_suspect")
         apart = accused[0]["executor_id"] if accused else None
         worker = records.worker_of(row["version"], apart, await self._fetch("workers"))
@@ -246,7 +245,7 @@ class Reader:
             events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
             answers=await fetch("run_answers", limit=preview),
             worker=worker,
-            newest=newest[0]["version"] if newest else None,
+            newest=await self._newest_version(),
             unavailable=await self._why_unavailable(row),
             place=await self._place(row),
             absence=None if worker and worker.alive else await self._absence(row, apart),
@@ -283,8 +282,8 @@ class Reader:
         report = state.read_report(self._settings)
         if row["version"] in report.get("waiting_versions", "").split():
             return "other older versions have all workers that --old-workers allows"
-        which = f" {apart.split('-')[1]}" if apart else ""
-        said = report.get(f"worker {row['version']}{which}", "")
+        which = processes.apart_of(apart) if apart else ""
+        said = report.get(state.worker_entry(row["version"], which), "")
         if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
             rows = await self._fetch("version_states", version=row["version"])
             note = rows[0]["note"] if rows else None
@@ -413,7 +412,7 @@ class Reader:
             f"Version {row['version']} is being loaded: {row['progress']}"
             for row in await self._fetch("loading_versions")
             if row["version"] not in up
-            and report.get(f"worker {row['version']}", "").startswith("running")
+            and report.get(state.worker_entry(row["version"]), "").startswith("running")
         ]
 
     async def waits(self, workflow_id: str) -> list[OpenWait]:

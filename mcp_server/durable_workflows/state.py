@@ -97,8 +97,9 @@ def claim_identity(settings: Settings) -> str:
     Raises:
         StateDirectoryUnusable, NoSpaceLeft: it cannot be written.
     """
-    found = identity(settings) or processes.new_identity()
-    if identity(settings) is None:
+    found = identity(settings)
+    if found is None:
+        found = processes.new_identity()
         write_file(settings.state / "id", f"{found} {_inode(settings.state)}\n")
     return found
 
@@ -228,6 +229,11 @@ def read_report(settings: Settings) -> Mapping[str, str]:
         return _REPORT.validate_json(read_text(settings.state / "supervisor.json"))
     except ValidationError:
         return {}
+
+
+def worker_entry(version: str, apart: str = "") -> str:
+    """Under which name the report has a worker; `apart` names one of those for suspects."""
+    return f"worker {version} {apart}".rstrip()
 
 
 def note_failed_start(settings: Settings, why: str) -> None:

@@ -75,7 +75,7 @@ class _Worker:
 
     @property
     def title(self) -> str:
-        return f"worker {self.version} {self.apart}".rstrip()
+        return state.worker_entry(self.version, self.apart)
 
     @property
     def log(self) -> str:
@@ -392,7 +392,7 @@ class Supervisor:
         assert self._session is not None
         rows = await self._session.fetch("workers_apart", identity=self._identity)
         found = {
-            _Worker(row["version"], row["executor_id"].split("-")[1]): row["proven"]
+            _Worker(row["version"], processes.apart_of(row["executor_id"])): row["proven"]
             for row in rows
             if row["version"] in versions
         }

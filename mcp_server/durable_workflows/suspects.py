@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from durable_workflows import processes
 from durable_workflows.database import tables
 
 _ENDS_HERE = 2  # at the same step: then a run is set apart
@@ -139,5 +140,5 @@ async def _set_apart(
                 connection,
                 "set_apart",
                 workflow_ids=[row["workflow_id"] for row in part],
-                executor_id=f"{identity}-{secrets.token_hex(3)}-{version}",
+                executor_id=processes.executor_id(identity, version, secrets.token_hex(3)),
             )

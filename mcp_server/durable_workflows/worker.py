@@ -334,7 +334,7 @@ class _Worker:
         self, files: Mapping[str, bytes], faults: Mapping[str, str]
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
-        apart = self._executor_id.split("-")[1] if self._apart else ""
+        apart = processes.apart_of(self._executor_id)
         folder = copies.make(self._settings, self._version, files, apart)
         names = catalog.Names(folder, dbos_internals.unregister)
         dbos_internals.before_registering(names.claim)
