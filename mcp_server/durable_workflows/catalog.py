@@ -28,7 +28,7 @@ from durable_workflows.signatures import Signature
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
 MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
-# Of what is no Python: prompts, schemas, queries. All of it is stored again for each version that changes it.
+# Limits for files other than Python: prompts, schemas, queries. Each version that changes one stores all of them again.
 MAX_DATA_BYTES = 20_000_000
 MAX_DATA_FILES = 1000
 _ELSEWHERE = (

@@ -40,7 +40,7 @@ _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
 _AGENT = "AgentFailed"
-_BUDGETS = {  # how agent_task says that one is used up, and which argument it is
+_BUDGETS = {  # agent_task's message for an exhausted budget, and the argument that sets it
     "a turn more than the": "max_turns",
     "tokens of the": "max_tokens",
     "it did not end within": "timeout_seconds",

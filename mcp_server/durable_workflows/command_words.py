@@ -137,7 +137,7 @@ def _mentioned(found: re.Match[str]) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text with commands in place of calls. What is in an argument is no call."""
+    """The text with commands in place of calls. Text inside an argument is not a call."""
     place = 0
     while (found := _CALL.search(text, place)) is not None:
         arguments, end = _arguments(text, found.end())

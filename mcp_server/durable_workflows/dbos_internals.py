@@ -58,7 +58,7 @@ Recover = Callable[[str, str], None]  # a run, and the executor that had it
 OnException = Callable[[int, BaseException], float]
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _serialize = DBOSPortableJSONSerializer.serialize  # as dbos has it, however often it is replaced
-# Of a connection of dbos, a run and a step: what a person answered there, or None while nobody has.
+# Takes a connection of dbos, a run and a step; returns a person's answer at that step, or None if there is none yet.
 FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
 Args = tuple[Any, ...]
 Named = dict[str, Any]
@@ -300,12 +300,12 @@ def _failure(error: BaseException) -> RuntimeError:
 async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bool:
     """Whether it is a CancelledError and not the code's own doing: the task around it was cancelled, as by `asyncio.wait_for`, and somebody awaits that.
 
-    A run that ends so has failed; nobody else would record it.
+    A run that ends this way has failed, and dbos would not record it.
     """
     task = asyncio.current_task()
     if not isinstance(error, asyncio.CancelledError) or task is None or not task.cancelling():
         return False
-    if task in instance()._workflow_tasks:  # all of the run: nobody awaits it
+    if task in instance()._workflow_tasks:  # the whole run: no other task awaits it
         return False
     context = dbos_context.get_local_dbos_context()
     if getattr(function, "__module__", "") == dbos_core.__name__ and context is not None:

@@ -13,7 +13,7 @@ from durable_workflows.settings import Database
 def noted(
     connection: psycopg.Connection[Any], database: Database, workflow_id: str, step: int
 ) -> tuple[JsonValue] | None:
-    """What a person answered at this step of the run; None while nobody has."""
+    """What a person answered at this step of the run; None if there is no answer yet."""
     query = tables.queries(database.schema, database.dbos_schema)["find_answer"]
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(query, {"workflow_id": workflow_id, "step": step})

@@ -156,7 +156,7 @@ export class Connection {
 
   /**
    * Say goodbye and close, once the client has sent the `unread` bytes: one that is still sending does not read why it is refused.
-   * What comes after that is dropped; bytes that nobody reads would reset the connection, and the goodbye be lost.
+   * Later bytes are read and dropped: unread bytes would reset the connection, and the goodbye would be lost.
    */
   leave(goodbye, unread = 0) {
     if (this.closed) return

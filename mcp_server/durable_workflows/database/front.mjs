@@ -75,7 +75,7 @@ export class Front {
       socket.end(fatal('57P03', 'the database is stopping'))
       return
     }
-    // Whoever does not log in must not keep out those who do.
+    // Clients that do not log in must not lock out clients that do.
     if (this.#guests.size >= this.limits.guests) first(this.#guests).leave(fatal('53300', 'too many connections that have not logged in'))
     this.#count += 1
     const connection = new Connection(socket, this.#count, this)
@@ -157,7 +157,7 @@ export class Front {
     return undefined
   }
 
-  // The one boundary of all turns: what goes wrong in a client's turn ends that client and nobody else.
+  // The one error boundary of all turns: an error in a client's turn ends that client only.
   #safely(work) {
     try {
       work()

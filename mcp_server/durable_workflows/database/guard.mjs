@@ -196,7 +196,7 @@ export class Guard {
 
   #lock() {
     if (this.client.trusted) return // DBOS's migration, which the project's own lock keeps apart
-    this.#refuse('advisory locks of the session are not supported', 'All clients of the embedded database share one session, and a lock would keep out nobody. Use pg_advisory_xact_lock.')
+    this.#refuse('advisory locks of the session are not supported', 'All clients of the embedded database share one session, so such a lock excludes no other client. Use pg_advisory_xact_lock.')
   }
 
   #checkDepth(start) {

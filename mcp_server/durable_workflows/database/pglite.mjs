@@ -7,7 +7,7 @@
 // stdout   one line of JSON: {"event":"ready","port"} or {"event":"failed","reason","message"}.
 // stderr   the log, without statements, values or the password.
 // exit     0 after an orderly stop. What a client sends ends that client and never the process (front.mjs). Any other unforeseen
-//          error ends it at once: what was committed is on the disk, and whoever started it starts it again.
+//          error ends it at once: committed data is on the disk, and the parent starts it again.
 //
 // An open file that holds the lock on the data directory is inherited and left alone: it is free when this process is gone.
 

@@ -1,7 +1,7 @@
 """The embedded database: PGlite in a Node process, for one project, from start to stop.
 
 The data directory itself is locked, by this process and by Node: the lock is free when both are gone, so that two PGlites can
-never be on one data directory, whoever was killed and in whichever order, and whatever was removed. The file `<state>/pgdata.lock`
+never be on one data directory, whichever processes were killed and whichever files were removed. The file `<state>/pgdata.lock`
 names Node, and is locked while the directory is made.
 """
 
