@@ -25,7 +25,7 @@ Mode = Literal["auto", "legacy"]
 
 
 class Ear:
-    """What a client has heard: the URI of an updated resource, or `LIST`, and when."""
+    """What a client has heard: the URI of an updated resource, or `LIST`, and when (in seconds since 1970, as files are dated)."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[float, str]] = []
@@ -34,7 +34,10 @@ class Ear:
         return sum(one == what for _, one in self.heard)
 
     def note(self, what: str) -> None:
-        self.heard.append((time.monotonic(), what))
+        self.heard.append((time.time(), what))
+
+    def heard_since(self, what: str, moment: float) -> bool:
+        return any(one == what and when >= moment for when, one in self.heard)
 
     async def next(self, what: str, before: int, *, seconds: float = 30.0) -> None:
         """Return once it was heard more than `before` times."""
