@@ -10,6 +10,7 @@ from mcp.types import TextContent
 
 from durable_workflows import (
     answers,
+    causes,
     dashboard,
     fitting,
     lifecycle,
@@ -84,15 +85,24 @@ async def test_what_it_cannot_hold_is_the_end_of_that_run_only(bad: Engine) -> N
 async def test_texts_that_are_printed_logged_and_raised_end_no_worker(bad: Engine) -> None:
     runs = await ended(bad, [StartRequest(name="says", args={"text": one}) for one in TEXTS])
     for run in runs:
-        assert (await bad.run(run)).status == "ERROR"
+        found = await bad.run(run)
+        assert found.status == "ERROR"
+        failure = causes.failure(found.error)
+        assert failure is not None
+        assert failure.name == "ValueError"
     assert [line.text for line in await bad.log(runs[0])][:2] == ["a\ufffdb"] * 2
 
 
 @pytest.mark.parametrize("what", ["step", "event", "topic", "child"])
-async def test_a_run_that_takes_a_text_as_a_name_ends(what: str, bad: Engine) -> None:
+async def test_a_run_can_take_a_text_as_a_name_and_goes_on_past_it(what: str, bad: Engine) -> None:
     texts = [text for text in TEXTS if text not in ("", " ") or what != "child"]
     requests = [StartRequest(name="names", args={"what": what, "text": one}) for one in texts]
-    await ended(bad, requests)
+    runs = await ended(bad, requests)
+    after = 3 if what == "topic" else 2
+    forks = [(await bad.fork(run, after)).workflow_id for run in runs]
+    assert not (await bad.wait(forks, timeout_seconds=90)).waiting
+    for run in runs + forks:
+        assert ((await bad.run(run)).status, run) == ("SUCCESS", run)
 
 
 async def test_a_file_that_cannot_be_described_or_saved_costs_itself_only(bad: Engine) -> None:

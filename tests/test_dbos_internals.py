@@ -60,6 +60,15 @@ def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_thei
     assert used == {"is_set", "wait"}
 
 
+def test_the_names_of_steps_and_the_engine_come_by_the_functions_that_we_replace() -> None:
+    assert "step_name" in parameters(_core.invoke_step)
+    assert inspect.getsource(_core).count(" invoke_step(") >= 3  # its definition, and its callers
+    assert parameters(PostgresSystemDatabase._create_engine)[1:] == [
+        "system_database_url",
+        "engine_kwargs",
+    ]
+
+
 def test_failed_attempts_of_steps_are_heard_of_by_the_callback_that_we_wrap() -> None:
     outcomes: list[Any] = [_outcome.Immediate, _outcome.Pending]
     for outcome in outcomes:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 import unicodedata
 from decimal import Decimal
@@ -32,6 +33,20 @@ def test_a_text_for_the_database_has_neither_nul_nor_lone_surrogates(value: str)
     stored = fitting.text(value)
     assert "\0" not in stored.encode().decode()
     assert len(stored) == len(value)
+
+
+@each(TEXTS)
+def test_of_recorded_json_every_part_can_be_read(value: str) -> None:
+    recorded = json.dumps({"name": "Error", "message": value, "more": "x" * 20})
+    for end in range(len('{"name": "Error"'), len(recorded)):
+        assert fitting.part_of_json(recorded[:end])["name"].startswith("Error")
+    assert fitting.part_of_json(recorded)["message"] == re.sub("[\ud800-\udfff]", "\ufffd", value)
+
+
+def test_a_text_that_reads_as_an_escape_stays() -> None:
+    value = r"\ud800 \\ud800 \ud83d\ude00 😀"
+    assert fitting.part_of_json(json.dumps(value)) == value
+    assert fitting.part_of_json(json.dumps(value, ensure_ascii=False)) == value
 
 
 @each([*VALUES, {"a": (Decimal("1"), {1: 2}, {3})}, object(), b"\xff"])

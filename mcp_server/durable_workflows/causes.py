@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from pydantic_core import from_json
-
 from durable_workflows import fitting
 from durable_workflows.models import (
     UNFINISHED,
@@ -89,7 +87,7 @@ def failure(error: Preview | None) -> Failure | None:
     if error is None:
         return None
     try:
-        recorded: Any = from_json(error.text, allow_partial="trailing-strings")
+        recorded: Any = fitting.part_of_json(error.text)
     except ValueError:
         return Failure("Error", error.text)
     if not isinstance(recorded, dict):
@@ -130,7 +128,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
 def _not_ok(output: Preview | None) -> str | None:
     """What an output says of itself in which `ok` is false, as those of run_commands, fan_out and plan."""
     try:
-        found: Any = from_json(output.text, allow_partial=True) if output else None
+        found: Any = fitting.part_of_json(output.text, with_cut=False) if output else None
     except ValueError:
         return None
     failed = not_ok(found)

@@ -48,8 +48,10 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from dbos._utils import INTERNAL_QUEUE_NAME
 from sqlalchemy import event as sqlalchemy_event
 
+from durable_workflows import fitting
 from durable_workflows.database.addresses import is_own
 from durable_workflows.database.alone import ConnectionAlone
+from durable_workflows.database.texts import AnyText
 from durable_workflows.errors import PeopleOnly
 from durable_workflows.settings import PERSON
 
@@ -166,7 +168,7 @@ def refuse_pickle() -> None:
 def record_any_text() -> None:
     """Record lone surrogates, as file names have them that are not UTF-8, as JSON's escapes: Postgres takes no text that has them as such.
 
-    They come back as they were. What is not JSON is said with its place.
+    They come back as they were. What is not JSON is said with its place. In names, topics, keys and ids such characters are replaced.
     """
 
     def escaped(self: DBOSPortableJSONSerializer, value: Any) -> str:
@@ -177,6 +179,34 @@ def record_any_text() -> None:
         return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     DBOSPortableJSONSerializer.serialize = escaped
+    _take_any_text()
+    _name_steps_as_recorded()
+
+
+def _take_any_text() -> None:
+    scope: Any = PostgresSystemDatabase
+    create = scope._create_engine
+
+    def created(self: PostgresSystemDatabase, url: str, options: dict[str, Any]) -> Any:
+        engine = create(self, url, options)
+        sqlalchemy_event.listen(engine, "connect", _register_any_text)
+        return engine
+
+    scope._create_engine = created
+
+
+def _register_any_text(connection: Any, _record: object) -> None:
+    connection.adapters.register_dumper(str, AnyText)
+
+
+def _name_steps_as_recorded() -> None:
+    """A replay compares the name of each step with the recorded one."""
+    invoke = dbos_core.invoke_step
+
+    def invoked(*given: Any, step_name: str, **options: Any) -> Any:
+        return invoke(*given, step_name=fitting.text(step_name), **options)
+
+    replace_in_dbos(invoke, invoked)
 
 
 def _place_of_misfit(value: Any) -> str:

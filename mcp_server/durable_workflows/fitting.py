@@ -10,9 +10,12 @@ import re
 from typing import Any, cast
 
 from pydantic import JsonValue
+from pydantic_core import from_json
 
 DEEPEST = 50  # levels: clients give up beyond a hundred or two, and PGlite's process ends somewhere beyond
 _MOST_BITS = 4000  # of a whole number: Python refuses to write much longer ones
+# Escapes in JSON: of a backslash, of a surrogate pair, and of a surrogate that has no other.
+_ESCAPES = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _UNSENDABLE = re.compile("[\ud800-\udfff]")
@@ -49,6 +52,17 @@ def answer(value: JsonValue) -> JsonValue:
         return _UNSENDABLE.sub(_REPLACED, json.dumps(value, ensure_ascii=False))
     except (RecursionError, ValueError):  # a number in it may be too long to write
         return json_text(value)
+
+
+def part_of_json(value: str, *, with_cut: bool = True) -> Any:
+    """What a JSON text means of which the end may be missing; lone surrogates are replaced. `with_cut`: a text that was cut is a part of it.
+
+    Raises:
+        ValueError: it is no JSON, or too deep.
+    """
+    return from_json(
+        _ESCAPES.sub(_without_lone, value), allow_partial="trailing-strings" if with_cut else True
+    )
 
 
 def is_storable(value: str) -> bool:
@@ -120,6 +134,10 @@ def _said(value: object) -> str:
         return repr(value)
     except Exception:  # noqa: BLE001 - code that is not ours: a value that cannot be described must not stop what describes it
         return f"(a {type(value).__name__})"
+
+
+def _without_lone(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) != len(r"\ud800") else r"\ufffd"
 
 
 def _readable(value: JsonValue) -> JsonValue:

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import psutil
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from durable_workflows import arguments, fitting, wording
 from durable_workflows.database.tables import Row
@@ -309,7 +308,7 @@ def error_text(text: str | None, label: str | None) -> str | None:
     if label not in (None, _PORTABLE):
         return f"(not shown: recorded in the format {label})"
     try:
-        recorded: Any = from_json(text, allow_partial="trailing-strings")
+        recorded: Any = fitting.part_of_json(text)
     except ValueError:
         return text
     if not isinstance(recorded, dict):

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic_core import from_json
-
 from durable_workflows import fitting
 from durable_workflows.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
@@ -228,7 +226,7 @@ def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:
 def _arguments(text: str) -> str:
     """Arguments as they were given, from the form in which DBOS keeps them."""
     try:
-        given: Any = from_json(text, allow_partial="trailing-strings")
+        given: Any = fitting.part_of_json(text)
         named, positional = given["namedArgs"], given["positionalArgs"]
     except (ValueError, TypeError, KeyError):
         return text

@@ -45,7 +45,7 @@ def lines(file: Path) -> int:
 
 async def heard_of_line(ear: Ear, what: str, file: Path) -> None:
     """What changed with the newest line of a file is heard of soon, or was while the test looked elsewhere."""
-    written = file.stat().st_mtime
+    written = (await anyio.Path(file).stat()).st_mtime
     await until(lambda: ear.heard_since(what, written), "the line is heard of", seconds=SOON)
 
 
