@@ -40,6 +40,17 @@ _FORMATS: dict[str, Any] = {
     "ipv4": IPv4Address,
     "ipv6": IPv6Address,
 }
+_SHORT_TEXT, _SHORT_ARRAY = 1000, 20  # of what is made as an example
+_FORMAT_EXAMPLES = {
+    "date-time": "2026-11-23T12:00:00Z",
+    "date": "2026-11-23",
+    "time": "12:00:00Z",
+    "duration": "PT1H",
+    "uuid": "6f1d5c2e-8a8c-4d1e-9b57-2f0d3c4b5a69",
+    "decimal": "1.5",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+}
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
     "integer": 1,
@@ -60,11 +71,9 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     wrong = list(found)
     problems = [_problem(error, entry.args_schema) for error in wrong]
     if problems:
-        right = _example_with(entry.args_schema, wrong)
-        shown = f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was started. {shown}",
+            hint=f"Nothing was started. {_right_arguments(entry.args_schema, wrong)}",
         )
 
 
@@ -79,11 +88,11 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     found = wrong_in(wait.message_schema, message)
     problems = [_problem(error, wait.message_schema) for error in found]
     if problems:
-        right, wanted = as_json(example(wait.message_schema)), as_json(wait.message_schema)
+        right = as_json(example(wait.message_schema))
+        shown = f" A message looks like this: {right}" if has_example(wait.message_schema) else ""
         raise InvalidArguments(
             f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
-            hint="Nothing was sent; the run goes on waiting."
-            f" A message looks like this: {right} Its schema is {_middle_cut(wanted, _LONGEST_SCHEMA)}",
+            hint=f"Nothing was sent; the run goes on waiting.{shown} Its schema is {_shown_schema(wait.message_schema)}",
         )
 
 
@@ -182,8 +191,13 @@ def check_size(value: JsonValue, what: str) -> None:
 
 
 def example(schema: Schema) -> JsonValue:
-    """A value as the schema wants it, with what is required and no more, as a model may copy it."""
+    """A value as the schema wants it, with what is required and no more, as a model may copy it; `has_example` tells whether it is right."""
     return _example(schema, schema, 0)
+
+
+def has_example(schema: Schema) -> bool:
+    """Whether `example` gives a value that fits: of a pattern, for one, none can be made."""
+    return _fits_its_example(json.dumps(schema))
 
 
 # A check takes milliseconds, and the waits of one workflow have the same schema.
@@ -195,6 +209,12 @@ def _is_schema(text: str) -> bool:
     except (SchemaError, RecursionError):
         return False
     return isinstance(schema, dict)
+
+
+@functools.lru_cache(maxsize=256)
+def _fits_its_example(text: str) -> bool:
+    schema = json.loads(text)
+    return not wrong_in(schema, example(schema))
 
 
 def _formats() -> FormatChecker:
@@ -216,11 +236,19 @@ def _reader(kind: Any) -> Callable[[object], bool]:
     return read
 
 
-def _example_with(schema: Schema, wrong: Iterable[ValidationError]) -> JsonValue:
-    """An example that shows the arguments that were wrong, too."""
+def _right_arguments(schema: Schema, wrong: Iterable[ValidationError]) -> str:
+    """An example that shows the arguments that were wrong, too; the schema where none can be made."""
     names = [str(error.absolute_path[0]) for error in wrong if error.absolute_path]
     required = [*schema.get("required", []), *names]
-    return example(schema | {"required": list(dict.fromkeys(required))})
+    shown = schema | {"required": list(dict.fromkeys(required))}
+    if not has_example(shown):
+        return f"The schema of its arguments is {_shown_schema(schema)}"
+    right = example(shown)
+    return f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
+
+
+def _shown_schema(schema: Schema) -> str:
+    return _middle_cut(as_json(schema), _LONGEST_SCHEMA)
 
 
 def _is_id(text: str) -> bool:
@@ -292,13 +320,47 @@ def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
     if kind == "object":
         return _example_object(schema, root, depth)
     if kind == "array":
-        return [_example(schema.get("items", {}), root, depth + 1)]
-    return "a1" if "pattern" in schema else _EXAMPLES.get(str(kind), "…")
+        return _example_array(schema, root, depth)
+    if kind in ("integer", "number"):
+        return _example_number(schema)
+    return _example_text(schema) if kind == "string" else _EXAMPLES.get(str(kind), "…")
+
+
+def _example_number(schema: Schema) -> JsonValue:
+    """The usual example if it is within the bounds, or a number at one of them."""
+    step = schema.get("multipleOf", 1)
+    bounds = [
+        *(schema[name] for name in ("minimum", "maximum") if name in schema),
+        *(schema[name] + step for name in ("exclusiveMinimum",) if name in schema),
+        *(schema[name] - step for name in ("exclusiveMaximum",) if name in schema),
+    ]
+    low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    between = [(low + high) / 2] if low is not None and high is not None else []
+    usual = _EXAMPLES[schema["type"]]
+    tried: list[JsonValue] = [usual, *bounds, *between, step]
+    return next((one for one in tried if not wrong_in(schema, one)), usual)
+
+
+def _example_text(schema: Schema) -> str:
+    if schema.get("format") in _FORMAT_EXAMPLES:
+        return _FORMAT_EXAMPLES[schema["format"]]
+    if "pattern" in schema:
+        return "a1"
+    return "…" * min(max(schema.get("minLength", 1), 1), schema.get("maxLength", _SHORT_TEXT))
+
+
+def _example_array(schema: Schema, root: Schema, depth: int) -> JsonValue:
+    first: list[Schema] = schema.get("prefixItems", [])
+    shown = [_example(one, root, depth + 1) for one in first]
+    number = min(max(schema.get("minItems", 1), 1), schema.get("maxItems", _SHORT_ARRAY))
+    missing = 0 if schema.get("items") is False else min(number, _SHORT_ARRAY) - len(shown)
+    return shown + [_example(schema.get("items", {}), root, depth + 1)] * missing
 
 
 def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonValue]:
     properties: dict[str, Schema] = schema.get("properties", {})
-    names: list[str] = schema.get("required", []) or list(properties)[:1]
+    required: list[str] = schema.get("required", [])
+    names = required or list(properties)[:1]
     return {name: _example(properties.get(name, {}), root, depth + 1) for name in names}
 
 

@@ -43,9 +43,13 @@ def lines(file: Path) -> int:
     return len(file.read_text(encoding="utf-8").splitlines()) if file.exists() else 0
 
 
+def written_at(file: Path) -> float:
+    return file.stat().st_mtime
+
+
 async def heard_of_line(ear: Ear, what: str, file: Path) -> None:
     """What changed with the newest line of a file is heard of soon, or was while the test looked elsewhere."""
-    written = file.stat().st_mtime
+    written = written_at(file)
     await until(lambda: ear.heard_since(what, written), "the line is heard of", seconds=SOON)
 
 
