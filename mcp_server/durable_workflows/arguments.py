@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,10 +15,12 @@ from jsonschema import Draft202012Validator, FormatChecker, exceptions
 from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import JsonValue, TypeAdapter
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import EMPTY_REGISTRY
 
 from durable_workflows import fitting
 from durable_workflows.errors import InvalidArguments, MessageTooLarge
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
+from durable_workflows.schemas import keywords, referred
 from durable_workflows.settings import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_LEVELS
 from durable_workflows.wording import as_json
 
@@ -66,10 +69,8 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     Raises:
         InvalidArguments: naming each field that is missing, unknown or of the wrong type.
     """
-    validator: Any = Draft202012Validator(entry.args_schema, format_checker=_formats())
-    found: Iterable[ValidationError] = validator.iter_errors(dict(args))
-    wrong = list(found)
-    problems = [_problem(error, entry.args_schema) for error in wrong]
+    wrong = wrong_in(entry.args_schema, dict(args))
+    problems = [_problem(error) for error in wrong]
     if problems:
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
@@ -86,7 +87,7 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     if wait.message_schema is None:
         return
     found = wrong_in(wait.message_schema, message)
-    problems = [_problem(error, wait.message_schema) for error in found]
+    problems = [_problem(error) for error in found]
     if problems:
         right = as_json(example(wait.message_schema))
         shown = f" A message looks like this: {right}" if has_example(wait.message_schema) else ""
@@ -113,13 +114,26 @@ def usable(schema: object) -> Schema | None:
     return cast("Schema", schema) if _is_schema(json.dumps(schema)) else None
 
 
-def wrong_in(schema: Schema, value: JsonValue) -> list[ValidationError]:
-    """What is wrong with a value. Nothing, where the schema refers to what it does not have, or to itself without an end."""
-    validator: Any = Draft202012Validator(schema, format_checker=_formats())
+def wrong_in(
+    schema: Schema | bool, value: JsonValue, root: Schema | None = None
+) -> list[ValidationError]:
+    """What is wrong with a value. `root` is the schema that this one is a part of.
+
+    Nothing is wrong where the schema cannot be applied here: it refers to what it does not have, or to itself without an end, or has a pattern
+    that only other languages read. Another document is never fetched.
+    """
+    whole: Any = schema if root is None else root
+    validator: Any = Draft202012Validator(whole, format_checker=_formats(), registry=EMPTY_REGISTRY)
     try:
-        return list(validator.iter_errors(value))
-    except (Unresolvable, RecursionError):
+        return list(validator.evolve(schema=schema).iter_errors(value))
+    except (Unresolvable, RecursionError, re.error):
         return []
+
+
+def first_problem(schema: Schema | bool, value: JsonValue, root: Schema) -> str | None:
+    """What is wrong with a value in a part of the root, in a few words; None if it fits."""
+    found = wrong_in(schema, value, root)
+    return _problem(found[0]) if found else None
 
 
 def check_options(request: StartRequest) -> None:
@@ -262,13 +276,13 @@ def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments
     )
 
 
-def _problem(error: ValidationError, schema: Schema) -> str:
+def _problem(error: ValidationError) -> str:
     # Of several schemas that all do not fit, the one that fits best says most.
     error = cast(ValidationError, _exceptions.best_match([error]))
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     path = "".join(parts).removeprefix(".")
     if error.validator == "additionalProperties" and not path:
-        return _unknown_fields(error, schema)
+        return _unknown_fields(error) or error.message
     said = _middle_cut(_message(error), _LONGEST_PROBLEM)
     return f"{path}: {said}" if path else said
 
@@ -291,9 +305,9 @@ def _middle_cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
-def _unknown_fields(error: ValidationError, schema: Schema) -> str:
-    given: Any = error.instance
-    known = list(schema["properties"])
+def _unknown_fields(error: ValidationError) -> str:
+    given = cast("Mapping[str, JsonValue]", error.instance)
+    known: list[str] = list(keywords(error.schema).get("properties", {}))
     parts: list[str] = []
     for name in given:
         if name not in known:
@@ -364,20 +378,15 @@ def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonV
     return {name: _example(properties.get(name, {}), root, depth + 1) for name in names}
 
 
-def _fields(schema: Schema | bool | None) -> Schema:
-    """A schema inside of another one, which may also be `true` or `false`."""
-    return schema if isinstance(schema, dict) else {}
-
-
 def _concrete(schema: Schema, root: Schema) -> Schema:
     """A schema without references and alternatives: the first one that is not null."""
-    schema = _fields(schema)
+    schema = keywords(schema)
     for _ in range(_DEEPEST_EXAMPLE):
         others = [*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])]
         if "$ref" in schema:
-            schema = _fields(root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2]))
+            schema = referred(schema, root)
         elif others:
-            kinds = [_fields(one) for one in others]
+            kinds = [keywords(one) for one in others]
             schema = next((one for one in kinds if one.get("type") != "null"), kinds[0])
     kinds = schema.get("type")
     return schema | {"type": kinds[0]} if isinstance(kinds, list) and kinds else schema

@@ -1017,7 +1017,7 @@ async def another_answers(engine: Engine, workflow_id: str) -> None:
 
 # fmt: off
 ANSWERED = [
-    Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is no JSON. Nothing was sent. Call again to ask once more."),
+    Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is not JSON (Expecting value: line 1 column 1 (char 0)). Nothing was sent. Call again to ask once more."),
     Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run goes on waiting. A message looks like this: [\"…\"] Its schema is {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}"),
     Answered("an answer that comes too late", NotWaiting, "hasty", "yes", it_expires, "{run} does not wait for 'person:quick' any more. Call inspect to see what the run does now."),
     Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, '{run} has ended with status CANCELLED. Nothing was sent. resume(workflow_ids=["{run}"]) lets it go on; then call again.'),
