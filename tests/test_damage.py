@@ -59,8 +59,7 @@ def copy(pristine: Path, tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("when", "kind"),
-    [*(("stopped", kind) for kind in damage.KINDS)]
-    + [("running", kind) for kind in ("removed", "emptied", "garbage")],
+    [*(("stopped", kind) for kind in damage.KINDS)] + [("running", kind) for kind in damage.KINDS],
 )
 async def test_a_run_survives_the_damage_of_every_small_file(
     when: str, kind: str, copy: Path

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import anyio
@@ -218,10 +219,11 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
     """The process of ours that holds the lock, or None once it is free. A new holder needs a moment to write its name."""
     deadline = time.monotonic() + _STOP_SECONDS
     while locks.is_held(lock):
-        pid = locks.named_holder(lock)
+        pid = _named_holder(lock, role, settings)
         if pid and processes.is_ours(pid, role, str(settings.project)):
             return processes.started(pid)
         if time.monotonic() >= deadline:
+            _check_readable(lock)
             who = f"process {pid}" if pid else "another process"
             raise errors.SupervisorFailed(
                 f"{lock.file} is held by {who}, which is none of ours.",
@@ -229,6 +231,24 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
             )
         time.sleep(_POLL_SECONDS)
     return None
+
+
+def _named_holder(lock: locks.Guard, role: str, settings: Settings) -> int | None:
+    """The process that holds the lock, as its file says; where that is damaged, `connection.json` names the supervisor."""
+    named = locks.named_holder(lock)
+    if named is not None or role != "supervisor":
+        return named
+    with suppress(errors.SetupError):  # that file is damaged, too: the supervisor writes both again
+        connection = state.read_connection(settings)
+        return connection.pid if connection else None
+    return None
+
+
+def _check_readable(lock: locks.Guard) -> None:
+    try:
+        lock.file.read_bytes()
+    except OSError as error:
+        raise state.translate(error, lock.file) from error
 
 
 def _ended_by(number: int, process: psutil.Process) -> bool:
