@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -223,7 +223,7 @@ def load(
 ) -> Iterator[LoadedFile]:
     """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
-    Each import happens inside of what `around` makes of the file's path. `names` hears of what they register (`Names.claim`).
+    Each import happens inside of what `around` makes of the file's path, and an exception leaves it where the import fails. `names` hears of what they register (`Names.claim`).
     A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that has a
     workflow of the same name.
     """
@@ -236,8 +236,7 @@ def load(
         done.add(path)
         error = faults.get(path)
         if error is None:
-            with around(path):
-                error = _import(path, folder, project)
+            error = _imported(path, folder, names, around, project)
         found = names.of(path) if error is None else names.fail(path, declared)
         yield LoadedFile(path, found, error)
     for path in names.paths():
@@ -375,28 +374,56 @@ def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
             sys.path.append(entry)
 
 
-def _import(path: str, folder: Path, project: Path) -> str | None:
-    """Import a file; return the error if it fails."""
+class _DoesNotLoad(Exception):
+    """The import of a file has failed; the message says why."""
+
+
+def _imported(
+    path: str,
+    folder: Path,
+    names: Names,
+    around: Callable[[str], AbstractContextManager[object]],
+    project: Path,
+) -> str | None:
+    """Import a file; return the error if it fails. Nothing is left then of it, nor of the neighbours that only it has imported."""
+    before = {*sys.modules}
+    try:
+        with around(path):
+            _import(path, folder, project)
+    except _DoesNotLoad as error:
+        _forget({*sys.modules} - before, folder, {folder / home for home in names.paths()})
+        return str(error)
+    return None
+
+
+def _forget(modules: Collection[str], folder: Path, kept: Collection[Path]) -> None:
+    """Let the next file that needs these neighbours import them anew: what they did to the process was undone. Those with workflows are `kept`."""
+    for name in modules:
+        file = Path(getattr(sys.modules[name], "__file__", None) or "/")
+        if file.is_relative_to(folder) and file not in kept:
+            del sys.modules[name]
+
+
+def _import(path: str, folder: Path, project: Path) -> None:
     file = folder / path
     name = _module_name(path, file)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        return f"{path} is not a Python file."
+        raise _DoesNotLoad(f"{path} is not a Python file.")
     if name in sys.modules:  # a neighbour has imported it
-        return None
+        return
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except NameTaken as error:
         del sys.modules[name]
-        return error.message
-    except BaseException as error:  # noqa: BLE001 - code that is not ours: what it raises is its answer
+        raise _DoesNotLoad(error.message) from error
+    except BaseException as error:  # code that is not ours: what it raises is its answer
         del sys.modules[name]
-        return _own_traceback(file) + _place_of_helpers(
-            error, project, PurePosixPath(path).parts[0]
-        )
-    return None
+        raise _DoesNotLoad(
+            _own_traceback(file) + _place_of_helpers(error, project, PurePosixPath(path).parts[0])
+        ) from error
 
 
 def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> str:
