@@ -51,7 +51,7 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
             await shut_down(settings)  # runs go on where they were, on the new ones
             continue
         try:
-            lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+            lock = _take_lock(settings, 0)
         except locks.LockHeld:  # one is about to start, or to end
             await anyio.sleep(_POLL_SECONDS)
         else:
@@ -83,7 +83,7 @@ def help_out(settings: Settings) -> NoReturn:
         )
     state.prepare(settings)
     try:
-        lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+        lock = _take_lock(settings, 0)
     except locks.LockHeld as held:
         raise errors.UsageError(
             f"Process {held.holder} runs this project's workers here already.",
@@ -95,6 +95,20 @@ def help_out(settings: Settings) -> NoReturn:
     processes.become(
         [*command, *descriptors], settings.as_environment(), [*lock.descriptors, ready]
     )
+
+
+def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
+    """Take the supervisor's lock, waiting for that long.
+
+    Raises:
+        LockHeld: another process holds it, still.
+        SetupError: its file cannot be opened.
+    """
+    lock = state.supervisor_lock(settings)
+    try:
+        return locks.held_lock(lock, wait_seconds=seconds)
+    except OSError as error:
+        raise state.translate(error, lock.file) from error
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:
@@ -184,7 +198,7 @@ def _shut_down(settings: Settings) -> bool:
     # By SIGTERM it would leave its connection file, at which connected servers bring it back.
     was_there = _end_holder(lock, "supervisor", signal.SIGINT, settings)
     try:
-        held = locks.held_lock(lock, wait_seconds=_HANDOVER_SECONDS)
+        held = _take_lock(settings, _HANDOVER_SECONDS)
     except locks.LockHeld:  # by a new supervisor, which clears up as we would
         return was_there
     with held:
