@@ -37,6 +37,10 @@ _ELSEWHERE = (
 _TOO_LARGE = f"it has more than {MAX_FILE_BYTES // 1_000_000} MB; {_ELSEWHERE}"
 _TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} files that are no Python belong to a version, the smallest ones; {_ELSEWHERE}"
 _VERSION_LENGTH = 12
+# An index of Postgres takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
+MAX_NAME = 500  # characters
+MAX_PATH_BYTES = 2000
+_LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
 # What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
 _PROMISES = b"arguments are what their type hints say"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
@@ -82,7 +86,12 @@ class Names:
 
         Raises:
             NameTaken: another file has it.
+            ValueError: it is too long.
         """
+        if len(name) > MAX_NAME:
+            raise ValueError(
+                f"The workflow name {name[:40]!r}… has {len(name):,} characters; at most {MAX_NAME} are possible."
+            )
         path = self._being_imported()
         if path is not None:
             home = self._reserved.get(name) or self._registered.setdefault(name, path)
@@ -92,7 +101,9 @@ class Names:
     def fail(self, path: str, declared: Sequence[str]) -> tuple[str, ...]:
         """Note that a file does not load. Return the names for which it stands: those that no other file has, or else its path."""
         self._unregister_lost()
-        free = tuple(name for name in declared if self.are_free([name])) or (path,)
+        free = tuple(
+            name for name in declared if len(name) <= MAX_NAME and self.are_free([name])
+        ) or (path,)
         self._reserved.update(dict.fromkeys(free, path))
         return free
 
@@ -299,9 +310,10 @@ def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
         try:
             if not _belongs(path, folder):
                 continue
-            name.encode()
             is_data, size, _ = _importance(path)
-            if size > MAX_FILE_BYTES:
+            if len(name.encode()) > MAX_PATH_BYTES:
+                left_out[name] = _LONG_PATH
+            elif size > MAX_FILE_BYTES:
                 left_out[name] = _TOO_LARGE
             elif is_data and (sum(sizes) + size > MAX_DATA_BYTES or len(sizes) >= MAX_DATA_FILES):
                 left_out[name] = _TOO_MUCH
