@@ -138,6 +138,7 @@ async def main() -> None:
     play = {"stopped": stopped, "running": running}[sys.argv[2]]
     await play(settings, sys.argv[3])
     assert [decoy.poll() for decoy in decoys] == [None] * len(decoys)
+    KINDS[sys.argv[3]](settings.state / "lock")  # which names the supervisor that is to end
     await lifecycle.shut_down(settings)
     assert {process.pid for process in processes_of(settings.project)} <= {os.getpid()}
     assert [decoy.poll() for decoy in decoys] == [None] * len(decoys)

@@ -71,8 +71,12 @@ async def insert_lost_run(
     async with await tables.connect(engine.connection.database, role="test") as connection:
         await connection.execute(
             "insert into dbos.workflow_status (workflow_uuid, name, status, application_version, application_name, queue_name,"
-            " created_at, updated_at) values (%s, 'removed', 'ENQUEUED', %s, 'durable-workflows', %s, 0, 0)",
+            " serialization, created_at, updated_at) values (%s, 'removed', 'ENQUEUED', %s, 'durable-workflows', %s, 'portable_json', 0, 0)",
             [workflow_id, version, queue],
+        )
+        await connection.execute(
+            "insert into dbos.workflow_input (workflow_uuid, inputs) values (%s, %s)",
+            [workflow_id, '{"positionalArgs": [], "namedArgs": {}}'],
         )
 
 

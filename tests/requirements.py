@@ -53,6 +53,7 @@ PROMISES = {
     "person:once": "The first answer of a person counts, once, and it is noted who gave it.",
     "person:noted": "Who answered, when, how, and what was shown is told of a run; a fork that takes an answer over says so, and how to be asked again.",
     "person:approval": "`approval` and `plan_approval` take the decision of a person, unless their caller lets anyone decide.",
+    "person:any-schema": "Whatever valid JSON schema a question has, a person can answer it, at worst as JSON; what does not fit is refused with the reason.",
     "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
     "secrets:taken-out": "Secrets are taken out of the outputs of commands and agents, of the logs of runs, and of what a worker logs.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",

@@ -29,8 +29,8 @@ LEVELS = [
     ],
     ["parts", "settings", "locks", "process_group", "processes"],
     ["models"],
-    ["wording", "signatures"],
-    ["arguments", "asking", "catalog", "clients", "forms", "importing", "state"],
+    ["wording", "schemas", "signatures"],
+    ["arguments", "asking", "catalog", "clients", "importing", "state"],
     [
         "database",
         "answers",
@@ -39,6 +39,7 @@ LEVELS = [
         "dashboard",
         "determinism",
         "documents",
+        "forms",
         "http_access",
         "http_connections",
         "needs",

@@ -1,12 +1,17 @@
 """On the command line hints are commands: each call that our texts name is one that the real application takes."""
 
+import ast
+import re
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
 
 from durable_workflows import cli, command_words, wording
+from durable_workflows.commands.common import GivenJson
 from durable_workflows.strict_tools import strict_tool
 from durable_workflows.tools import TOOLS
 from requirements import proves
@@ -25,7 +30,18 @@ VALUES: dict[str, Any] = {
     "until": "any",
     "status": "PENDING",
     "children": True,
+    "waiting": True,
+    "timeout_seconds": 30.0,
+    "version": "same",
+    "query": "how to wait",
+    "template": "basic_workflow",
 }
+TAKEN_AS: dict[str, tuple[str, Any]] = {  # what a command calls it, and what it makes of it
+    "version": ("same_version", True),
+    "message": ("message", GivenJson("yes")),
+}
+PACKAGE = Path(command_words.__file__).parent
+FOR_MODELS_ONLY = ("answers.py", "tools.py", "prompts.py")  # no terminal shows their texts
 
 
 def parsed(command: str) -> dict[str, Any]:
@@ -44,24 +60,115 @@ def test_every_tool_has_a_command_and_its_arguments_are_those_of_the_tool() -> N
 
 
 @proves("hints:commands")
-@pytest.mark.parametrize(
-    "tool", [name for name in command_words.FORMS if name not in ("search_docs", "write_workflow")]
-)
+@pytest.mark.parametrize("tool", command_words.FORMS)
 def test_a_call_becomes_a_command_that_the_application_takes(tool: str) -> None:
     form = command_words.FORMS[tool]
-    given = {name: VALUES[name] for name in (*form.words, *form.options)}
+    check_call(tool, (*form.words, *form.options))
+
+
+def check_call(tool: str, names: tuple[str, ...]) -> None:
+    """That the command has all that the call has."""
+    given = {name: VALUES[name] for name in names}
     text = command_words.in_terminal(f"do {wording.call(tool, **given)}; then look.")
     before, command, after = text.split("`")
     assert (before, after) == ("do ", "; then look.")
     taken = parsed(command)
-    for name in {"workflow_id", "workflow_ids", "from_step", "topic", "name"} & given.keys():
-        assert taken[name] in (given[name], tuple(given[name]) if name == "workflow_ids" else ())
+    for name, value in given.items():
+        own, expected = TAKEN_AS.get(name, (name, value))
+        assert taken[own] in (expected, [expected]), command
+
+
+def calls_in_hints() -> set[tuple[str, tuple[str, ...]]]:
+    """The calls that our texts have, each with the names of its arguments: those that `wording` makes, and those that are written out."""
+    found: set[tuple[str, tuple[str, ...]]] = set()
+    for path in PACKAGE.rglob("*.py"):
+        if path.name not in FOR_MODELS_ONLY and "_content" not in path.parts:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found |= {(tool, tuple(sorted(names))) for tool, names in _calls_of(tree)}
+    return found
+
+
+def _calls_of(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
+    functions = [one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    for function in [
+        *functions,
+        *(one for one in tree.body if not isinstance(one, ast.FunctionDef)),
+    ]:
+        keys = {
+            key.value
+            for node in ast.walk(function)
+            if isinstance(node, ast.Dict)
+            for key in node.keys
+            if isinstance(key, ast.Constant)
+        }
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                yield from _worded(node, {str(key) for key in keys})
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from _written_out(node.value)
+
+
+def _worded(node: ast.Call, keys: set[str]) -> Iterator[tuple[str, set[str]]]:
+    """A call that is made here; of arguments that are given as a dict, those that any dict of the function has."""
+    names = {one.arg for one in node.keywords if one.arg is not None}
+    if any(one.arg is None for one in node.keywords):
+        names |= keys & VALUES.keys()
+    match node:
+        case ast.Call(
+            func=ast.Name(id="call") | ast.Attribute(attr="call"),
+            args=[ast.Constant(value=str(tool))],
+        ) if tool in command_words.FORMS:
+            yield tool, names
+        case ast.Call(func=ast.Name(id="inspect"), args=[_]) if names <= VALUES.keys():
+            yield "inspect", {"workflow_id", *names}
+        case _:
+            pass
+
+
+def _written_out(text: str) -> Iterator[tuple[str, set[str]]]:
+    for tool, arguments in re.findall(r"\b([a-z_]+)\(((?:[a-z_]+=[^()]*)?)\)", text):
+        if tool in command_words.FORMS:
+            yield tool, set(re.findall(r"\b([a-z_]+)=", arguments))
+
+
+@proves("hints:commands")
+def test_each_call_that_a_hint_can_have_is_a_command_with_all_its_arguments() -> None:
+    found = calls_in_hints()
+    assert {tool for tool, _ in found} >= {"fork", "resume", "cancel", "start_workflow", "inspect"}
+    tools = {spec.function.__name__: strict_tool(spec).parameters for spec in TOOLS}
+    for tool, names in found:
+        known, needed = tools[tool]["properties"], tools[tool].get("required", [])
+        check_call(tool, tuple(dict.fromkeys([*needed, *(known.keys() & set(names))])))
+
+
+def test_each_command_that_a_text_of_ours_names_is_one_that_the_application_takes() -> None:
+    known = typer.main.get_group(cli.build_app()).commands
+    for text in {text for path in PACKAGE.rglob("*.py") for text in _commands_in(path)}:
+        name, *words = shlex.split(text)
+        assert name in known, text
+        if words and words != ["--help"]:
+            parsed(f"durable-workflows {text}")
+
+
+def _commands_in(path: Path) -> Iterator[str]:
+    """The commands in a module's texts; `1` stands for what differs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        elif isinstance(node, ast.JoinedStr):
+            text = "".join(
+                str(one.value) if isinstance(one, ast.Constant) else "1" for one in node.values
+            )
+        yield from re.findall(r"`durable-workflows ([a-z][^`]*)`", text)
 
 
 @pytest.mark.parametrize(
     ("call", "command"),
     [
         ('fork(workflow_id="x", from_step=3)', "fork x 3"),
+        ('fork(workflow_id="x", from_step=3, version="same")', "fork --same-version x 3"),
+        ('fork(workflow_id="x", from_step=3, version="latest")', "fork x 3"),
         ('inspect(workflow_id="-x", step=2)', "inspect --step 2 -- -x"),
         ('inspect(workflow_id="x", step=N)', "inspect --step N x"),
         ('send_message(workflow_id="x", topic="t", message=…)', "send --id x --topic t --message JSON"),

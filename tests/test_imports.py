@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -69,6 +70,17 @@ CODE = {
         "None",
         "print('printed ä'); print('to stderr', file=sys.stderr)",
     ),
+    "fails_late": (
+        "import os, sys, threading, time\nimport a_neighbour\nos.environ['OF_FAILED'] = '1'\nsys.path.append('/of-failed')\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\nraise RuntimeError('late')",
+        "None",
+        "pass",
+    ),
+    "looks": (
+        "import os, sys\nimport a_neighbour\nos.environ['OF_THIS'] = '3'",
+        "list[object]",
+        "return [os.environ.get('OF_FAILED'), os.environ.get('OF_NEIGHBOUR'), os.environ.get('OF_THIS'), '/of-failed' in sys.path]",
+    ),
     "prints_bytes": (
         "import sys",
         "list[object]",
@@ -77,6 +89,8 @@ CODE = {
         " return [out.errors, out.mode, out.name, out.line_buffering, out.buffer.mode, out.isatty(), out.closed, out.fileno()]",
     ),
 }
+
+NEIGHBOUR = "import os\nos.environ['OF_NEIGHBOUR'] = '2'\n"
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +103,7 @@ async def loaded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     for name, (head, returns, body) in CODE.items():
         text = head + FLOW.format(name=name, returns=returns, body=body)
         (folder / "workflows" / f"{name}.py").write_text(text, encoding="utf-8")
+    (folder / "workflows" / "a_neighbour.py").write_text(NEIGHBOUR, encoding="utf-8")
     project = Project(Settings(project=folder))
     yield await project.engine()
     await project.aclose()
@@ -117,6 +132,14 @@ async def test_the_working_directory_is_the_project_whatever_a_file_does(loaded:
     there, here = cast("list[str]", output)
     assert there.endswith("/workflows")
     assert here == str(loaded.project)
+
+
+@proves("import:isolated")
+async def test_a_file_that_fails_late_leaves_nothing_of_its_environment(loaded: Engine) -> None:
+    (failed,) = [one for one in (await loaded.catalog()).workflows if one.error]
+    assert failed.name == "fails_late"
+    assert "RuntimeError: late" in str(failed.error)
+    assert (await ran(loaded, "looks"))[0] == [None, "2", "3", False]
 
 
 @proves("import:isolated", "log:kept")
@@ -214,6 +237,21 @@ def test_what_a_file_needs_later_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert os.environ["KEPT_BY_A_TEST"] == "after"
     assert str(tmp_path) in sys.path
     assert logging.getLogger("kept.by.a.test").level == logging.DEBUG
+
+
+def test_what_only_a_file_needs_that_fails_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("CHANGED_BY_A_TEST", "before")
+    monkeypatch.setenv("REMOVED_BY_A_TEST", "before")
+    before = dict(os.environ), list(sys.path)
+    with suppress(SystemExit), isolated():
+        os.environ["CHANGED_BY_A_TEST"] = os.environ["ADDED_BY_A_TEST"] = "after"
+        del os.environ["REMOVED_BY_A_TEST"]
+        sys.path.append(str(tmp_path))
+        raise SystemExit
+    assert (dict(os.environ), sys.path) == before
 
 
 def test_after_an_import_a_loop_can_run() -> None:

@@ -1,5 +1,6 @@
 """What makes this an installable thing: a skill, a plugin, an entry of the registry, a bundle. Each file says what its schema asks for, and works."""
 
+import ast
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import anyio
 import pytest
 import typer.main
 from jsonschema import Draft7Validator
+from packaging.requirements import Requirement
 
 from durable_workflows import cli, lifecycle
 from durable_workflows.settings import Settings
@@ -26,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / ".claude-plugin"
 SKILL = ROOT / "skills" / "durable-workflows" / "SKILL.md"
 NAME = "durable-workflows"
+OWN_MODULES = {"durable_workflows", *sys.stdlib_module_names}
+LOCKED = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==([^\s;]+)", re.MULTILINE)
 KEYWORDS = [
     "durable",
     "workflow",
@@ -61,6 +66,43 @@ def test_a_version_is_that_of_the_project(path: Path) -> None:
     found = read(path)
     versions = [found["version"], *(package["version"] for package in found.get("packages", []))]
     assert set(versions) == {project_version()}
+
+
+# Dependencies
+
+
+def distribution(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def foreign(folder: Path) -> dict[str, set[str]]:
+    """The modules of others that the Python files below a folder import, and in which files."""
+    found: dict[str, set[str]] = {}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.partition(".")[0] for name in names} - OWN_MODULES:
+                found.setdefault(name, set()).add(path.name)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["mcp_server", "workflows", "templates"])
+def test_each_library_that_is_imported_is_a_declared_dependency(folder: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {distribution(Requirement(one).name) for one in project["dependencies"]}
+    homes = packages_distributions()
+    for module, files in foreign(ROOT / folder).items():
+        assert declared & {*map(distribution, homes.get(module, []))}, f"{module} in {files}"
+
+
+def test_each_declared_dependency_is_in_the_lock() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = {distribution(name): version for name, version in LOCKED.findall(lock)}
+    for one in map(Requirement, project["dependencies"]):
+        assert locked[distribution(one.name)] in one.specifier, one
 
 
 # The skill

@@ -1,11 +1,13 @@
 """A run finishes on the code with which it began; a start uses the newest."""
 
+import random
+import string
 from pathlib import Path
 
 import anyio
 import pytest
 
-from durable_workflows import problems
+from durable_workflows import catalog, problems
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
@@ -288,3 +290,23 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
     assert run.unavailable == "there is no workflow 'removed' in this version"
     [problem] = [one for one in (await engine.status()).problems if "'removed'" in one]
     assert "cancel them" in problem
+
+
+@proves("version:broken-file")
+async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavailable(
+    engine: Engine, folder: Path
+) -> None:
+    long = "".join(random.Random(1).choices(string.ascii_letters, k=5000))
+    workflows = folder / "workflows"
+    deep = workflows.joinpath(*(long[place : place + 200] for place in range(0, 2200, 200)))
+    deep.mkdir(parents=True)
+    flow = "from dbos import DBOS\n\n@DBOS.workflow()\ndef {name}() -> int:\n    return 1\n"
+    for path, name in [("fine", "fine"), ("long", long), (f"{deep}/deep", "deep")]:
+        (workflows / f"{path}.py").write_text(flow.format(name=name), encoding="utf-8")
+    started = await engine.start(StartRequest(name="fine"))
+    assert (await engine.wait([started.workflow_id], timeout_seconds=60)).done[0].output == 1
+    (failed,) = [one for one in (await engine.catalog()).workflows if one.error]
+    assert failed.name == "workflows/long.py"
+    assert "has 5,000 characters; at most 500 are possible" in str(failed.error)
+    (why,) = catalog.snapshot(Settings(project=folder)).left_out.values()
+    assert why == "its path has more than 2,000 bytes"

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,10 +15,12 @@ from jsonschema import Draft202012Validator, FormatChecker, exceptions
 from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import JsonValue, TypeAdapter
 from referencing.exceptions import Unresolvable
+from referencing.jsonschema import EMPTY_REGISTRY
 
 from durable_workflows import fitting
 from durable_workflows.errors import InvalidArguments, MessageTooLarge
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
+from durable_workflows.schemas import keywords, referred
 from durable_workflows.settings import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_LEVELS
 from durable_workflows.wording import as_json
 
@@ -40,6 +43,17 @@ _FORMATS: dict[str, Any] = {
     "ipv4": IPv4Address,
     "ipv6": IPv6Address,
 }
+_SHORT_TEXT, _SHORT_ARRAY = 1000, 20  # of what is made as an example
+_FORMAT_EXAMPLES = {
+    "date-time": "2026-11-23T12:00:00Z",
+    "date": "2026-11-23",
+    "time": "12:00:00Z",
+    "duration": "PT1H",
+    "uuid": "6f1d5c2e-8a8c-4d1e-9b57-2f0d3c4b5a69",
+    "decimal": "1.5",
+    "ipv4": "192.0.2.1",
+    "ipv6": "2001:db8::1",
+}
 _EXAMPLES: dict[str, JsonValue] = {
     "string": "…",
     "integer": 1,
@@ -55,16 +69,12 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     Raises:
         InvalidArguments: naming each field that is missing, unknown or of the wrong type.
     """
-    validator: Any = Draft202012Validator(entry.args_schema, format_checker=_formats())
-    found: Iterable[ValidationError] = validator.iter_errors(dict(args))
-    wrong = list(found)
-    problems = [_problem(error, entry.args_schema) for error in wrong]
+    wrong = wrong_in(entry.args_schema, dict(args))
+    problems = [_problem(error) for error in wrong]
     if problems:
-        right = _example_with(entry.args_schema, wrong)
-        shown = f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
         raise InvalidArguments(
             f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was started. {shown}",
+            hint=f"Nothing was started. {_right_arguments(entry.args_schema, wrong)}",
         )
 
 
@@ -77,13 +87,13 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     if wait.message_schema is None:
         return
     found = wrong_in(wait.message_schema, message)
-    problems = [_problem(error, wait.message_schema) for error in found]
+    problems = [_problem(error) for error in found]
     if problems:
-        right, wanted = as_json(example(wait.message_schema)), as_json(wait.message_schema)
+        right = as_json(example(wait.message_schema))
+        shown = f" A message looks like this: {right}" if has_example(wait.message_schema) else ""
         raise InvalidArguments(
             f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
-            hint="Nothing was sent; the run goes on waiting."
-            f" A message looks like this: {right} Its schema is {_middle_cut(wanted, _LONGEST_SCHEMA)}",
+            hint=f"Nothing was sent; the run goes on waiting.{shown} Its schema is {_shown_schema(wait.message_schema)}",
         )
 
 
@@ -104,13 +114,26 @@ def usable(schema: object) -> Schema | None:
     return cast("Schema", schema) if _is_schema(json.dumps(schema)) else None
 
 
-def wrong_in(schema: Schema, value: JsonValue) -> list[ValidationError]:
-    """What is wrong with a value. Nothing, where the schema refers to what it does not have, or to itself without an end."""
-    validator: Any = Draft202012Validator(schema, format_checker=_formats())
+def wrong_in(
+    schema: Schema | bool, value: JsonValue, root: Schema | None = None
+) -> list[ValidationError]:
+    """What is wrong with a value. `root` is the schema that this one is a part of.
+
+    Nothing is wrong where the schema cannot be applied here: it refers to what it does not have, or to itself without an end, or has a pattern
+    that only other languages read. Another document is never fetched.
+    """
+    whole: Any = schema if root is None else root
+    validator: Any = Draft202012Validator(whole, format_checker=_formats(), registry=EMPTY_REGISTRY)
     try:
-        return list(validator.iter_errors(value))
-    except (Unresolvable, RecursionError):
+        return list(validator.evolve(schema=schema).iter_errors(value))
+    except (Unresolvable, RecursionError, re.error):
         return []
+
+
+def first_problem(schema: Schema | bool, value: JsonValue, root: Schema) -> str | None:
+    """What is wrong with a value in a part of the root, in a few words; None if it fits."""
+    found = wrong_in(schema, value, root)
+    return _problem(found[0]) if found else None
 
 
 def check_options(request: StartRequest) -> None:
@@ -182,8 +205,13 @@ def check_size(value: JsonValue, what: str) -> None:
 
 
 def example(schema: Schema) -> JsonValue:
-    """A value as the schema wants it, with what is required and no more, as a model may copy it."""
+    """A value as the schema wants it, with what is required and no more, as a model may copy it; `has_example` tells whether it is right."""
     return _example(schema, schema, 0)
+
+
+def has_example(schema: Schema) -> bool:
+    """Whether `example` gives a value that fits: of a pattern, for one, none can be made."""
+    return _fits_its_example(json.dumps(schema))
 
 
 # A check takes milliseconds, and the waits of one workflow have the same schema.
@@ -195,6 +223,12 @@ def _is_schema(text: str) -> bool:
     except (SchemaError, RecursionError):
         return False
     return isinstance(schema, dict)
+
+
+@functools.lru_cache(maxsize=256)
+def _fits_its_example(text: str) -> bool:
+    schema = json.loads(text)
+    return not wrong_in(schema, example(schema))
 
 
 def _formats() -> FormatChecker:
@@ -216,11 +250,19 @@ def _reader(kind: Any) -> Callable[[object], bool]:
     return read
 
 
-def _example_with(schema: Schema, wrong: Iterable[ValidationError]) -> JsonValue:
-    """An example that shows the arguments that were wrong, too."""
+def _right_arguments(schema: Schema, wrong: Iterable[ValidationError]) -> str:
+    """An example that shows the arguments that were wrong, too; the schema where none can be made."""
     names = [str(error.absolute_path[0]) for error in wrong if error.absolute_path]
     required = [*schema.get("required", []), *names]
-    return example(schema | {"required": list(dict.fromkeys(required))})
+    shown = schema | {"required": list(dict.fromkeys(required))}
+    if not has_example(shown):
+        return f"The schema of its arguments is {_shown_schema(schema)}"
+    right = example(shown)
+    return f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
+
+
+def _shown_schema(schema: Schema) -> str:
+    return _middle_cut(as_json(schema), _LONGEST_SCHEMA)
 
 
 def _is_id(text: str) -> bool:
@@ -234,13 +276,13 @@ def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments
     )
 
 
-def _problem(error: ValidationError, schema: Schema) -> str:
+def _problem(error: ValidationError) -> str:
     # Of several schemas that all do not fit, the one that fits best says most.
     error = cast(ValidationError, _exceptions.best_match([error]))
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     path = "".join(parts).removeprefix(".")
     if error.validator == "additionalProperties" and not path:
-        return _unknown_fields(error, schema)
+        return _unknown_fields(error) or error.message
     said = _middle_cut(_message(error), _LONGEST_PROBLEM)
     return f"{path}: {said}" if path else said
 
@@ -263,9 +305,9 @@ def _middle_cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
-def _unknown_fields(error: ValidationError, schema: Schema) -> str:
-    given: Any = error.instance
-    known = list(schema["properties"])
+def _unknown_fields(error: ValidationError) -> str:
+    given = cast("Mapping[str, JsonValue]", error.instance)
+    known: list[str] = list(keywords(error.schema).get("properties", {}))
     parts: list[str] = []
     for name in given:
         if name not in known:
@@ -292,30 +334,59 @@ def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
     if kind == "object":
         return _example_object(schema, root, depth)
     if kind == "array":
-        return [_example(schema.get("items", {}), root, depth + 1)]
-    return "a1" if "pattern" in schema else _EXAMPLES.get(str(kind), "…")
+        return _example_array(schema, root, depth)
+    if kind in ("integer", "number"):
+        return _example_number(schema)
+    return _example_text(schema) if kind == "string" else _EXAMPLES.get(str(kind), "…")
+
+
+def _example_number(schema: Schema) -> JsonValue:
+    """The usual example if it is within the bounds, or a number at one of them."""
+    step = schema.get("multipleOf", 1)
+    bounds = [
+        *(schema[name] for name in ("minimum", "maximum") if name in schema),
+        *(schema[name] + step for name in ("exclusiveMinimum",) if name in schema),
+        *(schema[name] - step for name in ("exclusiveMaximum",) if name in schema),
+    ]
+    low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    between = [(low + high) / 2] if low is not None and high is not None else []
+    usual = _EXAMPLES[schema["type"]]
+    tried: list[JsonValue] = [usual, *bounds, *between, step]
+    return next((one for one in tried if not wrong_in(schema, one)), usual)
+
+
+def _example_text(schema: Schema) -> str:
+    if schema.get("format") in _FORMAT_EXAMPLES:
+        return _FORMAT_EXAMPLES[schema["format"]]
+    if "pattern" in schema:
+        return "a1"
+    return "…" * min(max(schema.get("minLength", 1), 1), schema.get("maxLength", _SHORT_TEXT))
+
+
+def _example_array(schema: Schema, root: Schema, depth: int) -> JsonValue:
+    first: list[Schema] = schema.get("prefixItems", [])
+    shown = [_example(one, root, depth + 1) for one in first]
+    number = min(max(schema.get("minItems", 1), 1), schema.get("maxItems", _SHORT_ARRAY))
+    missing = 0 if schema.get("items") is False else min(number, _SHORT_ARRAY) - len(shown)
+    return shown + [_example(schema.get("items", {}), root, depth + 1)] * missing
 
 
 def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonValue]:
     properties: dict[str, Schema] = schema.get("properties", {})
-    names: list[str] = schema.get("required", []) or list(properties)[:1]
+    required: list[str] = schema.get("required", [])
+    names = required or list(properties)[:1]
     return {name: _example(properties.get(name, {}), root, depth + 1) for name in names}
-
-
-def _fields(schema: Schema | bool | None) -> Schema:
-    """A schema inside of another one, which may also be `true` or `false`."""
-    return schema if isinstance(schema, dict) else {}
 
 
 def _concrete(schema: Schema, root: Schema) -> Schema:
     """A schema without references and alternatives: the first one that is not null."""
-    schema = _fields(schema)
+    schema = keywords(schema)
     for _ in range(_DEEPEST_EXAMPLE):
         others = [*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])]
         if "$ref" in schema:
-            schema = _fields(root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2]))
+            schema = referred(schema, root)
         elif others:
-            kinds = [_fields(one) for one in others]
+            kinds = [keywords(one) for one in others]
             schema = next((one for one in kinds if one.get("type") != "null"), kinds[0])
     kinds = schema.get("type")
     return schema | {"type": kinds[0]} if isinstance(kinds, list) and kinds else schema

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -37,6 +37,10 @@ _ELSEWHERE = (
 _TOO_LARGE = f"it has more than {MAX_FILE_BYTES // 1_000_000} MB; {_ELSEWHERE}"
 _TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} files that are no Python belong to a version, the smallest ones; {_ELSEWHERE}"
 _VERSION_LENGTH = 12
+# An index of Postgres takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
+MAX_NAME = 500  # characters
+MAX_PATH_BYTES = 2000
+_LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
 # What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
 _PROMISES = b"arguments are what their type hints say"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
@@ -82,7 +86,12 @@ class Names:
 
         Raises:
             NameTaken: another file has it.
+            ValueError: it is too long.
         """
+        if len(name) > MAX_NAME:
+            raise ValueError(
+                f"The workflow name {name[:40]!r}… has {len(name):,} characters; at most {MAX_NAME} are possible."
+            )
         path = self._being_imported()
         if path is not None:
             home = self._reserved.get(name) or self._registered.setdefault(name, path)
@@ -92,7 +101,9 @@ class Names:
     def fail(self, path: str, declared: Sequence[str]) -> tuple[str, ...]:
         """Note that a file does not load. Return the names for which it stands: those that no other file has, or else its path."""
         self._unregister_lost()
-        free = tuple(name for name in declared if self.are_free([name])) or (path,)
+        free = tuple(
+            name for name in declared if len(name) <= MAX_NAME and self.are_free([name])
+        ) or (path,)
         self._reserved.update(dict.fromkeys(free, path))
         return free
 
@@ -223,7 +234,7 @@ def load(
 ) -> Iterator[LoadedFile]:
     """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
 
-    Each import happens inside of what `around` makes of the file's path. `names` hears of what they register (`Names.claim`).
+    Each import happens inside of what `around` makes of the file's path, and an exception leaves it where the import fails. `names` hears of what they register (`Names.claim`).
     A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that has a
     workflow of the same name.
     """
@@ -236,8 +247,7 @@ def load(
         done.add(path)
         error = faults.get(path)
         if error is None:
-            with around(path):
-                error = _import(path, folder, project)
+            error = _imported(path, folder, names, around, project)
         found = names.of(path) if error is None else names.fail(path, declared)
         yield LoadedFile(path, found, error)
     for path in names.paths():
@@ -300,9 +310,10 @@ def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
         try:
             if not _belongs(path, folder):
                 continue
-            name.encode()
             is_data, size, _ = _importance(path)
-            if size > MAX_FILE_BYTES:
+            if len(name.encode()) > MAX_PATH_BYTES:
+                left_out[name] = _LONG_PATH
+            elif size > MAX_FILE_BYTES:
                 left_out[name] = _TOO_LARGE
             elif is_data and (sum(sizes) + size > MAX_DATA_BYTES or len(sizes) >= MAX_DATA_FILES):
                 left_out[name] = _TOO_MUCH
@@ -375,28 +386,56 @@ def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
             sys.path.append(entry)
 
 
-def _import(path: str, folder: Path, project: Path) -> str | None:
-    """Import a file; return the error if it fails."""
+class _DoesNotLoad(Exception):
+    """The import of a file has failed; the message says why."""
+
+
+def _imported(
+    path: str,
+    folder: Path,
+    names: Names,
+    around: Callable[[str], AbstractContextManager[object]],
+    project: Path,
+) -> str | None:
+    """Import a file; return the error if it fails. Nothing is left then of it, nor of the neighbours that only it has imported."""
+    before = {*sys.modules}
+    try:
+        with around(path):
+            _import(path, folder, project)
+    except _DoesNotLoad as error:
+        _forget({*sys.modules} - before, folder, {folder / home for home in names.paths()})
+        return str(error)
+    return None
+
+
+def _forget(modules: Collection[str], folder: Path, kept: Collection[Path]) -> None:
+    """Let the next file that needs these neighbours import them anew: what they did to the process was undone. Those with workflows are `kept`."""
+    for name in modules:
+        file = Path(getattr(sys.modules[name], "__file__", None) or "/")
+        if file.is_relative_to(folder) and file not in kept:
+            del sys.modules[name]
+
+
+def _import(path: str, folder: Path, project: Path) -> None:
     file = folder / path
     name = _module_name(path, file)
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        return f"{path} is not a Python file."
+        raise _DoesNotLoad(f"{path} is not a Python file.")
     if name in sys.modules:  # a neighbour has imported it
-        return None
+        return
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except NameTaken as error:
         del sys.modules[name]
-        return error.message
-    except BaseException as error:  # noqa: BLE001 - code that is not ours: what it raises is its answer
+        raise _DoesNotLoad(error.message) from error
+    except BaseException as error:  # code that is not ours: what it raises is its answer
         del sys.modules[name]
-        return _own_traceback(file) + _place_of_helpers(
-            error, project, PurePosixPath(path).parts[0]
-        )
-    return None
+        raise _DoesNotLoad(
+            _own_traceback(file) + _place_of_helpers(error, project, PurePosixPath(path).parts[0])
+        ) from error
 
 
 def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> str:

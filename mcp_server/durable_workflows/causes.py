@@ -19,6 +19,7 @@ from durable_workflows.models import (
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
     NAME,
+    NO_PLACE,
     PAYLOAD,
     as_json,
     call,
@@ -34,6 +35,7 @@ from durable_workflows.wording import (
 )
 
 SLEEP = "DBOS.sleep"
+GET_RESULT = "DBOS.getResult"
 _ERROR = 600
 _NOT_FAILED = ("SUCCESS", *UNFINISHED)
 _WRONG_START = ("InvalidArguments", "UnknownWorkflow")  # of this run's own start
@@ -171,8 +173,6 @@ def _forked(run: Run, text: str) -> Cause | None:
 def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
     if step is not None:
         return _failed_in(run, step, said)
-    if len(run.steps) < run.total_steps:
-        return Cause(f"failed: {said}", inspect(run.workflow_id, detail="full"))
     last = _last_step(run)
     after = f"after step {last}" if last else "before a step was recorded"
     if any(words in said for words in _NO_JSON):
@@ -196,7 +196,7 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
     if child:
         return Cause(
             f"its child run {child} failed (step {step.step} {name}): {said}",
-            f"{inspect(child)}{_started_anew(run, child)}",
+            f"{inspect(child)} for the reason; {_another_child(run, child)}",
         )
     whole = inspect(run.workflow_id, step=step.step)
     return Cause(
@@ -205,15 +205,16 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
     )
 
 
-def _started_anew(run: Run, child: str) -> str:
-    """How this run gets another child in its place: a fork of the child alone changes nothing here.
-
-    A child whose id does not derive from this run's is the same one in every fork.
-    """
-    first = next((one.step for one in run.steps if one.child_workflow_id == child), None)
-    if first is None or not child.startswith(f"{run.workflow_id}-"):
-        return ""
-    return f" for the reason; once repaired, {_fork(run, first)}, which starts it anew"
+def _another_child(run: Run, child: str) -> str:
+    """How this run gets another run in the child's place: a fork of the child alone changes nothing here."""
+    first = next(one for one in run.steps if one.child_workflow_id == child)
+    again = _fork(run, first.step)
+    if first.name == GET_RESULT:
+        return f"this run did not start it, so let this one wait for its fork: {_start(run)} where its id is an argument, or write that id into the code, then {again}"
+    derived = any(child.startswith(f"{one}-") for one in (run.workflow_id, run.forked_from))
+    if derived:
+        return f"once repaired, {again}, which starts it anew"
+    return f"its id is fixed in the code, so a fork of this run would find it failed again: once repaired, change that id, then {again}"
 
 
 def _undone(run: Run, failed: Step) -> str:
@@ -251,7 +252,7 @@ def _cancelled(run: Run, now: datetime) -> Cause:
     if run.deadline is not None and run.deadline <= (run.completed_at or now):
         return Cause(
             f"cancelled: its time-out passed at {time(run.deadline)}{with_it}.",
-            f"start it again with more time, or {going_on}",
+            f"{_start(run)} with a larger timeout_seconds, or {going_on}",
         )
     return Cause(f"cancelled{with_it}.", going_on)
 
@@ -397,9 +398,13 @@ def _without_worker(run: Run) -> Cause:
     elif run.running:
         where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
+    following = (
+        "server_status() for the workers and their problems; it goes on by itself once one runs."
+    )
+    if run.absence == NO_PLACE:
+        following = f"server_status() tells which versions have unfinished runs: it goes on by itself once those of an older one have ended ({call('list_workflows', status='PENDING')}); or {_moved_on(run)} to go on with the newest code"
     return Cause(
-        f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.",
-        "server_status() for the workers and their problems; it goes on by itself once one runs.",
+        f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.", following
     )
 
 
@@ -420,19 +425,19 @@ def _unavailable(run: Run, traceback: str) -> Cause:
     if traceback.startswith(_GONE):
         return Cause(
             f"its version {run.version} has no such workflow: {line(traceback, _ERROR)}.",
-            f"{_cancel(run)}, and delete the schedule that starts it; or bring the workflow back, then {_fork(run, _last_step(run) + 1)}",
+            f"{_cancel(run)}, and delete the schedule that starts it; or bring the workflow back, then {_moved_on(run)}",
         )
     last = traceback.strip().rpartition("\n")[2]
     return Cause(
         f"its file does not load in version {run.version}: {line(last, _ERROR)}",
-        f"{_source(run)}; repair the file, then {_fork(run, _last_step(run) + 1)}",
+        f"{_source(run)}; repair the file, then {_moved_on(run)}",
     )
 
 
 def _unknown(run: Run, _now: datetime) -> Cause:
     return Cause(
         f"its status {run.status} is none that this version of durable-workflows knows.",
-        "server_status() tells which versions run here; a newer one may have written it.",
+        f"upgrade durable-workflows: a newer release may have written it; or {_fork(run, _last_step(run) + 1)} to go on as a new run",
     )
 
 
@@ -464,6 +469,11 @@ def _start(run: Run) -> str:
 
 def _fork(run: Run, step: int) -> str:
     return call("fork", workflow_id=run.workflow_id, from_step=step)
+
+
+def _moved_on(run: Run) -> str:
+    """The calls by which an unfinished run goes on as a fork on the newest code, and in no other way."""
+    return f"{_cancel(run)} and {_fork(run, _last_step(run) + 1)}"
 
 
 def _cancel(run: Run) -> str:

@@ -49,6 +49,7 @@ COMMANDS = (
         ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
     ),
     Command("check", files.check, ("check workflows/my_flow.py", "check workflows/*.py --json")),
+    Command("search", files.search, ("search how to wait for a person",)),
     Command(
         "start",
         runs.start,

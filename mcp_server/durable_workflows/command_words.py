@@ -34,9 +34,13 @@ class Form:
 FORMS = {
     "workflow_catalog": Form("status"),
     "server_status": Form("status"),
-    "list_workflows": Form("list", (), {"status": "--status", "name": "--name"}),
+    "list_workflows": Form(
+        "list", (), {"status": "--status", "name": "--name", "waiting": "--waiting"}
+    ),
     "start_workflow": Form("start", ("name",), {"args": "--args"}, "--args JSON"),
-    "wait_for_workflows": Form("wait", ("workflow_ids",), {"until": "--until"}),
+    "wait_for_workflows": Form(
+        "wait", ("workflow_ids",), {"until": "--until", "timeout_seconds": "--timeout"}
+    ),
     "inspect": Form(
         "inspect",
         ("workflow_id",),
@@ -46,13 +50,19 @@ FORMS = {
         "send", (), {"workflow_id": "--id", "topic": "--topic", "message": "--message"}
     ),
     "answer_in_person": Form("approve", ("workflow_id",), {"topic": "--topic"}),
-    "fork": Form("fork", ("workflow_id", "from_step")),
+    "fork": Form("fork", ("workflow_id", "from_step"), {"version": "--same-version"}),
     "cancel": Form("cancel", ("workflow_ids",), {"children": "--children"}),
     "resume": Form("resume", ("workflow_ids",), {"children": "--children"}),
-    "write_workflow": Form("new"),
-    "search_docs": Form("--help"),
+    "write_workflow": Form("new", ("template", "name")),
+    "search_docs": Form("search", ("query",)),
 }
 _JSON = ("args", "message")  # arguments that are JSON in a command, too
+_FLAGS = {
+    "children": True,
+    "overwrite": True,
+    "waiting": True,
+    "version": "same",
+}  # what an option without a value stands for
 _NAMES = "|".join(FORMS)
 _CALL = re.compile(rf"\b({_NAMES})\(")
 _ARGUMENT = re.compile(r"(?:, )?([a-z_]+)=")
@@ -108,8 +118,8 @@ def _words(value: Any) -> list[str]:
 
 
 def _option(name: str, option: str, value: Any) -> list[str]:
-    if isinstance(value, bool) and name not in _JSON:
-        return [option] if value else []
+    if name in _FLAGS:
+        return [option] if value in (True, _FLAGS[name]) else []
     as_json = name in _JSON and not isinstance(value, _Unknown)
     return [option, _quoted(json.dumps(value, ensure_ascii=False) if as_json else value)]
 

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from durable_workflows import fitting, http_access, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import OpenWait, Schema
+from durable_workflows.schemas import keywords, read_json, referred
 from durable_workflows.settings import Settings
 
 _FIELD = "answer"  # the form's one field, where the answer is no object
@@ -35,7 +36,19 @@ _KEPT = (
     "maxLength",
     "format",
 )
-_PRIMITIVES = ("string", "integer", "number", "boolean")
+_FORMATS = ("email", "uri", "date", "date-time")  # that a form may have
+_PRIMITIVES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+# What an object may have to be beside its fields, which a form cannot show.
+_BEYOND_FIELDS = {
+    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "const", "enum"),
+    *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
+    *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties"),
+}
 _SCHEMA_SHOWN = 1500
 _OPEN_SECONDS = 30 * 24 * 3600.0  # for so long a person may leave a question open
 
@@ -116,10 +129,11 @@ def value(wait: OpenWait, content: Any) -> JsonValue:
     if schema is None or _primitive(schema, schema) is not None:
         return answer
     try:
-        return json.loads(str(answer))
+        return read_json(str(answer))
     except ValueError as error:
         raise InvalidArguments(
-            "The person's answer is no JSON.", hint="Nothing was sent. Call again to ask once more."
+            f"The person's answer is not JSON ({error}).",
+            hint="Nothing was sent. Call again to ask once more.",
         ) from error
 
 
@@ -129,30 +143,45 @@ def _one_field(field: Schema) -> Schema:
 
 def _flat(schema: Schema) -> dict[str, Schema]:
     """The fields of an object of primitives; nothing for any other schema."""
-    properties: dict[str, Schema] = schema.get("properties", {})
+    if schema.get("type") != "object" or schema.keys() & _BEYOND_FIELDS:
+        return {}
+    properties: dict[str, Schema | bool] = schema.get("properties", {})
     fields = {name: _primitive(part, schema) for name, part in properties.items()}
     found = {name: field for name, field in fields.items() if field is not None}
-    needed = schema.get("required", [])
-    return found if schema.get("type") == "object" and all(n in found for n in needed) else {}
+    return found if all(name in found for name in schema.get("required", [])) else {}
 
 
-def _primitive(schema: Schema, root: Schema) -> Schema | None:
+def _primitive(schema: Schema | bool, root: Schema) -> Schema | None:
     """A schema of one text, number or boolean, with what clients know of it; None for others."""
-    found = schema
-    if "$ref" in schema:
-        found = root.get("$defs", {}).get(schema["$ref"].rpartition("/")[2], {}) | schema
-    others = [one for one in found.get("anyOf", []) if one.get("type") != "null"]
+    found = _with_reference(keywords(schema), root)
+    parts = [keywords(one) for one in found.get("anyOf", [])]
+    others = [one for one in parts if one.get("type") != "null"]
     if len(others) == 1:  # optional
-        found = found | others[0]
+        found = found | _with_reference(others[0], root)
     if "const" in found:
         found = {"enum": [found["const"]]} | found
-    if all(isinstance(choice, str) for choice in found.get("enum", [0])):
+    choices: list[JsonValue] = found.get("enum", [])
+    if choices and all(isinstance(choice, str) for choice in choices):
         found = {"type": "string"} | found
-    if found.get("type") not in _PRIMITIVES or ("enum" in found and found["type"] != "string"):
+    elif "enum" in found:
         return None
-    kept = {key: found[key] for key in _KEPT if found.get(key) is not None}
+    kind = found.get("type")
+    if not isinstance(kind, str) or kind not in _PRIMITIVES or (choices and kind != "string"):
+        return None
+    kept = {key: found[key] for key in _KEPT if _can_show(key, found.get(key), kind)}
     said = {key: fitting.shown(str(kept[key])) for key in ("title", "description") if key in kept}
     return kept | said
+
+
+def _with_reference(schema: Schema, root: Schema) -> Schema:
+    return referred(schema, root) | schema if "$ref" in schema else schema
+
+
+def _can_show(key: str, value: object, kind: str) -> bool:
+    """Whether a form can have this: clients refuse a form whose default is of another type, or whose format they do not know."""
+    if key == "default":
+        return isinstance(value, _PRIMITIVES[kind]) and isinstance(value, bool) == (kind == "boolean")  # fmt: skip
+    return value in _FORMATS if key == "format" else value is not None
 
 
 def _state(wait: OpenWait) -> str:

@@ -382,7 +382,8 @@ class Engine(Reader):
         arguments.check_size(message, "message")
         head = await self._head(workflow_id)
         if head["status"] not in UNFINISHED:
-            raise WorkflowFinished(f"{workflow_id} has ended with status {head['status']}.")
+            said = f"{workflow_id} has ended with status {head['status']}."
+            raise WorkflowFinished(said, hint=_receiving_again(workflow_id, head["status"]))
         return await self.waits(workflow_id)
 
     async def _send(self, workflow_id: str, topic: str, message: Any, key: str) -> Delivered:
@@ -409,7 +410,7 @@ class Engine(Reader):
             raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
         version = head["version"] if same_version else await self._newest()
         if not same_version:
-            await self._forkable(head["name"], version)
+            await self._forkable(head, from_step, version)
         fork_id = str(uuid.uuid4())
         fork = functools.partial(
             self._client.fork_workflow,
@@ -437,13 +438,22 @@ class Engine(Reader):
             note=note,
         )
 
-    async def _forkable(self, name: str, version: str) -> None:
+    async def _forkable(self, head: tables.Row, from_step: int, version: str) -> None:
         """That the code as it is now has the workflow."""
         try:
-            await self._entry(name, version)
+            await self._entry(head["name"], version)
         except (UnknownWorkflow, WorkflowUnavailable) as error:
-            error.hint += ' Or fork with version="same", on the code that the original runs.'
+            if await self._loads(head):
+                again = wording.call(
+                    "fork", workflow_id=head["workflow_id"], from_step=from_step, version="same"
+                )
+                error.hint += f" Or {again}, on the code that the original runs."
             raise
+
+    async def _loads(self, head: tables.Row) -> bool:
+        """Whether the version of a run has its workflow."""
+        rows = await self._fetch("catalog_entry", version=head["version"], name=head["name"])
+        return bool(rows) and rows[0]["error"] is None
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Cancel runs: what runs now ends at its next step. Each is answered for; unknown ids raise before anything is changed."""
@@ -626,6 +636,16 @@ def _taken_over(answer: Answer) -> str:
     question = wording.line(answer.shown, wording.NAME)
     given = wording.line(answer.answer.text, wording.NAME)
     return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."
+
+
+def _receiving_again(workflow_id: str, status: str) -> str:
+    """How a run that has ended, or one in its place, takes a message after all."""
+    if status in STOPPED:
+        resumed = wording.call("resume", workflow_ids=[workflow_id])
+        return f"Nothing was sent. {resumed} lets it go on; then call again."
+    found = wording.inspect(workflow_id, detail="messages")
+    again = f"{wording.call('fork', workflow_id=workflow_id)[:-1]}, from_step=N)"
+    return f"Nothing was sent. {found} shows which step received a message on which topic: {again} from that step, and send the message to the fork. Where no step received one, start a new run."
 
 
 def _of_batch(place: int, error: UsageError) -> UsageError:

@@ -1,17 +1,19 @@
 """Asking a person for a value on a terminal, by its JSON schema: a question for each thing, asked again until the answer fits."""
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn, cast
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 from pydantic import JsonValue
-from referencing.exceptions import Unresolvable
 
-from durable_workflows import fitting, terminal
+from durable_workflows import arguments, fitting, terminal, wording
 from durable_workflows.models import Schema
+from durable_workflows.schemas import keywords, read_json, referred
 
+_DEEPEST = 6  # a schema may refer to itself
+_MOST_REFERENCES = 20
+_SCHEMA_SHOWN = 1500
 _YES = ("y", "yes", "true")
 _NO = ("n", "no", "false")
 
@@ -32,14 +34,19 @@ class _Choice(NamedTuple):
 
 
 def ask(schema: Schema | None) -> JsonValue:
-    """Ask for a value that fits the schema; without one, for any JSON or text."""
+    """Ask for a value that fits the schema; without one, for any JSON or text.
+
+    The whole is asked for as JSON where the answers to its parts make no value that fits: a form cannot ask for everything that a schema can say.
+    """
     root = schema or {}
-    while True:
-        value = _ask(root, "Answer", root, required=True)
-        problem = _problem(root, value, root)
-        if problem is None:
-            return cast("JsonValue", value)
-        terminal.out(problem)  # what is wrong with the whole, though each part fits
+    value = _ask(root, "Answer", root, required=True)
+    problem = _problem(root, value, root)
+    if problem is None:
+        return cast("JsonValue", value)
+    terminal.out(problem)  # what is wrong with the whole, though each part fits
+    shown = wording.short(json.dumps(root, ensure_ascii=False), _SCHEMA_SHOWN)
+    terminal.out(f"Give the whole answer as JSON. Its schema: {fitting.shown_line(shown)}")
+    return cast("JsonValue", _ask_line("Answer (JSON)", _json, check=_check(root, root)))
 
 
 def pick(label: str, options: list[str]) -> int:
@@ -48,36 +55,40 @@ def pick(label: str, options: list[str]) -> int:
     return cast("int", _ask_line(label, _choice_parser(choices), choices=choices))
 
 
-def _ask(schema: Schema, label: str, root: Schema, *, required: bool) -> _Answer:
+def _ask(
+    schema: Schema | bool, label: str, root: Schema, *, required: bool, depth: int = 0
+) -> _Answer:
     """Ask for what a schema describes, in the way that suits it."""
     found, nullable = _resolved(schema, root)
     required = required and not nullable
     choices = _choices(found, root)
-    if found.get("type") == "object" and found.get("properties") and not choices:
-        answer = _ask_object(found, label, root, required=required)
+    if _has_fields(found) and not choices and depth < _DEEPEST:
+        answer = _ask_object(found, label, root, required=required, depth=depth)
     else:
         parse, hint = _parser(found, choices)
         answer = _ask_line(
             f"{label}{hint}",
             parse,
-            check=lambda value: _problem(found, value, root),
+            check=_check(schema, root),
             choices=choices,
-            default=found.get("default", schema.get("default", _LEFT)),
+            default=found.get("default", keywords(schema).get("default", _LEFT)),
             required=required,
         )
     return None if nullable and isinstance(answer, _Left) else answer
 
 
-def _ask_object(schema: Schema, label: str, root: Schema, *, required: bool) -> _Answer:
+def _ask_object(schema: Schema, label: str, root: Schema, *, required: bool, depth: int) -> _Answer:
     if not required and not terminal.confirm(f"Give {label}?"):
         return _LEFT
     found: dict[str, JsonValue] = {}
-    properties: dict[str, Schema] = schema["properties"]
+    properties: dict[str, Schema | bool] = schema["properties"]
     for name, part in properties.items():
+        if part is False:  # no value fits it
+            continue
         needed = name in schema.get("required", [])
-        said = part.get("description")
+        said = keywords(part).get("description")
         title = f"{name} ({said})" if said else name
-        answer = _ask(part, title, root, required=needed)
+        answer = _ask(part, title, root, required=needed, depth=depth + 1)
         if not isinstance(answer, _Left):
             found[name] = answer
     return found
@@ -87,7 +98,7 @@ def _ask_line(
     label: str,
     parse: Callable[[str], JsonValue],
     *,
-    check: Callable[[JsonValue], str | None] = lambda _value: None,
+    check: Callable[[JsonValue], str | None] | None = None,
     choices: list[_Choice] | None = None,
     default: Any = _LEFT,
     required: bool = True,
@@ -104,70 +115,90 @@ def _ask_line(
         if not text and (not required or not isinstance(default, _Left)):
             return default
         try:
-            value = parse(text)
+            return _read(text, parse, check) if check else parse(text)
         except ValueError as error:
             terminal.out(str(error))
-            continue
+
+
+def _read(
+    text: str, parse: Callable[[str], JsonValue], check: Callable[[JsonValue], str | None]
+) -> JsonValue:
+    """What a line means: as JSON, where only that fits.
+
+    Raises:
+        ValueError: nothing fits; with the reason for the usual meaning.
+    """
+    try:
+        value = parse(text)
         problem = check(value)
-        if problem is None:
+    except ValueError as error:
+        value, problem = None, str(error)
+    if problem is None:
+        return value
+    with suppress(ValueError):
+        value = read_json(text)
+        if check(value) is None:
             return value
-        terminal.out(problem)
+    raise ValueError(problem)
 
 
 # Schemas
 
 
-def _resolved(schema: Schema, root: Schema) -> tuple[Schema, bool]:
-    """The schema with what it refers to, and whether it is that or null."""
-    found, nullable = schema, False
-    while True:
+def _resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
+    """The schema with what it refers to, and whether it is that or null. What it says in two places at once is not all in it: answers are checked against `schema`."""
+    found, nullable = keywords(schema), False
+    for _ in range(_MOST_REFERENCES):
         if "$ref" in found:
-            name = str(found["$ref"]).rpartition("/")[2]
-            found = {**root.get("$defs", {}).get(name, {}), **_without(found, "$ref")}
+            found = {**referred(found, root), **_without(found, "$ref")}
         elif len(found.get("allOf", [])) == 1:
-            found = {**found["allOf"][0], **_without(found, "allOf")}
+            found = {**keywords(found["allOf"][0]), **_without(found, "allOf")}
         elif len(some := [one for one in found.get("anyOf", []) if one != {"type": "null"}]) == 1:
             nullable = nullable or len(found["anyOf"]) > 1
-            found = {**some[0], **_without(found, "anyOf")}
+            found = {**keywords(some[0]), **_without(found, "anyOf")}
         else:
             return found, nullable
+    return {"$ref": "#"}, nullable  # to itself, without an end: only JSON will do
+
+
+def _has_fields(schema: Schema) -> bool:
+    """Whether it is an object that can be asked for field by field."""
+    properties: Schema = schema.get("properties", {})
+    names = {*properties} >= {*schema.get("required", [])}
+    return schema.get("type") == "object" and bool(properties) and names
 
 
 def _without(schema: Schema, key: str) -> Schema:
     return {name: value for name, value in schema.items() if name != key}
 
 
-def _choices(schema: Schema, root: Schema) -> list[_Choice]:
+def _choices(schema: Schema, root: Schema, depth: int = 0) -> list[_Choice]:
     """The values of a schema that allows only certain ones."""
     if "const" in schema:
         return [_Choice(schema["const"], str(schema.get("title") or _text(schema["const"])))]
     if "enum" in schema:
         return [_Choice(value, _text(value)) for value in schema["enum"]]
-    parts = [_resolved(one, root)[0] for one in schema.get("oneOf", schema.get("anyOf", []))]
-    found = [_choices(part, root) for part in parts]
-    return [choice for some in found for choice in some] if all(found) else []
+    found: list[_Choice] = []
+    for one in schema.get("oneOf", schema.get("anyOf", [])) if depth < _DEEPEST else ():
+        some = _choices(_resolved(one, root)[0], root, depth + 1)
+        if not some:
+            return []
+        found += some
+    return found
 
 
 def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _problem(schema: Schema, value: Any, root: Schema) -> str | None:
+def _check(schema: Schema | bool, root: Schema) -> Callable[[JsonValue], str | None]:
+    return lambda value: _problem(schema, value, root)
+
+
+def _problem(schema: Schema | bool, value: Any, root: Schema) -> str | None:
     """What is wrong with a value, in a sentence."""
-    validator: Any = Draft202012Validator({**schema, "$defs": root.get("$defs", {})})
-    errors: Iterable[ValidationError] = validator.iter_errors(value)
-    try:
-        error = next(iter(errors), None)
-    except (Unresolvable, RecursionError):  # the schema is wrong, as in arguments.wrong_in
-        return None
-    if error is None:
-        return None
-    path = ".".join(str(part) for part in error.absolute_path)
-    return (
-        f"That does not fit: {path}: {error.message}."
-        if path
-        else f"That does not fit: {error.message}."
-    )
+    found = arguments.first_problem(schema, value, root)
+    return None if found is None else f"That does not fit: {found}."
 
 
 # What a person types
@@ -220,7 +251,7 @@ def _whole_number(text: str) -> JsonValue:
 
 def _number(text: str) -> JsonValue:
     try:
-        value: JsonValue = json.loads(text, parse_constant=_refuse)
+        value = read_json(text)
     except ValueError:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -236,18 +267,13 @@ def _some_text(text: str) -> JsonValue:
 
 def _json(text: str) -> JsonValue:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return read_json(text)
     except ValueError as error:
         raise ValueError(f"That is not JSON ({error}).") from error
 
 
 def _json_or_text(text: str) -> JsonValue:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return read_json(text)
     except ValueError:
         return _some_text(text)
-
-
-def _refuse(name: str) -> NoReturn:
-    """Python reads NaN and Infinity as JSON; nothing else does."""
-    raise ValueError(f"{name} is no JSON")

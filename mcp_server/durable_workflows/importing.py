@@ -1,7 +1,8 @@
 """Isolation of imports: a workflow file may treat the process as a script treats its own, and others do not notice.
 
 Restored are the working directory, the umask, signals, the locale, warnings, the standard streams, and logging as far as dbos and this
-package rely upon it. Kept is what the file itself needs later: environment variables, the import path, its own loggers.
+package rely upon it. Kept is what the file itself needs later: environment variables, the import path, its own loggers. Of a file that does not
+load nothing is needed: its variables and its places in the import path go, too. Threads that it started cannot be ended.
 """
 
 import asyncio
@@ -23,12 +24,18 @@ Restore = Callable[[], object]
 
 @contextmanager
 def isolated() -> Generator[None]:
-    """Undo at the end what happened to the process. For the main thread, while no event loop runs in it."""
+    """Undo at the end what happened to the process, and more where an exception leaves it. For the main thread, while no event loop runs in it."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for keep in (_directory, _umask, _marker, _signals, _locale, _streams, _loggers, _loop):
             stack.callback(keep())
-        yield
+        needed_later = [keep() for keep in (_environment, _import_path)]
+        try:
+            yield
+        except BaseException:
+            for restore in needed_later:
+                restore()
+            raise
 
 
 def _directory() -> Restore:
@@ -45,6 +52,26 @@ def _umask() -> Restore:
 def _marker() -> Restore:
     marker = os.environ.get(MARKER)
     return lambda: None if marker is None else os.environ.update({MARKER: marker})
+
+
+def _environment() -> Restore:
+    before = dict(os.environ)
+
+    def restore() -> None:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+    return restore
+
+
+def _import_path() -> Restore:
+    before = list(sys.path)
+
+    def restore() -> None:
+        sys.path[:] = before
+
+    return restore
 
 
 def _signals() -> Restore:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import anyio
@@ -50,7 +51,7 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
             await shut_down(settings)  # runs go on where they were, on the new ones
             continue
         try:
-            lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+            lock = _take_lock(settings, 0)
         except locks.LockHeld:  # one is about to start, or to end
             await anyio.sleep(_POLL_SECONDS)
         else:
@@ -82,7 +83,7 @@ def help_out(settings: Settings) -> NoReturn:
         )
     state.prepare(settings)
     try:
-        lock = locks.held_lock(state.supervisor_lock(settings), wait_seconds=0)
+        lock = _take_lock(settings, 0)
     except locks.LockHeld as held:
         raise errors.UsageError(
             f"Process {held.holder} runs this project's workers here already.",
@@ -94,6 +95,20 @@ def help_out(settings: Settings) -> NoReturn:
     processes.become(
         [*command, *descriptors], settings.as_environment(), [*lock.descriptors, ready]
     )
+
+
+def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
+    """Take the supervisor's lock, waiting for that long.
+
+    Raises:
+        LockHeld: another process holds it, still.
+        SetupError: its file cannot be opened.
+    """
+    lock = state.supervisor_lock(settings)
+    try:
+        return locks.held_lock(lock, wait_seconds=seconds)
+    except OSError as error:
+        raise state.translate(error, lock.file) from error
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:
@@ -183,7 +198,7 @@ def _shut_down(settings: Settings) -> bool:
     # By SIGTERM it would leave its connection file, at which connected servers bring it back.
     was_there = _end_holder(lock, "supervisor", signal.SIGINT, settings)
     try:
-        held = locks.held_lock(lock, wait_seconds=_HANDOVER_SECONDS)
+        held = _take_lock(settings, _HANDOVER_SECONDS)
     except locks.LockHeld:  # by a new supervisor, which clears up as we would
         return was_there
     with held:
@@ -218,10 +233,11 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
     """The process of ours that holds the lock, or None once it is free. A new holder needs a moment to write its name."""
     deadline = time.monotonic() + _STOP_SECONDS
     while locks.is_held(lock):
-        pid = locks.named_holder(lock)
+        pid = _named_holder(lock, role, settings)
         if pid and processes.is_ours(pid, role, str(settings.project)):
             return processes.started(pid)
         if time.monotonic() >= deadline:
+            _check_readable(lock)
             who = f"process {pid}" if pid else "another process"
             raise errors.SupervisorFailed(
                 f"{lock.file} is held by {who}, which is none of ours.",
@@ -229,6 +245,24 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
             )
         time.sleep(_POLL_SECONDS)
     return None
+
+
+def _named_holder(lock: locks.Guard, role: str, settings: Settings) -> int | None:
+    """The process that holds the lock, as its file says; where that is damaged, `connection.json` names the supervisor."""
+    named = locks.named_holder(lock)
+    if named is not None or role != "supervisor":
+        return named
+    with suppress(errors.SetupError):  # that file is damaged, too: the supervisor writes both again
+        connection = state.read_connection(settings)
+        return connection.pid if connection else None
+    return None
+
+
+def _check_readable(lock: locks.Guard) -> None:
+    try:
+        lock.file.read_bytes()
+    except OSError as error:
+        raise state.translate(error, lock.file) from error
 
 
 def _ended_by(number: int, process: psutil.Process) -> bool:

@@ -281,7 +281,7 @@ class Reader:
         """What the supervisor of this machine says of a version's worker, for the case that none runs."""
         report = state.read_report(self._settings)
         if row["version"] in report.get("waiting_versions", "").split():
-            return "other older versions have all workers that --old-workers allows"
+            return wording.NO_PLACE
         which = processes.apart_of(apart) if apart else ""
         said = report.get(state.worker_entry(row["version"], which), "")
         if said.startswith("running"):  # it has ended a moment ago, or has not come up yet

@@ -384,7 +384,7 @@ def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
         prompt=wait["prompt"],
         since=wait["since"],
         deadline=wait["deadline"],
-        example=arguments.example(schema) if schema else None,
+        example=arguments.example(schema) if schema and arguments.has_example(schema) else None,
     )
 
 

@@ -18,6 +18,9 @@ EVENT = 200  # characters of an event's value
 STEP = 200  # characters of what a run does now
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
+NO_PLACE = (
+    "other older versions have all workers that --old-workers allows"  # why a run has no worker
+)
 _FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py")  # parts of paths
 # Where a worker keeps the files of a version.
 _SNAPSHOT = re.compile(r'"[^"\n]*/\.dbos/code/[^/"\n]+/')

@@ -76,7 +76,7 @@ CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
         [
             ("Answer (JSON): ", "[1,"),
             ("That is not JSON", '["a"]'),
-            ("0: 'a' is not of type 'integer'", "[1, 2]"),
+            ("[0]: 'a' is not of type 'integer'", "[1, 2]"),
         ],
         [1, 2],
     ),
@@ -113,10 +113,9 @@ CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
         [
             ("a (empty: leave it out): ", ""),
             ("b (y/n) (empty: leave it out): ", ""),
-            ("That does not fit", ""),  # the form begins again
-            ("b (y/n) (empty: leave it out): ", "yes"),
+            ("That does not fit", '{"c": 1, "b": true}'),
         ],
-        {"b": True},
+        {"c": 1, "b": True},
     ),
 ]
 

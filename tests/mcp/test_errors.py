@@ -489,7 +489,7 @@ CASES = [
         WorkflowFinished,
         "send_message",
         {"workflow_id": "ended", "topic": "amount", "message": 1},
-        "ended has ended with status SUCCESS. Call inspect to see which step received a message on this topic; fork the run from that step, and send the message to the fork.",
+        'ended has ended with status SUCCESS. Nothing was sent. inspect(workflow_id="ended", detail="messages") shows which step received a message on which topic: fork(workflow_id="ended", from_step=N) from that step, and send the message to the fork. Where no step received one, start a new run.',
     ),
     Case(
         "a message for a person's topic",
@@ -531,7 +531,7 @@ CASES = [
         UnknownWorkflow,
         "fork",
         {"workflow_id": "lost", "from_step": 1},
-        "There is no workflow 'removed'. Call workflow_catalog (or `durable-workflows status`) to see the registered names. Or fork with version=\"same\", on the code that the original runs.",
+        "There is no workflow 'removed'. Call workflow_catalog (or `durable-workflows status`) to see the registered names.",
     ),
     Case(
         "a cancel of a run that there is not",
@@ -1017,10 +1017,10 @@ async def another_answers(engine: Engine, workflow_id: str) -> None:
 
 # fmt: off
 ANSWERED = [
-    Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is no JSON. Nothing was sent. Call again to ask once more."),
+    Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is not JSON (Expecting value: line 1 column 1 (char 0)). Nothing was sent. Call again to ask once more."),
     Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run goes on waiting. A message looks like this: [\"…\"] Its schema is {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}"),
     Answered("an answer that comes too late", NotWaiting, "hasty", "yes", it_expires, "{run} does not wait for 'person:quick' any more. Call inspect to see what the run does now."),
-    Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, "{run} has ended with status CANCELLED. Call inspect to see which step received a message on this topic; fork the run from that step, and send the message to the fork."),
+    Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, '{run} has ended with status CANCELLED. Nothing was sent. resume(workflow_ids=["{run}"]) lets it go on; then call again.'),
     Answered("a second answer", AlreadyAnswered, "ask_twice", False, another_answers, "the night shift answered this at {time}. Call inspect to see the answer, and who gave it."),
 ]
 # fmt: on

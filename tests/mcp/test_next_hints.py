@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp.types import TextContent
+from mcp.client import ClientRequestContext
+from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
 from durable_workflows import lifecycle
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
@@ -28,10 +30,12 @@ Json = dict[str, Any]
 FLOWS = '''
 import time
 from pathlib import Path
+from typing import Annotated
 
 from dbos import DBOS, SetWorkflowID
+from pydantic import AfterValidator
 
-from durable_workflows import receive
+from durable_workflows import ask_human, receive
 
 HEALED = Path("HEALED_PATH")
 
@@ -40,6 +44,7 @@ HEALED = Path("HEALED_PATH")
 def queues() -> None:
     """Register queues with limits."""
     DBOS.register_queue("narrow", concurrency=1)
+    DBOS.register_queue("alone", worker_concurrency=1)
     DBOS.register_queue("slow", limiter={"limit": 1, "period": 15})
 
 
@@ -131,9 +136,74 @@ def fails_with_child() -> str:
 @DBOS.workflow()
 def fails_with_named_child() -> str:
     """Fail because a child of a fixed name does."""
-    with SetWorkflowID("the-one-child"):
+    with SetWorkflowID("the-other-child" if HEALED.exists() else "the-one-child"):
         child = DBOS.start_workflow(fails)
     return child.get_result()
+
+
+@DBOS.workflow()
+def fails_with_another(other: str) -> str:
+    """Fail because a run does that it did not start."""
+    return DBOS.retrieve_workflow(other, existing_workflow=False).get_result()
+
+
+@DBOS.workflow()
+def asks() -> object:
+    """Ask a person."""
+    return ask_human("Deploy?", schema=bool, topic="deploy")
+
+
+@DBOS.workflow()
+def has_asking_child() -> object:
+    """Wait for a run that asks a person."""
+    return DBOS.start_workflow(asks).get_result()
+
+
+@DBOS.workflow()
+def computes(seconds: float) -> str:
+    """A computation outside of a step."""
+    work()
+    time.sleep(seconds)
+    return "computed"
+
+
+@DBOS.workflow()
+def says_much() -> str:
+    """Return something long."""
+    return "x" * 5000
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=600, max_attempts=3)
+def fetch_later() -> str:
+    if not HEALED.exists():
+        raise ConnectionError("no route to the shop")
+    return "paid"
+
+
+@DBOS.workflow()
+def retries_later() -> str:
+    """A step that is tried again much later."""
+    return fetch_later()
+
+
+def even(number: int) -> int:
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number
+
+
+@DBOS.workflow()
+def takes_even(number: Annotated[int, AfterValidator(even)]) -> str:
+    """Take what the schema of its arguments does not say."""
+    return "paid"
+'''
+BACK = '''from dbos import DBOS
+
+
+@DBOS.workflow()
+def removed() -> str:
+    """Be back."""
+    return "paid"
 '''
 
 
@@ -164,7 +234,12 @@ ENDING = [
     Case("is out of time", "sleeps", "cancelled: its time-out passed", ["resume"], {"args": {"seconds": 6}, "timeout_seconds": 0.5}),
     Case("waits for a message", "waits", "waits for a message", ["send_message"]),
     Case("waits for a child", "has_child", "waits for child runs", ["send_message"]),
+    Case("waits for a person", "asks", "waits for a message on topic 'person:deploy'", ["answer_in_person"]),
+    Case("waits for the question of a child", "has_asking_child", "waits for child runs", ["answer_in_person"]),
+    Case("computes", "computes", "running its own code after step 1", [], {"args": {"seconds": 12}}),
+    Case("says much", "says_much", "it has ended.", []),
     Case("is queued behind another", "waits", "queued in narrow, which is full", ["send_message", "send_message"], {"queue": "narrow"}),
+    Case("is queued in a full worker", "waits", "queued in alone, which is full", ["send_message", "send_message"], {"queue": "alone"}),
     Case("is cancelled", "sleeps", "cancelled", ["resume"], {"args": {"seconds": 0}, "delay_seconds": 600}, cancel=True),
     Case("is cancelled with its child", "has_child", "cancelled; 1 run", ["resume", "send_message"], cancel=True),
 ]
@@ -209,17 +284,19 @@ class Agent:
     async def output(self, workflow_id: str) -> object:
         """What the run returned."""
         found = await self.call(WAIT, {"workflow_ids": [workflow_id], "timeout_seconds": 30})
+        assert found["done"], (found, await self.call("inspect", {"workflow_id": workflow_id}))
         [ended] = found["done"]
         assert ended["status"] == "SUCCESS", ended
         return ended["output"]
 
     async def follow(self, hint: str) -> list[str]:
-        """Make the first call that the hint names, and where that shows another run, the one named there. Return those that change something."""
-        for tool, arguments in calls(hint)[:1]:
+        """Make the first call that the hint names with all its arguments, and where that shows another run, the one named there. Return those that change something."""
+        whole = [one for one in calls(hint) if one[0] != "start_workflow"]
+        for tool, arguments in whole[:1]:
             answer = await self.call(tool, arguments)
             if tool == "inspect":
                 return await self.follow(answer["text"].splitlines()[2])
-            if tool == "send_message":
+            if tool in ("send_message", "answer_in_person"):
                 given = {"workflow_ids": [arguments["workflow_id"]], "timeout_seconds": 5}
                 await self.call(WAIT, {**given, "until": "change"})
             return [] if tool == WAIT else [tool]
@@ -232,15 +309,20 @@ class Agent:
         async def has_ended() -> bool:
             following = await self.told(workflow_id, "")
             made.extend(await self.follow(following))
-            return following.startswith("nothing: this run")
+            return following.startswith("nothing: this run") or "for its output" in following
 
         await until_found(has_ended, f"{workflow_id} ends by what is said of it", seconds=60)
         return made
 
 
 def calls(hint: str) -> list[tuple[str, Json]]:
-    """The calls that a text names, as far as their arguments are whole."""
+    """The calls that a text names. Of arguments that it leaves to the reader (…) there is nothing."""
     return [(found[1], given_in(hint[found.end() :])) for found in re.finditer(r"(\w+)\(", hint)]
+
+
+def alternatives(hint: str) -> list[list[tuple[str, Json]]]:
+    """The calls of each way that a text offers."""
+    return [calls(one) for one in re.split(r"[,;] or,? ", hint)]
 
 
 def given_in(text: str) -> Json:
@@ -249,7 +331,7 @@ def given_in(text: str) -> Json:
         value, end = json.JSONDecoder().raw_decode(text[named.end() :])
         arguments[named[1]] = value
         text = text[named.end() + end :]
-    assert text.startswith(")"), text
+    assert text.startswith((")", ", …)")), text
     return arguments
 
 
@@ -271,8 +353,14 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
 @pytest.fixture(scope="module")
 async def agent(engine: Engine) -> AsyncIterator[Agent]:
-    async with Client(build_server(Settings(project=engine.project))) as client:
+    server = build_server(Settings(project=engine.project))
+    async with Client(server, elicitation_callback=says_yes) as client:
         yield Agent(client)
+
+
+async def says_yes(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    """The person at the client."""
+    return ElicitResult(action="accept", content={"answer": True})
 
 
 def healed(folder: Path) -> Path:
@@ -291,7 +379,11 @@ async def begun(engine: Engine, case: Case) -> None:
 @pytest.fixture(scope="module")
 async def hints(engine: Engine, agent: Agent) -> dict[str, str]:
     """What is said of all runs of the table, which are there at once. They come into their queues in this order."""
-    for name, queue in (("waits", "narrow"), ("queues", "slow")):  # they have the places
+    for name, queue in (
+        ("waits", "narrow"),
+        ("waits", "alone"),
+        ("queues", "slow"),
+    ):  # they have the places
         await engine.start(StartRequest(name=name, queue=queue, workflow_id=f"first-in-{queue}"))
     for case in ENDING:
         await begun(engine, case)
@@ -307,13 +399,28 @@ async def test_the_calls_that_are_named_lead_a_run_to_its_end(
     assert found["done"][0]["status"] == "SUCCESS"
 
 
-async def test_a_run_of_a_workflow_that_is_gone_is_cancelled_as_named(
+async def test_a_run_of_a_workflow_that_is_gone_is_cancelled_or_goes_on_once_it_is_back(
     engine: Engine, agent: Agent
 ) -> None:
-    await insert_lost_run(engine)
-    hint = await agent.told("lost", "its version")
-    assert await agent.follow(hint) == ["cancel"]
+    for workflow_id in ("lost", "lost-too"):
+        await insert_lost_run(engine, workflow_id)
+    ways = {one: alternatives(await agent.told(one, "its version")) for one in ("lost", "lost-too")}
+    [(tool, arguments)] = ways["lost"][0]
+    assert tool == "cancel"
+    await agent.call(tool, arguments)
     assert (await engine.run("lost")).status == "CANCELLED"
+    (engine.project / "workflows" / "back.py").write_text(BACK, encoding="utf-8")
+    assert await forked(agent, ways["lost-too"][1]) == "paid"
+    assert (await engine.run("lost-too")).status == "CANCELLED"
+
+
+async def forked(agent: Agent, named: list[tuple[str, Json]]) -> object:
+    """Make all calls of a way, of which the last is a fork, and return what came of that."""
+    answer: Json = {}
+    for tool, arguments in named:
+        answer = await agent.call(tool, arguments)
+    assert named[-1][0] == "fork"
+    return await agent.output(answer["workflow_id"])
 
 
 async def test_the_fork_that_is_named_ends_once_the_code_is_repaired(
@@ -335,11 +442,96 @@ async def test_the_fork_that_is_named_ends_once_the_code_is_repaired(
         assert dict(calls(since)) == {"inspect": {"workflow_id": fork["workflow_id"]}}
 
 
-async def test_a_child_that_a_fork_would_not_start_again_is_to_be_looked_at(
+async def test_a_child_of_a_fixed_name_gets_another_name_and_another_run_is_named_anew(
     engine: Engine, agent: Agent
 ) -> None:
     healed(engine.project).unlink(missing_ok=True)
-    case = Case("failed with a named child", "fails_with_named_child", "its child run", [])
+    named = Case("failed with a named child", "fails_with_named_child", "its child run", [])
+    await begun(engine, named)
+    hint = await agent.told(named.workflow_id, named.why)
+    options = {"args": {"other": "the-one-child"}}
+    other = Case("failed with another run", "fails_with_another", "its child run", [], options)
+    await begun(engine, other)
+    again = await agent.told(other.workflow_id, other.why)
+    healed(engine.project).touch()
+    looked, *changed = calls(hint)
+    assert looked == ("inspect", {"workflow_id": "the-one-child"})
+    assert await forked(agent, changed) == "paid"
+    assert [tool for tool, _ in calls(again)] == ["inspect", "start_workflow", "fork"]
+    child = calls(await agent.told("the-one-child", "failed in step 2"))
+    fork = await agent.call(*child[-1])
+    start = {**calls(again)[1][1], "args": {"other": fork["workflow_id"]}}
+    assert await agent.output((await agent.call("start_workflow", start))["workflow_id"]) == "paid"
+
+
+async def test_a_step_between_attempts_is_repaired_as_the_other_way_says(
+    engine: Engine, agent: Agent
+) -> None:
+    healed(engine.project).unlink(missing_ok=True)
+    case = Case("is to be tried much later", "retries_later", "will try step 1", [])
     await begun(engine, case)
-    hint = await agent.told(case.workflow_id, case.why)
-    assert hint == 'inspect(workflow_id="the-one-child")'
+    waiting, repaired = alternatives(await agent.told(case.workflow_id, case.why))
+    healed(engine.project).touch()
+    assert [tool for tool, _ in waiting] == [WAIT]
+    assert [tool for tool, _ in repaired] == ["cancel", "fork"]
+    assert await forked(agent, repaired) == "paid"
+    since = await agent.told(case.workflow_id, "cancelled.")
+    assert [tool for tool, _ in calls(since)] == ["inspect"]
+
+
+# fmt: off
+STARTED_ANEW = [
+    Case("takes longer than it may", "sleeps", "cancelled: its time-out passed", [], {"args": {"seconds": 1}, "timeout_seconds": 0.2}),
+    Case("was started wrongly", "takes_even", "failed", [], {"args": {"number": 3}}),
+    Case("says that it is not ok", "run_commands", "it has ended, and says that it did not succeed", [], {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 0.1}]}}),
+    Case("is over its budget", "agent_task", "failed", [], {"args": {"task": "x", "command": ["sleep", "1"], "timeout_seconds": 0.1}}),
+]
+RIGHT: dict[str, Json] = {
+    "sleeps": {"args": {"seconds": 1}, "timeout_seconds": 60},
+    "takes_even": {"args": {"number": 4}},
+    "run_commands": {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 60}]}},
+    "agent_task": {"args": {"task": "x", "command": ["sleep", "1"], "timeout_seconds": 60}},
+}
+# fmt: on
+
+
+async def test_a_start_that_is_named_brings_what_the_first_one_did_not(
+    engine: Engine, agent: Agent
+) -> None:
+    for case in STARTED_ANEW:
+        await begun(engine, case)
+    anew: list[str] = []
+    for case in STARTED_ANEW:
+        hint = await agent.told(case.workflow_id, case.why)
+        [start] = [arguments for tool, arguments in calls(hint) if tool == "start_workflow"]
+        assert start == {"name": case.workflow}
+        assert "timeout_seconds" not in RIGHT[case.workflow].get("args", {}) or (
+            "with a larger timeout_seconds" in hint
+        )
+        started = await agent.call("start_workflow", {**start, **RIGHT[case.workflow]})
+        anew.append(started["workflow_id"])
+    for workflow_id in anew:
+        output = await agent.output(workflow_id)
+        assert '"ok": false' not in json.dumps(output)
+
+
+async def test_a_run_that_others_left_is_resumed_or_forked_as_named(
+    engine: Engine, agent: Agent
+) -> None:
+    """A dead-lettered run of which nobody is accused, and one with a status of a later release."""
+    rows = {"dead-lettered": "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "of-the-future": "PAUSED"}
+    for workflow_id, status in rows.items():
+        options = {"args": {"seconds": 0}, "delay_seconds": 600}
+        await begun(engine, Case(workflow_id, "sleeps", "", [], options, cancel=True))
+        async with await tables.connect(engine.connection.database, role="test") as connection:
+            await connection.execute(
+                "update dbos.workflow_status set status = %s where workflow_uuid = %s",
+                [status, workflow_id],
+            )
+    looked, resumed = calls(await agent.told("dead-lettered", "dead-lettered after"))
+    assert (await agent.call(*looked))["logs"]
+    assert resumed[0] == "resume"
+    await agent.call(*resumed)
+    assert await agent.output("dead-lettered") == "slept"
+    _, fork = alternatives(await agent.told("of-the-future", "its status PAUSED is none"))
+    assert await forked(agent, fork) == "slept"

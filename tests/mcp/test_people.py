@@ -130,7 +130,7 @@ async def test_what_fits_into_no_form_is_asked_for_as_json(
 ) -> None:
     workflow_id = await asked(shared, "ask_parts")
     text = await call(project_settings, mode, accepting(answer="nuts, bolts"), workflow_id)
-    assert "no JSON" in text
+    assert "not JSON" in text
     text = await call(project_settings, mode, accepting(answer='["nuts", 1]'), workflow_id)
     assert "1 is not of type 'string'" in text
     await call(project_settings, mode, accepting(answer='["nuts", "bolts"]'), workflow_id)

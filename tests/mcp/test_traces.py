@@ -163,9 +163,21 @@ def test_a_run_that_failed_with_its_child_sends_the_reader_there(
 ) -> None:
     failure = error("ValueError", "bad part")
     result = a_step(2, "DBOS.getResult", error=failure, child_workflow_id="c-1")
-    text, following = why(a_run(status="ERROR", error=failure, steps=[a_step(1), result]))
+    started = a_step(1, child_workflow_id="c-1")
+    text, following = why(a_run(status="ERROR", error=failure, steps=[started, result]))
     assert text == "its child run c-1 failed (step 2 DBOS.getResult): ValueError: bad part"
-    assert following == 'inspect(workflow_id="c-1")'
+    assert following.startswith('inspect(workflow_id="c-1") for the reason; its id is fixed in')
+    assert following.endswith('change that id, then fork(workflow_id="run-1", from_step=1)')
+
+
+def test_a_fork_that_failed_with_a_child_of_its_original_starts_it_anew(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    failure = error("ValueError", "bad part")
+    started = a_step(1, child_workflow_id="run-0-1")
+    result = a_step(2, "DBOS.getResult", error=failure, child_workflow_id="run-0-1")
+    run = a_run(status="ERROR", error=failure, forked_from="run-0", steps=[started, result])
+    assert why(run)[1].endswith('fork(workflow_id="run-1", from_step=1), which starts it anew')
 
 
 def test_an_error_whose_record_is_cut_is_still_read(a_run: RunMaker) -> None:

@@ -16,6 +16,7 @@ from durable_workflows import (
     content,
     following,
     printing,
+    searching,
     shell_completion,
     terminal,
     writing,
@@ -102,6 +103,20 @@ def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
     }
     inside = file.resolve().relative_to(settings.workflow_folder.resolve()).as_posix()
     return f"{settings.workflows.name}/{inside}", others
+
+
+def search(
+    _settings: Settings,
+    query: Annotated[
+        list[str], typer.Argument(metavar="QUERY...", help="Some words, or an error's text.")
+    ],
+) -> None:
+    """Search the references and templates of this installation.
+
+    Shows the passages that fit best. It needs no project and no network.
+    """
+    asked = " ".join(query)
+    terminal.out(searching.render(asked, searching.search(asked)))
 
 
 def template_names() -> str:

@@ -1,0 +1,57 @@
+"""Parts of JSON schemas that others wrote.
+
+A sub-schema may be `true` or `false`, and a reference may lead to itself, to another document, or to nothing. Nothing here raises because of that.
+"""
+
+import json
+import math
+from typing import NoReturn, cast
+from urllib.parse import unquote
+
+from pydantic import JsonValue
+
+from durable_workflows.models import Schema
+
+
+def keywords(schema: object) -> Schema:
+    """The keywords of a sub-schema; `true` and `false` have none."""
+    return cast("Schema", schema) if isinstance(schema, dict) else {}
+
+
+def referred(schema: Schema, root: Schema) -> Schema:
+    """What the `$ref` of a schema names, if that is a place in the root; else a schema without keywords."""
+    document, _, pointer = str(schema["$ref"]).partition("#")
+    if document or (pointer and not pointer.startswith("/")):
+        return {}
+    found: object = root
+    for part in unquote(pointer).split("/")[1:]:
+        found = _parts(found).get(part.replace("~1", "/").replace("~0", "~"))
+    return keywords(found)
+
+
+def read_json(text: str) -> JsonValue:
+    """The value of a JSON text that a person wrote.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _parts(value: object) -> dict[str, object]:
+    if isinstance(value, list):
+        return {str(place): one for place, one in enumerate(cast("list[object]", value))}
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _refuse(name: str) -> NoReturn:
+    """Python reads NaN, Infinity and 1e999 as JSON; nothing else does."""
+    raise ValueError(f"{name} is not a JSON number")
