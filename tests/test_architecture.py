@@ -50,6 +50,7 @@ LEVELS = [
     [
         "dbos_internals",
         "recorded_errors",
+        "step_statements",
         "activity",
         "changes",
         "children",
@@ -88,6 +89,7 @@ PLACES = {
         "dbos_internals",
         "recorded_errors",
         "executions",
+        "step_statements",
         "demo_workflow",
     },
     "sqlalchemy": {"engine", "dbos_internals"},
