@@ -51,6 +51,7 @@ LEVELS = [
     [
         "dbos_internals",
         "recorded_errors",
+        "step_statements",
         "activity",
         "changes",
         "children",
@@ -89,6 +90,7 @@ PLACES = {
         "dbos_internals",
         "recorded_errors",
         "executions",
+        "step_statements",
         "demo_workflow",
     },
     "sqlalchemy": {"engine", "dbos_internals"},

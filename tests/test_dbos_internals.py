@@ -69,6 +69,33 @@ def test_the_names_of_steps_and_the_engine_come_by_the_functions_that_we_replace
     ]
 
 
+def test_a_step_is_looked_up_and_recorded_by_the_methods_that_we_replace() -> None:
+    assert parameters(SystemDatabase.check_operation_execution) == [
+        "self",
+        "workflow_id",
+        "function_id",
+        "function_name",
+        "owner_key",
+    ]
+    assert parameters(SystemDatabase.record_operation_result) == [
+        "self",
+        "result",
+        "completed_at_epoch_ms",
+        "owner_xid",
+        "owner_key",
+    ]
+    assert set(_sys_db.OperationResultInternal.__annotations__) == {
+        "workflow_uuid",
+        "function_id",
+        "function_name",
+        "started_at_epoch_ms",
+        "output",
+        "error",
+        "child_workflow_id",
+        "serialization",
+    }
+
+
 def test_failed_attempts_of_steps_are_heard_of_by_the_callback_that_we_wrap() -> None:
     outcomes: list[Any] = [_outcome.Immediate, _outcome.Pending]
     for outcome in outcomes:

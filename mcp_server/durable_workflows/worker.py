@@ -39,6 +39,7 @@ from durable_workflows import (
     recorded_errors,
     redaction,
     state,
+    step_statements,
     suspects,
 )
 from durable_workflows.activity import Activity
@@ -268,6 +269,7 @@ class _Worker:
         recorded_errors.keep_errors_whole()
         recorded_errors.name_last_attempts()
         dbos_internals.retry_queues()
+        step_statements.install()
         dbos_internals.take_answers_of_people(self._noted)
         if self._settings.embedded:
             dbos_internals.share_one_backend()

@@ -1,0 +1,142 @@
+# pyright: reportPrivateUsage=false
+"""A step is looked up in one statement and recorded in another. dbos takes a transaction of two statements for each.
+
+So a step costs two round trips to the database instead of eight. What the tables hold afterwards, and what is raised, is what dbos's own
+code leaves and raises: `tests/test_step_statements.py` compares the two.
+"""
+
+import functools
+import time
+from typing import Any
+
+from dbos import _context as dbos_context
+from dbos import _error as dbos_error
+from dbos._sys_db import SystemDatabase, WorkflowStatusString, db_retry
+
+Values = dict[str, Any]
+
+_LOOK_UP = """
+SELECT run.status, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
+FROM {schema}.workflow_status AS run
+LEFT JOIN {schema}.operation_outputs AS step ON step.workflow_uuid = run.workflow_uuid AND step.function_id = %(step)s
+WHERE run.workflow_uuid = %(run)s
+"""
+# The run's row is locked until the step is written, so that nobody takes the run over in between.
+_OWNED = """
+WITH owned AS (
+    SELECT 1 FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s AND owner_xid = %(owner)s FOR NO KEY UPDATE
+)
+"""
+_RECORD = """
+INSERT INTO {schema}.operation_outputs AS step (
+    workflow_uuid, function_id, function_name, output, error, serialization, child_workflow_id,
+    started_at_epoch_ms, completed_at_epoch_ms, application_name, retention_timestamp
+)
+SELECT
+    %(run)s, %(step)s::integer, %(name)s, %(output)s, %(error)s, %(serialization)s, %(child)s,
+    %(began)s::bigint, %(ended)s::bigint, %(application)s, (extract(epoch FROM now()) * 1000)::bigint
+{owned}
+ON CONFLICT (workflow_uuid, function_id) DO UPDATE SET completed_at_epoch_ms = step.completed_at_epoch_ms
+RETURNING completed_at_epoch_ms
+"""
+_RECORD_AS_OWNER = _OWNED + _RECORD.replace("{owned}", "FROM owned")
+_RECORD_UNCHECKED = _RECORD.replace("{owned}", "")  # outside of the run's own execution
+
+
+def install() -> None:
+    """Change dbos for this process. To be called once, before `DBOS.launch()`."""
+    scope: Any = SystemDatabase
+    scope.check_operation_execution = looked_up
+    scope.record_operation_result = recorded
+
+
+@db_retry()
+def looked_up(
+    database: Any,
+    workflow_id: str,
+    function_id: int,
+    function_name: str,
+    *,
+    owner_key: str | None = None,
+) -> Any:
+    """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
+    rows = _run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
+    assert rows, f"Error: Workflow {workflow_id} does not exist"
+    status, name, output, error, serialization, child = rows[0]
+    if status == WorkflowStatusString.CANCELLED.value:
+        raise dbos_error.DBOSWorkflowCancelledError(
+            f"Workflow {workflow_id} is cancelled. Aborting function."
+        )
+    if name is None:
+        return None
+    if name != function_name:
+        raise dbos_error.DBOSUnexpectedStepError(
+            workflow_id=workflow_id,
+            step_id=function_id,
+            expected_name=function_name,
+            recorded_name=name,
+        )
+    return {
+        "output": output,
+        "error": error,
+        "serialization": serialization,
+        "child_workflow_id": child,
+        "child_shard_key": None,
+    }
+
+
+def recorded(
+    database: Any,
+    result: Any,
+    *,
+    completed_at_epoch_ms: int | None = None,
+    owner_xid: str | None = None,
+    owner_key: str | None = None,
+) -> None:
+    """In place of `SystemDatabase.record_operation_result`."""
+    assert result["error"] is None or result["output"] is None, (
+        "Only one of error or output can be set"
+    )
+    workflow_id, step = result["workflow_uuid"], result["function_id"]
+    owner = dbos_context.current_owner_xid(workflow_id) if owner_xid is None else owner_xid
+    ended = int(time.time() * 1000) if completed_at_epoch_ms is None else completed_at_epoch_ms
+    values = _values(database, result, ended) | {"owner": owner}
+    statement = _RECORD_UNCHECKED if owner is None else _RECORD_AS_OWNER
+
+    @db_retry(sys_db=database)
+    def write() -> list[Any]:
+        return _run(database, statement, values)
+
+    rows = write()
+    if not rows:
+        raise dbos_error.DBOSWorkflowConflictIDError(workflow_id)
+    if rows[0][0] != ended:  # a repeated statement finds what it has written itself
+        raise dbos_error.DBOSStepNondeterminismError(workflow_id, step)
+
+
+def _values(database: Any, result: Any, ended: int) -> Values:
+    return {
+        "run": result["workflow_uuid"],
+        "step": result["function_id"],
+        "name": result["function_name"],
+        "output": result["output"],
+        "error": result["error"],
+        "serialization": result["serialization"],
+        "child": result["child_workflow_id"],
+        "began": result["started_at_epoch_ms"],
+        "ended": ended,
+        "application": database.app_name,
+    }
+
+
+def _run(database: Any, statement: str, values: Values) -> list[Any]:
+    """Run a statement, which is a transaction of its own."""
+    with database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        return connection.exec_driver_sql(_in_schema(statement, database.schema), values).all()
+
+
+@functools.cache
+def _in_schema(statement: str, schema: str) -> str:
+    quoted = schema.replace('"', '""').replace("%", "%%")
+    return statement.replace("{schema}", f'"{quoted}"')

@@ -1,0 +1,236 @@
+# pyright: reportPrivateUsage=false
+"""Our statements for a step leave in the tables, return and raise what those of dbos do."""
+
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy
+from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import _context as dbos_context
+from dbos._sys_db import SystemDatabase
+
+from durable_workflows import dbos_internals, step_statements
+from durable_workflows.database.addresses import own_url
+from durable_workflows.engine import Engine
+
+pytestmark = pytest.mark.anyio
+
+OWNER = "the owner"
+ENDED = 1_800_000_000_000
+Values = dict[str, Any]
+
+
+class Way(NamedTuple):
+    """How a step is looked up and recorded."""
+
+    look_up: Callable[..., Any]
+    record: Callable[..., None]
+
+
+SCOPE: Any = SystemDatabase
+OURS = Way(step_statements.looked_up, step_statements.recorded)
+THEIRS = Way(SCOPE.check_operation_execution, SCOPE.record_operation_result)
+
+
+@pytest.fixture
+async def database(shared: Engine) -> AsyncIterator[Any]:
+    """The access of dbos to the database of the shared project."""
+    found = shared.connection.database
+    dbos_internals.connect_alone()
+    client = DBOSClient(
+        system_database_url=own_url(found),
+        dbos_system_schema=found.dbos_schema,
+        serializer=DBOSPortableJSONSerializer(),
+    )
+    yield client._sys_db
+    client.destroy()
+
+
+def a_run(database: Any, status: str = "PENDING", owner: str | None = OWNER) -> str:
+    """A run that no worker takes up."""
+    workflow_id = f"statements-{uuid.uuid4()}"
+    runs = database.tables.workflow_status
+    with database.engine.begin() as connection:
+        values = {"workflow_uuid": workflow_id, "status": status, "owner_xid": owner}
+        connection.execute(runs.insert().values(**values, application_version="none"))
+    return workflow_id
+
+
+def a_step(workflow_id: str, **changes: object) -> Values:
+    step = {
+        "workflow_uuid": workflow_id,
+        "function_id": 1,
+        "function_name": "work",
+        "output": '{"a": "%s \'é\' 日本"}',
+        "error": None,
+        "serialization": "portable_json",
+        "started_at_epoch_ms": ENDED - 5,
+        "child_workflow_id": None,
+    }
+    return step | changes
+
+
+def success(database: Any, way: Way, run: str) -> object:
+    way.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return way.look_up(database, run, 1, "work")
+
+
+def failure(database: Any, way: Way, run: str) -> object:
+    step = a_step(run, output=None, error='{"name": "ValueError"}')
+    way.record(database, step, completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return way.look_up(database, run, 1, "work")
+
+
+def child(database: Any, way: Way, run: str) -> object:
+    step = a_step(run, output=None, child_workflow_id="a child", started_at_epoch_ms=None)
+    way.record(database, step, completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return way.look_up(database, run, 1, "work")
+
+
+def not_there(database: Any, way: Way, run: str) -> object:
+    return way.look_up(database, run, 1, "work")
+
+
+def of_another_name(database: Any, way: Way, run: str) -> object:
+    way.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return way.look_up(database, run, 1, "other work")
+
+
+def no_such_run(database: Any, way: Way, run: str) -> object:
+    return way.look_up(database, "no run", 1, "work")
+
+
+def repeated(database: Any, way: Way, run: str) -> object:
+    for _ in range(2):  # as after an answer that was lost
+        way.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return None
+
+
+def recorded_by_another(database: Any, way: Way, run: str) -> object:
+    THEIRS.record(database, a_step(run), completed_at_epoch_ms=ENDED - 1, owner_xid=OWNER)
+    way.record(database, a_step(run, output="2"), completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return None
+
+
+def taken_over(database: Any, way: Way, run: str) -> object:
+    way.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid="another")
+    return None
+
+
+def without_owner(database: Any, way: Way, run: str) -> object:
+    way.record(database, a_step(run), completed_at_epoch_ms=ENDED)
+    return None
+
+
+def owner_of_the_context(database: Any, way: Way, run: str) -> object:
+    context = dbos_context.DBOSContext()
+    context.workflow_id, context.owner_xid = run, "another"
+    dbos_context._set_local_dbos_context(context)
+    try:
+        way.record(database, a_step(run), completed_at_epoch_ms=ENDED)
+    finally:
+        dbos_context._set_local_dbos_context(None)
+    return None
+
+
+def taken_over_meanwhile(database: Any, way: Way, run: str) -> object:
+    """Another transaction has changed the owner, and commits while the step is being written."""
+    raised: list[BaseException] = []
+
+    def record() -> None:
+        try:
+            way.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            raised.append(error)
+
+    runs = database.tables.workflow_status
+    change = runs.update().where(runs.c.workflow_uuid == run).values(owner_xid="another")
+    thread = threading.Thread(target=record)
+    with database.engine.begin() as connection:
+        connection.execute(change)
+        thread.start()
+        thread.join(0.2)  # it waits for the end of this transaction
+        assert thread.is_alive()
+    thread.join()
+    raise raised[0]
+
+
+def both(database: Any, way: Way, run: str) -> object:
+    step = a_step(run, error="too")
+    way.record(database, step, completed_at_epoch_ms=ENDED, owner_xid=OWNER)
+    return None
+
+
+SCENARIOS = [
+    success,
+    failure,
+    child,
+    not_there,
+    of_another_name,
+    no_such_run,
+    repeated,
+    recorded_by_another,
+    taken_over,
+    without_owner,
+    owner_of_the_context,
+    taken_over_meanwhile,
+    both,
+]
+
+
+def outcome(database: Any, way: Way, run: str, play: Callable[..., object]) -> Values:
+    """What a scenario returns or raises, and what the tables hold afterwards."""
+    try:
+        said = repr(play(database, way, run))
+    except BaseException as error:  # noqa: BLE001 - dbos has errors that are no Exception; whatever it is, it is compared
+        said = f"{type(error).__qualname__}: {error}"
+    return {"said": said.replace(run, "RUN"), "steps": rows(database, run)}
+
+
+def rows(database: Any, run: str) -> list[Values]:
+    steps = database.tables.operation_outputs
+    with database.engine.begin() as connection:
+        found = connection.execute(steps.select().where(steps.c.workflow_uuid == run)).mappings()
+        now = connection.execute(
+            sqlalchemy.text("select extract(epoch from now()) * 1000")
+        ).scalar_one()
+        return [comparable(dict(row), float(now)) for row in found]
+
+
+def comparable(row: Values, now: float) -> Values:
+    assert 0 <= now - row["retention_timestamp"] < 10_000
+    return row | {"workflow_uuid": "RUN", "retention_timestamp": "now"}
+
+
+@pytest.mark.parametrize("status", ["PENDING", "CANCELLED"])
+@pytest.mark.parametrize("play", SCENARIOS)
+async def test_a_step_is_looked_up_and_recorded_as_by_dbos(
+    play: Callable[..., object], status: str, database: Any
+) -> None:
+    owner = OWNER if status == "PENDING" else None
+    theirs, ours = (
+        outcome(database, way, a_run(database, status, owner), play) for way in (THEIRS, OURS)
+    )
+    assert ours == theirs
+
+
+async def test_the_scenarios_differ(database: Any) -> None:
+    """That the comparison is of something."""
+    said = {play: outcome(database, OURS, a_run(database), play)["said"] for play in SCENARIOS}
+    assert "portable_json" in said[success]
+    assert said[not_there] == said[repeated] == said[without_owner] == "None"
+    for play, error in {
+        of_another_name: "DBOSUnexpectedStepError",
+        no_such_run: "AssertionError",
+        recorded_by_another: "DBOSStepNondeterminismError",
+        taken_over: "DBOSWorkflowConflictIDError",
+        owner_of_the_context: "DBOSWorkflowConflictIDError",
+        taken_over_meanwhile: "DBOSWorkflowConflictIDError",
+        both: "AssertionError",
+    }.items():
+        assert said[play].startswith(error)
+    cancelled = outcome(database, OURS, a_run(database, "CANCELLED"), not_there)["said"]
+    assert cancelled.startswith("DBOSWorkflowCancelledError")
