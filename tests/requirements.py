@@ -58,6 +58,7 @@ PROMISES = {
     "secrets:taken-out": "Secrets are taken out of the outputs of commands and agents, of the logs of runs, and of what a worker logs.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",
     "wait:visible": "What a run waits for, since when and until when, can be seen; so can the step that runs now.",
+    "hints:lead": "What an answer or an error says to do next leads on when it is done to the letter.",
     "hints:commands": "What the command line says to do next is a command that it takes; what a run recorded is never made one.",
     "arguments:typed": "A workflow's arguments are what their type hints say, at the start and on each replay.",
     "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",

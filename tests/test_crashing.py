@@ -10,6 +10,7 @@ from durable_workflows import traces
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from helpers import copy_flow, processes_of, until_found
+from hints import alternatives, calls
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +45,16 @@ async def why(engine: Engine, workflow_id: str) -> str:
     """What `inspect` says first."""
     text = traces.markdown(await engine.run(workflow_id))
     return text.partition("**Why:** ")[2].partition("\n")[0]
+
+
+async def following(engine: Engine, workflow_id: str) -> str:
+    """What `inspect` says after **Next:**."""
+    text = traces.markdown(await engine.run(workflow_id))
+    return text.partition("**Next:** ")[2].partition("\n")[0]
+
+
+async def is_to_be_cancelled(engine: Engine, workflow_id: str) -> bool:
+    return (await following(engine, workflow_id)).startswith("cancel(")
 
 
 async def outputs(engine: Engine, workflow_ids: Collection[str]) -> set[str]:
@@ -82,9 +93,14 @@ async def test_a_run_that_ends_its_worker_is_named_and_ends_and_no_other_suffers
         run = await engine.run(one)
         assert (run.suspect, run.recovery_attempts) == (None, 1), one
     await until_left_alone(engine, folder)
+    repaired, resumed = alternatives(await following(engine, "culprit"))
     (folder / "healed").touch()
+    assert repaired[0] == ("inspect", {"workflow_id": "culprit", "detail": "source"})
+    assert repaired[1:] == [("fork", {"workflow_id": "culprit", "from_step": 2})]
+    fork = (await engine.fork("culprit", 2)).workflow_id
+    assert resumed == [("resume", {"workflow_ids": ["culprit"]})]
     await engine.resume(["culprit"])
-    assert await outputs(engine, ["culprit"]) == {"healed"}
+    assert await outputs(engine, ["culprit", fork]) == {"healed"}
 
 
 async def until_left_alone(engine: Engine, folder: Path) -> None:
@@ -108,14 +124,21 @@ async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     """In an async step, in a workflow's own code, in a queue of partitions; by a signal and by a status that is no failure."""
     copy_flow("crashing", folder)
     healed = folder / "healed"
-    await start(engine, "in-step", "segfaults")
+    await start(engine, "in-step", "segfaults", healed=str(folder / "repaired"))
     await start(engine, "in-body", "crashes_in_body")
     await start(engine, "spreads", "spreads", healed=str(healed))
+    await until_found(lambda: is_to_be_cancelled(engine, "in-step"), "it is alone", seconds=120)
+    calls_made = calls(await following(engine, "in-step"))
     await until_says(engine, "in-body", "dead-lettered: it ended its worker ")
     assert "(exit status 0), after step 1." in await why(engine, "in-body")
     await until_says(engine, "in-step", "killed by SIGSEGV), in the step segfault_soon")
     assert await outputs(engine, ["in-other-partition", "behind-in-partition"]) == {"1"}
     healed.touch()
     assert await outputs(engine, ["in-partition"]) == {"healed"}
+    cancelled, looked, forked = calls_made
+    assert (cancelled, looked[0]) == (("cancel", {"workflow_ids": ["in-step"]}), "inspect")
     await engine.cancel(["in-step"])
+    (folder / "repaired").touch()
+    fork = await engine.fork(**forked[1])
+    assert await outputs(engine, [fork.workflow_id]) == {"healed"}
     await until_left_alone(engine, folder)

@@ -473,7 +473,7 @@ def _fork(run: Run, step: int) -> str:
 
 def _moved_on(run: Run) -> str:
     """The calls by which an unfinished run goes on as a fork on the newest code, and in no other way."""
-    return f"{_cancel(run)} and {_fork(run, _last_step(run) + 1)}"
+    return f"{_fork(run, _last_step(run) + 1)} and {_cancel(run)}"
 
 
 def _cancel(run: Run) -> str:

@@ -28,16 +28,22 @@ def crashes(healed: str) -> str:
     return leave_at_once(healed)
 
 
+def segfault_unless(healed: str) -> str:
+    if not Path(healed).exists():
+        ctypes.string_at(0)
+    return "healed"
+
+
 @DBOS.step()
-async def segfault_soon() -> None:
+async def segfault_soon(healed: str) -> str:
     await asyncio.sleep(0.5)
-    ctypes.string_at(0)
+    return segfault_unless(healed)
 
 
 @DBOS.workflow()
-async def segfaults() -> None:
-    """A segmentation fault in an async step that takes half a second."""
-    await segfault_soon()
+async def segfaults(healed: str) -> str:
+    """A segmentation fault in an async step that takes half a second, until a file is there."""
+    return await segfault_soon(healed)
 
 
 @DBOS.workflow(max_recovery_attempts=3)

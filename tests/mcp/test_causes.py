@@ -4,6 +4,7 @@ The runs of `CAUSES` are all there at once, in one project; what comes after it 
 `test_traces.py` has the same causes of runs that are made by hand.
 """
 
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from durable_workflows.project import Project
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import insert_lost_run, processes_of, until_found
+from hints import alternatives, calls
 from mcp import Client
 from requirements import proves
 
@@ -257,7 +259,7 @@ CAUSES = [
         'inspect(workflow_id="ID-1") for the reason; once repaired, fork(workflow_id="ID", from_step=1), which starts it anew'),
     Cause("ran out of time", "sleeps",
         "cancelled: its time-out passed at TIME.",
-        'start it again with more time, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
+        'start_workflow(name="sleeps", …) with a larger timeout_seconds, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
         {"timeout_seconds": 0.5}),
     Cause("has ended", "queues",
         "it has ended; its output is below.",
@@ -392,7 +394,7 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_says_so(
     )
     assert following == (
         'cancel(workflow_ids=["ID"]), and delete the schedule that starts it;'
-        ' or bring the workflow back, then fork(workflow_id="ID", from_step=1)'
+        ' or bring the workflow back, then fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"])'
     )
     await agent.call("cancel", workflow_ids=["lost"])
 
@@ -451,15 +453,27 @@ async def test_a_run_whose_file_does_not_load_any_more_says_why(
         "unloaded",
         "its file does not load in version VERSION: ImportError: the library is gone",
     )
-    flag.unlink()
     assert following == (
-        'inspect(workflow_id="ID", detail="source"); repair the file, then fork(workflow_id="ID", from_step=1)'
+        'inspect(workflow_id="ID", detail="source"); repair the file, then fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"])'
     )
+    source, fork, cancel = calls(following.replace("ID", "unloaded"))
+    assert "the library is gone" in await agent.call(source[0], **source[1])
+    source_file = engine.project / "workflows" / "fickle.py"
+    source_file.write_text(FICKLE.replace("if Path", "if False and Path", 1), encoding="utf-8")
+    forked = json.loads(await agent.call(fork[0], **fork[1]))["workflow_id"]
+    await agent.call(cancel[0], **cancel[1])
+    assert (await engine.run("unloaded")).status == "CANCELLED"
+    flag.unlink()
+    await engine.wait([forked], until="any", timeout_seconds=60)
+    await engine.send(forked, "go", "on")
+    assert (await engine.wait([forked], timeout_seconds=60)).done[0].status == "SUCCESS"
 
 
 async def test_a_run_whose_version_waits_for_a_worker_says_so(engine: Engine, agent: Agent) -> None:
+    await a_waiting_run(engine, "waits", "holds-the-place")
+    flows = ""
     for number in (1, 2):
-        flows = FICKLE.replace("fickle", f"fickle_{number}")
+        flows += FICKLE.replace("fickle", f"fickle_{number}")
         (engine.project / "workflows" / "newer.py").write_text(flows, encoding="utf-8")
         await a_waiting_run(engine, f"fickle_{number}", f"newer-{number}")
     following = await agent.told(
@@ -467,7 +481,21 @@ async def test_a_run_whose_version_waits_for_a_worker_says_so(engine: Engine, ag
         "interrupted: no worker of its version VERSION, which is not the newest, runs now"
         " (other older versions have all workers that --old-workers allows); it waited for topic 'go'.",
     )
-    assert following == SERVER_STATUS
+    assert following == (
+        "server_status() tells which versions have unfinished runs: it goes on by itself once those of an older one have ended"
+        ' (list_workflows(status="PENDING")); or fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"]) to go on with the newest code'
+    )
+    ended, (fork, _cancel) = alternatives(following.replace("ID", "newer-1"))
+    assert '"versions_with_unfinished_runs":{' in await agent.call("server_status")
+    forked = json.loads(await agent.call(fork[0], **fork[1]))["workflow_id"]
+    waits = "waits for a message on topic 'go' · since TIME (SPAN) · without a deadline"
+    await agent.told(forked, waits)
+    [_, listed] = ended
+    found = json.loads(await agent.call(listed[0], **listed[1]))["workflows"]
+    newest = ("newer-1", "newer-2", forked)
+    await engine.cancel([one["workflow_id"] for one in found if one["workflow_id"] not in newest])
+    await agent.told("newer-1", waits)
+    await engine.cancel([forked, "newer-1"])
 
 
 async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
@@ -487,6 +515,13 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
     assert refused.startswith("No worker could load version VERSION of the code:\n")
     assert refused.endswith(
         "\nNothing was started. Call server_status (or `durable-workflows status`), which names the folder of the logs."
+    )
+    assert '"logs":' in await agent.call("server_status")
+    (engine.project / "deadly").unlink()
+    (engine.project / "workflows" / "newer.py").write_text(flows + "\n", encoding="utf-8")
+    assert "error" not in json.loads(await agent.call("start_workflow", name="fickle_3"))
+    await agent.told(
+        "newer-2", "waits for a message on topic 'go' · since TIME (SPAN) · without a deadline"
     )
 
 

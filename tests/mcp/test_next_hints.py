@@ -4,7 +4,6 @@ The code is "repaired" by a file `healed`. What needs a dead worker is in `test_
 """
 
 import json
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,9 @@ from durable_workflows.project import Project
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import insert_lost_run, processes_of, until_found
+from hints import alternatives, calls
 from mcp import Client
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -315,26 +316,6 @@ class Agent:
         return made
 
 
-def calls(hint: str) -> list[tuple[str, Json]]:
-    """The calls that a text names. Of arguments that it leaves to the reader (…) there is nothing."""
-    return [(found[1], given_in(hint[found.end() :])) for found in re.finditer(r"(\w+)\(", hint)]
-
-
-def alternatives(hint: str) -> list[list[tuple[str, Json]]]:
-    """The calls of each way that a text offers."""
-    return [calls(one) for one in re.split(r"[,;] or,? ", hint)]
-
-
-def given_in(text: str) -> Json:
-    arguments: Json = {}
-    while named := re.match(r"(?:, )?(\w+)=", text):
-        value, end = json.JSONDecoder().raw_decode(text[named.end() :])
-        arguments[named[1]] = value
-        text = text[named.end() + end :]
-    assert text.startswith((")", ", …)")), text
-    return arguments
-
-
 @pytest.fixture(scope="module")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     folder = (tmp_path_factory.mktemp("hints") / "project").resolve()
@@ -390,6 +371,7 @@ async def hints(engine: Engine, agent: Agent) -> dict[str, str]:
     return {case.what: await agent.told(case.workflow_id, case.why) for case in ENDING}
 
 
+@proves("hints:lead")
 @pytest.mark.parametrize("case", ENDING, ids=lambda case: case.what)
 async def test_the_calls_that_are_named_lead_a_run_to_its_end(
     case: Case, agent: Agent, hints: dict[str, str]
@@ -415,12 +397,9 @@ async def test_a_run_of_a_workflow_that_is_gone_is_cancelled_or_goes_on_once_it_
 
 
 async def forked(agent: Agent, named: list[tuple[str, Json]]) -> object:
-    """Make all calls of a way, of which the last is a fork, and return what came of that."""
-    answer: Json = {}
-    for tool, arguments in named:
-        answer = await agent.call(tool, arguments)
-    assert named[-1][0] == "fork"
-    return await agent.output(answer["workflow_id"])
+    """Make all calls of a way, and return what came of the fork among them."""
+    answers = {tool: await agent.call(tool, arguments) for tool, arguments in named}
+    return await agent.output(answers["fork"]["workflow_id"])
 
 
 async def test_the_fork_that_is_named_ends_once_the_code_is_repaired(
