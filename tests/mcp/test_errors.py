@@ -71,7 +71,7 @@ from durable_workflows import ask_human
 @DBOS.workflow()
 def hasty() -> None:
     """Ask a person, and wait for something else if there is no answer soon."""
-    ask_human("Quick?", topic="quick", timeout=1)
+    ask_human("Quick?", topic="quick", timeout=10)
     DBOS.recv("later", timeout_seconds=600)
 
 
