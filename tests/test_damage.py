@@ -1,10 +1,7 @@
 """Damage to the state directory, file by file: no run is lost, no process but ours is ended, and what is to be done is said."""
 
 import inspect
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +21,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of, until
+from helpers import copy_flow, processes_of, run_without_rights, until
 from namespaces import run_isolated
 from requirements import proves
 
@@ -107,10 +104,7 @@ for call in (lifecycle.ensure_running, lifecycle.shut_down):
 
 @proves("damage:nothing-lost")
 def test_a_lock_that_this_user_may_not_open_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _FORBIDDEN, str(tmp_path)]
-    if os.getuid() == 0:  # who may open everything, but for this
-        command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
-    subprocess.run(command, check=True, timeout=60)
+    run_without_rights(_FORBIDDEN, str(tmp_path))
 
 
 def _read_all(settings: Settings) -> list[str]:

@@ -43,6 +43,7 @@ from durable_workflows.errors import (
     DurableWorkflowsError,
     PortTaken,
     SetupError,
+    WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
@@ -354,6 +355,10 @@ class Supervisor:
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
                 await tables.run(connection, "make_newest", version=snapshot.version)
+        except WorkflowUnavailable as error:
+            logger.warning("%s", error)
+            self._note("files", str(error))
+            return
         except (OSError, DurableWorkflowsError, psycopg.Error) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return
