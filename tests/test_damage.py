@@ -85,7 +85,7 @@ _FORBIDDEN = """
 import sys
 from pathlib import Path
 import anyio
-from durable_workflows import lifecycle, state
+from durable_workflows import lifecycle, problems, state
 from durable_workflows.errors import StateDirectoryUnusable
 from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]))
@@ -99,11 +99,28 @@ for call in (lifecycle.ensure_running, lifecycle.shut_down):
         assert error.message == f"{lock} cannot be used: Permission denied.", error
     else:
         raise AssertionError(call)
+lock.unlink()
+code = settings.state / "code"
+code.chmod(0)
+try:
+    anyio.run(lifecycle.ensure_running, settings)
+except StateDirectoryUnusable as error:
+    assert error.message == f"{code} cannot be used: Permission denied.", error
+else:
+    raise AssertionError(code)
+code.chmod(0o700)
+data = settings.state / "pgdata"
+data.mkdir()
+for folder, within in ((data, "pgdata/PG_VERSION"), (settings.state, "kept")):
+    folder.chmod(0)
+    (said,) = problems.of_processes(settings, running=False)
+    assert said.startswith(f"{settings.state / within} cannot be used: Permission denied."), said
+    folder.chmod(0o700)
 """
 
 
 @proves("damage:nothing-lost")
-def test_a_lock_that_this_user_may_not_open_is_named(tmp_path: Path) -> None:
+def test_a_lock_or_folder_that_this_user_may_not_open_is_named(tmp_path: Path) -> None:
     run_without_rights(_FORBIDDEN, str(tmp_path))
 
 

@@ -146,7 +146,10 @@ class Supervisor:
     def _clear_up(self) -> None:
         """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
         processes.end(processes.marked(self._identity))
-        copies.remove_all(self._settings)
+        try:
+            copies.remove_all(self._settings)
+        except OSError as error:
+            raise state.translate(error, self._settings.state / "code") from error
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:
