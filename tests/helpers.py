@@ -1,6 +1,9 @@
 """What tests share: waiting for facts, and finding processes of a project."""
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
@@ -61,6 +64,14 @@ def copy_flow(name: str, project: Path) -> Path:
     folder = project / "workflows"
     folder.mkdir(exist_ok=True)
     return Path(shutil.copy(FLOWS / f"{name}.py", folder / f"{name}.py"))
+
+
+def run_without_rights(source: str, *arguments: str) -> None:
+    """Run Python source as a user to whom the permissions of files apply."""
+    command = [sys.executable, "-c", source, *arguments]
+    if os.getuid() == 0:  # who may open everything, but for this
+        command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
+    subprocess.run(command, check=True, timeout=60)
 
 
 async def insert_lost_run(

@@ -121,7 +121,7 @@ async def until_left_alone(engine: Engine, folder: Path) -> None:
 async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     engine: Engine, folder: Path
 ) -> None:
-    """In an async step, in a workflow's own code, in a queue of partitions; by a signal and by a status that is no failure."""
+    """In an async step, in a workflow's own code, in a queue of partitions; by signals and by a status that is no failure. A lack of memory that Python notices is an error of its run only."""
     copy_flow("crashing", folder)
     healed = folder / "healed"
     await start(engine, "in-step", "segfaults", healed=str(folder / "repaired"))
@@ -133,8 +133,14 @@ async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     assert "(exit status 0), after step 1." in await why(engine, "in-body")
     await until_says(engine, "in-step", "killed by SIGSEGV), in the step segfault_soon")
     assert await outputs(engine, ["in-other-partition", "behind-in-partition"]) == {"1"}
+    assert "(killed by SIGKILL)" in await why(engine, "in-partition")
     healed.touch()
     assert await outputs(engine, ["in-partition"]) == {"healed"}
+    await start(engine, "limited", "lacks_memory")
+    (limited,) = (await engine.wait(["limited"], timeout_seconds=30)).done
+    assert limited.status == "ERROR"
+    assert "MemoryError" in str(limited.error)
+    assert (await engine.run("limited")).suspect is None
     cancelled, looked, forked = calls_made
     assert (cancelled, looked[0]) == (("cancel", {"workflow_ids": ["in-step"]}), "inspect")
     await engine.cancel(["in-step"])

@@ -14,7 +14,14 @@ from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, insert_lost_run, processes_of, until, until_found
+from helpers import (
+    copy_flow,
+    insert_lost_run,
+    processes_of,
+    run_without_rights,
+    until,
+    until_found,
+)
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -310,3 +317,63 @@ async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavail
     assert "has 5,000 characters; at most 500 are possible" in str(failed.error)
     (why,) = catalog.snapshot(Settings(project=folder)).left_out.values()
     assert why == "its path has more than 2,000 bytes"
+
+
+@proves("version:broken-file")
+async def test_a_workflow_folder_that_cannot_be_read_is_said_and_leaves_the_newest_version(
+    engine: Engine, folder: Path, settings: Settings
+) -> None:
+    """By a link that leads to itself: root can read everything else."""
+    write_flow(folder, "first")
+    started = await engine.start(StartRequest(name="flow"))
+    before = (await engine.catalog()).version
+    workflows = folder / "workflows"
+    workflows.rename(folder / "away")
+    workflows.symlink_to(workflows)
+    with pytest.raises(WorkflowUnavailable, match=f"{workflows} cannot be read: Too many levels"):
+        await engine.start(StartRequest(name="flow"))
+    said = f"files: The workflow folder {workflows} cannot be read"
+    await until(lambda: said in str(problems.of_processes(settings, running=True)), "it is said")
+    await engine.send(started.workflow_id, "go", None)
+    assert (await engine.wait([started.workflow_id])).done[0].output == "first"
+    workflows.unlink()
+    (folder / "away").rename(workflows)
+    assert (await engine.catalog()).version == before
+    await until(lambda: not problems.of_processes(settings, running=True), "it is well again")
+
+
+_WITHOUT_RIGHTS = """
+import sys
+from pathlib import Path
+from durable_workflows import catalog
+from durable_workflows.errors import WorkflowUnavailable
+from durable_workflows.settings import Settings
+settings = Settings(project=Path(sys.argv[1]))
+folder = catalog.Folder(settings)
+workflows = settings.workflow_folder
+said = {"workflows/sub": "this user may not read it", "workflows/own.py": "this user may not read it"}
+assert folder.snapshot().left_out == said
+for one in ("sub", "own.py"):
+    (workflows / one).chmod(0o700)
+found = folder.snapshot()
+assert not found.left_out and {"workflows/own.py", "workflows/sub/helper.py"} <= {*found.files}
+workflows.chmod(0)
+try:
+    folder.snapshot()
+except WorkflowUnavailable as error:
+    assert "cannot be read: Permission denied." in error.message
+else:
+    raise AssertionError
+workflows.chmod(0o700)
+assert folder.snapshot() == found
+"""
+
+
+@proves("version:broken-file")
+def test_files_and_folders_that_this_user_may_not_read_are_named(tmp_path: Path) -> None:
+    path = write_flow(tmp_path, "own", "own")
+    (path.parent / "sub").mkdir()
+    (path.parent / "sub" / "helper.py").touch()
+    for one in (path, path.parent / "sub"):
+        one.chmod(0)
+    run_without_rights(_WITHOUT_RIGHTS, str(tmp_path))

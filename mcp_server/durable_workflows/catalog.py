@@ -9,6 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import time
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from durable_workflows import content
-from durable_workflows.errors import NameTaken
+from durable_workflows.errors import NameTaken, WorkflowUnavailable
 from durable_workflows.models import Schema, TemplateEntry
 from durable_workflows.scopes import Module
 from durable_workflows.settings import Settings
@@ -40,6 +41,8 @@ _VERSION_LENGTH = 12
 # An index of Postgres takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
 MAX_NAME = 500  # characters
 MAX_PATH_BYTES = 2000
+_UNREADABLE = "this user may not read it"
+_LET_READ = "Let this user read it. Until then nothing can be started; what runs goes on."
 _LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
 # What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
 _PROMISES = b"arguments are what their type hints say"
@@ -161,11 +164,12 @@ def snapshot(settings: Settings) -> Snapshot:
     """Read the project's workflow folder and the bundled one. A file that cannot be part of a version is left out.
 
     Raises:
-        OSError: a folder cannot be read.
+        WorkflowUnavailable: the folder cannot be read.
     """
     own, left_out = _tree(settings.workflow_folder, settings.workflows.name)
     if not any(_is_workflow_file(path, data) for path, data in own.items()):
-        own, left_out = {}, {}  # the folder belongs to something else
+        # The folder belongs to something else, unless its workflows are in what cannot be read.
+        own, left_out = {}, {name: why for name, why in left_out.items() if why == _UNREADABLE}
     bundled, _ = _tree(content.folder("workflows"), BUNDLED)
     files = {**own, **bundled}
     return Snapshot(version_of(files), files, left_out)
@@ -290,25 +294,24 @@ def args_schema(function: Callable[..., Any]) -> Schema:
 def _stamps(folder: Path) -> list[tuple[str, int, int, int, int]]:
     """What tells, without reading, that files have changed."""
     found: list[tuple[str, int, int, int, int]] = []
-    for path in sorted(folder.rglob("*")):
-        with suppress(FileNotFoundError, PermissionError):
-            if _belongs(path, folder):
-                facts = path.stat()
-                found.append(
-                    (str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode)
-                )
+    files, closed = _below(folder)
+    for path in sorted([*files, *closed]):
+        with suppress(OSError):  # gone, or not to be read: said when it is read
+            facts = path.stat()
+            found.append((str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode))
     return found
 
 
 def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files below a folder, and, of those that are left out, why."""
     found: dict[str, bytes] = {}
-    left_out: dict[str, str] = {}
     sizes: list[int] = []
-    for path in sorted(folder.rglob("*"), key=_importance) if folder.is_dir() else ():
-        name = str(PurePosixPath(prefix, *path.relative_to(folder).parts))
+    files, closed = _below(folder)
+    left_out = {_name(path, folder, prefix): _UNREADABLE for path in closed}
+    for path in sorted(files, key=_importance):
+        name = _name(path, folder, prefix)
         try:
-            if not _belongs(path, folder):
+            if not path.is_file():
                 continue
             is_data, size, _ = _importance(path)
             if len(name.encode()) > MAX_PATH_BYTES:
@@ -325,15 +328,40 @@ def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
         except UnicodeEncodeError:
             left_out[name] = "its name is not UTF-8"
         except PermissionError:
-            left_out[name] = "this user may not read it"
+            left_out[name] = _UNREADABLE
     return found, left_out
 
 
-def _belongs(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    if any(part.startswith(".") or part in _IGNORED for part in parts) or path.suffix == ".pyc":
-        return False
-    return path.is_file()
+def _name(path: Path, folder: Path, prefix: str) -> str:
+    return str(PurePosixPath(prefix, *path.relative_to(folder).parts))
+
+
+def _below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """What may belong to a version of what is below a folder, and the folders in it that cannot be listed.
+
+    Raises:
+        WorkflowUnavailable: the folder itself cannot be listed.
+    """
+    found: list[Path] = []
+    closed: list[Path] = []
+
+    def note(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none, or no more
+            return
+        if error.filename == str(folder):
+            raise WorkflowUnavailable(
+                f"The workflow folder {folder} cannot be read: {error.strerror}.", hint=_LET_READ
+            ) from error
+        closed.append(Path(error.filename))
+
+    for parent, folders, files in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if _belongs(name)]
+        found += [Path(parent, name) for name in files if _belongs(name)]
+    return found, closed
+
+
+def _belongs(name: str) -> bool:
+    return not name.startswith(".") and name not in _IGNORED and not name.endswith(".pyc")
 
 
 def _importance(path: Path) -> tuple[bool, int, str]:

@@ -126,11 +126,8 @@ class Engine(Reader):
 
     async def _newest(self) -> str:
         """The version of the files as they are now, with its catalog published."""
-        try:
-            async with self._reading:
-                snapshot = await self._in_thread(self._folder.snapshot)
-        except OSError as error:
-            raise WorkflowUnavailable(f"The workflow folder cannot be read: {error}") from error
+        async with self._reading:
+            snapshot = await self._in_thread(self._folder.snapshot)
         if snapshot.version not in self._ready:
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)

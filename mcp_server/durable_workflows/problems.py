@@ -12,8 +12,11 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
     """What the supervisor reports; where none is `running`, what it left behind. Reads files only."""
     if not settings.state.is_dir():
         return []
-    kept = copies.problem(settings)
-    return [*_of_processes(settings, running=running), *([kept] if kept else [])]
+    try:
+        kept = copies.problem(settings)
+        return [*_of_processes(settings, running=running), *([kept] if kept else [])]
+    except OSError as error:  # a folder that this user may not look into
+        return [str(state.translate(error, settings.state))]
 
 
 def _of_processes(settings: Settings, *, running: bool) -> list[str]:

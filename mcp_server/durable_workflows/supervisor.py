@@ -43,6 +43,7 @@ from durable_workflows.errors import (
     DurableWorkflowsError,
     PortTaken,
     SetupError,
+    WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
@@ -145,7 +146,10 @@ class Supervisor:
     def _clear_up(self) -> None:
         """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
         processes.end(processes.marked(self._identity))
-        copies.remove_all(self._settings)
+        try:
+            copies.remove_all(self._settings)
+        except OSError as error:
+            raise state.translate(error, self._settings.state / "code") from error
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:
@@ -354,6 +358,10 @@ class Supervisor:
             async with self._session.connection() as connection:
                 await versions.save(connection, snapshot)
                 await tables.run(connection, "make_newest", version=snapshot.version)
+        except WorkflowUnavailable as error:
+            logger.warning("%s", error)
+            self._note("files", str(error))
+            return
         except (OSError, DurableWorkflowsError, psycopg.Error) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return

@@ -70,10 +70,7 @@ def from_template(settings: Settings, template: str, name: str, *, overwrite: bo
 
 def _declared(settings: Settings) -> dict[str, list[str]]:
     """The workflow names that each file declares."""
-    try:
-        files = catalog.snapshot(settings).files
-    except OSError as error:
-        raise state.translate(error, settings.workflow_folder) from error
+    files = catalog.snapshot(settings).files
     return {
         path: catalog.declared_names(files[path].decode("utf-8", "replace"))
         for path in catalog.workflow_files(files)

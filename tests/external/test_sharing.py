@@ -1,10 +1,12 @@
 """Several projects on one Postgres, and several machines for one project."""
 
 import secrets
+import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from durable_workflows import lifecycle, locks, state
@@ -130,6 +132,59 @@ async def test_the_runs_of_a_machine_that_is_gone_go_on_at_another_one(
         await again.catalog()
         await until_found(lambda: _is_worker(again, folder), "its worker is back")
         assert_each_step_once(lines, 1)
+
+
+def _lose_id(folder: Path) -> None:
+    (folder / ".dbos" / "id").unlink()
+
+
+def _lose_everything(folder: Path) -> None:
+    shutil.rmtree(folder / ".dbos")
+
+
+AGED = "update {ours}.workers set seen_at = seen_at - interval '1 hour'"
+# As of a worker that has cleared up after itself, and of rows that came from elsewhere.
+UNKNOWN = """with gone as (delete from {ours}.workers)
+update {dbos}.workflow_status set updated_at = updated_at - 3600000 where status = 'PENDING'"""
+
+
+@proves("recovery:machine-gone", "damage:nothing-lost")
+async def test_runs_go_on_where_the_identity_of_the_directory_was_lost(
+    folder: Path, elsewhere: Path
+) -> None:
+    """One project loses its id; the other one its state directory, and its rows of workers. Both are killed while a run waits and a step is in flight."""
+    losses = [(folder, _lose_id, AGED), (elsewhere, _lose_everything, UNKNOWN)]
+    async with anyio.create_task_group() as group:
+        for directory, lose, forget in losses:
+            group.start_soon(_goes_on_after, directory, lose, forget)
+
+
+async def _goes_on_after(directory: Path, lose: Callable[[Path], None], forget: str) -> None:
+    copy_flow("ten_steps", directory)
+    copy_flow("messages", directory)
+    lines = directory / "lines"
+    project = Project(Settings(project=directory))
+    engine = await project.engine()
+    waits = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await until_found(lambda: engine.waits(waits.workflow_id), "it waits", seconds=60)
+    args = {"file": str(lines), "seconds": 1}
+    steps = await engine.start(StartRequest(name="ten_steps", args=args))
+    await until(lambda: len(lines_of(lines)) >= 3, "it is under way", seconds=60)
+    connection, before = engine.connection, identity(directory)
+    await project.aclose()
+    kill(directory, ["supervisor", "worker"])
+    assert len(lines_of(lines)) < 10
+    lose(directory)
+    await query(connection, forget)
+    again = Project(Settings(project=directory))
+    engine = await again.engine()
+    assert identity(directory) != before
+    await engine.send(waits.workflow_id, "t", "after it")
+    result = await engine.wait([waits.workflow_id, steps.workflow_id], timeout_seconds=90)
+    assert [run.output for run in result.done] == ["after it", 55]
+    assert_each_step_once(lines, 1)
+    assert await executors(connection) == {identity(directory)}
+    await again.aclose()
 
 
 async def _is_worker(engine: Engine, directory: Path) -> bool:

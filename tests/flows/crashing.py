@@ -3,6 +3,8 @@
 import asyncio
 import ctypes
 import os
+import resource
+import signal
 import time
 from pathlib import Path
 
@@ -54,6 +56,36 @@ def crashes_in_body() -> None:
 
 
 @DBOS.step()
+def take_all_memory(healed: str) -> str:
+    if not Path(healed).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "healed"
+
+
+@DBOS.workflow()
+def is_killed(healed: str) -> str:
+    """End as by the kernel, where the machine has no memory left, until a file is there."""
+    return take_all_memory(healed)
+
+
+@DBOS.step()
+def run_into_limit() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 28), limits[1]))
+    try:
+        bytearray(1 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)  # of the whole worker, with all other runs
+
+
+@DBOS.workflow()
+def lacks_memory() -> None:
+    """Fail where Python is refused memory."""
+    run_into_limit()
+
+
+@DBOS.step()
 def work(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -72,7 +104,7 @@ def spreads(healed: str) -> None:
     DBOS.register_queue("parts", partition_concurrency=1, polling_interval_sec=0.2)
     with SetEnqueueOptions(queue_partition_key="one"):
         with SetWorkflowID("in-partition"):
-            DBOS.enqueue_workflow("parts", crashes, healed)
+            DBOS.enqueue_workflow("parts", is_killed, healed)
         with SetWorkflowID("behind-in-partition"):
             DBOS.enqueue_workflow("parts", steps_along, 1, 0.0)
     with SetEnqueueOptions(queue_partition_key="other"), SetWorkflowID("in-other-partition"):

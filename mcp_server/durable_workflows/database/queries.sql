@@ -72,16 +72,15 @@ on conflict (executor_id) do update
 set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp()
 
 -- name: lost_executors
--- Workers of this version that have not been heard of, with runs that nobody else goes on with. One whose own sign of life is late does
--- not judge: the database was away, or the machine asleep, and the others may be as late.
-select executor_id from durable_workflows.workers
-where version = %(version)s and executor_id <> %(executor_id)s and seen_at < clock_timestamp() - make_interval(secs => %(seconds)s) and exists (
-    select from durable_workflows.workers as own
-    where own.executor_id = %(executor_id)s and own.seen_at > clock_timestamp() - make_interval(secs => %(own_seconds)s)
-) and exists (
-    select from dbos.workflow_status as run
-    where run.executor_id = workers.executor_id and run.application_version = workers.version and run.status = 'PENDING'
-)
+-- Executors of this version that have not been heard of, with runs that nobody else goes on with. Of one that has no row, the run tells how long ago
+-- that was. A worker whose own sign of life is late does not judge: the database was away, or the machine asleep, and the others may be as late.
+select distinct run.executor_id from dbos.workflow_status as run left join durable_workflows.workers as worker on worker.executor_id = run.executor_id
+where run.status = 'PENDING' and run.application_version = %(version)s and run.executor_id <> %(executor_id)s
+    and coalesce(worker.seen_at, to_timestamp(run.updated_at / 1000.0)) < clock_timestamp() - make_interval(secs => %(seconds)s)
+    and exists (
+        select from durable_workflows.workers as own
+        where own.executor_id = %(executor_id)s and own.seen_at > clock_timestamp() - make_interval(secs => %(own_seconds)s)
+    )
 
 -- name: strange_executors
 -- Executors of other state directories with unfinished runs of the version.
