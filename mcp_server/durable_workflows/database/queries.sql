@@ -255,6 +255,9 @@ select name from dbos.queues order by name
 -- name: newest_version
 select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1
 
+-- name: start_runs
+select * from durable_workflows.start_runs(%(runs)s::json)
+
 -- name: run_heads
 select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id,
     case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
