@@ -14,7 +14,6 @@ import re
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -732,13 +731,12 @@ def active_runs(queue: str) -> int:
     return instance()._active_workflows_set.count_for_queue(queue)
 
 
-def enqueue(client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]) -> str:
-    """`client.enqueue` for arguments of any name, also those that its own parameters have; returns the workflow_id."""
-    workflow_id, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
-    system_database = client._sys_db
-    status["application_name"] = system_database.app_name
-    system_database.init_workflow(status, creator_xid=str(uuid.uuid4()), reuse_policy=None)
-    return workflow_id
+def queued(
+    client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The row of a run in a queue, and its inputs, as `client.enqueue` would write them; for arguments of any name, also those that its own parameters have."""
+    _, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
+    return {**status, "application_name": client._sys_db.app_name}
 
 
 def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> None:

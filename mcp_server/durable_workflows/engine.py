@@ -10,16 +10,17 @@ import json
 import logging
 import os
 import socket
+import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 import sqlalchemy.exc
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
-from dbos._error import DBOSConflictingWorkflowError
 from pydantic import JsonValue
 
 from durable_workflows import (
@@ -66,6 +67,7 @@ from durable_workflows.models import (
 from durable_workflows.reading import Reader
 from durable_workflows.settings import APPLICATION, PERSON, QUEUE, Settings
 
+_NOT_KNOWN = "The database has not answered for half a minute. Whether this was done is not known; it may yet be."
 _STILL_LOADING = "none has begun with it yet, or says how far it is."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
@@ -89,6 +91,7 @@ class Engine(Reader):
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
         self._ready: set[str] = set()
+        self._moment = 0  # of the last start, in milliseconds since 1970
         self._entries: dict[
             tuple[str, str], CatalogEntry
         ] = {}  # of ready versions, which do not change
@@ -198,53 +201,46 @@ class Engine(Reader):
     ) -> list[Started]:
         """Start several runs, in their order; errors as for `start`. All are checked before the first is started."""
         version = await self._newest()
-        existing: list[bool] = []
+        queues = await self._queue_names() if any(one.queue for one in requests) else ()
+        ids: list[str] = []
+        rows: dict[str, Mapping[str, Any]] = {}
         for place, request in enumerate(requests):
-            try:
-                await self._check(request, version)
-                existing.append(await self._exists(request))
-            except UsageError as error:
-                raise error if len(requests) == 1 else _of_batch(place, error) from error
-        return [
-            await self._enqueue(request, version, session, existing=there)
-            for request, there in zip(requests, existing, strict=True)
-        ]
+            with _of_batch(place, len(requests)):
+                await self._check(request, version, queues)
+                ids.append(request.workflow_id or str(uuid.uuid4()))
+                row = rows.setdefault(ids[-1], self._row(ids[-1], request, version, session))
+                _check_workflow(row["workflow_uuid"], row["name"], request)
+        runs = await self._start_rows(list(rows.values()))
+        for place, (workflow_id, request) in enumerate(zip(ids, requests, strict=True)):
+            if workflow_id in runs:
+                with _of_batch(place, len(requests)):
+                    _check_workflow(workflow_id, runs[workflow_id]["name"], request)
+        return [_started(runs[one], again=one in ids[:place]) for place, one in enumerate(ids)]
 
-    async def _check(self, request: StartRequest, version: str) -> None:
+    async def _check(self, request: StartRequest, version: str, queues: Collection[str]) -> None:
         arguments.check_texts(name=request.name, queue=request.queue)
         arguments.check_size(dict(request.args), "arguments")
         entry = await self._entry(request.name, version)
         arguments.check(entry, request.args)
         arguments.check_options(request)
-        if request.queue is not None:
-            queues = [row["name"] for row in await self._fetch("queue_names")]
-            if request.queue not in queues:
-                raise InvalidArguments(
-                    f"There is no queue {request.queue!r}."
-                    + wording.closest(request.queue, queues),
-                    hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
-                )
-
-    async def _exists(self, request: StartRequest) -> bool:
-        """Whether there is a run of that id, which must be of this workflow. Of two starts at the same moment dbos refuses one."""
-        if request.workflow_id is None:
-            return False
-        rows = await self._fetch("run_heads", workflow_ids=[request.workflow_id])
-        if rows and rows[0]["name"] != request.name:
-            raise WorkflowIdTaken(
-                f"{request.workflow_id!r} is the id of a run of {rows[0]['name']}, not of {request.name}."
+        if request.queue is not None and request.queue not in queues:
+            raise InvalidArguments(
+                f"There is no queue {request.queue!r}." + wording.closest(request.queue, queues),
+                hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
             )
-        return bool(rows)
 
-    async def _enqueue(
-        self, request: StartRequest, version: str, session: str | None, *, existing: bool
-    ) -> Started:
+    async def _queue_names(self) -> list[str]:
+        return [row["name"] for row in await self._fetch("queue_names")]
+
+    def _row(
+        self, workflow_id: str, request: StartRequest, version: str, session: str | None
+    ) -> Mapping[str, Any]:
         options: EnqueueOptions = {
             "workflow_name": request.name,
             "queue_name": request.queue or QUEUE,
             "app_version": version,
+            "workflow_id": workflow_id,
         }
-        options["workflow_id"] = request.workflow_id or str(uuid.uuid4())
         if session is not None:
             options["attributes"] = {"session": session}
         if request.delay_seconds is not None:
@@ -253,14 +249,18 @@ class Engine(Reader):
             options["workflow_timeout"] = request.timeout_seconds
         if request.priority is not None:
             options["priority"] = request.priority
-        workflow_id = await self._certainly(
-            functools.partial(dbos_internals.enqueue, self._client, options, request.args)
-        )
-        status = "DELAYED" if request.delay_seconds else "ENQUEUED"
-        if request.workflow_id is not None:
-            head = await self._head(request.workflow_id)
-            status, version = head["status"], head["version"]
-        return Started(workflow_id=workflow_id, status=status, version=version, existing=existing)
+        # A queue takes runs up by this time: no two have the same.
+        self._moment = max(self._moment + 1, time.time_ns() // 1_000_000)
+        row = dbos_internals.queued(self._client, options, request.args)
+        return {**row, "created_at": self._moment}
+
+    async def _start_rows(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tables.Row]:
+        """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
+        try:
+            found = await self._session.fetch("start_runs", runs=json.dumps(rows))
+        except DatabaseSilent as error:
+            raise DatabaseSilent(_NOT_KNOWN) from error
+        return {row["workflow_id"]: row for row in found}
 
     async def note_session(
         self, session_id: str, client: str, version: str, transport: str
@@ -604,9 +604,7 @@ class Engine(Reader):
             with anyio.fail_after(reading.ANSWER_SECONDS):
                 return await self._in_thread(function)
         except TimeoutError as error:
-            raise DatabaseSilent(
-                "The database has not answered for half a minute. Whether this was done is not known; it may yet be."
-            ) from error
+            raise DatabaseSilent(_NOT_KNOWN) from error
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         """Call into dbos, whose client blocks; its errors become ours."""
@@ -614,8 +612,6 @@ class Engine(Reader):
             return await anyio.to_thread.run_sync(
                 function, limiter=self._limiter, abandon_on_cancel=True
             )
-        except DBOSConflictingWorkflowError as error:
-            raise WorkflowIdTaken() from error
         except (
             sqlalchemy.exc.DataError
         ) as error:  # a text with NUL in it, a number beyond all bounds
@@ -645,6 +641,31 @@ def _receiving_again(workflow_id: str, status: str) -> str:
     return f"Nothing was sent. {found} shows which step received a message on which topic: {again} from that step, and send the message to the fork. Where no step received one, start a new run."
 
 
-def _of_batch(place: int, error: UsageError) -> UsageError:
-    hint = f"Nothing of the batch was started. {error.hint.removeprefix('Nothing was started. ')}"
-    return type(error)(f"batch[{place}]: {error.message}", hint=hint)
+def _started(run: tables.Row, *, again: bool) -> Started:
+    return Started(
+        workflow_id=run["workflow_id"],
+        status=run["status"],
+        version=run["version"],
+        existing=run["existing"] or again,
+    )
+
+
+def _check_workflow(workflow_id: str, name: str, request: StartRequest) -> None:
+    if name != request.name:
+        raise WorkflowIdTaken(
+            f"{workflow_id!r} is the id of a run of {name}, not of {request.name}."
+        )
+
+
+@contextmanager
+def _of_batch(place: int, requests: int) -> Generator[None]:
+    """Say of an error in which item of a batch it is."""
+    try:
+        yield
+    except UsageError as error:
+        if requests == 1:
+            raise
+        hint = (
+            f"Nothing of the batch was started. {error.hint.removeprefix('Nothing was started. ')}"
+        )
+        raise type(error)(f"batch[{place}]: {error.message}", hint=hint) from error

@@ -3,5 +3,6 @@
 from test_crashing import *  # noqa: F403
 from test_messages import *  # noqa: F403
 from test_recovery import *  # noqa: F403
+from test_starts import *  # noqa: F403
 from test_step_statements import *  # noqa: F403
 from test_versions import *  # noqa: F403

@@ -34,13 +34,15 @@ def lock_hash() -> str:
     return hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()[:12]
 
 
+# glibc gives back what compiling PGlite took: 170 MB stay instead of 245, at the same speed. The second alone would cost a third of it.
+_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536"}
 _WANTED = ("NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA")  # npm behind a company's proxy needs one
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment for a Node of ours: not the one that a user wants for other Nodes, and without secrets."""
     given = settings.as_environment()
-    return {
+    return _MALLOC | {
         name: value
         for name, value in given.items()
         if name in _WANTED or not (name.startswith("NODE_") or name.endswith("DATABASE_URL"))

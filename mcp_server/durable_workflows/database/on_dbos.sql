@@ -71,3 +71,39 @@ create or replace function durable_workflows.held_runs(executor text)
         ) as open on true
     where run.status = 'PENDING' and run.executor_id = executor
 $$;
+
+-- Starts runs, all or none, in one statement: the rows that DBOS writes for runs in a queue, and their inputs. A run that is there already is left as it is.
+-- Returns the runs of these ids, as they are now; if one of them is of another workflow, only those, and nothing is started.
+create or replace function durable_workflows.start_runs(given json)
+    returns table (workflow_id text, name text, status text, version text, existing boolean) language plpgsql as $$
+declare
+    token text = gen_random_uuid();
+begin
+    return query
+        select run.workflow_uuid, run.name, run.status, run.application_version, true
+        from json_to_recordset(given) as entry (workflow_uuid text, name text) join dbos.workflow_status as run using (workflow_uuid)
+        where run.name is distinct from entry.name;
+    if found then
+        return;
+    end if;
+    insert into dbos.workflow_status (
+        workflow_uuid, status, name, queue_name, application_version, workflow_timeout_ms, priority, serialization, delay_until_epoch_ms,
+        attributes, application_name, created_at, updated_at, recovery_attempts, creator_xid, is_debounced
+    )
+    select
+        entry.workflow_uuid, entry.status, entry.name, entry.queue_name, entry.app_version, entry.workflow_timeout_ms, entry.priority, entry.serialization,
+        entry.delay_until_epoch_ms, entry.attributes, entry.application_name, entry.created_at, entry.created_at, 0, token, false
+    from json_to_recordset(given) as entry (
+        workflow_uuid text, status text, name text, queue_name text, app_version text, workflow_timeout_ms bigint, priority integer, serialization text,
+        delay_until_epoch_ms bigint, attributes jsonb, application_name text, created_at bigint
+    )
+    on conflict (workflow_uuid) do nothing;
+    insert into dbos.workflow_input (workflow_uuid, inputs)
+    select entry.workflow_uuid, entry.inputs
+    from json_to_recordset(given) as entry (workflow_uuid text, inputs text) join dbos.workflow_status as run using (workflow_uuid)
+    where run.creator_xid = token;
+    return query
+        select run.workflow_uuid, run.name, run.status, run.application_version, run.creator_xid is distinct from token
+        from json_to_recordset(given) as entry (workflow_uuid text) join dbos.workflow_status as run using (workflow_uuid);
+end
+$$;

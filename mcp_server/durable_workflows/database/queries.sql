@@ -254,6 +254,9 @@ select name from dbos.queues order by name
 -- name: newest_version
 select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1
 
+-- name: start_runs
+select * from durable_workflows.start_runs(%(runs)s::json)
+
 -- name: run_heads
 select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id,
     case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
@@ -523,11 +526,16 @@ select wait.workflow_id, run.name, wait.topic, wait.prompt, wait.since, wait.dea
 from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
 where run.status = 'PENDING' order by wait.since limit %(limit)s
 
+-- In two parts, as DBOS has its indexes: one for all three statuses together would match neither.
 -- name: queues
+with run as (
+    select queue_name, status from dbos.workflow_status where status in ('ENQUEUED', 'PENDING')
+    union all
+    select queue_name, status from dbos.workflow_status where status = 'DELAYED'
+)
 select queue.name, queue.concurrency, queue.worker_concurrency,
     count(*) filter (where run.status in ('ENQUEUED', 'DELAYED')) as enqueued, count(*) filter (where run.status = 'PENDING') as running
-from dbos.queues as queue left join dbos.workflow_status as run
-    on run.queue_name = queue.name and run.status in ('ENQUEUED', 'DELAYED', 'PENDING')
+from dbos.queues as queue left join run on run.queue_name = queue.name
 group by queue.name, queue.concurrency, queue.worker_concurrency order by queue.name
 
 -- name: write_log

@@ -1,0 +1,43 @@
+"""What is asked again and again reads no more rows than it is about, however many runs have ended."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from durable_workflows import processes
+from durable_workflows.database import tables
+from durable_workflows.engine import Engine
+from durable_workflows.settings import APPLICATION
+
+pytestmark = pytest.mark.anyio
+
+QUESTIONS: Mapping[str, Mapping[str, object]] = {
+    "needed_versions": {"application": APPLICATION},
+    "unfinished_versions": {"application": APPLICATION},
+    "workers_apart": {"identity": processes.new_identity()},
+    "queues": {},
+    "orphans": {},
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+async def test_a_question_of_every_moment_never_reads_all_runs(name: str, shared: Engine) -> None:
+    async with (
+        await tables.connect(shared.connection.database, role="test") as connection,
+        connection.transaction(),
+    ):
+        # Where no index matches, the planner reads all rows even so.
+        await connection.execute("set local enable_seqscan = off")
+        before = await scans(connection)
+        await tables.fetch(connection, name, **QUESTIONS[name])
+        assert await scans(connection) == before
+
+
+async def scans(connection: tables.Connection) -> int:
+    """How often all runs were read, as far as this session has not reported it yet."""
+    found = await connection.execute(
+        "select seq_scan from pg_stat_xact_user_tables where schemaname = 'dbos' and relname = 'workflow_status'"
+    )
+    row = await found.fetchone()
+    assert row is not None
+    return row["seq_scan"]

@@ -1,0 +1,177 @@
+# pyright: reportPrivateUsage=false
+"""A start leaves the rows that dbos leaves, a batch is started whole or not at all, and its order is that of the batch."""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+
+from durable_workflows import dbos_internals
+from durable_workflows.database import tables
+from durable_workflows.database.addresses import own_url
+from durable_workflows.engine import Engine
+from durable_workflows.errors import UnknownWorkflowId, WorkflowIdTaken
+from durable_workflows.models import Started, StartRequest
+from durable_workflows.settings import APPLICATION, QUEUE
+from requirements import proves
+
+pytestmark = pytest.mark.anyio
+
+Values = dict[str, Any]
+NOBODY = "no version"  # so that no worker takes the runs up
+ARGS: Values = {"numbers": [1, 2.5], "text": "é \0 \ud800 '{}' %s \\ \"", "name": "deep"}
+OF_THE_MOMENT = ("workflow_uuid", "creator_xid", "retention_timestamp")
+OPTIONS: list[Values] = [
+    {},
+    {"queue_name": "another"},
+    {"delay_seconds": 600.0},
+    {"delay_seconds": 0.0},
+    {"workflow_timeout": 1.5},
+    {"priority": 7},
+    {"attributes": {"session": "é '%s'"}},
+    {"delay_seconds": 1.0, "workflow_timeout": 2.0, "priority": 1, "attributes": {"a": [1]}},
+]
+
+
+@pytest.fixture
+async def client(shared: Engine) -> AsyncIterator[DBOSClient]:
+    """A client of dbos on the database of the shared project."""
+    found = shared.connection.database
+    dbos_internals.connect_alone()
+    client = DBOSClient(
+        system_database_url=own_url(found),
+        dbos_system_schema=found.dbos_schema,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+    )
+    yield client
+    client.destroy()
+
+
+def options(changes: Values, workflow_id: str) -> EnqueueOptions:
+    found: Any = {
+        "workflow_name": "noisy",
+        "queue_name": QUEUE,
+        "app_version": NOBODY,
+        "workflow_id": workflow_id,
+    }
+    return found | changes
+
+
+def row_of(client: DBOSClient, changes: Values, workflow_id: str) -> Values:
+    created = time.time_ns() // 1_000_000
+    return {
+        **dbos_internals.queued(client, options(changes, workflow_id), ARGS),
+        "created_at": created,
+    }
+
+
+async def left(engine: Engine, workflow_id: str) -> Values:
+    """The rows of a run, without what differs from start to start."""
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        cursor = await connection.execute(
+            "select run.*, given.inputs as given, given.retention_timestamp from dbos.workflow_status as run"
+            " left join dbos.workflow_input as given using (workflow_uuid) where workflow_uuid = %s",
+            [workflow_id],
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    at = row.pop("created_at")
+    assert abs(at - time.time() * 1000) < 60_000
+    assert row.pop("updated_at") == at
+    if row["delay_until_epoch_ms"] is not None:
+        row["delay_until_epoch_ms"] = round((row["delay_until_epoch_ms"] - at) / 10_000)
+    for name in OF_THE_MOMENT:
+        assert row.pop(name) is not None
+    return row
+
+
+@pytest.mark.parametrize("changes", OPTIONS, ids=str)
+async def test_a_start_leaves_the_rows_that_dbos_leaves(
+    changes: Values, shared: Engine, client: DBOSClient
+) -> None:
+    theirs, ours = str(uuid.uuid4()), str(uuid.uuid4())
+    await anyio.to_thread.run_sync(
+        lambda: client.enqueue(options(changes, theirs), **ARGS)  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
+    )
+    await start_rows(shared, [row_of(client, changes, ours)])
+    assert await left(shared, ours) == await left(shared, theirs)
+
+
+async def start_rows(engine: Engine, rows: list[Values]) -> list[tables.Row]:
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        return await tables.fetch(connection, "start_runs", runs=json.dumps(rows))
+
+
+@proves("start:once")
+async def test_a_run_that_is_there_already_is_left_as_it_is(
+    shared: Engine, client: DBOSClient
+) -> None:
+    run, new = str(uuid.uuid4()), str(uuid.uuid4())
+    await start_rows(shared, [row_of(client, {}, run)])
+    before = await left(shared, run)
+    again = await start_rows(
+        shared, [row_of(client, {"priority": 9}, run), row_of(client, {}, new)]
+    )
+    assert [(row["workflow_id"], row["existing"]) for row in again] == [(run, True), (new, False)]
+    assert await left(shared, run) == before
+
+
+async def test_of_starts_at_the_same_moment_with_one_id_one_is_the_first(shared: Engine) -> None:
+    run = str(uuid.uuid4())
+    found: list[Started] = []
+
+    async def start() -> None:
+        found.append(await shared.start(StartRequest(name="noisy", workflow_id=run)))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(start)
+    assert sorted(one.existing for one in found) == [False, True, True, True, True]
+
+
+async def test_a_batch_with_an_id_of_another_workflow_starts_nothing(shared: Engine) -> None:
+    taken, new = str(uuid.uuid4()), str(uuid.uuid4())
+    await shared.start(StartRequest(name="noisy", workflow_id=taken))
+    another = StartRequest(name="ten_steps", args={"file": ""}, workflow_id=taken)
+    for batch in (
+        [StartRequest(name="noisy", workflow_id=new), another],
+        [
+            StartRequest(name="noisy", workflow_id=new),
+            another.model_copy(update={"workflow_id": new}),
+        ],
+    ):
+        with pytest.raises(
+            WorkflowIdTaken, match=r"batch\[1\].*of noisy, not of ten_steps"
+        ) as error:
+            await shared.start_all(batch)
+        assert error.value.hint.startswith("Nothing of the batch was started.")
+        with pytest.raises(UnknownWorkflowId):
+            await shared.run(new)
+
+
+async def test_a_batch_may_name_a_run_twice(shared: Engine) -> None:
+    run = str(uuid.uuid4())
+    request = StartRequest(name="noisy", workflow_id=run)
+    first, second = await shared.start_all([request, request])
+    assert (first.workflow_id, first.existing) == (run, False)
+    assert (second.workflow_id, second.existing) == (run, True)
+
+
+async def test_a_queue_takes_up_a_batch_in_its_order(shared: Engine) -> None:
+    request = StartRequest(name="noisy", delay_seconds=3600)
+    started = [one.workflow_id for _ in range(3) for one in await shared.start_all([request] * 20)]
+    async with await tables.connect(shared.connection.database, role="test") as connection:
+        cursor = await connection.execute(
+            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s) order by created_at",
+            [started],
+        )
+        rows = await cursor.fetchall()
+    assert [row["workflow_uuid"] for row in rows] == started
+    await shared.cancel(started)
