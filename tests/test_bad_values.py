@@ -18,6 +18,7 @@ from durable_workflows import (
     state,
     trace_json,
     traces,
+    uris,
 )
 from durable_workflows.database import tables
 from durable_workflows.engine import Engine
@@ -146,7 +147,8 @@ async def test_what_cannot_be_recorded_is_refused_before_it_is_sent(bad: Engine)
 
 async def insert_odd_runs(engine: Engine) -> list[str]:
     """Runs as nobody of ours writes them."""
-    odd = [
+    odd: list[tuple[str, str | None, int, str | None, str | None]] = [
+        ("nothing-known", None, 10**18 + 1, None, None),
         ("from-the-future", "SOMETHING_NEW", 10**15, "{}", "portable_json"),
         ("before-time", "SUCCESS", -(10**15), "{}", "portable_json"),
         ("no-json", "ERROR", 10**18, "not JSON", "portable_json"),
@@ -159,8 +161,8 @@ async def insert_odd_runs(engine: Engine) -> list[str]:
         for workflow_id, status, at, text, label in odd:
             await connection.execute(
                 "insert into dbos.workflow_status (workflow_uuid, name, status, application_name, created_at, updated_at, completed_at,"
-                " workflow_deadline_epoch_ms, serialization) values (%s, 'odd', %s, 'durable-workflows', %s, %s, %s, %s, %s)",
-                [workflow_id, status, at, at, at, at, label],
+                " workflow_deadline_epoch_ms, serialization) values (%s, %s, %s, 'durable-workflows', %s, %s, %s, %s, %s)",
+                [workflow_id, status and "odd", status, at, at, at, at, label],
             )
             await connection.execute(
                 "insert into dbos.workflow_input (workflow_uuid, inputs) values (%s, %s)",
@@ -176,7 +178,11 @@ async def insert_odd_runs(engine: Engine) -> list[str]:
 async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(bad: Engine) -> None:
     ids = await insert_odd_runs(bad)
     listed = {one.workflow_id: one for one in (await bad.runs(limit=100)).workflows}
-    assert {"from-the-future", "no-json"} <= listed.keys()
+    assert {"from-the-future", "no-json", "nothing-known"} <= listed.keys()
+    async with Client(build_server(Settings(project=bad.project)), mode="legacy") as client:
+        resources = {one.uri for one in (await client.list_resources()).resources}
+        assert uris.expand(uris.TRACE, workflow_id="nothing-known") in resources
+        assert (await client.read_resource(uris.RUNS)).contents
     assert (await bad.counts())["SOMETHING_NEW"] == 1
     overview = await bad.overview()
     assert dashboard.picture(overview, width=None)

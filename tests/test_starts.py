@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+from psycopg import sql
 
 from durable_workflows import dbos_internals
 from durable_workflows.database import tables
@@ -74,10 +75,13 @@ def row_of(client: DBOSClient, changes: Values, workflow_id: str) -> Values:
 
 async def left(engine: Engine, workflow_id: str) -> Values:
     """The rows of a run, without what differs from start to start."""
-    async with await tables.connect(engine.connection.database, role="test") as connection:
+    database = engine.connection.database
+    async with await tables.connect(database, role="test") as connection:
         cursor = await connection.execute(
-            "select run.*, given.inputs as given, given.retention_timestamp from dbos.workflow_status as run"
-            " left join dbos.workflow_input as given using (workflow_uuid) where workflow_uuid = %s",
+            sql.SQL(
+                "select run.*, given.inputs as given, given.retention_timestamp from {dbos}.workflow_status as run"
+                " left join {dbos}.workflow_input as given using (workflow_uuid) where workflow_uuid = %s"
+            ).format(dbos=sql.Identifier(database.dbos_schema)),
             [workflow_id],
         )
         row = await cursor.fetchone()
@@ -167,9 +171,12 @@ async def test_a_batch_may_name_a_run_twice(shared: Engine) -> None:
 async def test_a_queue_takes_up_a_batch_in_its_order(shared: Engine) -> None:
     request = StartRequest(name="noisy", delay_seconds=3600)
     started = [one.workflow_id for _ in range(3) for one in await shared.start_all([request] * 20)]
-    async with await tables.connect(shared.connection.database, role="test") as connection:
+    database = shared.connection.database
+    async with await tables.connect(database, role="test") as connection:
         cursor = await connection.execute(
-            "select workflow_uuid from dbos.workflow_status where workflow_uuid = any(%s) order by created_at",
+            sql.SQL(
+                "select workflow_uuid from {dbos}.workflow_status where workflow_uuid = any(%s) order by created_at"
+            ).format(dbos=sql.Identifier(database.dbos_schema)),
             [started],
         )
         rows = await cursor.fetchall()

@@ -58,7 +58,10 @@ logger = logging.getLogger(__name__)
 Recover = Callable[[str, str], None]  # a run, and the executor that had it
 OnException = Callable[[int, BaseException], float]
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_serialize = DBOSPortableJSONSerializer.serialize  # as dbos has it, however often it is replaced
+# As dbos has them, however often they are replaced.
+_serialize = DBOSPortableJSONSerializer.serialize
+_create_engine = PostgresSystemDatabase._create_engine
+_invoke_step = dbos_core.invoke_step
 # Takes a connection of dbos, a run and a step; returns a person's answer at that step, or None if there is none yet.
 FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
 Args = tuple[Any, ...]
@@ -183,14 +186,13 @@ def record_any_text() -> None:
 
 
 def _take_any_text() -> None:
-    scope: Any = PostgresSystemDatabase
-    create = scope._create_engine
-
+    @functools.wraps(_create_engine)
     def created(self: PostgresSystemDatabase, url: str, options: dict[str, Any]) -> Any:
-        engine = create(self, url, options)
+        engine = _create_engine(self, url, options)
         sqlalchemy_event.listen(engine, "connect", _register_any_text)
         return engine
 
+    scope: Any = PostgresSystemDatabase
     scope._create_engine = created
 
 
@@ -200,12 +202,12 @@ def _register_any_text(connection: Any, _record: object) -> None:
 
 def _name_steps_as_recorded() -> None:
     """A replay compares the name of each step with the recorded one."""
-    invoke = dbos_core.invoke_step
 
+    @functools.wraps(_invoke_step)
     def invoked(*given: Any, step_name: str, **options: Any) -> Any:
-        return invoke(*given, step_name=fitting.text(step_name), **options)
+        return _invoke_step(*given, step_name=fitting.text(step_name), **options)
 
-    replace_in_dbos(invoke, invoked)
+    replace_in_dbos(_invoke_step, invoked)
 
 
 def _place_of_misfit(value: Any) -> str:

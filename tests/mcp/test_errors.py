@@ -783,10 +783,9 @@ ELSEWHERE: dict[str, str] = {
     "authoring.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
-    "The workflow folder cannot be read: …": "somebody took the rights away",
+    "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",
     "No worker could load version … of the code:\n…": "test_causes.py",
-    "That workflow_id belongs to a run of another workflow.": "by two starts at the same moment",
     "… does not change.": "by a subscription of the earlier era: test_subscriptions.py",
     "The argument … of … does not fit: ….": "in a run, for what a start cannot find: test_typed_arguments.py",
     "Workflow code cannot send to the topic …: only people answer there.": "in a run: test_people.py",

@@ -168,7 +168,7 @@ select suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.
 from durable_workflows.suspects as suspect where suspect.workflow_id = %(workflow_id)s
 
 -- name: suspects_apart
-select suspect.workflow_id, run.name, suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.step, suspect.executor_id,
+select suspect.workflow_id, coalesce(run.name, '') as name, suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.step, suspect.executor_id,
     count(*) over (partition by suspect.executor_id) - 1 as others
 from durable_workflows.suspects as suspect join dbos.workflow_status as run on run.workflow_uuid = suspect.workflow_id
 where suspect.executor_id is not null and run.status in ('PENDING', 'ENQUEUED')
@@ -258,13 +258,13 @@ select version from durable_workflows.versions where state = 'ready' order by sa
 select * from durable_workflows.start_runs(%(runs)s::json)
 
 -- name: run_heads
-select workflow_uuid as workflow_id, name, status, application_version as version, was_forked_from, executor_id,
+select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, application_version as version, was_forked_from, executor_id,
     case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
 from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
 
 -- name: run_states
 -- How runs stand: for waiting on them. Payloads are cut; `output_length` tells of what, as in run_steps.
-select run.workflow_uuid as workflow_id, run.name, run.status, run.application_version as version,
+select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.application_version as version,
     left(result.output, %(limit)s) as output, left(result.error, %(limit)s) as error, run.serialization,
     case when octet_length(result.output) > 4 * %(limit)s then octet_length(result.output) else length(result.output) end as output_length,
     case when octet_length(result.error) > 4 * %(limit)s then octet_length(result.error) else length(result.error) end as error_length,
@@ -313,7 +313,7 @@ select wait.workflow_id from durable_workflows.open_waits() as wait join tree on
 where wait.topic = %(topic)s limit 1
 
 -- name: list_runs
-select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at,
+select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
     left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') as not_ok,
     (select jsonb_agg(to_jsonb(fork)) from (
@@ -333,7 +333,7 @@ order by run.created_at desc, run.workflow_uuid desc
 limit %(limit)s
 
 -- name: count_runs
-select status, count(*) as runs from dbos.workflow_status
+select coalesce(status, 'UNKNOWN') as status, count(*) as runs from dbos.workflow_status
 where application_name = %(application)s or application_name is null group by status order by status
 
 -- name: count_waiting
@@ -342,7 +342,7 @@ from durable_workflows.open_waits() as wait join dbos.workflow_status as run on 
 where run.status = 'PENDING'
 
 -- name: run_details
-select run.workflow_uuid as workflow_id, run.name, run.status, run.created_at, run.updated_at, run.completed_at,
+select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at, run.completed_at,
     run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
     run.attributes ->> 'session' as started_by, (run.attributes ->> 'forked_at')::int as forked_at, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
@@ -466,7 +466,7 @@ with recursive tree as (
     select run.workflow_uuid, run.name, run.status, run.parent_workflow_id, run.created_at
     from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
-select workflow_uuid as workflow_id, name, status, parent_workflow_id, wait.topic as waiting_on,
+select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, parent_workflow_id, wait.topic as waiting_on,
     case when left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') then false end as ok
 from tree left join dbos.workflow_output as result using (workflow_uuid) left join lateral (
     select string_agg(topic, ', ') as topic from durable_workflows.open_waits() as wait
@@ -522,7 +522,7 @@ select pg_database_size(current_database()) as bytes
 select to_regprocedure('durable_workflows.open_waits()') is not null as there
 
 -- name: all_waits
-select wait.workflow_id, run.name, wait.topic, wait.prompt, wait.since, wait.deadline
+select wait.workflow_id, coalesce(run.name, '') as name, wait.topic, wait.prompt, wait.since, wait.deadline
 from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
 where run.status = 'PENDING' order by wait.since limit %(limit)s
 
