@@ -55,6 +55,8 @@ def test_queue_threads_are_started_by_the_name_that_we_replace_and_wait_for_thei
 ):
     assert parameters(_queue.queue_worker_thread) == ["stop_event", "dbos", "queue"]
     assert "target=queue_worker_thread" in inspect.getsource(_queue.queue_thread)
+    assert "stop_event.wait(timeout=check_interval)" in inspect.getsource(_queue.queue_thread)
+    assert "target=queue_thread" in inspect.getsource(_dbos)
     source = inspect.getsource(_queue.queue_worker_thread)
     used = {part.split("(")[0] for part in source.split("stop_event.")[1:]}
     assert used == {"is_set", "wait"}

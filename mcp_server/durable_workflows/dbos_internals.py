@@ -68,6 +68,7 @@ Args = tuple[Any, ...]
 Named = dict[str, Any]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 _RECV = "DBOS.recv"  # the name of its steps
+_MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
 
 
@@ -462,13 +463,26 @@ def share_one_backend() -> None:
 
 
 def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
-    """Let `bell` wake every queue thread; dbos's internal queue polls at the given interval besides."""
-    thread = dbos_queue.queue_worker_thread
+    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides."""
+    scope: Any = SystemDatabase
+    manage: Any = dbos_queue.queue_thread
+    work: Any = dbos_queue.queue_worker_thread
+    register = scope.upsert_queue
 
-    def woken(stop: threading.Event, dbos: Any, queue: Any) -> None:
-        thread(_QueueStop(stop, bell, queue.name), dbos, queue)  # pyright: ignore[reportArgumentType]
+    def managed(stop: Any, dbos: Any) -> None:
+        manage(_QueueStop(stop, bell, _MANAGER), dbos)
 
+    def woken(stop: Any, dbos: Any, queue: Any) -> None:
+        work(_QueueStop(stop, bell, queue.name), dbos, queue)
+
+    def registered(self: Any, *given: Any, **named: Any) -> Any:
+        found = register(self, *given, **named)
+        bell.ring(_MANAGER)
+        return found
+
+    replace_in_dbos(manage, managed)
     dbos_queue.queue_worker_thread = woken
+    scope.upsert_queue = registered
     registry = dbos_module._get_or_create_dbos_registry()
     registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
 

@@ -7,7 +7,7 @@ from database.fronts import Front, copy_of_pristine, own_front
 from database.fuzz import look, prepare, round_of
 from requirements import proves
 
-SECONDS = 20.0
+SECONDS = 60.0
 SEEDS = 1000  # a slow machine tries fewer
 
 
