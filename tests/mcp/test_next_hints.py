@@ -460,7 +460,7 @@ async def test_a_step_between_attempts_is_repaired_as_the_other_way_says(
 
 # fmt: off
 STARTED_ANEW = [
-    Case("takes longer than it may", "sleeps", "cancelled: its time-out passed", [], {"args": {"seconds": 1}, "timeout_seconds": 0.2}),
+    Case("takes longer than it may", "sleeps", "cancelled: its time-out passed", [], {"args": {"seconds": 30}, "timeout_seconds": 0.2}),
     Case("was started wrongly", "takes_even", "failed", [], {"args": {"number": 3}}),
     Case("says that it is not ok", "run_commands", "it has ended, and says that it did not succeed", [], {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 0.1}]}}),
     Case("is over its budget", "agent_task", "failed", [], {"args": {"task": "x", "command": ["sleep", "1"], "timeout_seconds": 0.1}}),
