@@ -17,7 +17,7 @@ from durable_workflows import dbos_internals
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
 from durable_workflows.engine import Engine
-from durable_workflows.errors import UnknownWorkflowId, WorkflowIdTaken
+from durable_workflows.errors import UnknownWorkflowId, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.settings import APPLICATION, QUEUE
 from requirements import proves
@@ -43,6 +43,7 @@ OPTIONS: list[Values] = [
 @pytest.fixture
 async def client(shared: Engine) -> AsyncIterator[DBOSClient]:
     """A client of dbos on the database of the shared project."""
+    await shared.counts()  # the tables are there
     found = shared.connection.database
     dbos_internals.connect_alone()
     client = DBOSClient(
@@ -158,6 +159,36 @@ async def test_a_batch_with_an_id_of_another_workflow_starts_nothing(shared: Eng
         assert error.value.hint.startswith("Nothing of the batch was started.")
         with pytest.raises(UnknownWorkflowId):
             await shared.run(new)
+
+
+async def test_a_batch_with_an_id_that_another_workflow_takes_at_this_moment_starts_nothing(
+    shared: Engine,
+) -> None:
+    taken, new = str(uuid.uuid4()), str(uuid.uuid4())
+    database = shared.connection.database
+    take = sql.SQL(
+        "insert into {dbos}.workflow_status (workflow_uuid, name, status) values (%s, 'other', 'SUCCESS')"
+    ).format(dbos=sql.Identifier(database.dbos_schema))
+    batch = [StartRequest(name="noisy", workflow_id=one) for one in (new, taken)]
+    errors: list[UsageError] = []
+
+    async def start() -> None:
+        try:
+            await shared.start_all(batch)
+        except UsageError as error:
+            errors.append(error)
+
+    async with (
+        await tables.connect(database, role="test") as connection,
+        anyio.create_task_group() as group,
+        connection.transaction(),
+    ):
+        await connection.execute(take, [taken])
+        group.start_soon(start)
+        await anyio.sleep(0.2)  # what it asked for waits for the end of this transaction
+    assert len(errors) == 1
+    with pytest.raises(UnknownWorkflowId):
+        await shared.run(new)
 
 
 async def test_a_batch_may_name_a_run_twice(shared: Engine) -> None:

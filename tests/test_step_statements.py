@@ -38,6 +38,7 @@ THEIRS = Way(SCOPE.check_operation_execution, SCOPE.record_operation_result)
 @pytest.fixture
 async def database(shared: Engine) -> AsyncIterator[Any]:
     """The access of dbos to the database of the shared project."""
+    await shared.counts()  # the tables are there
     found = shared.connection.database
     dbos_internals.connect_alone()
     client = DBOSClient(

@@ -257,7 +257,7 @@ class Engine(Reader):
     async def _start_rows(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tables.Row]:
         """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
         try:
-            found = await self._session.fetch("start_runs", runs=json.dumps(rows))
+            found = await self._fetch("start_runs", runs=json.dumps(rows))
         except DatabaseSilent as error:
             raise DatabaseSilent(_NOT_KNOWN) from error
         return {row["workflow_id"]: row for row in found}

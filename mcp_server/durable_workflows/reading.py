@@ -473,7 +473,7 @@ class Reader:
     # Helpers
 
     async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
-        """Run a named statement, once the first worker of this database has made DBOS's tables."""
+        """Run a named statement, once a worker of this release has made its tables and DBOS's."""
         if not self._migrated:
             await self._until_migrated()
         return await self._session.fetch(name, **values)
@@ -481,7 +481,7 @@ class Reader:
     async def _until_migrated(self) -> None:
         with anyio.move_on_after(_READY_SECONDS):
             while not self._migrated:
-                rows = await self._session.fetch("has_dbos_tables")
+                rows = await self._session.fetch("has_all_of_this_release")
                 self._migrated = rows[0]["there"]
                 await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
         if not self._migrated:

@@ -98,6 +98,12 @@ begin
         delay_until_epoch_ms bigint, attributes jsonb, application_name text, created_at bigint
     )
     on conflict (workflow_uuid) do nothing;
+    if exists (
+        select from json_to_recordset(given) as entry (workflow_uuid text, name text) join dbos.workflow_status as run using (workflow_uuid)
+        where run.name is distinct from entry.name
+    ) then
+        raise invalid_parameter_value using message = 'a run of another workflow has taken one of the ids at this moment';
+    end if;
     insert into dbos.workflow_input (workflow_uuid, inputs)
     select entry.workflow_uuid, entry.inputs
     from json_to_recordset(given) as entry (workflow_uuid text, inputs text) join dbos.workflow_status as run using (workflow_uuid)

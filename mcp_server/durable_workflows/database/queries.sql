@@ -521,6 +521,10 @@ select pg_database_size(current_database()) as bytes
 -- What builds on them is made last.
 select to_regprocedure('durable_workflows.open_waits()') is not null as there
 
+-- name: has_all_of_this_release
+-- The newest of what is made last: an older release may have left the rest.
+select to_regprocedure('durable_workflows.start_runs(json)') is not null as there
+
 -- name: all_waits
 select wait.workflow_id, coalesce(run.name, '') as name, wait.topic, wait.prompt, wait.since, wait.deadline
 from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
