@@ -67,10 +67,10 @@ def options(changes: Values, workflow_id: str) -> EnqueueOptions:
 
 
 def row_of(client: DBOSClient, changes: Values, workflow_id: str) -> Values:
-    created = time.time_ns() // 1_000_000
     return {
         **dbos_internals.queued(client, options(changes, workflow_id), ARGS),
-        "created_at": created,
+        "created_at": time.time_ns() // 1_000_000,
+        "creator_xid": str(uuid.uuid4()),
     }
 
 
@@ -126,6 +126,15 @@ async def test_a_run_that_is_there_already_is_left_as_it_is(
     )
     assert [(row["workflow_id"], row["existing"]) for row in again] == [(run, True), (new, False)]
     assert await left(shared, run) == before
+
+
+async def test_a_start_whose_answer_was_lost_finds_what_it_has_started(
+    shared: Engine, client: DBOSClient
+) -> None:
+    row = row_of(client, {}, str(uuid.uuid4()))
+    first, again = [await start_rows(shared, [row]) for _ in range(2)]
+    assert again == first
+    assert not first[0]["existing"]
 
 
 async def test_of_starts_at_the_same_moment_with_one_id_one_is_the_first(shared: Engine) -> None:

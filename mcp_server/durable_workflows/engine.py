@@ -252,7 +252,7 @@ class Engine(Reader):
         # A queue takes runs up by this time: no two have the same.
         self._moment = max(self._moment + 1, time.time_ns() // 1_000_000)
         row = dbos_internals.queued(self._client, options, request.args)
-        return {**row, "created_at": self._moment}
+        return {**row, "created_at": self._moment, "creator_xid": str(uuid.uuid4())}
 
     async def _start_rows(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tables.Row]:
         """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""

@@ -73,11 +73,10 @@ create or replace function durable_workflows.held_runs(executor text)
 $$;
 
 -- Starts runs, all or none, in one statement: the rows that DBOS writes for runs in a queue, and their inputs. A run that is there already is left as it is.
--- Returns the runs of these ids, as they are now; if one of them is of another workflow, only those, and nothing is started.
+-- Returns the runs of these ids, as they are now; if one of them is of another workflow, only those, and nothing is started. `creator_xid` is the token of one
+-- call: a repeated one finds what it has started itself.
 create or replace function durable_workflows.start_runs(given json)
     returns table (workflow_id text, name text, status text, version text, existing boolean) language plpgsql as $$
-declare
-    token text = gen_random_uuid();
 begin
     return query
         select run.workflow_uuid, run.name, run.status, run.application_version, true
@@ -92,10 +91,10 @@ begin
     )
     select
         entry.workflow_uuid, entry.status, entry.name, entry.queue_name, entry.app_version, entry.workflow_timeout_ms, entry.priority, entry.serialization,
-        entry.delay_until_epoch_ms, entry.attributes, entry.application_name, entry.created_at, entry.created_at, 0, token, false
+        entry.delay_until_epoch_ms, entry.attributes, entry.application_name, entry.created_at, entry.created_at, 0, entry.creator_xid, false
     from json_to_recordset(given) as entry (
         workflow_uuid text, status text, name text, queue_name text, app_version text, workflow_timeout_ms bigint, priority integer, serialization text,
-        delay_until_epoch_ms bigint, attributes jsonb, application_name text, created_at bigint
+        delay_until_epoch_ms bigint, attributes jsonb, application_name text, created_at bigint, creator_xid text
     )
     on conflict (workflow_uuid) do nothing;
     if exists (
@@ -106,10 +105,11 @@ begin
     end if;
     insert into dbos.workflow_input (workflow_uuid, inputs)
     select entry.workflow_uuid, entry.inputs
-    from json_to_recordset(given) as entry (workflow_uuid text, inputs text) join dbos.workflow_status as run using (workflow_uuid)
-    where run.creator_xid = token;
+    from json_to_recordset(given) as entry (workflow_uuid text, inputs text, creator_xid text) join dbos.workflow_status as run using (workflow_uuid)
+    where run.creator_xid = entry.creator_xid
+    on conflict (workflow_uuid) do nothing;
     return query
-        select run.workflow_uuid, run.name, run.status, run.application_version, run.creator_xid is distinct from token
-        from json_to_recordset(given) as entry (workflow_uuid text) join dbos.workflow_status as run using (workflow_uuid);
+        select run.workflow_uuid, run.name, run.status, run.application_version, run.creator_xid is distinct from entry.creator_xid
+        from json_to_recordset(given) as entry (workflow_uuid text, creator_xid text) join dbos.workflow_status as run using (workflow_uuid);
 end
 $$;
