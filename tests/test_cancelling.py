@@ -82,10 +82,10 @@ async def test_the_end_of_a_run_does_not_end_the_wait_for_its_event(
     shared: Engine, tmp_path: Path
 ) -> None:
     """Cancelled, the run whose event it is may be resumed, and set it."""
-    await shared.start(StartRequest(name="rests", workflow_id="nobody"))
+    await shared.start(StartRequest(name="rests", workflow_id="the-silent-one"))
     waits = await started(shared, "waits", how="event", file=str(tmp_path / "left"))
     await seen(shared, waits, lambda run: run.steps)
-    await shared.cancel(["nobody"])
+    await shared.cancel(["the-silent-one"])
     late = await started(shared, "waits", how="sleep", file=str(tmp_path / "late"))
     await seen(shared, late, lambda run: run.steps)
     await shared.cancel([late])

@@ -32,11 +32,10 @@ OPTIONS: list[Values] = [
     {},
     {"queue_name": "another"},
     {"delay_seconds": 600.0},
-    {"delay_seconds": 0.0},
     {"workflow_timeout": 1.5},
     {"priority": 7},
     {"attributes": {"session": "é '%s'"}},
-    {"delay_seconds": 1.0, "workflow_timeout": 2.0, "priority": 1, "attributes": {"a": [1]}},
+    {"delay_seconds": 900.0, "workflow_timeout": 2.0, "priority": 1, "attributes": {"a": [1]}},
 ]
 
 

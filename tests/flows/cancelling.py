@@ -45,7 +45,7 @@ def waits(how: str, file: str) -> None:
             case "message":
                 DBOS.recv("nothing", timeout_seconds=LONG)
             case "event":
-                DBOS.get_event("nobody", "nothing", timeout_seconds=LONG)
+                DBOS.get_event("the-silent-one", "nothing", timeout_seconds=LONG)
             case "attempt":
                 fails_once(f"{file}-attempts")
             case "child":
@@ -76,7 +76,7 @@ async def waits_async(how: str, file: str) -> None:
             case "message":
                 await DBOS.recv_async("nothing", timeout_seconds=LONG)
             case "event":
-                await DBOS.get_event_async("nobody", "nothing", timeout_seconds=LONG)
+                await DBOS.get_event_async("the-silent-one", "nothing", timeout_seconds=LONG)
             case "attempt":
                 await fails_once_async(f"{file}-attempts")
             case "child":
