@@ -5,11 +5,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from dbos import DBOSClient, DBOSPortableJSONSerializer
 
-from durable_workflows import lifecycle
+from durable_workflows import dbos_internals, lifecycle
+from durable_workflows.database.addresses import own_url
 from durable_workflows.engine import Engine
 from durable_workflows.project import Project
-from durable_workflows.settings import Settings
+from durable_workflows.settings import APPLICATION, Settings
 from helpers import FLOWS, copy_flow, processes_of
 
 
@@ -68,3 +70,19 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     await lifecycle.shut_down(project.settings)
     left = processes_of(folder)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+async def dbos_client(shared: Engine) -> AsyncIterator[DBOSClient]:
+    """A client of dbos on the database of the shared project."""
+    await shared.counts()  # the tables are there
+    found = shared.connection.database
+    dbos_internals.connect_alone()
+    client = DBOSClient(
+        system_database_url=own_url(found),
+        dbos_system_schema=found.dbos_schema,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+    )
+    yield client
+    client.destroy()

@@ -121,7 +121,7 @@ async def until_left_alone(engine: Engine, folder: Path) -> None:
 async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     engine: Engine, folder: Path
 ) -> None:
-    """In an async step, in a workflow's own code, in a queue of partitions; by signals and by a status that is no failure. A lack of memory that Python notices is an error of its run only."""
+    """In an async step, in a workflow's own code, in a queue of partitions; by signals and by exit status 0. A MemoryError fails only its own run."""
     copy_flow("crashing", folder)
     healed = folder / "healed"
     await start(engine, "in-step", "segfaults", healed=str(folder / "repaired"))

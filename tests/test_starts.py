@@ -1,25 +1,22 @@
-# pyright: reportPrivateUsage=false
 """A start leaves the rows that dbos leaves, a batch is started whole or not at all, and its order is that of the batch."""
 
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
-from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions
+from dbos import DBOSClient, EnqueueOptions
 from psycopg import sql
 
 from durable_workflows import dbos_internals
 from durable_workflows.database import tables
-from durable_workflows.database.addresses import own_url
 from durable_workflows.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
-from durable_workflows.settings import APPLICATION, QUEUE
+from durable_workflows.settings import QUEUE
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -37,22 +34,6 @@ OPTIONS: list[Values] = [
     {"attributes": {"session": "é '%s'"}},
     {"delay_seconds": 900.0, "workflow_timeout": 2.0, "priority": 1, "attributes": {"a": [1]}},
 ]
-
-
-@pytest.fixture
-async def client(shared: Engine) -> AsyncIterator[DBOSClient]:
-    """A client of dbos on the database of the shared project."""
-    await shared.counts()  # the tables are there
-    found = shared.connection.database
-    dbos_internals.connect_alone()
-    client = DBOSClient(
-        system_database_url=own_url(found),
-        dbos_system_schema=found.dbos_schema,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=APPLICATION,
-    )
-    yield client
-    client.destroy()
 
 
 def options(changes: Values, workflow_id: str) -> EnqueueOptions:
@@ -98,13 +79,13 @@ async def left(engine: Engine, workflow_id: str) -> Values:
 
 @pytest.mark.parametrize("changes", OPTIONS, ids=str)
 async def test_a_start_leaves_the_rows_that_dbos_leaves(
-    changes: Values, shared: Engine, client: DBOSClient
+    changes: Values, shared: Engine, dbos_client: DBOSClient
 ) -> None:
     theirs, ours = str(uuid.uuid4()), str(uuid.uuid4())
     await anyio.to_thread.run_sync(
-        lambda: client.enqueue(options(changes, theirs), **ARGS)  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
+        lambda: dbos_client.enqueue(options(changes, theirs), **ARGS)  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
     )
-    await start_rows(shared, [row_of(client, changes, ours)])
+    await start_rows(shared, [row_of(dbos_client, changes, ours)])
     assert await left(shared, ours) == await left(shared, theirs)
 
 
@@ -115,22 +96,22 @@ async def start_rows(engine: Engine, rows: list[Values]) -> list[tables.Row]:
 
 @proves("start:once")
 async def test_a_run_that_is_there_already_is_left_as_it_is(
-    shared: Engine, client: DBOSClient
+    shared: Engine, dbos_client: DBOSClient
 ) -> None:
     run, new = str(uuid.uuid4()), str(uuid.uuid4())
-    await start_rows(shared, [row_of(client, {}, run)])
+    await start_rows(shared, [row_of(dbos_client, {}, run)])
     before = await left(shared, run)
     again = await start_rows(
-        shared, [row_of(client, {"priority": 9}, run), row_of(client, {}, new)]
+        shared, [row_of(dbos_client, {"priority": 9}, run), row_of(dbos_client, {}, new)]
     )
     assert [(row["workflow_id"], row["existing"]) for row in again] == [(run, True), (new, False)]
     assert await left(shared, run) == before
 
 
 async def test_a_start_whose_answer_was_lost_finds_what_it_has_started(
-    shared: Engine, client: DBOSClient
+    shared: Engine, dbos_client: DBOSClient
 ) -> None:
-    row = row_of(client, {}, str(uuid.uuid4()))
+    row = row_of(dbos_client, {}, str(uuid.uuid4()))
     first, again = [await start_rows(shared, [row]) for _ in range(2)]
     assert again == first
     assert not first[0]["existing"]

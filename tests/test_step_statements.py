@@ -3,18 +3,16 @@
 
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient
 from dbos import _context as dbos_context
 from dbos._sys_db import SystemDatabase
 
-from durable_workflows import dbos_internals, step_statements
-from durable_workflows.database.addresses import own_url
-from durable_workflows.engine import Engine
+from durable_workflows import step_statements
 
 pytestmark = pytest.mark.anyio
 
@@ -36,18 +34,9 @@ THEIRS = Way(SCOPE.check_operation_execution, SCOPE.record_operation_result)
 
 
 @pytest.fixture
-async def database(shared: Engine) -> AsyncIterator[Any]:
+def database(dbos_client: DBOSClient) -> Any:
     """The access of dbos to the database of the shared project."""
-    await shared.counts()  # the tables are there
-    found = shared.connection.database
-    dbos_internals.connect_alone()
-    client = DBOSClient(
-        system_database_url=own_url(found),
-        dbos_system_schema=found.dbos_schema,
-        serializer=DBOSPortableJSONSerializer(),
-    )
-    yield client._sys_db
-    client.destroy()
+    return dbos_client._sys_db
 
 
 def a_run(database: Any, status: str = "PENDING", owner: str | None = OWNER) -> str:

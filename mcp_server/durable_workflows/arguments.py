@@ -343,15 +343,13 @@ def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
 def _example_number(schema: Schema) -> JsonValue:
     """The usual example if it is within the bounds, or a number at one of them."""
     step = schema.get("multipleOf", 1)
-    bounds = [
-        *(schema[name] for name in ("minimum", "maximum") if name in schema),
-        *(schema[name] + step for name in ("exclusiveMinimum",) if name in schema),
-        *(schema[name] - step for name in ("exclusiveMaximum",) if name in schema),
-    ]
     low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    bounds = [schema[name] for name in ("minimum", "maximum") if name in schema]
+    above = [low + step] if low is not None else []
+    below = [high - step] if high is not None else []
     between = [(low + high) / 2] if low is not None and high is not None else []
     usual = _EXAMPLES[schema["type"]]
-    tried: list[JsonValue] = [usual, *bounds, *between, step]
+    tried: list[JsonValue] = [usual, *bounds, *above, *below, *between, step]
     return next((one for one in tried if not wrong_in(schema, one)), usual)
 
 

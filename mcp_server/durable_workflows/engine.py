@@ -199,7 +199,7 @@ class Engine(Reader):
     async def start_all(
         self, requests: Sequence[StartRequest], *, session: str | None = None
     ) -> list[Started]:
-        """Start several runs, in their order; errors as for `start`. All are checked before the first is started."""
+        """Start several runs, in their order; errors as for `start`. Either all start or none does."""
         version = await self._newest()
         queues = await self._queue_names() if any(one.queue for one in requests) else ()
         ids: list[str] = []
@@ -207,9 +207,11 @@ class Engine(Reader):
         for place, request in enumerate(requests):
             with _of_batch(place, len(requests)):
                 await self._check(request, version, queues)
-                ids.append(request.workflow_id or str(uuid.uuid4()))
-                row = rows.setdefault(ids[-1], self._row(ids[-1], request, version, session))
-                _check_workflow(row["workflow_uuid"], row["name"], request)
+                workflow_id = request.workflow_id or str(uuid.uuid4())
+                if workflow_id not in rows:
+                    rows[workflow_id] = self._row(workflow_id, request, version, session)
+                _check_workflow(workflow_id, rows[workflow_id]["name"], request)
+                ids.append(workflow_id)
         runs = await self._start_rows(list(rows.values()))
         for place, (workflow_id, request) in enumerate(zip(ids, requests, strict=True)):
             if workflow_id in runs:

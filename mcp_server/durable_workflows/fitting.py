@@ -58,7 +58,7 @@ def part_of_json(value: str, *, with_cut: bool = True) -> Any:
     """What a JSON text means of which the end may be missing; lone surrogates are replaced. `with_cut`: a text that was cut is a part of it.
 
     Raises:
-        ValueError: it is no JSON, or too deep.
+        ValueError: the text is not JSON, or it is nested too deeply.
     """
     return from_json(
         _ESCAPES.sub(_without_lone, value), allow_partial="trailing-strings" if with_cut else True

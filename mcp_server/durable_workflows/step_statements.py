@@ -21,7 +21,7 @@ FROM {schema}.workflow_status AS run
 LEFT JOIN {schema}.operation_outputs AS step ON step.workflow_uuid = run.workflow_uuid AND step.function_id = %(step)s
 WHERE run.workflow_uuid = %(run)s
 """
-# The run's row is locked until the step is written, so that nobody takes the run over in between.
+# The lock on the run's row lasts until the step is written: no other process can take over the run in between.
 _OWNED = """
 WITH owned AS (
     SELECT 1 FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s AND owner_xid = %(owner)s FOR NO KEY UPDATE

@@ -100,7 +100,7 @@ async def test_a_start_with_the_arguments_that_the_error_shows_succeeds(
 async def test_each_workflow_can_be_started_as_the_error_about_its_arguments_says(
     agent: Agent, shared: Engine
 ) -> None:
-    """Nobody has to know the schema: where no example can be made, it is shown."""
+    """An agent need not know the schema: the error shows it where no example can be made."""
     for entry in (await shared.catalog()).workflows:
         if entry.error is None and entry.not_startable is None:
             said = await agent.refused("start_workflow", name=entry.name, args={"no such": 1})

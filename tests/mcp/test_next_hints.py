@@ -497,7 +497,7 @@ async def test_a_start_that_is_named_brings_what_the_first_one_did_not(
 async def test_a_run_that_others_left_is_resumed_or_forked_as_named(
     engine: Engine, agent: Agent
 ) -> None:
-    """A dead-lettered run of which nobody is accused, and one with a status of a later release."""
+    """A dead-lettered run that is not a suspect, and a run whose status comes from a later release."""
     rows = {"dead-lettered": "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "of-the-future": "PAUSED"}
     for workflow_id, status in rows.items():
         options = {"args": {"seconds": 0}, "delay_seconds": 600}
