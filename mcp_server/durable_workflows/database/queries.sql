@@ -178,8 +178,15 @@ order by suspect.alone desc, suspect.executor_id, suspect.workflow_id limit %(li
 update durable_workflows.workers set seen_at = clock_timestamp() where executor_id = %(executor_id)s
 
 -- name: clear_activity
+-- What a run waits for is true until it goes on, whatever becomes of its worker: so a message is checked also before another has taken the run up.
 with steps as (delete from durable_workflows.running_steps where executor_id = %(executor_id)s)
-delete from durable_workflows.waits where executor_id = %(executor_id)s
+delete from durable_workflows.waits as wait where executor_id = %(executor_id)s and (
+    exists (select from dbos.operation_outputs as step where step.workflow_uuid = wait.workflow_id and step.function_id = wait.function_id)
+    or not exists (
+        select from dbos.workflow_status as run
+        where run.workflow_uuid = wait.workflow_id and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+    )
+)
 
 -- name: remove_activity
 with gone as (
