@@ -1,5 +1,6 @@
 """Fixtures: projects of one's own with real processes, which must all be gone after the test."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from durable_workflows.engine import Engine
 from durable_workflows.project import Project
 from durable_workflows.settings import APPLICATION, Settings
 from helpers import FLOWS, copy_flow, processes_of
+
+
+def pytest_configure() -> None:
+    """Let processes be interrupted that tests start: a shell starts what runs in its background with SIGINT ignored, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

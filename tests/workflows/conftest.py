@@ -1,6 +1,6 @@
 """Hosts for the tests of the bundled workflows; no test may leave a process behind.
 
-There are two for all tests, since a new database takes DBOS about two seconds.
+There are two for the tests of a file, since a new database takes DBOS about two seconds.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import pytest
 from .host import Host, wait_until
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def calm_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host = Host(tmp_path_factory.mktemp("calm"))
     yield host
     host.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def crashing_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host = Host(tmp_path_factory.mktemp("crashing"))
     yield host
