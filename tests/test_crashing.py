@@ -8,7 +8,7 @@ import pytest
 
 from durable_workflows import traces
 from durable_workflows.engine import Engine
-from durable_workflows.models import StartRequest
+from durable_workflows.models import Child, StartRequest
 from helpers import copy_flow, processes_of, until_found
 from hints import alternatives, calls
 from requirements import proves
@@ -32,6 +32,11 @@ async def start_waiting(engine: Engine) -> list[str]:
     """Start runs that wait, and return them with the child of one once all do."""
     for workflow_id, (name, args) in WAITING.items():
         await start(engine, workflow_id, name, **args)
+
+    async def children() -> list[Child]:
+        return await engine.tree("parent")
+
+    await until_found(children, "the child is started")
 
     async def all_wait() -> bool:
         causes = [await why(engine, one) for one in (*WAITING, "parent-1")]
