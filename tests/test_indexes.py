@@ -17,6 +17,7 @@ QUESTIONS: Mapping[str, Mapping[str, object]] = {
     "workers_apart": {"identity": processes.new_identity()},
     "queues": {},
     "orphans": {},
+    "count_runs": {"application": APPLICATION},
 }
 
 
@@ -32,6 +33,27 @@ async def test_a_question_of_every_moment_never_reads_all_runs(name: str, shared
         before = await scans(connection)
         await tables.fetch(connection, name, **QUESTIONS[name])
         assert await scans(connection) == before
+
+
+async def test_runs_are_counted_by_any_status_that_their_rows_may_have(shared: Engine) -> None:
+    async with (
+        await tables.connect(shared.connection.database, role="test") as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        rows = [("one", None, APPLICATION), ("two", "NEW", None), ("three", "NEW", APPLICATION)]
+        for workflow_id, status, application in [*rows, ("foreign", "SUCCESS", "another")]:
+            await connection.execute(
+                "insert into dbos.workflow_status (workflow_uuid, status, application_name, created_at, updated_at) values (%s, %s, %s, 0, 0)",
+                [workflow_id, status, application],
+            )
+        plain = await connection.execute(
+            "select coalesce(status, 'UNKNOWN') as status, count(*) as runs from dbos.workflow_status"
+            " where application_name = %s or application_name is null group by status order by 1",
+            [APPLICATION],
+        )
+        counted = await tables.fetch(connection, "count_runs", application=APPLICATION)
+        assert counted == await plain.fetchall()
+        assert {"status": "NEW", "runs": 2} in counted
 
 
 async def scans(connection: tables.Connection) -> int:

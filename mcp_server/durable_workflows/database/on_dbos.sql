@@ -15,6 +15,9 @@ create or replace trigger durable_workflows_inserted after insert on dbos.workfl
 create or replace trigger durable_workflows_changed after update of status on dbos.workflow_status
     for each row when (old.status is distinct from new.status and new.status <> 'PENDING') execute function durable_workflows.announce_status();
 
+-- How many runs there are, by status, is read in this index alone.
+create index if not exists durable_workflows_status on dbos.workflow_status (status, application_name);
+
 -- The waits and steps that are still open: a published row may be some tenths of a second older than what DBOS has recorded since.
 -- (Functions, not views: a view would stand in the way of DBOS's own migrations.)
 create or replace function durable_workflows.open_waits() returns setof durable_workflows.waits language sql stable as $$

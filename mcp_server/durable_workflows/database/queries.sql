@@ -340,8 +340,20 @@ order by run.created_at desc, run.workflow_uuid desc
 limit %(limit)s
 
 -- name: count_runs
-select coalesce(status, 'UNKNOWN') as status, count(*) as runs from dbos.workflow_status
-where application_name = %(application)s or application_name is null group by status order by status
+-- Each status is found and counted in the index alone: grouping would read every row.
+with recursive found as (
+    (select status from dbos.workflow_status order by status limit 1)
+    union all
+    select (select run.status from dbos.workflow_status as run where run.status > found.status order by run.status limit 1)
+    from found where found.status is not null
+), counted as materialized (
+    select status, (select count(*) from dbos.workflow_status as run where run.status = found.status and application_name = %(application)s)
+        + (select count(*) from dbos.workflow_status as run where run.status = found.status and application_name is null) as runs
+    from found where status is not null
+    union all
+    select 'UNKNOWN', count(*) from dbos.workflow_status where status is null and (application_name = %(application)s or application_name is null)
+)
+select status, sum(runs)::bigint as runs from counted group by status having sum(runs) > 0 order by status
 
 -- name: count_waiting
 select count(distinct wait.workflow_id) as runs
