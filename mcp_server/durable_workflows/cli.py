@@ -5,83 +5,89 @@ to standard error. Help and errors are plain text: agents read them too. Logging
 """
 
 import functools
+import importlib
 import importlib.metadata
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import anyio
 import typer
 from pydantic import ValidationError
 
-from durable_workflows import printing
-from durable_workflows.commands import files, installing, people, processes, runs, watching
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.settings import Settings
 
 
 class Command(NamedTuple):
-    """A command: its name, what it does, and how it is typed; `more` adds what is known at run time only to its help."""
+    """A command: its name, what it does, and how it is typed; `more` adds what is known at run time only to its help.
+
+    What it does is named by its place in `commands`. It is imported when it is wanted: an MCP client waits for `serve`, which needs little
+    of what the other commands import.
+    """
 
     name: str
-    function: Callable[..., Any]
+    function: str
     examples: tuple[str, ...]
-    more: Callable[[], str] = str
+    more: str | None = None
 
 
 COMMANDS = (
     Command(
         "serve",
-        processes.serve,
+        "serving.serve",
         ("serve --project ~/work/shop", "serve --http 127.0.0.1:8765 --project ~/work/shop"),
     ),
-    Command("bootstrap", processes.bootstrap, ("bootstrap", "bootstrap --project ~/work/shop")),
-    Command("shutdown", processes.shutdown, ("shutdown",)),
-    Command("status", processes.show_status, ("status", "status --json")),
+    Command("bootstrap", "processes.bootstrap", ("bootstrap", "bootstrap --project ~/work/shop")),
+    Command("shutdown", "processes.shutdown", ("shutdown",)),
+    Command("status", "processes.show_status", ("status", "status --json")),
     Command(
-        "dashboard", watching.dashboard, ("dashboard", "dashboard --watch", "dashboard --json")
+        "dashboard", "watching.dashboard", ("dashboard", "dashboard --watch", "dashboard --json")
     ),
-    Command("new", files.new, ("new basic_workflow my_flow", "new --list"), files.template_names),
+    Command(
+        "new", "files.new", ("new basic_workflow my_flow", "new --list"), "files.template_names"
+    ),
     Command(
         "run",
-        files.run,
+        "files.run",
         ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
     ),
-    Command("check", files.check, ("check workflows/my_flow.py", "check workflows/*.py --json")),
-    Command("search", files.search, ("search how to wait for a person",)),
+    Command("check", "files.check", ("check workflows/my_flow.py", "check workflows/*.py --json")),
+    Command("search", "files.search", ("search how to wait for a person",)),
     Command(
         "start",
-        runs.start,
+        "runs.start",
         (
             'start approval --args \'{"request": "Deploy?"}\' --id deploy-7',
             'start run_commands --args \'{"commands": [{"name": "test", "run": "make"}]}\'',
         ),
     ),
     Command(
-        "wait", runs.wait, ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")
+        "wait", "runs.wait", ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")
     ),
-    Command("list", runs.list_runs, ("list --status PENDING", "list --waiting --json")),
+    Command("list", "runs.list_runs", ("list --status PENDING", "list --waiting --json")),
     Command(
         "inspect",
-        runs.inspect_run,
+        "runs.inspect_run",
         ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
     ),
-    Command("send", runs.send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
-    Command("approve", people.approve, ("approve deploy-7", "approve deploy-7 --topic approval")),
-    Command("fork", runs.fork, ("fork deploy-7 2",)),
-    Command("cancel", runs.cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
-    Command("resume", runs.resume, ("resume deploy-7",)),
-    Command("worker", processes.worker, ("worker --application shop",)),
-    Command("move", processes.move, ("move --to postgresql://me:secret@db.example:5432/app",)),
-    Command("install", installing.install, ("install claude-code", "install vscode --dry-run")),
-    Command("demo", processes.demo, ("demo", "demo . --keep")),
+    Command("send", "runs.send", ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
+    Command("approve", "people.approve", ("approve deploy-7", "approve deploy-7 --topic approval")),
+    Command("fork", "runs.fork", ("fork deploy-7 2",)),
+    Command("cancel", "runs.cancel", ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
+    Command("resume", "runs.resume", ("resume deploy-7",)),
+    Command("worker", "processes.worker", ("worker --application shop",)),
+    Command("move", "processes.move", ("move --to postgresql://me:secret@db.example:5432/app",)),
+    Command("install", "installing.install", ("install claude-code", "install vscode --dry-run")),
+    Command("demo", "processes.demo", ("demo", "demo . --keep")),
 )
 _SHOW_SETTINGS = ("serve", "bootstrap")  # all commands take them; these two list them in their help
 
 
-def build_app() -> typer.Typer:
-    """The application with all commands."""
+def build_app(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
+    """The application with these commands."""
     app = typer.Typer(
         name="durable-workflows",
         no_args_is_help=True,
@@ -89,19 +95,25 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_main)
-    for command in COMMANDS:
+    for command in commands:
         app.command(command.name, epilog=_epilog(command))(_with_settings(command))
     return app
 
 
 def main() -> None:
     """The entry point."""
-    build_app()(prog_name="durable-workflows")
+    named = [command for command in COMMANDS if command.name in sys.argv[1:2]]
+    build_app(named or COMMANDS)(prog_name="durable-workflows")
+
+
+def _load(place: str) -> Callable[..., Any]:
+    module, name = place.split(".")
+    return getattr(importlib.import_module(f"durable_workflows.commands.{module}"), name)
 
 
 def _epilog(command: Command) -> str:
     examples = "\n".join(f"  durable-workflows {example}" for example in command.examples)
-    more = command.more()
+    more = _load(command.more)() if command.more else ""
     return f"\b\nExample:\n{examples}" + (f"\n\n{more}" if more else "")
 
 
@@ -126,7 +138,7 @@ def _main(
 
 def _with_settings(command: Command) -> Callable[..., None]:
     """The command with a flag for each setting; it gets the Settings made of them as its first argument."""
-    function = command.function
+    function = _load(command.function)
 
     @functools.wraps(function)
     def typed(**values: Any) -> None:
@@ -149,7 +161,7 @@ def _carry_out(function: Callable[..., Any], settings: Settings, values: dict[st
         else:
             function(settings, **values)
     except DurableWorkflowsError as error:
-        printing.fail(error.message, error.hint)
+        importlib.import_module("durable_workflows.printing").fail(error.message, error.hint)
     except KeyboardInterrupt as error:
         raise typer.Exit(1) from error
 

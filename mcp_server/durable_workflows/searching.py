@@ -21,11 +21,11 @@ _LEAST = 600  # characters: a passage that would have to be cut shorter is only 
 _POINTER = 160  # characters of a line that only names
 _FRAME = 250  # characters for what stands around the passages
 _TITLE_WEIGHT = 4.0  # of a word in a title, compared to one in the text
-_STOP_WORD = re.compile(
-    r"about|an|and|any|are|as|at|be|but|by|can|could|do|does|for|from|get|give|had|has|have|how|if|in|into|is|"
-    r"it|its|me|my|of|on|or|our|please|should|show|so|some|tell|than|that|the|their|them|then|there|these|they|"
-    r"this|to|us|want|was|way|we|were|what|when|where|which|who|why|will|with|would|you|your"
-)
+_STOP_WORDS = """
+    about an and any are as at be but by can could do does for from get give had has have how if in into is it its me
+    my of on or our please should show so some tell than that the their them then there these they this to us want was
+    way we were what when where which who why will with would you your
+"""
 _CAMEL_CASE = re.compile(r"\b(?=\w*(?:[a-z][A-Z]|[A-Z]{2}[a-z]))\w+")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # A fence with what is in it, a heading, or lines without an empty one in between.
@@ -209,6 +209,7 @@ def _spread(text: str) -> str:
 
 def _searched(query: str) -> list[str]:
     """The words to search for, each once; of identifiers also the parts."""
+    stop_words = frozenset(_STOP_WORDS.split())
     whole = re.findall(r"\w+", query[:_LONGEST_QUERY])
     words = [part.lower() for word in whole for part in [word, *_PARTS.findall(word)]]
-    return [one for one in dict.fromkeys(words) if len(one) > 1 and not _STOP_WORD.fullmatch(one)]
+    return [one for one in dict.fromkeys(words) if len(one) > 1 and one not in stop_words]
