@@ -18,6 +18,7 @@ from durable_workflows.errors import (
     NoSpaceLeft,
     PortTaken,
     StateDirectoryUnusable,
+    SupervisorFailed,
 )
 from durable_workflows.models import Connection, StartRequest
 from durable_workflows.project import Project
@@ -55,6 +56,41 @@ async def test_a_shutdown_ends_what_a_killed_supervisor_left(
         process.kill()
     await lifecycle.shut_down(project.settings)
     assert processes_of(folder) == []
+
+
+@proves("shutdown:nothing-left")
+async def test_a_worker_started_before_its_database_ends_with_its_supervisor(
+    settings: Settings, folder: Path
+) -> None:
+    async def kill() -> None:
+        await until(lambda: processes_of(folder, "worker"), "a worker is started")
+        assert state.read_connection(settings) is None
+        for process in processes_of(folder, "supervisor"):
+            process.kill()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(kill)
+        with pytest.raises(SupervisorFailed):
+            await lifecycle.ensure_running(settings)
+    await until(lambda: not processes_of(folder), "nothing is left")
+
+
+async def test_a_worker_started_before_its_database_is_the_one_that_runs(
+    settings: Settings, folder: Path
+) -> None:
+    found: list[int] = []
+    async with anyio.create_task_group() as group:
+
+        async def look() -> None:
+            await until(lambda: processes_of(folder, "worker"), "a worker is started")
+            found.extend(process.pid for process in processes_of(folder, "worker"))
+
+        group.start_soon(look)
+        project = Project(settings)
+        engine = await project.engine()
+    await engine.catalog()
+    assert [worker.pid for worker in (await engine.status()).workers] == found
+    await project.aclose()
 
 
 async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(

@@ -92,6 +92,25 @@ class _End:
     at: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A worker's process, and the pipe by which it hears that it may begin, and that its supervisor is gone."""
+
+    process: "processes.Popen"
+    pipe: int
+
+    def let_begin(self) -> None:
+        """Let it turn to the database, once that is up and has the version's files."""
+        with suppress(BrokenPipeError):  # it has ended, which its status tells
+            os.write(self.pipe, b"\n")
+
+    def end(self, executor_id: str) -> None:
+        """End it, if it has not ended, and what its steps had started. Blocks."""
+        processes.stop(self.process, _STOP_SECONDS)
+        os.close(self.pipe)
+        _end_executor(executor_id)
+
+
 class Supervisor:
     """Keeps the processes of one state directory running."""
 
@@ -111,6 +130,7 @@ class Supervisor:
         self._reading = anyio.Lock()
         self._current = ""
         self._workers: dict[_Worker, anyio.CancelScope] = {}
+        self._ahead: dict[_Worker, _Started] = {}
         self._report: dict[str, str] = {}
         self._files = {".gitignore": state.IGNORE, "id": state.read_text(settings.state / "id")}
         self._connection: Connection | None = None
@@ -135,9 +155,13 @@ class Supervisor:
                     await anyio.to_thread.run_sync(
                         environments.check_interpreter, self._settings.python
                     )
-                await group.start(self._keep_database)
-                self._announce({"ready": True})
-                await self._keep_workers()
+                await self._start_ahead()
+                try:
+                    await group.start(self._keep_database)
+                    self._announce({"ready": True})
+                    await self._keep_workers()
+                finally:
+                    await self._end_ahead(needed=())
             self._connection = None
             if not self._shall_return and self._lock.is_in_place():
                 state.remove_connection(self._settings)
@@ -150,6 +174,24 @@ class Supervisor:
             copies.remove_all(self._settings)
         except OSError as error:
             raise state.translate(error, self._settings.state / "code") from error
+
+    async def _start_ahead(self) -> None:
+        """Start the worker of the code as it is now: it imports its libraries while the database starts."""
+        if self._helps:
+            return
+        try:
+            snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
+            worker = _Worker(snapshot.version)
+            self._ahead[worker] = self._start_worker(worker)
+        except (OSError, DurableWorkflowsError) as error:  # found again when the version is saved
+            logger.info("No worker was started ahead: %s", error)
+
+    async def _end_ahead(self, needed: Collection[_Worker]) -> None:
+        """End what was started ahead, has not begun, and is not needed."""
+        for worker in set(self._ahead) - set(needed):
+            started = self._ahead.pop(worker)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(started.end, self._executor_id(worker))
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:
@@ -267,6 +309,7 @@ class Supervisor:
             self._busy_at = time.monotonic()
             while True:
                 await self._reconcile(group)
+                await self._end_ahead(needed=self._workers)
                 # The project may have been removed, or moved away.
                 if self._is_idle() or not self._lock.is_in_place():
                     break
@@ -458,26 +501,36 @@ class Supervisor:
 
     async def _run_worker(self, worker: _Worker) -> _End:
         """Run the worker until it ends."""
-        executor_id = processes.executor_id(self._identity, worker.version, worker.apart)
-        await anyio.to_thread.run_sync(_end_executor, executor_id)
+        executor_id = self._executor_id(worker)
+        started = self._ahead.pop(worker, None)
+        if started is None:
+            await anyio.to_thread.run_sync(_end_executor, executor_id)
+            started = self._start_worker(worker)
+        process = started.process
+        try:
+            started.let_begin()
+            self._note(worker.title, f"running as process {process.pid}")
+            status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            return _End(process.pid, status)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(started.end, executor_id)
+
+    def _executor_id(self, worker: _Worker) -> str:
+        return processes.executor_id(self._identity, worker.version, worker.apart)
+
+    def _start_worker(self, worker: _Worker) -> _Started:
         theirs, ours = os.pipe()
         try:
-            process = self._start_worker(worker, executor_id, theirs)
+            return _Started(self._spawn_worker(worker, theirs), ours)
         except BaseException:
             os.close(ours)
             raise
         finally:
             os.close(theirs)
-        self._note(worker.title, f"running as process {process.pid}")
-        try:
-            status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
-            return _End(process.pid, status)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_end_worker, process, executor_id)
-            os.close(ours)
 
-    def _start_worker(self, worker: _Worker, executor_id: str, parent: int) -> "processes.Popen":
+    def _spawn_worker(self, worker: _Worker, parent: int) -> "processes.Popen":
+        executor_id = self._executor_id(worker)
         project = str(self._settings.project)
         command = processes.python(
             "worker",
@@ -514,7 +567,7 @@ class Supervisor:
         """
         self._note(worker.title, f"ended with status {end.status}; starting again")
         assert self._session is not None
-        executor_id = processes.executor_id(self._identity, worker.version, worker.apart)
+        executor_id = self._executor_id(worker)
         about = {"executor_id": executor_id, "pid": end.pid, "status": end.status}
         try:
             if not worker.apart:
@@ -574,12 +627,6 @@ class _Backoff:
         self._last = now
         delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_SECONDS)
         return delay
-
-
-def _end_worker(process: "processes.Popen", executor_id: str) -> None:
-    """End the worker, if it has not ended, and what its steps had started."""
-    processes.stop(process, _STOP_SECONDS)
-    _end_executor(executor_id)
 
 
 def _end_executor(executor_id: str) -> None:

@@ -84,10 +84,14 @@ def run(
     *,
     apart: bool,
 ) -> None:
-    """Be the worker of `version` until told to stop; `parent` is the pipe from the supervisor. Does not return.
+    """Be the worker of `version` until told to stop. Does not return.
 
-    One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone. One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
+    if faults is None and not os.read(
+        parent, 1
+    ):  # else an earlier program of this process has read it
+        _leave(0)
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
@@ -526,7 +530,7 @@ class _Worker:
 
             async def watch_parent() -> None:
                 nonlocal orphaned
-                await anyio.wait_readable(self._parent)  # nothing is ever written: it has closed
+                await anyio.wait_readable(self._parent)  # nothing more is written: it has closed
                 orphaned = True
                 group.cancel_scope.cancel()
 
