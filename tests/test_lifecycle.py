@@ -76,21 +76,20 @@ async def test_a_worker_started_before_its_database_ends_with_its_supervisor(
 
 
 async def test_a_worker_started_before_its_database_is_the_one_that_runs(
-    settings: Settings, folder: Path
+    project: Project, folder: Path
 ) -> None:
     found: list[int] = []
+
+    async def look() -> None:
+        await until(lambda: processes_of(folder, "worker"), "a worker is started")
+        found.extend(process.pid for process in processes_of(folder, "worker"))
+
     async with anyio.create_task_group() as group:
-
-        async def look() -> None:
-            await until(lambda: processes_of(folder, "worker"), "a worker is started")
-            found.extend(process.pid for process in processes_of(folder, "worker"))
-
         group.start_soon(look)
-        project = Project(settings)
-        engine = await project.engine()
+        await project.engine()
+    engine = await project.engine()
     await engine.catalog()
     assert [worker.pid for worker in (await engine.status()).workers] == found
-    await project.aclose()
 
 
 async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(

@@ -11,41 +11,9 @@ import pytest
 
 from database.fronts import Front, FrontFailed, copy_of_pristine, eventually, own_front
 
-COUNTER = """
-import fs from 'node:fs'
-let count = 0
-const { fdatasyncSync } = fs
-fs.fdatasyncSync = (descriptor) => { count += 1; fs.writeFileSync(process.env.PATH_OF_COUNT, String(count)); return fdatasyncSync(descriptor) }
-"""
-
 INSERT_NOISE = """
 INSERT INTO t VALUES (%s, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 300)))
 """
-
-
-def test_each_commit_reaches_the_disk_before_it_is_acknowledged(
-    front: Front, tmp_path: Path
-) -> None:
-    file = tmp_path / "count"
-    hook = tmp_path / "hook.mjs"
-    hook.write_text(COUNTER.replace("process.env.PATH_OF_COUNT", f"'{file}'"), encoding="utf-8")
-    data = copy_of_pristine(tmp_path / "pgdata")
-
-    def count() -> int:
-        return int(file.read_text(encoding="utf-8"))
-
-    with (
-        own_front(data, flags=("--import", str(hook))) as (own, _),
-        psycopg.connect(own.url, autocommit=True) as db,
-    ):
-        db.execute("CREATE TABLE t (id int)")
-        for number in range(20):
-            before = count()
-            db.execute("INSERT INTO t VALUES (%s)", (number,))
-            assert count() > before
-        before = count()
-        db.execute("SELECT 1")
-        assert count() == before
 
 
 def test_no_acknowledged_commit_is_lost_when_the_process_is_killed_again_and_again(

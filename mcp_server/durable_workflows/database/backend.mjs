@@ -12,6 +12,7 @@ import { pathToFileURL } from 'node:url'
 
 import { Guard } from './guard.mjs'
 import { HEADER_BYTES, SERVER, firstError, errorFields, messagesIn, query } from './protocol.mjs'
+import { Wal, isLog } from './wal.mjs'
 
 const LOCK_FILE = 'postmaster.pid'
 const LONGJMP = 100 // the "exit status" by which PGlite's build reports a Postgres error
@@ -59,6 +60,9 @@ export class Backend {
   /** The rules of the running session. */
   guard
 
+  /** What of the database's log is on the disk. */
+  wal = new Wal()
+
   /** Open the database in `data` with PGlite from the `modules` directory; `log` gets Postgres' own log lines. */
   static async open(options) {
     // All paths are relative to the working directory from here on. So whatever is moved or put in the place of the data, this
@@ -75,6 +79,7 @@ export class Backend {
 
   /** Start again after BackendDied. Nothing of the old session is left: no transaction, setting, statement or channel. */
   async restart() {
+    this.wal.settle()
     for (const stream of this.#mod.FS.streams) if (stream?.nfd !== undefined) closeQuietly(stream.nfd)
     await this.#start()
   }
@@ -90,7 +95,7 @@ export class Backend {
     // file; Postgres itself cannot judge: PGlite's process has the number -42.
     fs.rmSync(LOCK_FILE, { force: true })
     this.#db = await PGlite.create({
-      fs: durableFileSystem(NodeFS, (instance) => (exports = instance.exports)),
+      fs: durableFileSystem(NodeFS, this.wal, (instance) => (exports = instance.exports)),
       startParams: startParameters(PGlite.defaultStartParams),
       initDbStartParams: ['--wal-segsize=1'], // 1 MB: a new project is small, and grows in small steps
       onStderr: log,
@@ -255,22 +260,46 @@ function removeConversions(files) {
 }
 
 /** PGlite's file system on the working directory, with the two things that it lacks. */
-function durableFileSystem(NodeFS, onInstance) {
+function durableFileSystem(NodeFS, wal, onInstance) {
   return new (class extends NodeFS {
     async init(pglite, options) {
       this.rootDir = '.'
       const { emscriptenOpts } = await super.init(pglite, options)
-      emscriptenOpts.preRun.push((mod) => (mod.FS.filesystems.NODEFS.stream_ops.fsync = fsync))
+      emscriptenOpts.preRun.push((mod) => makeDurable(mod.FS.filesystems.NODEFS, wal))
       emscriptenOpts.instantiateWasm = withoutTimers(emscriptenOpts.instantiateWasm, onInstance)
       return { emscriptenOpts }
     }
   })('.')
 }
 
-// Emscripten's NODEFS has no fsync at all: Postgres would take its word for what is only in the page cache. Postgres also
-// fsyncs directories after renames, which arrive here like files; fdatasync is enough for a file, a directory wants fsync.
-function fsync(stream) {
+// Emscripten's NODEFS has no fsync at all: Postgres would take its word for what is only in the page cache. And the log must be on
+// the disk before anything else changes there.
+function makeDurable({ stream_ops: streams, node_ops: nodes }, wal) {
+  const after = (operation) => (...given) => {
+    wal.settle()
+    return operation(...given)
+  }
+  const { write, close } = streams
+  streams.fsync = (stream) => fsync(stream, wal)
+  streams.write = (stream, ...given) => {
+    if (!isLog(stream)) wal.settle()
+    return write(stream, ...given)
+  }
+  streams.close = (stream) => {
+    if (isLog(stream)) wal.settle()
+    return close(stream)
+  }
+  for (const name of ['rename', 'rmdir', 'setattr', 'symlink', 'unlink']) nodes[name] = after(nodes[name])
+}
+
+// Postgres also fsyncs directories after renames, which arrive here like files; fdatasync is enough for a file, a directory wants fsync.
+function fsync(stream, wal) {
   if (stream.nfd === undefined) return 0
+  if (isLog(stream)) {
+    wal.sync(stream.nfd)
+    return 0
+  }
+  wal.settle()
   const isDirectory = (stream.node.mode & fs.constants.S_IFMT) === fs.constants.S_IFDIR
   if (isDirectory) fs.fsyncSync(stream.nfd)
   else fs.fdatasyncSync(stream.nfd)

@@ -43,6 +43,7 @@ export class Connection {
   begun = null // a BEGIN that was answered, and runs with the next unit
   trusted = false // one of the project's own, which leave nothing in the session
   copy = null // the COPY … FROM STDIN whose data are coming
+  waitsFor = 0 // how far the log must be on the disk before what is held is sent (wal.mjs)
   #socket
   #front
   #login
@@ -56,6 +57,9 @@ export class Connection {
   #unread = 0 // bytes of a message that was refused, which the client still sends
   #heldBack = false // a COPY … FROM STDIN is queued: what follows it depends on its answer
   #spool = null
+  #answers = null // what is kept back, or null
+  #answersBytes = 0
+  #farewell = null // what ends the connection once that is sent
 
   constructor(socket, id, front) {
     this.id = id
@@ -98,7 +102,7 @@ export class Connection {
 
   /** Whether the peer does not read what it was sent. */
   get congested() {
-    return this.#spool !== null || this.#socket.writableLength > CONGESTED_BYTES
+    return this.#spool !== null || this.#unsent > CONGESTED_BYTES
   }
 
   /** What the names of its statements begin with in the backend. */
@@ -130,22 +134,37 @@ export class Connection {
   }
 
   #send(bytes) {
-    if (this.#spool === null && this.#socket.writableLength + bytes.length > MOST_OUTPUT_IN_MEMORY) {
+    if (this.#spool === null && this.#unsent + bytes.length > MOST_OUTPUT_IN_MEMORY) {
       this.#spool = this.#front.newSpool()
       setImmediate(() => this.#socket.writableNeedDrain || this.#safely(() => this.#drained())) // no 'drain' comes if nothing was written
     }
-    if (this.#spool === null) this.#socket.write(bytes)
-    else this.#keep(bytes)
+    if (this.#spool !== null) this.#keep(bytes)
+    else if (this.#answers === null) this.#socket.write(bytes)
+    else {
+      this.#answers.push(bytes)
+      this.#answersBytes += bytes.length
+    }
   }
 
-  /** Send what `work` sends in as few packets as can be. */
-  together(work) {
+  get #unsent() {
+    return this.#socket.writableLength + this.#answersBytes
+  }
+
+  /** Keep back what is sent from now on. */
+  hold() {
+    this.#answers ??= []
+  }
+
+  /** Send what was kept back, in as few packets as can be. */
+  release() {
+    const answers = this.#answers ?? []
+    this.#answers = null
+    this.#answersBytes = 0
     this.#socket.cork()
-    try {
-      work()
-    } finally {
-      this.#socket.uncork()
-    }
+    for (const bytes of answers) this.#socket.write(bytes)
+    this.#socket.uncork()
+    this.#farewell?.()
+    if (!this.#socket.writableNeedDrain) this.#safely(() => this.#drained())
   }
 
   /** Tell the client that it is in: the session's parameters, some of them its own, and that it may begin. */
@@ -162,10 +181,16 @@ export class Connection {
     if (this.closed) return
     this.#unread = unread
     if (this.#spool !== null) this.#socket.destroy()
-    else if (unread > 0) this.#socket.resume().write(goodbye)
-    else this.#socket.end(goodbye).resume()
+    else if (this.#answers === null) this.#sayGoodbye(goodbye)
+    else this.#farewell = () => this.#sayGoodbye(goodbye)
     setTimeout(() => this.#socket.destroy(), GOODBYE_MS).unref()
     this.#close()
+  }
+
+  #sayGoodbye(goodbye) {
+    this.#farewell = null
+    if (this.#unread > 0) this.#socket.resume().write(goodbye)
+    else this.#socket.end(goodbye).resume()
   }
 
   #close() {
@@ -193,7 +218,7 @@ export class Connection {
   #drop(bytes) {
     if (this.#unread <= 0) return
     this.#unread -= bytes
-    if (this.#unread <= 0) this.#socket.end()
+    if (this.#unread <= 0 && this.#farewell === null) this.#socket.end()
   }
 
   get #mayCut() {
@@ -336,7 +361,7 @@ export class Connection {
   }
 
   #drained() {
-    if (this.closed) return
+    if (this.closed || this.#answers !== null) return
     while (this.#spool?.waiting > 0) if (!this.#socket.write(this.#spool.take())) return
     this.#spool?.close()
     this.#spool = null

@@ -2,6 +2,7 @@
 //
 // A client's unit runs in one synchronous call, and a client keeps its turn while a transaction is open or after a Flush.
 // Hence transactions are isolated as if there were one client at a time. Turns go round among those who wait.
+// No client gets an answer while what it may have seen is not on the disk (wal.mjs).
 // All state of the session that a client can change is either its own (names.mjs, settings.mjs, channels), or refused (guard.mjs), or
 // dropped when the turn goes to another client (LEFTOVERS).
 
@@ -38,9 +39,11 @@ export class Front {
   #backend
   #spoolDirectory
   #settings
+  #wal
   #connections = new Set()
   #guests = new Set() // those of them that have not logged in, the oldest first
   #waiting = new Set() // in the order in which they get their turns
+  #held = new Set() // connections whose answers wait for the disk
   #holder = null
   #last = null // whose turn was the last one
   #active = null // whose unit runs now
@@ -57,6 +60,8 @@ export class Front {
 
   constructor(backend, { verifier, limits, spoolDirectory, log }) {
     this.#backend = backend
+    this.#wal = backend.wal
+    this.#wal.onSynced = () => this.#synced()
     this.#spoolDirectory = spoolDirectory
     this.#settings = new SessionSettings(backend)
     this.verifier = verifier
@@ -135,6 +140,7 @@ export class Front {
     })
     this.#chores = []
     this.#waiting.clear()
+    this.#sync()
     for (const connection of [...this.#connections]) connection.leave(fatal('57P01', 'the database is stopping'))
     if (this.#watch !== null) clearTimeout(this.#watch)
     await this.#restarting
@@ -228,18 +234,58 @@ export class Front {
     this.#holder = connection
     this.#lastLife = performance.now()
     const unit = connection.shift()
-    connection.together(() => {
-      if (began && connection !== this.#last) this.#sweep(connection)
-      if (began && !this.#giveSettings(connection, unit)) return
-      if (connection.begun !== null) this.#begin(connection)
-      this.#runUnit(connection, unit)
-    })
+    connection.hold()
+    this.#wal.deferring = true
+    try {
+      this.#perform(connection, unit, began)
+    } finally {
+      this.#wal.deferring = false
+      this.#letAnswer(connection)
+    }
     if (connection.closed) return this.#release()
     if (!this.#keepsTurn(unit)) this.#holder = null
     connection.proceed()
     if (connection.closed && connection === this.#holder) return this.#release() // by what it had sent besides
     if (this.#holder === null && connection.runnable) this.#waiting.add(connection)
     return this.onWork()
+  }
+
+  #perform(connection, unit, began) {
+    if (began && connection !== this.#last) this.#sweep(connection)
+    if (began && !this.#giveSettings(connection, unit)) return
+    if (connection.begun !== null) this.#begin(connection)
+    this.#runUnit(connection, unit)
+  }
+
+  // Where nobody else wants the session, waiting for the disk at once takes the least time.
+  #letAnswer(connection) {
+    if (!this.#wal.isBehind) return connection.release()
+    this.#hold(connection)
+    if (this.#waiting.size === 0 && !this.#wal.isRunning) this.#sync()
+    else this.#wal.start()
+    return undefined
+  }
+
+  #hold(connection) {
+    connection.hold()
+    connection.waitsFor = this.#wal.asked
+    this.#held.add(connection)
+  }
+
+  #sync() {
+    this.#wal.settle()
+    this.#synced()
+  }
+
+  // Those that were held longest come first in the set, but for those that were held again.
+  #synced() {
+    for (const connection of [...this.#held]) {
+      if (connection.waitsFor > this.#wal.synced) continue
+      this.#held.delete(connection)
+      connection.release()
+    }
+    this.#wal.start()
+    this.#pump()
   }
 
   #keepsTurn(unit) {
@@ -390,7 +436,10 @@ export class Front {
     notification.writeInt32BE(sender.id, HEADER_BYTES) // whose it is, by the number that it was told at login
     const start = HEADER_BYTES + 4
     const channel = notification.latin1Slice(start, afterText(notification, start) - 1)
-    for (const listener of this.#listeners.get(channel) ?? []) listener.send(notification)
+    for (const listener of this.#listeners.get(channel) ?? []) {
+      if (this.#wal.isBehind) this.#hold(listener)
+      listener.send(notification)
+    }
   }
 
   // The turn of a client that left is ended as Postgres ends a lost connection: nothing of what was open is kept. After
