@@ -60,7 +60,7 @@ LEVELS = [
         "records",
         "suspects",
     ],
-    ["redaction"],
+    ["redaction", "wakeups"],
     ["authoring", "executions", "feed", "recorded_errors", "runlog", "reading"],
     ["engine", "worker", "supervisor"],
     [
@@ -91,9 +91,10 @@ PLACES = {
         "recorded_errors",
         "executions",
         "step_statements",
+        "wakeups",
         "demo_workflow",
     },
-    "sqlalchemy": {"engine", "dbos_internals"},
+    "sqlalchemy": {"engine", "dbos_internals", "wakeups"},
     "mcp": {
         "completions",
         "demo",

@@ -1,7 +1,7 @@
 """Hints that runs have changed, for those who wait for it: LISTEN, with a look from time to time in case a hint was lost."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import anyio
 import psycopg
@@ -41,13 +41,16 @@ class Changes:
         Raises:
             DatabaseUnavailable: the connection was lost.
         """
-        # By psycopg's own time-out: a cancelled wait would leave the connection unusable.
-        timeout = max(0.0, min(seconds, _OFTEN_SECONDS if often else _RECHECK_SECONDS))
+        until = anyio.current_time() + min(seconds, _OFTEN_SECONDS if often else _RECHECK_SECONDS)
         try:
-            async with aclosing(self._connection.notifies(timeout=timeout)) as notices:
-                async for notice in notices:
-                    if notice.payload.rpartition("\t")[2] in self._workflow_ids:
-                        return
+            while True:
+                payloads = await tables.heard(
+                    self._connection, max(0.0, until - anyio.current_time())
+                )
+                if any(one.rpartition("\t")[2] in self._workflow_ids for one in payloads):
+                    return
+                if anyio.current_time() >= until:
+                    return
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error
 

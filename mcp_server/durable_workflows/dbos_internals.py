@@ -12,9 +12,7 @@ import inspect
 import logging
 import re
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -68,7 +66,6 @@ Args = tuple[Any, ...]
 Named = dict[str, Any]
 _TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 _RECV = "DBOS.recv"  # the name of its steps
-_MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
 
 
@@ -108,55 +105,8 @@ class Signature(Protocol):
         ...
 
 
-class Doorbell:
-    """Wakes queue threads, which otherwise sleep for their polling interval."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._rings: Counter[str] = Counter()
-        self._rings_for_all = 0
-
-    def ring(self, queue: str) -> None:
-        """Have the queue look now (again, if it is looking)."""
-        with self._changed:
-            self._rings[queue] += 1
-            self._changed.notify_all()
-
-    def ring_all(self) -> None:
-        """Have every queue look now."""
-        with self._changed:
-            self._rings_for_all += 1
-            self._changed.notify_all()
-
-    def wait(self, queue: str, heard: int, timeout: float) -> int:
-        """Sleep until the queue was rung for more often than `heard`; return how often it was."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._count(queue) > heard, timeout)
-            return self._count(queue)
-
-    def _count(self, queue: str) -> int:
-        return self._rings[queue] + self._rings_for_all
-
-
 class _NotAnswered(Exception):
     """What woke a wait was no message for it, and its time is not over."""
-
-
-class _QueueStop:
-    """Stands in for a queue thread's stop event, of which dbos uses `is_set` and `wait`."""
-
-    def __init__(self, stop: threading.Event, bell: Doorbell, queue: str) -> None:
-        self._stop = stop
-        self._bell = bell
-        self._queue = queue
-        self._heard = 0
-
-    def is_set(self) -> bool:
-        return self._stop.is_set()
-
-    def wait(self, timeout: float) -> bool:
-        self._heard = self._bell.wait(self._queue, self._heard, timeout)
-        return self._stop.is_set()
 
 
 def refuse_pickle() -> None:
@@ -460,31 +410,6 @@ def share_one_backend() -> None:
     CockroachDB is served by dbos in the same way.
     """
     PostgresSystemDatabase.background_job_lock = SystemDatabase.background_job_lock
-
-
-def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
-    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides."""
-    scope: Any = SystemDatabase
-    manage: Any = dbos_queue.queue_thread
-    work: Any = dbos_queue.queue_worker_thread
-    register = scope.upsert_queue
-
-    def managed(stop: Any, dbos: Any) -> None:
-        manage(_QueueStop(stop, bell, _MANAGER), dbos)
-
-    def woken(stop: Any, dbos: Any, queue: Any) -> None:
-        work(_QueueStop(stop, bell, queue.name), dbos, queue)
-
-    def registered(self: Any, *given: Any, **named: Any) -> Any:
-        found = register(self, *given, **named)
-        bell.ring(_MANAGER)
-        return found
-
-    replace_in_dbos(manage, managed)
-    dbos_queue.queue_worker_thread = woken
-    scope.upsert_queue = registered
-    registry = dbos_module._get_or_create_dbos_registry()
-    registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
 
 
 def take_answers_of_people(find: FindAnswer) -> None:

@@ -50,6 +50,7 @@ class RunLog:
         # By run: the batch of its newest lines, until that is written.
         self._newest: dict[str, int] = {}
         self._publish_now: Callable[[], object] | None = None  # None: the database is away
+        self._publish_soon: Callable[[], object] = _nothing
         self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
         self._partial: dict[Source, str] = {}
         self._new_lines: Counter[str] = Counter()
@@ -69,6 +70,8 @@ class RunLog:
     def add(self, source: Source, text: str) -> None:
         """Add text; a line is complete with its line feed, or when it is published."""
         with self._lock:
+            if not self._newest:
+                self._publish_soon()
             self._newest[source[0]] = self._batch
             *lines, rest = (self._partial.pop(source, "") + text).split("\n")
             for line in lines:
@@ -95,18 +98,23 @@ class RunLog:
                 await anyio.sleep(_RETRY_SECONDS)
 
     async def _publish(self, connection: tables.Connection) -> None:
-        asked = asyncio.Event()
+        asked, begun = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         self._publish_now = lambda: loop.call_soon_threadsafe(asked.set)
+        self._publish_soon = lambda: loop.call_soon_threadsafe(begun.set)
         try:
             while True:
                 await self._flush(connection)
+                if not self._newest:
+                    await begun.wait()
+                begun.clear()
                 with anyio.move_on_after(_FLUSH_SECONDS):
                     await asked.wait()
                 asked.clear()
         finally:
             with self._lock:
                 self._publish_now = None
+                self._publish_soon = _nothing
 
     async def flush(self, database: Database) -> None:
         """Write what is new now: before the process ends.
@@ -169,6 +177,10 @@ class RunLog:
             if first or self._new_lines[workflow_id] >= TRIM_LINES:
                 await tables.run(connection, "trim_log", workflow_id=workflow_id, keep=KEPT_LINES)
                 self._new_lines[workflow_id] = 0
+
+
+def _nothing() -> None:
+    """While the database is away."""
 
 
 class _Stream(io.TextIOWrapper):

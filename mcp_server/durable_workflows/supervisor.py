@@ -382,7 +382,7 @@ class Supervisor:
 
     async def _watch(self, folder: Path) -> None:
         changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
-            folder, debounce=_DEBOUNCE_MS, stop_event=self._stopping
+            folder, debounce=_DEBOUNCE_MS, step=_DEBOUNCE_MS, stop_event=self._stopping
         )
         async for _ in changes:
             await self._save_folder()

@@ -41,6 +41,7 @@ from durable_workflows import (
     state,
     step_statements,
     suspects,
+    wakeups,
 )
 from durable_workflows.activity import Activity
 from durable_workflows.database import answers, tables
@@ -145,7 +146,8 @@ class _Worker:
         self._parent = parent
         self._faults = faults
         self._apart = apart
-        self._bell = dbos_internals.Doorbell()
+        self._bell = wakeups.Doorbell()
+        self._look_when_due: Callable[[], None] = lambda: None
         self._executions = Executions()
         self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
@@ -281,7 +283,10 @@ class _Worker:
         self._log.capture()
         dbos_internals.before_ends(self._log.settle)
         dbos_internals.run_methods_by_name()
-        dbos_internals.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+        wakeups.notify_at_once()
+        wakeups.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+        if self._settings.embedded:
+            self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
         dbos_internals.claim_only(only, self._database.schema)
 
@@ -472,8 +477,10 @@ class _Worker:
 
     async def _hear(self, connection: tables.Connection) -> None:
         while True:
-            async for notice in connection.notifies(timeout=_HEARTBEAT_SECONDS):
-                self._heard(notice.payload)
+            beat = anyio.current_time() + _HEARTBEAT_SECONDS
+            while (left := beat - anyio.current_time()) > 0:
+                for payload in await tables.heard(connection, left):
+                    self._heard(payload)
             if not self._settings.embedded:
                 await self._adopt(connection)  # by what was seen before this beat
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
@@ -505,6 +512,8 @@ class _Worker:
 
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
+        if status in ("ENQUEUED", "DELAYED"):
+            self._look_when_due()
         if status == "CANCELLED":
             self._cancelled.add(workflow_id)
             self._cancelling.set()
