@@ -1,12 +1,13 @@
 """How fast this project is, beside what one would use instead: `make bench`, or `python -m tests.bench [--quick]`.
 
 Contenders take turns in short rounds, so that the noise of a shared machine falls on all of them. Prints tables and writes `bench.json`
-into the current directory. All processes are ended, also after Ctrl-C.
+into the current directory, and a whole one adds a line to `history.jsonl` beside this file. All processes are ended, also after Ctrl-C.
 """
 
 import argparse
 import dataclasses
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,11 +21,12 @@ from rich.console import Console
 from tests import native
 
 from . import contenders, measures, report
-from .contenders import Contender, Kind
+from .contenders import Contender, Kind, Ours
 from .measures import Effort, Samples
 
 _WIDTH = 150
 _INTERRUPTED = 130  # as a shell says it
+_HISTORY = Path(__file__).with_name("history.jsonl")
 
 Measure = Callable[[Contender], Awaitable[Samples]]
 
@@ -54,6 +56,7 @@ class Bench:
             for number in range(self._effort.rounds):
                 await self._round(number)
             await self._idle()
+            await self._look()
 
     async def _available(self, stack: AsyncExitStack) -> list[Kind]:
         kinds = [contenders.embedded(), contenders.sqlite()]
@@ -89,6 +92,7 @@ class Bench:
             "steps": lambda contender: measures.one_workflow(contender, effort),
             "parallel steps": lambda contender: measures.many_workflows(contender, effort),
             "starts": lambda contender: measures.starts(contender, effort),
+            "batches": lambda contender: measures.batches(contender, effort),
             "first step": lambda contender: measures.first_step(contender, effort),
             "messages": lambda contender: measures.messages(contender, effort, log),
         }
@@ -103,6 +107,12 @@ class Bench:
             groups = {key: one.processes() for key, one in self._running.items()}
             groups["ours"].append(psutil.Process(server.pid))
             self.results.add_idle(await measures.idle(groups, self._effort.idle_seconds))
+
+    async def _look(self) -> None:
+        self._say("many runs")
+        for key, contender in self._running.items():
+            if isinstance(contender, Ours):
+                self.results.add(key, await measures.looks(contender, self._effort))
 
     @property
     def _ours(self) -> Path:
@@ -148,7 +158,18 @@ def _run(effort: Effort, output: Path) -> int:
             return _INTERRUPTED
     report.show(_wide(Console()), bench.results, bench.kinds)
     report.write(output, bench.results, dataclasses.asdict(effort))
+    if effort is measures.FULL:
+        report.remember(_HISTORY, bench.results, _commit())
     return 0
+
+
+def _commit() -> str:
+    """The commit that is checked out, with + if files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+"]
+    found = subprocess.run(
+        command, cwd=_HISTORY.parent, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip()
 
 
 def _wide(console: Console) -> Console:

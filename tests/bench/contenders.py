@@ -3,7 +3,7 @@
 import functools
 import shutil
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,15 @@ import anyio
 import anyio.to_thread
 import psutil
 from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, WorkflowHandle
+from psycopg import sql
 from tests.native import Cluster
 
 from durable_workflows import lifecycle
+from durable_workflows.database import tables
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
+from durable_workflows.settings import APPLICATION as APPLICATION_NAME
 from durable_workflows.settings import Settings
 
 from .children import child
@@ -26,6 +29,15 @@ from .host import APPLICATION, QUEUE
 
 _HERE = Path(__file__).parent
 _SECONDS = 120.0  # for any one run
+
+_FILL = """
+insert into {}.workflow_status (
+    workflow_uuid, name, status, application_version, application_name, serialization, created_at, updated_at, completed_at
+)
+select 'filled-' || number, 'filled', case when number %% 50 = 0 then 'ERROR' else 'SUCCESS' end, 'earlier', %s, 'portable_json',
+    1700000000000 + number, 1700000000000 + number, 1700000000000 + number
+from generate_series(1, %s::int) as number
+"""
 
 T = TypeVar("T")
 
@@ -35,6 +47,10 @@ class Contender(Protocol):
 
     async def start(self, workflow: str, **arguments: Any) -> str:
         """Start a run; return its workflow_id."""
+        ...
+
+    async def start_many(self, workflow: str, count: int) -> Sequence[str]:
+        """Start so many runs in one call if there is one; else one after another."""
         ...
 
     async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
@@ -66,7 +82,7 @@ def embedded() -> Kind:
 
 def external(cluster: Cluster) -> Kind:
     """This project on a native Postgres."""
-    return Kind("ours_native", "ours on native", functools.partial(_ours_on, cluster))
+    return Kind("ours_native", "ours on native", functools.partial(_ours, cluster=cluster))
 
 
 def sqlite() -> Kind:
@@ -79,15 +95,25 @@ def native(cluster: Cluster) -> Kind:
     return Kind("native", "DBOS on native", functools.partial(_on_cluster, cluster))
 
 
-class _Ours:
-    def __init__(self, engine: Engine) -> None:
+class Ours:
+    """This project, running; `cluster` is the Postgres that it has for itself, if it is not its own database."""
+
+    def __init__(self, engine: Engine, cluster: Cluster | None) -> None:
         self._engine = engine
+        self._cluster = cluster
 
     async def start(self, workflow: str, **arguments: Any) -> str:
+        """See Contender."""
         started = await self._engine.start(StartRequest(name=workflow, args=arguments))
         return started.workflow_id
 
+    async def start_many(self, workflow: str, count: int) -> Sequence[str]:
+        """See Contender."""
+        started = await self._engine.start_all([StartRequest(name=workflow)] * count)
+        return [one.workflow_id for one in started]
+
     async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
+        """See Contender."""
         found = await self._engine.wait(workflow_ids, timeout_seconds=_SECONDS)
         done = {ended.workflow_id: ended for ended in found.done}
         failed = [one for one in workflow_ids if one not in done or done[one].error]
@@ -95,34 +121,45 @@ class _Ours:
         return [done[one].output for one in workflow_ids]
 
     async def send(self, workflow_id: str, message: str) -> None:
+        """See Contender."""
         await self._engine.send(workflow_id, "bench", message)
 
     def processes(self) -> list[psutil.Process]:
+        """See Contender."""
         supervisor = psutil.Process(self._engine.connection.pid)
-        return [supervisor, *supervisor.children(recursive=True)]
+        server = self._cluster.processes() if self._cluster else []
+        return [supervisor, *supervisor.children(recursive=True), *server]
+
+    async def fill(self, runs: int) -> None:
+        """Have so many ended runs more in the database."""
+        database = self._engine.connection.database
+        schema = sql.Identifier(database.dbos_schema)
+        async with await tables.connect(database, role="test") as connection:
+            await connection.execute(sql.SQL(_FILL).format(schema), [APPLICATION_NAME, runs])
+            await connection.execute(sql.SQL("vacuum analyze {}.workflow_status").format(schema))
+
+    def looks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        """What reads many runs."""
+        engine = self._engine
+        return {"list": engine.runs, "counts": engine.counts, "status": engine.status}
 
 
 @asynccontextmanager
-async def _ours(folder: Path, database_url: str | None = None) -> AsyncGenerator[Contender]:
+async def _ours(folder: Path, cluster: Cluster | None = None) -> AsyncGenerator[Contender]:
     workflows = folder / "workflows"
     workflows.mkdir(exist_ok=True)
     shutil.copy(_HERE / "flow.py", workflows / "flow.py")
-    settings = Settings(project=folder, database_url=database_url)
+    url = cluster.database(folder.name) if cluster else None
+    settings = Settings(project=folder, database_url=url)
     project = Project(settings)
     try:
         engine = await project.engine()
         await engine.catalog()
-        yield _Ours(engine)
+        yield Ours(engine, cluster)
     finally:
         with anyio.CancelScope(shield=True):
             await project.aclose()
             await lifecycle.shut_down(settings)
-
-
-@asynccontextmanager
-async def _ours_on(cluster: Cluster, folder: Path) -> AsyncGenerator[Contender]:
-    async with _ours(folder, cluster.database(folder.name)) as contender:
-        yield contender
 
 
 class _Plain:
@@ -137,6 +174,9 @@ class _Plain:
             return self._client.enqueue(options, **arguments).get_workflow_id()  # pyright: ignore[reportUnknownMemberType]
 
         return await _in_thread(enqueue)
+
+    async def start_many(self, workflow: str, count: int) -> Sequence[str]:
+        return [await self.start(workflow) for _ in range(count)]
 
     async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
         return [await self._result(workflow_id) for workflow_id in workflow_ids]

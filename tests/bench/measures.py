@@ -4,8 +4,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,13 @@ import anyio
 import psutil
 
 from .children import Child, child
-from .contenders import Contender, Kind
+from .contenders import Contender, Kind, Ours
 
 Samples = Mapping[str, list[float]]
 
 _PARALLEL = 20
+_BATCH = 100
+_LOOKS = 7
 _GATHER_SECONDS = 2.5  # in which a queue that polls every second has taken up all of them
 _ROLES = ("pglite.mjs", "supervisor", "worker", "serve", "host", "postgres")
 _INITIALIZE = {
@@ -40,6 +42,8 @@ class Effort:
     steps: int
     parallel_steps: int
     starts: int
+    batches: int
+    filled: int
     first_steps: int
     messages: int
     spawns: int
@@ -47,8 +51,8 @@ class Effort:
     settle_seconds: float  # DBOS looks for schedules every second in its first minute
 
 
-FULL = Effort(3, 200, 25, 80, 8, 8, 3, 15.0, 65.0)
-QUICK = Effort(1, 60, 10, 30, 4, 4, 3, 6.0, 3.0)
+FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 15.0, 65.0)
+QUICK = Effort(1, 60, 10, 30, 1, 10_000, 4, 4, 3, 6.0, 3.0)
 
 
 async def one_workflow(contender: Contender, effort: Effort) -> Samples:
@@ -61,15 +65,20 @@ async def one_workflow(contender: Contender, effort: Effort) -> Samples:
 
 
 async def many_workflows(contender: Contender, effort: Effort) -> Samples:
-    """Steps of runs that all begin at the same moment."""
+    """Steps of runs that all begin at the same moment; and the CPU time of each, with its part of the start."""
+    before = _total_cpu(contender)
     at = time.time() + _GATHER_SECONDS
     count = effort.parallel_steps
     runs = [
         await contender.start("bench_steps", count=count, not_before=at) for _ in range(_PARALLEL)
     ]
     ends = await contender.results(runs)
+    cpu = _total_cpu(contender) - before
     seconds = max(last for _, last in ends) - min(first for first, _ in ends)
-    return {"steps_many": [_PARALLEL * (count - 1) / seconds]}
+    return {
+        "steps_many": [_PARALLEL * (count - 1) / seconds],
+        "step_cpu_many": [cpu / (_PARALLEL * count)],
+    }
 
 
 async def starts(contender: Contender, effort: Effort) -> Samples:
@@ -82,6 +91,34 @@ async def starts(contender: Contender, effort: Effort) -> Samples:
         "starts": [effort.starts / (started - began)],
         "runs": [effort.starts / (done - began)],
     }
+
+
+async def batches(contender: Contender, effort: Effort) -> Samples:
+    """Starts of a hundred at a time: how fast it can, and how fast they are done."""
+    began = time.time()
+    runs = [
+        run
+        for _ in range(effort.batches)
+        for run in await contender.start_many("bench_nothing", _BATCH)
+    ]
+    started = time.time()
+    done = max(await contender.results(runs))
+    return {
+        "batch_starts": [len(runs) / (started - began)],
+        "batch_runs": [len(runs) / (done - began)],
+    }
+
+
+async def looks(contender: Ours, effort: Effort) -> Samples:
+    """What reads many runs, over so many."""
+    await contender.fill(effort.filled)
+    seconds: dict[str, list[float]] = {}
+    for name, look in contender.looks().items():
+        for _ in range(_LOOKS):
+            began = time.monotonic()
+            await look()
+            seconds.setdefault(name, []).append(time.monotonic() - began)
+    return seconds
 
 
 async def first_step(contender: Contender, effort: Effort) -> Samples:
@@ -128,20 +165,38 @@ async def start_times(kind: Kind, folder: Path) -> Samples:
 
 
 async def initialize(project: Path, log: Path, spawns: int) -> Samples:
-    """From the spawn of a server over stdio to its answer to the first message."""
-    seconds: list[float] = []
+    """From the spawn of a server over stdio to its answer to the first message; and how many times that of a bare one."""
+    bare = [sys.executable, str(Path(__file__).with_name("bare_server.py"))]
+    found: dict[str, list[float]] = {"initialize": [], "initialize_ratio": []}
     for _ in range(spawns):
-        began = time.monotonic()
-        async with serving(project, log):
-            seconds.append(time.monotonic() - began)
-    return {"initialize": seconds}
+        own, other = [
+            await _seconds_to_initialize(command, project, log)
+            for command in (_serve(project), bare)
+        ]
+        found["initialize"].append(own)
+        found["initialize_ratio"].append(own / other)
+    return found
+
+
+async def _seconds_to_initialize(command: Sequence[str], folder: Path, log: Path) -> float:
+    began = time.monotonic()
+    async with _initialized(command, folder, log):
+        return time.monotonic() - began
+
+
+def _serve(project: Path) -> list[str]:
+    command = str(Path(sys.executable).with_name("durable-workflows"))
+    return [command, "serve", "--project", str(project)]
+
+
+def serving(project: Path, log: Path) -> AbstractAsyncContextManager[Child]:
+    """Our MCP server over stdio, which has answered `initialize`."""
+    return _initialized(_serve(project), project, log)
 
 
 @asynccontextmanager
-async def serving(project: Path, log: Path) -> AsyncGenerator[Child]:
-    """An MCP server over stdio that has answered `initialize`."""
-    command = [str(Path(sys.executable).with_name("durable-workflows")), "serve"]
-    async with child([*command, "--project", str(project)], log=log, folder=project) as server:
+async def _initialized(command: Sequence[str], folder: Path, log: Path) -> AsyncGenerator[Child]:
+    async with child(list(command), log=log, folder=folder) as server:
         await server.write_line(json.dumps(_INITIALIZE))
         answer = json.loads(await server.read_line())
         assert "result" in answer, answer
@@ -166,7 +221,9 @@ async def idle(groups: Mapping[str, list[psutil.Process]], seconds: float) -> di
     await anyio.sleep(seconds)
     passed = time.monotonic() - began
     return {
-        key: [_load(process, before[process.pid], passed) for process in group]
+        key: [
+            _load(process, before[process.pid], passed) for process in group if process.is_running()
+        ]
         for key, group in groups.items()
     }
 
@@ -183,8 +240,12 @@ def _total_cpu(contender: Contender) -> float:
 
 
 def _cpu(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
+    """The CPU time of a process, and of its children that have ended: the backends of a Postgres come and go."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _role(process: psutil.Process) -> str:
