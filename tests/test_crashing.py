@@ -8,7 +8,7 @@ import pytest
 
 from durable_workflows import traces
 from durable_workflows.engine import Engine
-from durable_workflows.models import Child, StartRequest
+from durable_workflows.models import StartRequest
 from helpers import copy_flow, processes_of, until_found
 from hints import alternatives, calls
 from requirements import proves
@@ -33,10 +33,7 @@ async def start_waiting(engine: Engine) -> list[str]:
     for workflow_id, (name, args) in WAITING.items():
         await start(engine, workflow_id, name, **args)
 
-    async def children() -> list[Child]:
-        return await engine.tree("parent")
-
-    await until_found(children, "the child is started")
+    await until_started(engine, "parent", children=1)
 
     async def all_wait() -> bool:
         causes = [await why(engine, one) for one in (*WAITING, "parent-1")]
@@ -44,6 +41,15 @@ async def start_waiting(engine: Engine) -> list[str]:
 
     await until_found(all_wait, "all of them wait", seconds=60)
     return [*WAITING, "parent-1"]
+
+
+async def until_started(engine: Engine, workflow_id: str, *, children: int) -> None:
+    """Return once the run has started so many others."""
+
+    async def found() -> bool:
+        return len(await engine.tree(workflow_id)) == children
+
+    await until_found(found, f"{workflow_id} has started {children} runs", seconds=120)
 
 
 async def why(engine: Engine, workflow_id: str) -> str:
@@ -137,6 +143,7 @@ async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     await until_says(engine, "in-body", "dead-lettered: it ended its worker ")
     assert "(exit status 0), after step 1." in await why(engine, "in-body")
     await until_says(engine, "in-step", "killed by SIGSEGV), in the step segfault_soon")
+    await until_started(engine, "spreads", children=3)
     assert await outputs(engine, ["in-other-partition", "behind-in-partition"]) == {"1"}
     assert "(killed by SIGKILL)" in await why(engine, "in-partition")
     healed.touch()

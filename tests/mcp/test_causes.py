@@ -6,8 +6,8 @@ The runs of `CAUSES` are all there at once, in one project; what comes after it 
 
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
-from helpers import insert_lost_run, processes_of, until_found
+from helpers import insert_lost_run, processes_of, until, until_found
 from hints import alternatives, calls
 from mcp import Client
 from requirements import proves
@@ -424,14 +424,39 @@ async def test_a_run_whose_worker_was_killed_says_what_becomes_of_it(
     )
 
 
+@asynccontextmanager
+async def supervisor_held(engine: Engine, reported: str) -> AsyncGenerator[None]:
+    """The supervisor stopped where it reports this of a worker. It would be over before an answer of a busy machine is there."""
+    settings = Settings(project=engine.project)
+    supervisor = psutil.Process(engine.connection.pid)
+
+    def is_reported() -> bool:
+        return any(reported in text for text in state.read_report(settings).values())
+
+    def is_held() -> bool:
+        if is_reported():
+            supervisor.suspend()
+            if is_reported():
+                return True
+            supervisor.resume()
+        return False
+
+    try:
+        await until(is_held, reported)
+        yield
+    finally:
+        supervisor.resume()
+
+
 async def test_a_run_that_ends_its_worker_again_and_again_says_so(
     engine: Engine, agent: Agent
 ) -> None:
     await engine.start(StartRequest(name="ends_worker", workflow_id="deadly"))
-    following = await agent.told(
-        "deadly",
-        "interrupted: no worker of its version VERSION runs now (the last one ended with status -9; starting again).",
-    )
+    async with supervisor_held(engine, "ended with status -9; starting again"):
+        following = await agent.told(
+            "deadly",
+            "interrupted: no worker of its version VERSION runs now (the last one ended with status -9; starting again).",
+        )
     assert following == SERVER_STATUS
     following = await agent.told(
         "deadly",
