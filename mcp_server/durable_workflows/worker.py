@@ -87,11 +87,11 @@ def run(
 ) -> None:
     """Be the worker of `version` until told to stop. Does not return.
 
-    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone. One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone.
+    One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
-    if faults is None and not os.read(
-        parent, 1
-    ):  # else an earlier program of this process has read it
+    # Where `faults` are known, an earlier program of this process has read it.
+    if faults is None and not os.read(parent, 1):
         _leave(0)
     try:
         lock = settings.state / "locks" / f"executor-{executor_id}"

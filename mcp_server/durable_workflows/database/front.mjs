@@ -277,7 +277,6 @@ export class Front {
     this.#synced()
   }
 
-  // Those that were held longest come first in the set, but for those that were held again.
   #synced() {
     for (const connection of [...this.#held]) {
       if (connection.waitsFor > this.#wal.synced) continue
