@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -13,6 +14,7 @@ from mcp.client import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import Field, TypeAdapter
 
+from cli.command import terminal
 from durable_workflows import arguments
 from durable_workflows.engine import Engine
 from durable_workflows.server import build_server
@@ -235,6 +237,34 @@ async def test_a_persons_topic_is_answered_as_the_error_says(agent: Agent, share
     assert "Call answer_in_person" in said
     assert (await agent.does("answer_in_person", workflow_id=run))["answered"]
     assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
+
+
+async def test_without_a_form_the_person_answers_by_the_command_that_the_error_shows(
+    shared: Engine,
+) -> None:
+    async with Client(build_server(Settings(project=shared.project))) as client:
+        agent = Agent(client)
+        run = await run_of(shared, agent, "ask_order")
+        said = await agent.refused("answer_in_person", workflow_id=run)
+    command = said.partition("who answers in a terminal: ")[2].partition("\n")[0]
+    with terminal(shlex.split(command), folder=shared.project.parent) as person:
+        for question, answer in {"amount": "3", "unit": "", "express": "", "Send it?": "y"}.items():
+            person.sees(question)
+            person.types(answer)
+        assert person.leaves() == 0, person.screen
+    assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
+
+
+async def test_what_is_too_large_for_a_message_goes_into_a_file_as_the_error_says(
+    agent: Agent, shared: Engine
+) -> None:
+    run = await run_of(shared, agent, "wait_for", topic="report")
+    large = "x" * 2_000_000
+    said = await agent.refused("send_message", workflow_id=run, topic="report", message=large)
+    assert "Write the data to a file in the project and give its path instead." in said
+    (shared.project / "report.txt").write_text(large, encoding="utf-8")
+    await agent.does("send_message", workflow_id=run, topic="report", message="report.txt")
+    assert (await shared.wait([run], timeout_seconds=30)).done[0].output == "report.txt"
 
 
 async def test_a_fork_begins_where_the_error_says(agent: Agent, shared: Engine) -> None:
