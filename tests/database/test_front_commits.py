@@ -252,6 +252,28 @@ def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(
     assert not changed_before_the_log(events)
 
 
+def test_commits_that_fill_one_file_of_the_log_after_the_other_end_nothing(
+    front: Front, tmp_path: Path
+) -> None:
+    data = copy_of_pristine(tmp_path / "pgdata")
+
+    def work(url: str, name: str) -> None:
+        with psycopg.connect(url, autocommit=True) as db:
+            db.execute(f"CREATE TABLE {name} (noise text)".encode())
+            for _ in range(8):
+                db.execute(
+                    f"INSERT INTO {name} SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 20000)".encode()
+                )
+
+    with own_front(data, flags=recording(tmp_path)) as (own, process):
+        with ThreadPoolExecutor() as pool:
+            for done in [pool.submit(work, own.url, f"t{number}") for number in range(4)]:
+                done.result()
+        assert process.poll() is None
+    written = [event.file for event in recorded(tmp_path) if event.kind == "written"]
+    assert len(set(written)) > 5
+
+
 def test_a_client_that_is_alone_waits_for_no_timer_and_no_other_client(
     front: Front, tmp_path: Path
 ) -> None:

@@ -257,7 +257,7 @@ export class Front {
     this.#runUnit(connection, unit)
   }
 
-  // Where nobody else wants the session, waiting for the disk at once takes the least time.
+  // A client that is alone gets its answer soonest if the disk is waited for at once.
   #letAnswer(connection) {
     if (!this.#wal.isBehind) return connection.release()
     this.#hold(connection)

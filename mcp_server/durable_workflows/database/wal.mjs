@@ -1,7 +1,7 @@
 // Group commit: one write to the disk for the commits of many clients.
 //
 // Postgres asks for an fsync of its log at each commit and takes the answer for done. Here the answer may come early, and the log is
-// written while other clients' statements run. Whoever could have seen such a commit waits: front.mjs holds back what is sent to any client
+// written while other clients' statements run. A client that could have seen such a commit waits: front.mjs holds back what is sent to it
 // until the disk has what was asked for before. Three rules keep the data as safe as with an fsync at once:
 // - The log is on the disk before anything else is changed there: data pages, files that are removed, renamed or cut.
 // - Each fsync begins after the bytes that it is for were written; those written later wait for the next one.
@@ -23,23 +23,19 @@ export class Wal {
   /** How many fsyncs were asked for, and how many of these, from the first one on, are done. */
   asked = 0
   synced = 0
-  #waiting = new Set() // descriptors
-  #running = new Set()
+  /** Whether an fsync is under way that is not waited for. */
+  isRunning = false
+  #files = new Set() // the descriptors of files with something that is not on the disk
 
   /** Whether something is taken for done that is not on the disk yet. */
   get isBehind() {
     return this.synced < this.asked
   }
 
-  /** Whether an fsync is under way. */
-  get isRunning() {
-    return this.#running.size > 0
-  }
-
   /** An fsync of a file of the log is asked for. */
   sync(descriptor) {
     this.asked += 1
-    this.#waiting.add(descriptor)
+    this.#files.add(descriptor)
     if (!this.deferring) this.settle()
   }
 
@@ -47,35 +43,37 @@ export class Wal {
   settle() {
     if (!this.isBehind) return
     try {
-      for (const descriptor of new Set([...this.#running, ...this.#waiting])) fs.fdatasyncSync(descriptor)
+      for (const descriptor of this.#files) fs.fdatasyncSync(descriptor)
     } catch (error) {
       end(error)
     }
-    this.#waiting.clear()
-    this.synced = this.asked
+    this.#note(this.asked)
   }
 
   /** Have on the disk what was asked for until now; `onSynced` tells when. One at a time is under way. */
   start() {
     if (this.isRunning || !this.isBehind) return
+    this.isRunning = true
     const upTo = this.asked
-    this.#running = this.#waiting
-    this.#waiting = new Set()
-    const left = new Set(this.#running)
-    for (const descriptor of this.#running) {
+    const files = [...this.#files]
+    let left = files.length
+    for (const descriptor of files) {
       fs.fdatasync(descriptor, (error) => {
-        // It may have been closed since, by settle() before that.
+        // One that settle() has synced since may be closed.
         if (error && this.synced < upTo) end(error)
-        left.delete(descriptor)
-        if (left.size === 0) this.#finish(upTo)
+        left -= 1
+        if (left > 0) return
+        this.isRunning = false
+        this.#note(upTo)
+        this.onSynced()
       })
     }
   }
 
-  #finish(upTo) {
-    this.#running = new Set()
+  // Files stay until nothing is behind: only then is it certain that no later bytes of theirs wait.
+  #note(upTo) {
     this.synced = Math.max(this.synced, upTo)
-    this.onSynced()
+    if (!this.isBehind) this.#files.clear()
   }
 }
 
