@@ -1,7 +1,7 @@
 """Hints that runs have changed, for those who wait for it: LISTEN, with a look from time to time in case a hint was lost."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import anyio
 import psycopg
@@ -41,16 +41,12 @@ class Changes:
         Raises:
             DatabaseUnavailable: the connection was lost.
         """
-        until = anyio.current_time() + min(seconds, _OFTEN_SECONDS if often else _RECHECK_SECONDS)
+        timeout = min(seconds, _OFTEN_SECONDS if often else _RECHECK_SECONDS)
         try:
-            while True:
-                payloads = await tables.heard(
-                    self._connection, max(0.0, until - anyio.current_time())
-                )
-                if any(one.rpartition("\t")[2] in self._workflow_ids for one in payloads):
-                    return
-                if anyio.current_time() >= until:
-                    return
+            async with aclosing(tables.heard(self._connection, timeout)) as payloads:
+                async for payload in payloads:
+                    if payload.rpartition("\t")[2] in self._workflow_ids:
+                        return
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error
 

@@ -60,7 +60,7 @@ def looked_up(
     owner_key: str | None = None,
 ) -> Any:
     """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
-    rows = _run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
+    rows = run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
     status, name, output, error, serialization, child = rows[0]
     if status == WorkflowStatusString.CANCELLED.value:
@@ -105,7 +105,7 @@ def recorded(
 
     @db_retry(sys_db=database)
     def write() -> list[Any]:
-        return _run(database, statement, values)
+        return run(database, statement, values)
 
     rows = write()
     if not rows:
@@ -129,8 +129,8 @@ def _values(database: Any, result: Any, ended: int) -> Values:
     }
 
 
-def _run(database: Any, statement: str, values: Values) -> list[Any]:
-    """Run a statement, which is a transaction of its own."""
+def run(database: Any, statement: str, values: Values) -> list[Any]:
+    """The rows of a statement, which is a transaction of its own; `{schema}` stands in it for dbos's schema."""
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         return connection.exec_driver_sql(_in_schema(statement, database.schema), values).all()

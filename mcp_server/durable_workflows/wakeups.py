@@ -14,24 +14,25 @@ from dbos import _workflow_commands as dbos_commands
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
+from durable_workflows import step_statements
 from durable_workflows.dbos_internals import instance, replace_in_dbos
 
 _MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
-_QUIET_SECONDS = 5.0  # nobody looks less often
+_QUIET_SECONDS = 5.0  # every thread looks at least so often
 _SOONEST_SECONDS = 0.1  # what is due and could not be done is not tried more often
 _DUE = """
 SELECT min(at) FROM (
-    SELECT min(delay_until_epoch_ms) AS at FROM "{schema}".workflow_status WHERE status = 'DELAYED'
+    SELECT min(delay_until_epoch_ms) AS at FROM {schema}.workflow_status WHERE status = 'DELAYED'
     UNION ALL
-    SELECT min(workflow_deadline_epoch_ms) FROM "{schema}".workflow_status
+    SELECT min(workflow_deadline_epoch_ms) FROM {schema}.workflow_status
     WHERE status IN ('ENQUEUED', 'PENDING', 'DELAYED') AND workflow_deadline_epoch_ms IS NOT NULL
 ) AS due
 """
 
 
 class Doorbell:
-    """Wakes queue threads, which otherwise sleep for their polling interval."""
+    """Wakes threads of dbos, which otherwise sleep for their interval; each listens to a name, that of its queue."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -164,12 +165,8 @@ def _until_due(least: float) -> float:
     dbos = instance()
     if dbos._active_workflows_set.activeList():
         return least
-    database: Any = dbos._sys_db
-    due = _DUE.replace("{schema}", database.schema.replace('"', '""').replace("%", "%%"))
     try:
-        with database.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT")
-            at = connection.exec_driver_sql(due).scalar()
+        [(at,)] = step_statements.run(dbos._sys_db, _DUE, {})
     except sqlalchemy.exc.DBAPIError:  # the jobs will say what is wrong
         return least
     if at is None:

@@ -477,10 +477,8 @@ class _Worker:
 
     async def _hear(self, connection: tables.Connection) -> None:
         while True:
-            beat = anyio.current_time() + _HEARTBEAT_SECONDS
-            while (left := beat - anyio.current_time()) > 0:
-                for payload in await tables.heard(connection, left):
-                    self._heard(payload)
+            async for payload in tables.heard(connection, _HEARTBEAT_SECONDS):
+                self._heard(payload)
             if not self._settings.embedded:
                 await self._adopt(connection)  # by what was seen before this beat
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)

@@ -215,7 +215,7 @@ class Clients:
                 self.seen |= {str(mark) for (mark,) in rows}
 
 
-def test_commits_of_several_clients_are_synced_together_and_nobody_hears_of_one_before(
+def test_commits_of_several_clients_are_synced_together_and_no_client_hears_of_one_before(
     front: Front, tmp_path: Path
 ) -> None:
     data = copy_of_pristine(tmp_path / "pgdata")

@@ -301,18 +301,21 @@ async def listen(connection: Connection, channel: str) -> None:
     await connection.execute(sql.SQL("listen {}").format(sql.SQL(cast(LiteralString, channel))))
 
 
-async def heard(connection: Connection, seconds: float) -> list[str]:
-    """The payloads of what was notified since the last call; where there is nothing yet, of what is within `seconds`.
+async def heard(connection: Connection, seconds: float) -> AsyncGenerator[str]:
+    """The payloads of notifications: those that are there, and those that come within `seconds`.
 
     Raises:
         psycopg.OperationalError: the connection is lost.
     """
-    found = [notice.payload async for notice in connection.notifies(timeout=0)]
-    if not found:
-        with anyio.move_on_after(seconds):
+    until = anyio.current_time() + seconds
+    while True:
+        for payload in [notice.payload async for notice in connection.notifies(timeout=0)]:
+            yield payload
+        left = until - anyio.current_time()
+        if left <= 0:
+            return
+        with anyio.move_on_after(left):
             await anyio.wait_readable(connection.fileno())  # psycopg would look ten times a second
-        found = [notice.payload async for notice in connection.notifies(timeout=0)]
-    return found
 
 
 async def run(connection: Connection, name: str, /, **values: object) -> int:
