@@ -54,6 +54,10 @@ ANSWER_SECONDS = (
 _AGAIN = (
     "Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
 )
+_ELSEWHERE = (
+    "Nothing is lost, and runs go on once it answers: see to that server, or call again later."
+)
+_MORE_CONNECTIONS = "Nothing is lost. End programs that hold connections, have fewer workers, or raise max_connections of that server: a worker takes up to 14 connections, an MCP server or a command up to ten. Then call again."
 _PREVIEW = 600  # characters of a payload in a run's details
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
@@ -91,9 +95,15 @@ class Reader:
         )
         self._migrated = False
 
-    def _explain(self) -> DurableWorkflowsError | None:
+    def _explain(self, error: BaseException | None) -> DurableWorkflowsError | None:
         """Why the database does not answer, as far as it can be known from here."""
-        if self.connection.mode == "embedded" and state.is_full(self._settings):
+        if self.connection.mode == "external":
+            said = tables.first_sentence(error)
+            hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
+            return DatabaseUnavailable(
+                f"The Postgres of DBOS_DATABASE_URL does not answer: {said}", hint=hint
+            )
+        if state.is_full(self._settings):
             return NoSpaceLeft()
         note = state.read_report(self._settings).get("database", "up")
         if note == "up":

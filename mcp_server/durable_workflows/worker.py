@@ -66,9 +66,9 @@ _AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
-# Of connections. One backend gains nothing from more, and each one's prepared statements take its memory.
-_EMBEDDED_POOL = 8
-_POOL = 20
+# Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one
+# backend nor on a Postgres with two cores, and a server allows a hundred in all.
+_POOL = 8
 _ADOPT_SECONDS = (
     90.0  # without a sign of life from a worker on another machine, its runs are taken over
 )
@@ -296,27 +296,25 @@ class _Worker:
         return answers.noted(connection, self._database, workflow_id, step)
 
     def _config(self) -> DBOSConfig:
-        config: DBOSConfig = {
+        return {
             "name": APPLICATION,
             "system_database_url": own_url(self._database),
             "dbos_system_schema": self._database.dbos_schema,
             "application_version": self._version,
             "executor_id": self._executor_id,
-            "sys_db_pool_size": _EMBEDDED_POOL if self._settings.embedded else _POOL,
+            "sys_db_pool_size": _POOL,
             "use_listen_notify": True,
             "notification_coalesce_sec": _COALESCE_SECONDS,
             "serializer": DBOSPortableJSONSerializer(),
             "run_migrations": False,
             "log_level": "WARNING",
-        }
-        if self._settings.embedded:
-            # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
-            # The front refuses DBOS under the name that it gives itself: not patched as here, it would keep everybody waiting.
-            config["db_engine_kwargs"] = {
+            "db_engine_kwargs": {
+                # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
                 "pool_pre_ping": False,
+                # PGlite's front refuses DBOS under the name that it gives itself: not patched as here, it would keep everybody waiting.
                 "connect_args": {"application_name": f"{APPLICATION_NAME} dbos"},
-            }
-        return config
+            },
+        }
 
     async def _move_in(
         self, connection: tables.Connection, files: Mapping[str, bytes]

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 import native
+from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project
 from durable_workflows.settings import Settings
@@ -68,3 +69,25 @@ async def test_runs_go_on_after_the_database_was_away(folder: Path) -> None:
         assert lines_of(lines) == list(range(1, 11))
         assert {process.pid for process in processes_of(folder)} == running
         await project.aclose()
+
+
+async def test_a_server_without_a_free_connection_is_said_as_what_it_is(
+    folder: Path, postgres: native.Cluster
+) -> None:
+    copy_flow("messages", folder)
+    postgres.execute(
+        f"create role crowd login password '{native.PASSWORD}'", "create database crowd owner crowd"
+    )
+    url = postgres.url("crowd", user="crowd")
+    project = Project(Settings(project=folder, database_url=url))
+    engine = await project.engine()
+    postgres.execute(
+        "alter role crowd connection limit 0",
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'crowd'",
+    )
+    with pytest.raises(DatabaseUnavailable, match="too many connections") as caught:
+        await engine.runs()
+    assert "max_connections" in caught.value.hint
+    postgres.execute("alter role crowd connection limit -1")
+    assert (await engine.runs()).workflows == []
+    await project.aclose()

@@ -38,6 +38,7 @@ _FOLDER = Path(__file__).parent
 _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
+_CROWDED = ("too many clients", "too many connections", "connection slots")
 _TOO_LARGE = "54"  # how the codes begin of what is too long, too deep or too wide
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
@@ -48,7 +49,7 @@ _SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-Explain = Callable[[], DurableWorkflowsError | None]
+Explain = Callable[[BaseException | None], DurableWorkflowsError | None]
 
 
 class Connection(AsyncConnectionAlone):
@@ -138,7 +139,7 @@ def _check_url(url: str) -> None:
         raise DatabaseRefused("DBOS_DATABASE_URL names no database.")
 
 
-def first_sentence(error: Exception) -> str:
+def first_sentence(error: BaseException | None) -> str:
     """What the error says, without the details that libpq adds in further lines."""
     line = str(error).partition("\n")[0].removeprefix("connection failed: ")
     return " ".join(line.split()).rstrip(".") + "."
@@ -168,7 +169,7 @@ class Session:
         role: str,
         patience_seconds: float = 0,
         limit_seconds: float = math.inf,
-        explain: Explain = lambda: None,
+        explain: Explain = lambda _: None,
     ) -> None:
         self._database = database
         self._limit_seconds = limit_seconds
@@ -263,7 +264,12 @@ def unavailable(error: BaseException | None, explain: Explain) -> DurableWorkflo
     """The error for a caller whose statement the database could not take; psycopg's own has no secrets in its text."""
     if getattr(error, "sqlstate", None) == _DISK_FULL:
         return NoSpaceLeft()
-    return explain() or DatabaseUnavailable(f"The database does not answer: {error}")
+    return explain(error) or DatabaseUnavailable(f"The database does not answer: {error}")
+
+
+def is_crowded(error: BaseException | None) -> bool:
+    """Whether a Postgres has no connection left for us. libpq tells it in words only, those of a server that speaks English."""
+    return any(words in str(error) for words in _CROWDED)
 
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:
