@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Timer
 
@@ -124,8 +125,11 @@ class _Maker:
         self._progress = progress
         self._deadline = time.monotonic() + _LIMIT_SECONDS
         self._given = settings.as_environment()
-        self._own = own_libraries()
         self._refused: dict[str, _Refused] = {}
+
+    @cached_property
+    def _own(self) -> Mapping[str, str]:
+        return own_libraries()
 
     def fault(self, need: Need) -> str | None:
         """Why no environment can meet the need, as far as that is plain without uv."""

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -30,8 +30,15 @@ def no_progress(_text: str) -> None:
     """Nobody is interested in the progress."""
 
 
-async def ensure_running(settings: Settings, progress: Progress = no_progress) -> Connection:
+async def ensure_running(
+    settings: Settings,
+    progress: Progress = no_progress,
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Connection:
     """Return where the project's database is; start the supervisor first where none runs. Any number of processes may call at once.
+
+    `meanwhile` is called, in a thread, while a supervisor starts.
 
     Raises:
         SetupError: the supervisor cannot start; its subclass and hint say what to do.
@@ -57,7 +64,7 @@ async def ensure_running(settings: Settings, progress: Progress = no_progress) -
         else:
             with lock:
                 _check_not_moved(settings)
-                await _start(settings, lock, progress)
+                await _start(settings, lock, progress, meanwhile)
     raise errors.SupervisorFailed(
         "The supervisor of this project neither starts nor ends.",
         hint="Run `durable-workflows shutdown`, then try again.",
@@ -142,7 +149,9 @@ def _check_not_moved(settings: Settings) -> None:
         raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
 
 
-async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> None:
+async def _start(
+    settings: Settings, lock: locks.Lock, progress: Progress, meanwhile: Callable[[], object]
+) -> None:
     ours, theirs = os.pipe()
     try:
         with lock, state.log_file(settings, "supervisor").open("ab") as log:
@@ -160,21 +169,23 @@ async def _start(settings: Settings, lock: locks.Lock, progress: Progress) -> No
         raise state.translate(error, settings.state) from error
     finally:
         os.close(theirs)
-    await anyio.to_thread.run_sync(process.wait)  # it leaves at once; the supervisor is its child
-    await _until_ready(settings, ours, progress)
+    async with await anyio.open_file(ours, encoding="utf-8") as events:
+        # It leaves at once; the supervisor is its child.
+        await anyio.to_thread.run_sync(process.wait)
+        await anyio.to_thread.run_sync(meanwhile)
+        await _until_ready(settings, events, progress)
 
 
-async def _until_ready(settings: Settings, pipe: int, progress: Progress) -> None:
-    async with await anyio.open_file(pipe, encoding="utf-8") as lines:
-        async for line in lines:
-            event: dict[str, Any] = json.loads(line)
-            if "progress" in event:
-                progress(event["progress"])
-            if "failed" in event:
-                await _until_gone(settings)
-                raise _as_error(event["failed"])
-            if "ready" in event:
-                return
+async def _until_ready(settings: Settings, lines: AsyncIterable[str], progress: Progress) -> None:
+    async for line in lines:
+        event: dict[str, Any] = json.loads(line)
+        if "progress" in event:
+            progress(event["progress"])
+        if "failed" in event:
+            await _until_gone(settings)
+            raise _as_error(event["failed"])
+        if "ready" in event:
+            return
     tail = state.log_tail(settings, "supervisor")
     raise errors.SupervisorFailed(f"The supervisor ended before it was ready:\n{tail}")
 

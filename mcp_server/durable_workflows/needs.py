@@ -42,12 +42,16 @@ def needs(files: Mapping[str, bytes]) -> tuple[list[Need], dict[str, str]]:
     """What the workflow files with script metadata ask for, and, by path, what is wrong with the metadata of others."""
     found: list[Need] = []
     errors: dict[str, str] = {}
-    for path in catalog.workflow_files(files):
+    for path in catalog.workflow_files(_with_a_block(files)):
         try:
             found.extend(_need(path, files[path].decode("utf-8-sig", "replace")))
         except ValueError as error:
             errors[path] = f"Its script metadata cannot be used: {_first(error)}"
     return found, errors
+
+
+def _with_a_block(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in files.items() if b"# /// script" in data}
 
 
 def _need(path: str, source: str) -> list[Need]:

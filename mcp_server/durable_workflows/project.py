@@ -1,6 +1,7 @@
 """A project as an MCP server or a command has it: the engine, got when it is needed, with all processes behind it."""
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,6 +12,11 @@ from durable_workflows.settings import Settings
 
 if TYPE_CHECKING:
     from durable_workflows.engine import Engine
+
+
+def _engine_module() -> ModuleType:
+    """Importing it takes half a second, since it imports dbos: behind the first message of a server, and never for `--help`."""
+    return importlib.import_module("durable_workflows.engine")
 
 
 class Project:
@@ -32,13 +38,12 @@ class Project:
             InvalidProject: the project directory is none.
         """
         async with self._lock:
-            connection = await lifecycle.ensure_running(self.settings, self._progress)
+            connection = await lifecycle.ensure_running(
+                self.settings, self._progress, meanwhile=_engine_module
+            )
             if self._engine is None or self._engine.connection.url != connection.url:
                 await self._close_engine()
-                # Importing dbos takes a second: behind the first message of a server, and never for `--help`.
-                module = await anyio.to_thread.run_sync(
-                    importlib.import_module, "durable_workflows.engine"
-                )
+                module = await anyio.to_thread.run_sync(_engine_module)
                 self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
             self._engine.connection = connection  # the same database may have another supervisor

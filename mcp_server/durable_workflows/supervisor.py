@@ -155,9 +155,10 @@ class Supervisor:
                     await anyio.to_thread.run_sync(
                         environments.check_interpreter, self._settings.python
                     )
-                await self._start_ahead()
                 try:
-                    await group.start(self._keep_database)
+                    async with anyio.create_task_group() as starting:
+                        starting.start_soon(self._start_ahead)
+                        await group.start(self._keep_database)
                     self._announce({"ready": True})
                     await self._keep_workers()
                 finally:
@@ -306,6 +307,8 @@ class Supervisor:
             if not self._helps:
                 await self._save_folder()
                 group.start_soon(self._watch_folder)
+                if self._current:  # needed in any case; which others are takes some statements
+                    self._start_missing(group, [_Worker(self._current)])
             self._busy_at = time.monotonic()
             while True:
                 await self._reconcile(group)
@@ -429,6 +432,9 @@ class Supervisor:
         for worker, scope in self._workers.items():
             if worker not in needed:
                 scope.cancel()
+        self._start_missing(group, needed)
+
+    def _start_missing(self, group: anyio.abc.TaskGroup, needed: Collection[_Worker]) -> None:
         for worker in needed:
             if worker not in self._workers:
                 scope = self._workers[worker] = anyio.CancelScope()

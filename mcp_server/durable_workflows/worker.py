@@ -8,6 +8,7 @@ steps in flight end, for a moment, and goes. It also goes when the pipe from its
 import argparse
 import asyncio
 import functools
+import importlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -90,6 +91,7 @@ def run(
     `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone.
     One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
+    _import_ahead()
     # Where `faults` are known, an earlier program of this process has read it.
     if faults is None and not os.read(parent, 1):
         _leave(0)
@@ -102,6 +104,13 @@ def run(
     except BaseException:
         logger.exception("The worker of version %s failed.", version)
         _leave(1)
+
+
+def _import_ahead() -> None:
+    """Import what the bundled workflows will, while the database starts."""
+    with suppress(ImportError):  # told of the file that needs it
+        for name in ("httpx2", "durable_workflows.arguments"):
+            importlib.import_module(name)
 
 
 def _leave(status: int) -> NoReturn:
@@ -118,6 +127,8 @@ async def migrate(database: Database) -> None:
     """
     dbos_internals.connect_alone()
     async with await tables.connect(database, role="migration") as connection:
+        if await tables.is_set_up(connection):
+            return
         await tables.migrate(connection)
         await anyio.to_thread.run_sync(
             functools.partial(DBOS.migrate, own_url(database), schema=database.dbos_schema)

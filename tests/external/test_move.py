@@ -296,7 +296,7 @@ async def make_older(connection: tables.Connection) -> None:
     """As a version of ours made the tables that had no sessions."""
     await connection.execute("drop table durable_workflows.sessions")
     await connection.execute(
-        "delete from durable_workflows.migrations where name = '0003_sessions.sql'"
+        "delete from durable_workflows.migrations where name = '0003_sessions.sql' or name like 'dbos %'"
     )
 
 

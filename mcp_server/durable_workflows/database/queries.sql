@@ -17,6 +17,13 @@ select name from durable_workflows.migrations
 -- name: note_migration
 insert into durable_workflows.migrations (name) values (%(name)s) on conflict do nothing
 
+-- name: is_set_up
+select to_regclass('dbos.workflow_status') is not null and exists (select from durable_workflows.migrations where name = %(name)s) as found
+
+-- name: note_set_up
+with earlier as (delete from durable_workflows.migrations where name like 'dbos %%' and name <> %(name)s)
+insert into durable_workflows.migrations (name) values (%(name)s) on conflict do nothing
+
 -- name: version_states
 select version, state, coalesce(error, progress) as note from durable_workflows.versions where version = %(version)s
 

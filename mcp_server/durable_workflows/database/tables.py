@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, LiteralString, TypeVar, cast
@@ -341,6 +342,18 @@ def fingerprint() -> str:
     return digest.hexdigest()[:8]
 
 
+def _set_up() -> str:
+    """The name under which it is noted that DBOS's tables, and what builds on them, are there as this installation wants them."""
+    return f"dbos {installed_version('dbos')} {fingerprint()}"
+
+
+async def is_set_up(connection: Connection) -> bool:
+    """Whether `migrate`, DBOS's own migration, and `follow_dbos` have nothing to do, as far as was noted."""
+    if not (await fetch(connection, "has_migrations"))[0]["there"]:
+        return False
+    return (await fetch(connection, "is_set_up", name=_set_up()))[0]["found"]
+
+
 async def migrate(connection: Connection) -> None:
     """Bring our schema to the newest version: each file of `migrations/` once, in order."""
     async with connection.transaction():
@@ -359,6 +372,7 @@ async def follow_dbos(connection: Connection) -> None:
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         await connection.execute(_file(connection, "on_dbos.sql"))
+        await run(connection, "note_set_up", name=_set_up())
 
 
 def _is_lost(connection: Connection) -> bool:
