@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench evals lock wheel mcpb test-wheel format clean
+.PHONY: demo test check bench bench-peers evals lock wheel mcpb test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -19,6 +19,9 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
+
+bench-peers: .venv/ready
+	$(BIN)/python -m tests.bench --peers
 
 evals: .venv/ready
 	$(BIN)/python -m tests.evals

@@ -1,4 +1,4 @@
-"""How fast this project is, beside what one would use instead: `make bench`, or `python -m tests.bench [--quick]`.
+"""How fast this project is, beside what one would use instead: `make bench`, or `python -m tests.bench [--quick] [--peers]`.
 
 Contenders take turns in short rounds, so that the noise of a shared machine falls on all of them. Prints tables and writes `bench.json`
 into the current directory, and a whole one adds a line to `history.jsonl` beside this file. All processes are ended, also after Ctrl-C.
@@ -19,12 +19,17 @@ import anyio
 import psutil
 from rich.console import Console
 from tests import native
+from tests.native import Cluster
 
 from . import contenders, measures, report
 from .contenders import Contender, Kind, Ours
 from .measures import Effort, Samples
+from .peers import npm
+from .peers.absurd import absurd
+from .peers.openworkflow import openworkflow
+from .peers.restate import restate
 
-_WIDTH = 150
+_WIDTH = 180
 _INTERRUPTED = 130  # as a shell says it
 _HISTORY = Path(__file__).with_name("history.jsonl")
 
@@ -34,12 +39,13 @@ Measure = Callable[[Contender], Awaitable[Samples]]
 class Bench:
     """One run of all measurements; `folder` gets all files, and must be empty."""
 
-    def __init__(self, effort: Effort, folder: Path, console: Console) -> None:
+    def __init__(self, effort: Effort, folder: Path, console: Console, *, peers: bool) -> None:
         self.results = report.Results()
         self.kinds: list[Kind] = []
         self._effort = effort
         self._folder = folder
         self._console = console
+        self._peers = peers
         self._running: dict[str, Contender] = {}
         self._started = 0.0
 
@@ -59,8 +65,13 @@ class Bench:
             await self._look()
 
     async def _available(self, stack: AsyncExitStack) -> list[Kind]:
-        kinds = [contenders.embedded(), contenders.sqlite()]
         programs = native.programs()
+        if self._peers:
+            assert programs is not None, "the peers need a native Postgres"
+            self._say("installing what comes from npm")
+            await npm.install()
+            return _beside_peers(*(stack.enter_context(native.cluster(programs)) for _ in range(3)))
+        kinds = [contenders.embedded(), contenders.sqlite()]
         if programs is None:
             self._console.print(
                 "There is no native Postgres on this machine: ratios are not known."
@@ -126,6 +137,12 @@ class Bench:
         self._console.log(text)
 
 
+def _beside_peers(plain: Cluster, first: Cluster, second: Cluster) -> list[Kind]:
+    """The two that the ratio is of, and the peers."""
+    ours = [contenders.embedded(), contenders.native(plain)]
+    return [*ours, restate(), absurd(first), openworkflow(second)]
+
+
 @asynccontextmanager
 async def _until_signalled() -> AsyncGenerator[None]:
     """A block that Ctrl-C and SIGTERM leave in good order."""
@@ -149,16 +166,16 @@ async def _finished(bench: Bench) -> bool:
     return False
 
 
-def _run(effort: Effort, output: Path) -> int:
+def _run(effort: Effort, output: Path, *, peers: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="dw-bench-", ignore_cleanup_errors=True) as folder:
         root = Path(folder).resolve()
         root.chmod(0o711)  # Postgres runs as another user where this is root
-        bench = Bench(effort, root, Console(stderr=True))
+        bench = Bench(effort, root, Console(stderr=True), peers=peers)
         if not anyio.run(_finished, bench):
             return _INTERRUPTED
     report.show(_wide(Console()), bench.results, bench.kinds)
     report.write(output, bench.results, dataclasses.asdict(effort))
-    if effort is measures.FULL:
+    if effort is measures.FULL and not peers:
         report.remember(_HISTORY, bench.results, _commit())
     return 0
 
@@ -181,10 +198,11 @@ def main() -> None:
     """Read the options and run."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round: about a minute")
+    parser.add_argument("--peers", action="store_true", help="beside Restate, absurd, openworkflow")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     arguments = parser.parse_args()
     effort = measures.QUICK if arguments.quick else measures.FULL
-    sys.exit(_run(effort, arguments.output))
+    sys.exit(_run(effort, arguments.output, peers=arguments.peers))
 
 
 if __name__ == "__main__":

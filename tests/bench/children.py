@@ -50,10 +50,12 @@ class Child:
 
 
 @asynccontextmanager
-async def child(command: Sequence[str], *, log: Path, folder: Path) -> AsyncGenerator[Child]:
+async def child(
+    command: Sequence[str], *, log: Path, folder: Path, terminate: bool = False
+) -> AsyncGenerator[Child]:
     """Run the command in a session of its own, so that Ctrl-C does not reach it.
 
-    It is ended by the end of its standard input; a stubborn one is killed.
+    It is ended by the end of its standard input, and by SIGTERM if it is to `terminate`; a stubborn one is killed.
     """
     with log.open("ab") as errors:
         process = await anyio.open_process(
@@ -63,12 +65,14 @@ async def child(command: Sequence[str], *, log: Path, folder: Path) -> AsyncGene
         yield Child(process, log)
     finally:
         with anyio.CancelScope(shield=True):
-            await _stop(process)
+            await _stop(process, terminate)
 
 
-async def _stop(process: Process) -> None:
+async def _stop(process: Process, terminate: bool) -> None:
     assert process.stdin is not None
     await process.stdin.aclose()
+    if terminate and process.returncode is None:
+        process.terminate()
     with anyio.move_on_after(_STOP_SECONDS):
         await process.wait()
     if process.returncode is None:

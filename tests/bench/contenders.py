@@ -68,11 +68,15 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """A sort of contender. `open` starts one in a folder; the same folder again is a warm start."""
+    """A sort of contender. `open` starts one in a folder; the same folder again is a warm start.
+
+    `unlike` says in what it is not like plain DBOS, for a reader of its figures.
+    """
 
     key: str
     title: str
     open: Callable[[Path], AbstractAsyncContextManager[Contender]]
+    unlike: str = ""
 
 
 def embedded() -> Kind:

@@ -21,7 +21,7 @@ _PARALLEL = 20
 _BATCH = 100
 _LOOKS = 7
 _GATHER_SECONDS = 2.5  # in which a queue that polls every second has taken up all of them
-_ROLES = ("pglite.mjs", "supervisor", "worker", "serve", "host", "postgres")
+_ROLES = ("restate-server", "pglite.mjs", "supervisor", "worker", "serve", "host", "postgres")
 _INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,

@@ -96,6 +96,10 @@ Not like for like:
 (4) Ours has a supervisor, a watched folder and a connected MCP server. Plain DBOS is one process, and its native Postgres.
 All processes of a contender are counted, its Postgres too.
 """
+UNLIKE_PEERS = """
+The peers run the same workflows in their own words, with their own defaults. Their clients start one run in a call. They have no topics:
+each message has a name of its own, and the time that it came at is written by a step, since a run that waits may begin anew.
+"""
 
 
 @dataclass
@@ -151,6 +155,10 @@ def show(console: Console, results: Results, kinds: Sequence[Kind]) -> None:
     for table in (_figures(results, kinds), _processes(results, kinds)):
         console.print(table)
     console.print(UNLIKE)
+    if peers := [kind for kind in kinds if kind.unlike]:
+        console.print(UNLIKE_PEERS.lstrip())
+        for kind in peers:
+            console.print(f"{kind.title}: {kind.unlike}")
     console.print(
         f"Load average before {_load(results.load_before)}, after {_load(os.getloadavg())}."
     )
@@ -212,7 +220,8 @@ def _as_json(results: Results, metric: Metric) -> dict[str, Any]:
 
 
 def _figures(results: Results, kinds: Sequence[Kind]) -> Table:
-    table = Table(title="durable-workflows beside plain DBOS (medians, least–most)")
+    others = "".join(f", {kind.title}" for kind in kinds if kind.unlike)
+    table = Table(title=f"durable-workflows beside plain DBOS{others} (medians, least–most)")
     table.add_column("")
     for kind in kinds:
         table.add_column(kind.title, justify="right")
