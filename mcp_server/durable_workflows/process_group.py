@@ -56,18 +56,25 @@ async def execute(
         OSError, ValueError: it could not be started.
     """
     pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: listener,
-        *command,
-        cwd=folder,
-        env=environment,
-        stdin=null if text is None else pipe,
-        stdout=pipe,
-        stderr=pipe if listener.separate_errors else asyncio.subprocess.STDOUT,
-        start_new_session=True,
+    starting = asyncio.create_task(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: listener,
+            *command,
+            cwd=folder,
+            env=environment,
+            stdin=null if text is None else pipe,
+            stdout=pipe,
+            stderr=pipe if listener.separate_errors else asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
     )
+    # Cancelled in between, asyncio would kill the command alone: without the grace, and not what it has started.
+    is_cancelled = await _outlasted(starting)
+    transport, _ = starting.result()
     group = transport.get_pid()
     try:
+        if is_cancelled:
+            raise asyncio.CancelledError
         if text is not None:
             _write(cast(asyncio.WriteTransport, transport.get_pipe_transport(0)), text)
         in_time = await _in_time(listener.settled, seconds)
@@ -130,12 +137,16 @@ def _signal_group(group: int, number: int) -> bool:
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Await something short that a cancellation must not cut in two; then let that one through."""
-    task = asyncio.create_task(work)
-    cancelled = False
+    if await _outlasted(asyncio.create_task(work)):
+        raise asyncio.CancelledError
+
+
+async def _outlasted(task: asyncio.Task[Any]) -> bool:
+    """Await the task to its end, whether or not the caller is cancelled meanwhile, which is returned."""
+    is_cancelled = False
     while not task.done():
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
+            is_cancelled = True
+    return is_cancelled

@@ -436,6 +436,28 @@ def test_a_second_cancellation_does_not_cut_the_grace_short(tmp_path: Path) -> N
     assert (tmp_path / "tidy").exists()
 
 
+def test_a_command_that_is_cancelled_while_it_starts_ends_as_any_other(tmp_path: Path) -> None:
+    trap = f": > {tmp_path}/asked; exit"
+    text = f"trap '{trap}' TERM; sleep 300 & echo $! > {tmp_path}/begun; while true; do sleep 0.02; done"
+
+    async def cancel_early() -> None:
+        step = load("run_commands")._run_with_retries({"name": "one", "run": text})
+        before = psutil.Process().children()
+        task = asyncio.create_task(step)
+        while psutil.Process().children() == before:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0)
+        # The event loop hears of its start after it has begun, as on a busy machine.
+        wait_until(lambda: lines(tmp_path / "begun"), "the start")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel_early())
+    assert (tmp_path / "asked").exists()
+    left = int(lines(tmp_path / "begun")[0])
+    wait_until(lambda: not psutil.pid_exists(left), "the end of what it had started")
+
+
 def test_if_one_task_raises_the_others_end_before_the_workflow_does() -> None:
     async def fail() -> None:
         raise OSError("the database is gone")
