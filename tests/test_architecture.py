@@ -30,6 +30,7 @@ LEVELS = [
     ["parts", "settings", "locks", "process_group", "processes"],
     ["models"],
     ["wording", "schemas", "signatures"],
+    ["validating"],
     ["arguments", "asking", "catalog", "clients", "importing", "state"],
     [
         "database",

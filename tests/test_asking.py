@@ -132,6 +132,20 @@ async def test_a_message_that_came_too_early_to_be_refused_is_skipped_and_noted(
     await until_found(noted, "the skipped message is in the log")
 
 
+async def test_a_message_that_takes_for_ever_to_check_is_taken_and_no_other_run_is_held_up(
+    shared: Engine,
+) -> None:
+    workflow_id = await started(shared, "wait_for_a_slow_pattern")
+    other = await started(shared, "wait_for_choice")
+    for run in (workflow_id, other):
+        await open_wait(shared, run)
+    endless = "a" * 60 + "!"
+    await shared.send(workflow_id, "text", endless)
+    await shared.send(other, "way", "left")
+    assert await output(shared, other) == "left"
+    assert await output(shared, workflow_id) == endless
+
+
 async def test_a_wait_with_a_time_out_ends_in_time_though_a_wrong_message_came(
     shared: Engine,
 ) -> None:

@@ -38,6 +38,8 @@ TREE: Schema = {
 }
 ENDLESS: Schema = {"type": "object", "properties": {"next": SELF}, "required": ["next"]}
 
+SLOW = "a" * 60 + "!"  # for `^(a|aa)+$`
+
 
 class Case(NamedTuple):
     """A schema, what a person types, and what is made of it."""
@@ -254,10 +256,46 @@ def test_a_message_is_taken_or_refused_with_the_reason(schema: Schema, wrong: Js
         arguments.check_message(wait, wrong)
 
 
-def test_arguments_with_a_pattern_that_python_cannot_read_are_left_to_the_worker() -> None:
-    schema: Schema = {"type": "object", "properties": {"a": {"pattern": r"^\p{Lu}$"}}}
+@pytest.mark.parametrize("pattern", ["(", "^(a|aa)+$"])
+def test_arguments_with_a_pattern_that_cannot_be_applied_are_left_to_the_worker(
+    pattern: str,
+) -> None:
+    schema: Schema = {"type": "object", "properties": {"a": {"pattern": pattern}}}
     entry = CatalogEntry(name="flow", summary="", args_schema=schema, source="flow.py")
-    arguments.check(entry, {"a": "Ä"})
+    arguments.check(entry, {"a": SLOW})
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": r"^\p{Lu}$"}, "ä"),
+        ({"items": {"pattern": "^a"}}, ["a", "b"]),
+        ({"patternProperties": {"^a": {"type": "string"}}}, {"b": 1, "ab": 1}),
+        ({"patternProperties": {"^a": True}, "additionalProperties": False}, {"ab": 1, "b": 1}),
+        ({"patternProperties": {"^a": True}, "additionalProperties": {"type": "null"}}, {"b": 1}),
+    ],
+    ids=json.dumps,
+)
+def test_what_does_not_match_a_pattern_is_wrong(schema: Schema, value: JsonValue) -> None:
+    assert len(arguments.wrong_in(schema, value)) == 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": "^(a|aa)+$"}, SLOW),
+        ({"items": {"pattern": "^(a|aa)+$"}}, [SLOW] * 1000),
+        ({"patternProperties": {"^(a|aa)+$": True}}, {SLOW: 1}),
+        (
+            {"patternProperties": {"^(a|aa)+$": True}, "additionalProperties": False},
+            {SLOW: 1},
+        ),
+    ],
+    ids=["text", "texts", "names", "other names"],
+)
+def test_a_pattern_that_takes_for_ever_holds_up_nobody(schema: Schema, value: JsonValue) -> None:
+    """It is no benchmark: without a limit each takes longer than the universe is old."""
+    assert arguments.wrong_in(schema, value) == []
 
 
 def test_another_document_is_never_fetched() -> None:

@@ -3,7 +3,6 @@
 import difflib
 import functools
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -14,10 +13,8 @@ from uuid import UUID
 from jsonschema import Draft202012Validator, FormatChecker, exceptions
 from jsonschema.exceptions import SchemaError, ValidationError
 from pydantic import JsonValue, TypeAdapter
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import EMPTY_REGISTRY
 
-from durable_workflows import fitting
+from durable_workflows import fitting, validating
 from durable_workflows.errors import InvalidArguments, MessageTooLarge
 from durable_workflows.models import CatalogEntry, OpenWait, Schema, StartRequest
 from durable_workflows.schemas import keywords, referred
@@ -117,17 +114,8 @@ def usable(schema: object) -> Schema | None:
 def wrong_in(
     schema: Schema | bool, value: JsonValue, root: Schema | None = None
 ) -> list[ValidationError]:
-    """What is wrong with a value. `root` is the schema that this one is a part of.
-
-    Nothing is wrong where the schema cannot be applied here: it refers to what it does not have, or to itself without an end, or has a pattern
-    that only other languages read. Another document is never fetched.
-    """
-    whole: Any = schema if root is None else root
-    validator: Any = Draft202012Validator(whole, format_checker=_formats(), registry=EMPTY_REGISTRY)
-    try:
-        return list(validator.evolve(schema=schema).iter_errors(value))
-    except (Unresolvable, RecursionError, re.error):
-        return []
+    """What is wrong with a value, as far as the schema can be applied here. `root` is the schema that this one is a part of."""
+    return validating.errors_in(schema, value, root=root, formats=_formats())
 
 
 def first_problem(schema: Schema | bool, value: JsonValue, root: Schema) -> str | None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
-from durable_workflows import dbos_internals
+from durable_workflows import dbos_internals, validating
 from durable_workflows.asking import Request
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
@@ -278,10 +278,9 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
             f"The schema of receive is no JSON schema: {error.message}.",
             hint='Right is a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
         ) from error
-    validator: Any = Draft202012Validator(schema)
 
     def fitting(message: Any) -> Any:
-        for error in validator.iter_errors(message):
+        for error in validating.errors_in(schema, message):
             raise ValueError(error.message)
         return message
 

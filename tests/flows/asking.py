@@ -32,6 +32,12 @@ async def wait_for_choice() -> str:
 
 
 @DBOS.workflow()
+async def wait_for_a_slow_pattern() -> str:
+    """Wait for a message whose check takes for ever."""
+    return await receive_async("text", schema={"pattern": "^(a|aa)+$"})
+
+
+@DBOS.workflow()
 def ask_twice() -> list[bool]:
     """Ask a person two questions."""
     first = ask_human("Delete the table?", schema=bool)
