@@ -44,6 +44,7 @@ PROMISES = {
     "catalog:registered": "The catalog has the workflows that are registered, methods too, each under its registered name; what cannot be started says why.",
     "code:written-files": "What a run writes beside its code is not lost, and it is said; what is too much for a version is left out, and it is said.",
     "import:isolated": "What a workflow file does to the process at its import, as a script may, changes nothing for other files and runs.",
+    "version:releases": "A run finishes on the code that an earlier release has saved, on the release that is installed now.",
     "version:upgrade": "Runs go on over an upgrade of this software: the newer installation takes over.",
     "client:gone": "Runs go on without the client that started them, and any other client finds them.",
     "message:once": "A message with an idempotency key arrives once, however often it is sent.",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import errors
+import durable_workflows
+from durable_workflows import content, errors
 
 PACKAGE = Path(errors.__file__).parent
 # A module may import those of lower levels only.
@@ -27,11 +28,11 @@ LEVELS = [
         "uris",
         "demo_workflow",
     ],
-    ["parts", "settings", "locks", "process_group", "processes"],
+    ["parts", "settings", "locks", "processes"],
     ["models"],
     ["wording", "schemas", "signatures"],
     ["validating"],
-    ["arguments", "asking", "catalog", "clients", "importing", "state"],
+    ["arguments", "catalog", "clients", "importing", "state"],
     [
         "database",
         "answers",
@@ -53,16 +54,15 @@ LEVELS = [
         "dbos_internals",
         "recorded_errors",
         "step_statements",
-        "activity",
         "changes",
-        "children",
         "environments",
         "marks",
         "records",
         "suspects",
     ],
-    ["redaction", "wakeups"],
-    ["authoring", "executions", "feed", "recorded_errors", "runlog", "reading"],
+    ["wakeups"],
+    ["authoring", "executions", "feed", "recorded_errors", "reading"],
+    ["activity", "earlier", "runlog"],
     ["engine", "worker", "supervisor"],
     [
         "authoring_files",
@@ -87,7 +87,6 @@ PLACES = {
         "engine",
         "worker",
         "authoring",
-        "children",
         "dbos_internals",
         "recorded_errors",
         "executions",
@@ -180,6 +179,15 @@ def test_a_foreign_library_is_imported_in_its_place_only(path: Path) -> None:
         assert unit(path) in PLACES[library], f"{path.name} imports {library}"
 
 
+@pytest.mark.parametrize("folder", ["workflows", "templates"])
+def test_workflow_files_import_from_us_what_authors_are_promised_and_nothing_else(
+    folder: str,
+) -> None:
+    offered = {"authoring", *durable_workflows.__all__}
+    for path in content.folder(folder).glob("*.py"):
+        assert own(path) <= offered, path.name
+
+
 def test_engine_and_worker_do_not_know_each_other() -> None:
     assert "worker" not in own(PACKAGE / "engine.py")
     assert "engine" not in own(PACKAGE / "worker.py")
@@ -202,8 +210,8 @@ def reads_environment(path: Path) -> bool:
 
 def test_the_environment_is_read_in_one_place() -> None:
     readers = {unit(path) for path in MODULES if reads_environment(path)}
-    # `importing` only puts it back; `redaction` looks for what must not be seen.
-    assert readers <= {"settings", "server", "importing", "redaction"}
+    # `importing` only puts it back; `authoring` looks for what must not be seen.
+    assert readers <= {"settings", "server", "importing", "authoring"}
 
 
 def test_a_server_answers_its_first_message_without_the_libraries_of_the_database() -> None:

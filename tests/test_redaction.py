@@ -8,7 +8,8 @@ from typing import cast
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle, redaction
+from durable_workflows import lifecycle
+from durable_workflows.authoring import redaction
 from durable_workflows.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.project import Project

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 from documents import blocks, bundled
-from durable_workflows import arguments, causes, cli, errors, problems
+from durable_workflows import arguments, authoring, causes, cli, errors, problems
 from durable_workflows.settings import Settings
 from durable_workflows.strict_tools import strict_tool
 from durable_workflows.tools import TOOLS
@@ -62,6 +62,14 @@ def words(parameter: Any) -> list[str]:
     if parameter.param_type_name == "argument":
         return [parameter.metavar or parameter.name]
     return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_each_name_for_authors_is_in_their_reference_and_says_what_callers_can_rely_on() -> None:
+    text = "\n".join(titled("authoring.md").values())
+    assert named(text) == set(authoring.__all__)
+    for name in authoring.__all__:
+        thing = getattr(authoring, name)
+        assert not callable(thing) or name == "Arguments" or inspect.getdoc(thing), name
 
 
 @pytest.mark.parametrize("name", bundled.entries())

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, children, errors, process_group, redaction
+from durable_workflows import authoring
 
 _TIMEOUT_SECONDS = 1800.0
 _ANSWER_CHARACTERS = 100_000
@@ -246,9 +246,9 @@ def _done(record: Record, limits: _Limits) -> Done:
 def _check(given: dict[str, JsonValue], endpoint: Endpoint | None) -> None:
     """Raise InvalidArguments. It looks at the arguments only, which are recorded, so a replay comes to the same verdict."""
     about = None if endpoint is None else endpoint.model_dump()
-    arguments.check(children.entry("agent_task", agent_task), {**given, "endpoint": about})
+    authoring.argument_check("agent_task", agent_task)({**given, "endpoint": about})
     if (given["command"] is None) == (endpoint is None):
-        raise errors.InvalidArguments("Give either `command` or `endpoint`.")
+        raise authoring.InvalidArguments("Give either `command` or `endpoint`.")
 
 
 # --- Command lines
@@ -261,14 +261,14 @@ def _command_line(
     try:
         argv = shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError as problem:  # a quote that does not end
-        raise errors.InvalidArguments(f"command: {problem}.") from None
+        raise authoring.InvalidArguments(f"command: {problem}.") from None
     if not argv:
-        raise errors.InvalidArguments("command: it names no program.")
+        raise authoring.InvalidArguments("command: it names no program.")
     name = Path(argv[0]).name
     known: dict[str, Form] = {"claude": "claude", "codex": "codex"}
     form = known.get(name, "text") if output == "auto" else output
     if form == "text" and (limits.turns is not None or limits.tokens is not None):
-        raise errors.InvalidArguments(
+        raise authoring.InvalidArguments(
             f"{name} tells neither turns nor tokens, so max_turns and max_tokens cannot be kept.",
             hint="Leave them out, or say with `output` that it writes events as claude or codex do.",
         )
@@ -488,10 +488,10 @@ async def _run(argv: list[str], text: str, form: Form, limits: _Limits, cwd: str
     reader = {"claude": _Claude, "codex": _Codex, "text": _Reader}[form]()
     process = _Process(reader, limits)
     try:
-        status, in_time = await process_group.execute(
+        status, in_time = await authoring.run_command(
             argv,
             process,
-            folder=process_group.inside_project(cwd),
+            folder=authoring.inside_project(cwd),
             environment=_environment(form),
             seconds=limits.seconds,
             text=text.encode(),
@@ -530,7 +530,7 @@ def _complaint(process: "_Process", status: int, in_time: bool, limits: _Limits)
     return reader.failure
 
 
-class _Process(process_group.Listener):
+class _Process(authoring.CommandListener):
     """What a command writes, in bounded memory, held against its budget."""
 
     def __init__(self, reader: _Reader, limits: _Limits) -> None:
@@ -741,4 +741,4 @@ def _read_anthropic(reply: Event) -> tuple[str, bool, Tokens]:
 
 def _clean(text: str, variable: str | None = None) -> str:
     """The text without secrets and the value of that variable, and without NUL, which Postgres cannot keep."""
-    return redaction.redacted(text, variable=variable).replace("\0", "\ufffd")
+    return authoring.redacted(text, variable=variable).replace("\0", "\ufffd")

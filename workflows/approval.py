@@ -11,7 +11,7 @@ from dbos import DBOS
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import ask_human_async, receive_async
+from durable_workflows.authoring import ask_human_async, receive_async
 
 _WEEK_SECONDS = 7 * 24 * 3600.0
 _TIMED_OUT = "timed_out"

@@ -11,8 +11,7 @@ from pydantic import Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, children, dbos_internals, errors, wording
-from durable_workflows.models import CatalogEntry
+from durable_workflows import authoring
 
 _MOST_ITEMS = 10_000
 _MOST_AT_ONCE = 500
@@ -27,13 +26,13 @@ _PROGRESS_PARTS = 100
 # With retries: DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
-Arguments = children.Arguments
+Arguments = authoring.Arguments
 Status = Literal[
     "SUCCESS", "NOT_OK", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "NOT_STARTED"
 ]
 
 
-class Result(children.Output):
+class Result(authoring.Returned):
     """What came of an item. Instead of a long `output` there are its beginning and its length."""
 
     status: Status
@@ -44,7 +43,7 @@ class Ended(TypedDict):
     """A run that has ended; with `error`, unless it succeeded."""
 
     result: Result
-    error: NotRequired[children.Problem]
+    error: NotRequired[authoring.Problem]
 
 
 class Failure(TypedDict):
@@ -53,7 +52,7 @@ class Failure(TypedDict):
     index: int
     workflow_id: str
     status: Status
-    error: children.Problem
+    error: authoring.Problem
 
 
 class Report(TypedDict):
@@ -145,7 +144,7 @@ async def fan_out(
             index = work.waiting.popleft()
             workflow_id = f"{DBOS.workflow_id}-{index}"
             args = common | items[index]
-            handle = await children.start(
+            handle = await authoring.start_child(
                 workflow, function, workflow_id, args, timeout_seconds=timeout_seconds
             )
             work.running[handle.workflow_id] = (index, handle)
@@ -230,10 +229,10 @@ async def _collect(work: _Work) -> None:
 
 def _registered(workflow: str) -> Callable[..., Any]:
     """The function of that name. The same version of the code has the same names, so a replay finds it too."""
-    known = dbos_internals.registered_workflows()
+    known = authoring.registered_workflows()
     if workflow not in known:
-        guess = wording.closest(workflow, known)
-        raise errors.UnknownWorkflow(f"There is no workflow {workflow!r}.{guess}")
+        guess = authoring.did_you_mean(workflow, known)
+        raise authoring.UnknownWorkflow(f"There is no workflow {workflow!r}.{guess}")
     return known[workflow]
 
 
@@ -241,27 +240,26 @@ def _check(
     function: Callable[..., Any], given: Mapping[str, JsonValue], items: list[Arguments]
 ) -> None:
     """Raise InvalidArguments if an argument of this workflow or of a run does not fit; else set up the queue."""
-    own = children.entry("fan_out", fan_out)
-    arguments.check(own, {**given, "items": list(items)})
-    entry = children.entry(str(given["workflow"]), function)
+    authoring.argument_check("fan_out", fan_out)({**given, "items": list(items)})
+    check = authoring.argument_check(str(given["workflow"]), function)
     common = given["common"]
     assert isinstance(common, dict)
     problems = [
         f"items[{index}]: {problem}"
         for index, item in enumerate(items)
-        if (problem := _misfit(entry, common | item)) is not None
+        if (problem := _misfit(check, common | item)) is not None
     ]
     if problems:
         more = len(problems) - _SHOWN_PROBLEMS
         rest = f" (and {more} more items)" if more > 0 else ""
-        raise errors.InvalidArguments(" ".join(problems[:_SHOWN_PROBLEMS]) + rest)
-    children.register_queue()
+        raise authoring.InvalidArguments(" ".join(problems[:_SHOWN_PROBLEMS]) + rest)
+    authoring.register_child_queue()
 
 
-def _misfit(entry: CatalogEntry, args: Arguments) -> str | None:
+def _misfit(check: Callable[[Arguments], None], args: Arguments) -> str | None:
     try:
-        arguments.check(entry, args)
-    except errors.InvalidArguments as problem:
+        check(args)
+    except authoring.InvalidArguments as problem:
         return problem.message
     return None
 
@@ -271,7 +269,7 @@ def _misfit(entry: CatalogEntry, args: Arguments) -> str | None:
 
 def _ended(workflow_ids: list[str], share: int) -> dict[str, Ended]:
     """What came of those runs that have ended."""
-    return {run.workflow_id: _outcome(run, share) for run in children.ended(workflow_ids)}
+    return {run.workflow_id: _outcome(run, share) for run in authoring.ended_children(workflow_ids)}
 
 
 def _outcome(run: WorkflowStatus, share: int) -> Ended:
@@ -279,14 +277,14 @@ def _outcome(run: WorkflowStatus, share: int) -> Ended:
     result: Result = {
         "status": status,
         "workflow_id": run.workflow_id,
-        **children.output(run, share),
+        **authoring.returned(run, share),
     }
     return {"result": result, "error": problem} if problem else {"result": result}
 
 
-def _judged(run: WorkflowStatus, share: int) -> tuple[Status, children.Problem | None]:
+def _judged(run: WorkflowStatus, share: int) -> tuple[Status, authoring.Problem | None]:
     """The status of an item, from how its run ended and what it returned."""
     if run.status != "SUCCESS":
-        return cast(Status, run.status), children.problem(run, share)
-    not_ok = children.not_ok(run, share)
+        return cast(Status, run.status), authoring.problem_of(run, share)
+    not_ok = authoring.not_ok(run, share)
     return ("NOT_OK" if not_ok else "SUCCESS"), not_ok

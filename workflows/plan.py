@@ -19,16 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import (
-    arguments,
-    ask_human_async,
-    children,
-    dbos_internals,
-    errors,
-    receive_async,
-    settings,
-    wording,
-)
+from durable_workflows import authoring
 
 _APPROVAL = "plan_approval"
 _MOST_NODES = 500
@@ -45,7 +36,7 @@ _OPERATORS = ("equals", "not_equals", "in", "greater", "less", "exists")
 # With retries: DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
-Arguments = children.Arguments
+Arguments = authoring.Arguments
 Path = list[str | int]
 Status = Literal[
     "SUCCESS",
@@ -173,7 +164,7 @@ class Node(_Part):
         return list(dict.fromkeys([*self.needs, *self.after, *references, *conditions]))
 
 
-class Result(children.Output):
+class Result(authoring.Returned):
     """What came of a node. Instead of a long `output` there are its beginning and its length."""
 
     id: str
@@ -181,7 +172,7 @@ class Result(children.Output):
     workflow_id: NotRequired[str]
     attempts: NotRequired[int]
     because: NotRequired[str]
-    error: NotRequired[children.Problem]
+    error: NotRequired[authoring.Problem]
 
 
 class Report(TypedDict):
@@ -198,7 +189,7 @@ class Prepared(TypedDict):
 
     args: NotRequired[Arguments]
     because: NotRequired[str]
-    error: NotRequired[children.Problem]
+    error: NotRequired[authoring.Problem]
 
 
 class Decision(TypedDict):
@@ -282,7 +273,7 @@ async def plan(nodes: Nodes, concurrency: Concurrency = 10) -> Report:
     On a crash: what was started goes on by itself and is not started again. A fork runs again what came after
     the step, and takes the earlier results as they are.
     """
-    known = dbos_internals.registered_workflows()
+    known = authoring.registered_workflows()
     await DBOS.run_step_async({"name": "check_plan"}, _check, nodes, concurrency, known)
     # The same version of the code has the same names, so a replay finds them too.
     functions = {node.target: known[node.target] for node in nodes}
@@ -313,9 +304,11 @@ async def plan_approval(
     if show is not None:
         prompt = f"{prompt}\n{json.dumps(show, ensure_ascii=False, indent=2)}"
     answer = (
-        await ask_human_async(prompt, schema=Answer, topic=topic, timeout=timeout_seconds)
+        await authoring.ask_human_async(prompt, schema=Answer, topic=topic, timeout=timeout_seconds)
         if by == "person"
-        else await receive_async(topic, schema=Answer, prompt=prompt, timeout=timeout_seconds)
+        else await authoring.receive_async(
+            topic, schema=Answer, prompt=prompt, timeout=timeout_seconds
+        )
     )
     if answer is None:
         return {"approved": False, "timed_out": True, "comment": None}
@@ -408,7 +401,7 @@ class _Work:
         self.args[node.id] = args
         again = f".{attempt}" if attempt > 1 else ""
         workflow_id = f"{DBOS.workflow_id}-{node.id}{again}"
-        handle = await children.start(
+        handle = await authoring.start_child(
             node.target,
             self.functions[node.target],
             workflow_id,
@@ -553,11 +546,11 @@ def _prepare(
             if not _holds(condition, outputs):
                 return {"because": f"a condition does not hold: {_text(condition)}"}
         args = cast(Arguments, _filled(node.given, outputs))
-        arguments.check(children.entry(node.target, functions[node.target]), args)
+        authoring.argument_check(node.target, functions[node.target])(args)
         _check_size(args)
     except (_NoValue, TypeError) as problem:
         return {"error": {"name": "BadReference", "message": str(problem)[:_ERROR_CHARACTERS]}}
-    except errors.UsageError as problem:
+    except authoring.UsageError as problem:
         name = type(problem).__name__
         return {"error": {"name": name, "message": problem.message[:_ERROR_CHARACTERS]}}
     return {"args": args}
@@ -565,9 +558,9 @@ def _prepare(
 
 def _check_size(args: Arguments) -> None:
     size = len(json.dumps(args, ensure_ascii=False).encode())
-    if size > settings.MAX_PAYLOAD_BYTES:
-        raise errors.MessageTooLarge(
-            f"The arguments have {size:,} bytes with the results in them; the limit is {settings.MAX_PAYLOAD_BYTES:,}."
+    if size > authoring.MAX_PAYLOAD_BYTES:
+        raise authoring.MessageTooLarge(
+            f"The arguments have {size:,} bytes with the results in them; the limit is {authoring.MAX_PAYLOAD_BYTES:,}."
         )
 
 
@@ -626,30 +619,30 @@ def _text(condition: Condition) -> str:
 def _check(nodes: list[Node], concurrency: int, known: Mapping[str, Callable[..., Any]]) -> None:
     """Raise InvalidArguments or UnknownWorkflow that names all that is wrong; else set up the queue."""
     given: list[JsonValue] = [node.model_dump(by_alias=True, exclude_unset=True) for node in nodes]
-    arguments.check(children.entry("plan", plan), {"nodes": given, "concurrency": concurrency})
+    authoring.argument_check("plan", plan)({"nodes": given, "concurrency": concurrency})
     _raise_for(_shapes(nodes))  # each relies on what was looked at before
     ids = list(_unknown_ids(nodes))
     unknown = list(_unknown_workflows(nodes, known))
     if unknown and not ids:
-        raise errors.UnknownWorkflow(_listed(unknown))
+        raise authoring.UnknownWorkflow(_listed(unknown))
     _raise_for([*unknown, *ids])
     _raise_for(_circles(nodes))
     _raise_for(_misfits(nodes, known))
-    children.register_queue()
+    authoring.register_child_queue()
 
 
 def _unknown_workflows(nodes: list[Node], known: Iterable[str]) -> Iterator[str]:
     names = list(known)
     for node in nodes:
         if node.target not in names:
-            guess = wording.closest(node.target, names)
+            guess = authoring.did_you_mean(node.target, names)
             yield f"{node.id}: there is no workflow {node.target!r}.{guess}"
 
 
 def _raise_for(problems: Iterable[str]) -> None:
     found = list(problems)
     if found:
-        raise errors.InvalidArguments(_listed(found), hint="Nothing was started.")
+        raise authoring.InvalidArguments(_listed(found), hint="Nothing was started.")
 
 
 def _listed(problems: list[str]) -> str:
@@ -694,7 +687,7 @@ def _unknown_ids(nodes: list[Node]) -> Iterator[str]:
     for node in nodes:
         for other in node.awaited:
             if other not in known:
-                yield f"{node.id}: there is no node {other!r}.{wording.closest(other, known)}"
+                yield f"{node.id}: there is no node {other!r}.{authoring.did_you_mean(other, known)}"
 
 
 def _circles(nodes: list[Node]) -> Iterator[str]:
@@ -708,14 +701,11 @@ def _circles(nodes: list[Node]) -> Iterator[str]:
 def _misfits(nodes: list[Node], functions: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
     """Arguments that do not fit, as far as that can be known without the results that they refer to."""
     for node in nodes:
-        entry = children.entry(node.target, functions[node.target])
-        properties = entry.args_schema["properties"]
-        for name in node.given.keys() & properties.keys():
-            if _references(node.given[name]):
-                properties[name] = {}
+        unknown = [name for name, value in node.given.items() if _references(value)]
+        check = authoring.argument_check(node.target, functions[node.target], unknown)
         try:
-            arguments.check(entry, cast(Arguments, _unwrapped(node.given)))
-        except errors.InvalidArguments as problem:
+            check(cast(Arguments, _unwrapped(node.given)))
+        except authoring.InvalidArguments as problem:
             yield f"{node.id}: {problem.message}"
 
 
@@ -741,7 +731,8 @@ def _backoff(attempt: int) -> float | None:
 def _ended(runs: dict[str, str], share: int) -> dict[str, Result]:
     """What came of those runs that have ended; `runs` has the id of the node of each."""
     return {
-        run.workflow_id: _outcome(run, runs[run.workflow_id], share) for run in children.ended(runs)
+        run.workflow_id: _outcome(run, runs[run.workflow_id], share)
+        for run in authoring.ended_children(runs)
     }
 
 
@@ -751,17 +742,17 @@ def _outcome(run: WorkflowStatus, node: str, share: int) -> Result:
         "id": node,
         "status": status,
         "workflow_id": run.workflow_id,
-        **children.output(run, share),
+        **authoring.returned(run, share),
     }
     if problem is not None:
         result["error"] = problem
     return result
 
 
-def _judged(run: WorkflowStatus) -> tuple[Status, children.Problem | None]:
+def _judged(run: WorkflowStatus) -> tuple[Status, authoring.Problem | None]:
     """The status of a node, from how its run ended and what it returned."""
     if run.status != "SUCCESS":
-        return cast(Status, run.status), children.problem(run, _ERROR_CHARACTERS)
+        return cast(Status, run.status), authoring.problem_of(run, _ERROR_CHARACTERS)
     whole: object = run.output
     output = cast(dict[str, Any], whole) if isinstance(whole, dict) else {}
     if run.name == _APPROVAL and not output["approved"]:
@@ -769,5 +760,5 @@ def _judged(run: WorkflowStatus) -> tuple[Status, children.Problem | None]:
             return "TIMED_OUT", {"name": "TimedOut", "message": "nobody answered in time"}
         message = output["comment"] or "it was not approved"
         return "REJECTED", {"name": "Rejected", "message": message[:_ERROR_CHARACTERS]}
-    not_ok = children.not_ok(run, _ERROR_CHARACTERS)
+    not_ok = authoring.not_ok(run, _ERROR_CHARACTERS)
     return ("NOT_OK" if not_ok else "SUCCESS"), not_ok

@@ -14,7 +14,7 @@ from dbos import DBOS, StepReservation
 # DBOS itself needs typing_extensions, so it is there wherever a workflow runs.
 from typing_extensions import TypedDict
 
-from durable_workflows import process_group, redaction
+from durable_workflows import authoring
 
 _TIMEOUT_SECONDS = 600.0
 _OUTPUT_CHARACTERS = 4000
@@ -222,7 +222,7 @@ async def _attempt(command: Command, number: int) -> Record:
     }
 
 
-class _Process(process_group.Listener):
+class _Process(authoring.CommandListener):
     """The end of a command's output, in bounded memory."""
 
     def __init__(self) -> None:
@@ -239,7 +239,7 @@ class _Process(process_group.Listener):
     def text(self, variables: dict[str, str]) -> str:
         """The last characters as text that JSON and Postgres can keep, which know no NUL; without secrets, those in the command's own variables too."""
         text = self._kept.decode("utf-8", errors="replace").replace("\0", "\ufffd")
-        text = redaction.redacted(text, more=variables)
+        text = authoring.redacted(text, more=variables)
         self.truncated = self.truncated or len(text) > _OUTPUT_CHARACTERS
         return text[-_OUTPUT_CHARACTERS:]
 
@@ -247,10 +247,10 @@ class _Process(process_group.Listener):
 async def _execute(command: Command, process: _Process) -> tuple[int, bool]:
     """Run the command to its end or its time-out; its exit code, and whether it timed out."""
     run = command["run"]
-    status, in_time = await process_group.execute(
+    status, in_time = await authoring.run_command(
         ["/bin/sh", "-c", run] if isinstance(run, str) else run,
         process,
-        folder=process_group.inside_project(command.get("cwd", ".")),
+        folder=authoring.inside_project(command.get("cwd", ".")),
         environment={**os.environ, **command.get("env", {})},
         seconds=command.get("timeout_seconds", _TIMEOUT_SECONDS),
     )
@@ -385,7 +385,7 @@ def _directory_problems(commands: list[Command]) -> list[str]:
     problems: list[str] = []
     for command in commands:
         try:
-            process_group.inside_project(command.get("cwd", "."))
+            authoring.inside_project(command.get("cwd", "."))
         except (OSError, ValueError) as problem:
             problems.append(f'command "{command["name"]}": {problem}')
     return problems

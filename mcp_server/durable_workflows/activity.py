@@ -16,8 +16,9 @@ from typing import Any
 import anyio
 import psycopg
 
-from durable_workflows import asking, fitting
-from durable_workflows.asking import Request
+from durable_workflows import fitting
+from durable_workflows.authoring import asking
+from durable_workflows.authoring.asking import Request
 from durable_workflows.database import tables
 from durable_workflows.settings import Database
 

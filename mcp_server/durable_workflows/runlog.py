@@ -21,8 +21,8 @@ import psycopg
 from typing_extensions import Buffer
 
 from durable_workflows import dbos_internals, fitting, wording
+from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
-from durable_workflows.redaction import Redactor
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest

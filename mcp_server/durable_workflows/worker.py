@@ -33,18 +33,19 @@ from durable_workflows import (
     catalog,
     copies,
     dbos_internals,
+    earlier,
     environments,
     fitting,
     locks,
     processes,
     recorded_errors,
-    redaction,
     state,
     step_statements,
     suspects,
     wakeups,
 )
 from durable_workflows.activity import Activity
+from durable_workflows.authoring import redaction
 from durable_workflows.database import answers, tables
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import DatabaseUnavailable, SetupError
@@ -354,6 +355,7 @@ class _Worker:
         self, files: Mapping[str, bytes], faults: Mapping[str, str]
     ) -> list[dict[str, object]]:
         """Import the version's files; return the rows of its catalog."""
+        earlier.offer()
         apart = processes.apart_of(self._executor_id)
         folder = copies.make(self._settings, self._version, files, apart)
         names = catalog.Names(folder, dbos_internals.unregister)

@@ -2,14 +2,14 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from documents.blocks import Block, blocks
-from durable_workflows import catalog, children, content
+from durable_workflows import catalog, content
 from durable_workflows.models import CatalogEntry
 
 
@@ -17,7 +17,7 @@ from durable_workflows.models import CatalogEntry
 def entries() -> Mapping[str, CatalogEntry]:
     """The bundled workflows by their names."""
     return {
-        name: children.entry(name, getattr(module, name))
+        name: _entry(name, getattr(module, name))
         for path in sorted(content.folder("workflows").glob("*.py"))
         for module in [_load(path)]
         for name in catalog.declared_names(path.read_text(encoding="utf-8"))
@@ -37,6 +37,11 @@ def starts() -> Iterator[tuple[Block, dict[str, Any]]]:
         if "start_workflow" in block.words:
             call = json.loads(block.text)
             yield from ((block, start) for start in call.get("batch", [call]))
+
+
+def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
+    schema = catalog.args_schema(function)
+    return CatalogEntry(name=name, summary="", args_schema=schema, source="")
 
 
 def _load(path: Path) -> ModuleType:

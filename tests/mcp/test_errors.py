@@ -780,7 +780,7 @@ ELSEWHERE: dict[str, str] = {
     "serving_http.py": "the command line",
     "lifecycle.py": "the command line",
     "state.py": "the project is the one of the server: test_surface.py",
-    "authoring.py": "raised in workflow code, whose errors are recorded with its run",
+    "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
     "The workflow folder … cannot be read: ….": "somebody took the rights away",

@@ -225,7 +225,7 @@ select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from wri
 
 -- name: write_waits
 -- DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds) outlive restarts.
--- One that is more than 30 years away is none: that is how authoring.py waits without a limit.
+-- One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
 with entries as (
     select * from json_to_recordset(%(rows)s::json)
         as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema json, person_only boolean)

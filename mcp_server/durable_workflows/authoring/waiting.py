@@ -1,7 +1,7 @@
-"""What workflow code may import from us: waits for messages that are visible with what they ask for.
+"""Waits for messages that show what they ask for.
 
-They are made of `DBOS.recv`, and as durable: a restarted run goes on waiting until the same deadline. To be called from the body of
-a workflow, not from a step.
+They are made of `DBOS.recv`, and as durable: a restarted run goes on waiting until the same deadline. Call them from the body of a
+workflow, not from a step.
 """
 
 import logging
@@ -14,7 +14,7 @@ from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
 from durable_workflows import dbos_internals, validating
-from durable_workflows.asking import Request
+from durable_workflows.authoring.asking import Request
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
 from durable_workflows.settings import PERSON

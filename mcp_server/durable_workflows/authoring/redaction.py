@@ -60,7 +60,11 @@ def of_process(password: str | None, more: Mapping[str, str] | None = None) -> R
 def redacted(
     text: str, *, variable: str | None = None, more: Mapping[str, str] | None = None
 ) -> str:
-    """The text without the secrets of this worker, those in `more` variables, and the value of `variable`, however short that is."""
+    """The text with the names of secrets, in brackets, in the place of their values.
+
+    Secrets are those of this worker's environment and of the variables in `more`, by the rule at the top of this module, and the value of
+    the environment variable `variable`, however short it is.
+    """
     text = of_process(dbos_internals.database_password(), more)(text)
     value = os.environ.get(variable or "", "").strip()
     return text.replace(value, f"[{variable}]") if value else text

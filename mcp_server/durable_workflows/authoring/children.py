@@ -1,4 +1,4 @@
-"""Runs that a workflow starts by their names, as its children: what `fan_out` and `plan` have in common."""
+"""Runs that a workflow starts by the names of their workflows, as its children."""
 
 import inspect
 import json
@@ -11,8 +11,8 @@ from pydantic import JsonValue
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 from typing_extensions import TypedDict
 
-from durable_workflows import catalog, wording
-from durable_workflows.models import UNFINISHED, CatalogEntry
+from durable_workflows import wording
+from durable_workflows.models import UNFINISHED
 
 # A queue without a limit of its own. In a limited one, runs that wait for others
 # could take all places, so that those others never start.
@@ -25,32 +25,32 @@ Arguments = dict[str, JsonValue]
 
 
 class Problem(TypedDict):
-    """An error: the name of its class, and its message."""
+    """Why a run did not succeed: the name of an error's class or of a status, and a message."""
 
     name: str
     message: str
 
 
-class Output(TypedDict):
-    """What a run returned. Instead of a long `output` there are its beginning and its length."""
+class Returned(TypedDict):
+    """What a run returned: `output`, or of a long one its beginning (`output_start`) and its length as JSON (`output_characters`).
+
+    Empty for a run that did not succeed.
+    """
 
     output: NotRequired[JsonValue]
     output_start: NotRequired[str]
     output_characters: NotRequired[int]
 
 
-def register_queue() -> None:
-    """Make the queue of children, unless it is there. To be called in a step or in a workflow's body."""
+def register_child_queue() -> None:
+    """Make the queue from which `start_child` runs children, unless it exists. It has no limit: children of children cannot block each other.
+
+    Call it before the first `start_child`, from a sync function: in an async workflow that is a step (`DBOS.run_step_async`).
+    """
     DBOS.register_queue(_QUEUE, polling_interval_sec=_POLLING_SECONDS, on_conflict="never_update")
 
 
-def entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
-    """A workflow as `arguments.check` wants it."""
-    schema = catalog.args_schema(function)
-    return CatalogEntry(name=name, summary="", args_schema=schema, source="")
-
-
-async def start(
+async def start_child(
     workflow: str,
     function: Callable[..., Any],
     workflow_id: str,
@@ -59,7 +59,16 @@ async def start(
     timeout_seconds: float | None = None,
     delay_seconds: float | None = None,
 ) -> WorkflowHandleAsync[Any]:
-    """Start a run as a child of this one. A replay, also of a fork, gets the run that was started before."""
+    """Start a run of `workflow` as a child of the run that calls this, and return its handle.
+
+    `function` is the workflow's (see `registered_workflows`), `args` are its arguments by name as JSON. It runs on the same version of the code.
+    A child that takes longer than `timeout_seconds` is cancelled; it starts after `delay_seconds`.
+
+    A replay gets the run that was started before, and so does a fork from a later step.
+
+    Raises:
+        DBOSWorkflowIDConflictError: a run with this id exists that this run did not start.
+    """
     options: EnqueueOptions = {
         "workflow_name": workflow,
         "queue_name": _QUEUE,
@@ -76,8 +85,11 @@ async def start(
     return await DBOS.enqueue_workflow_with_options_async(options, *positional, **named)
 
 
-def ended(workflow_ids: Iterable[str]) -> Iterator[WorkflowStatus]:
-    """Those runs that have ended, with their outputs, in the order given: one at a time, since nobody knows how large they are."""
+def ended_children(workflow_ids: Iterable[str]) -> Iterator[WorkflowStatus]:
+    """Those of the runs that have ended, in the order given, with their outputs or errors. Call it in a step: it reads the database.
+
+    They come one at a time: a hundred large outputs need not be in memory together.
+    """
     ids = list(workflow_ids)
     found = DBOS.list_workflows(workflow_ids=ids, load_input=False, load_output=False)
     status = {run.workflow_id: run.status for run in found}
@@ -86,18 +98,21 @@ def ended(workflow_ids: Iterable[str]) -> Iterator[WorkflowStatus]:
             yield from DBOS.list_workflows(workflow_ids=[workflow_id], load_input=False)
 
 
-def output(run: WorkflowStatus, share: int) -> Output:
-    """What a run returned, of a length of at most `share` characters; nothing of one that did not succeed."""
+def returned(run: WorkflowStatus, characters: int) -> Returned:
+    """What a run returned, as JSON of at most so many characters."""
     if run.status != "SUCCESS":
         return {}
     text = json.dumps(run.output, ensure_ascii=False, default=str)
-    if len(text) <= share:
+    if len(text) <= characters:
         return {"output": run.output}
-    return {"output_start": text[:share], "output_characters": len(text)}
+    return {"output_start": text[:characters], "output_characters": len(text)}
 
 
 def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
-    """What a run says that succeeded, but returned an object with `ok` false, as run_commands does; None for any other."""
+    """What failed, for a run that succeeded but returned an object with `ok` false, as `run_commands` does; None for any other run.
+
+    The message has at most so many characters.
+    """
     failed = wording.not_ok(run.output)
     if failed is None:
         return None
@@ -105,8 +120,8 @@ def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
     return {"name": "NotOk", "message": message[:characters]}
 
 
-def problem(run: WorkflowStatus, characters: int) -> Problem:
-    """Why a run that has ended did not succeed, in a message of at most that length."""
+def problem_of(run: WorkflowStatus, characters: int) -> Problem:
+    """Why a run that has ended did not succeed, in a message of at most so many characters."""
     error = run.error
     if error is None:
         return {"name": run.status, "message": "the run ended without a result"}

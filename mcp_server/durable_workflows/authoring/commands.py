@@ -1,4 +1,4 @@
-"""A command that a step runs, in a process group of its own: what it started ends with it, when its time is over or the step is cancelled."""
+"""A command that a step runs, in a process group of its own. What it has started ends with it when its time is over or the step is cancelled."""
 
 import asyncio
 import os
@@ -13,8 +13,10 @@ _GRACE_LOOKS = 100
 _DRAIN_SECONDS = 1.0
 
 
-class Listener(asyncio.SubprocessProtocol):
-    """Hears of a command's end; a subclass takes what it writes, in `pipe_data_received`.
+class CommandListener(asyncio.SubprocessProtocol):
+    """Hears what a command writes, and of its end. A subclass takes what is written in `pipe_data_received(fd, data)`: 1 is its output, 2 its errors.
+
+    With `separate_errors` false the errors come as part of the output. Setting `settled` ends the command before its time is over.
 
     A protocol and no `asyncio.create_subprocess_exec`: there, some versions of Python wait for the
     end of the output too, which never comes as long as a process in the background holds it.
@@ -39,18 +41,19 @@ class Listener(asyncio.SubprocessProtocol):
         self.settled.set()
 
 
-async def execute(
+async def run_command(
     command: Sequence[str],
-    listener: Listener,
+    listener: CommandListener,
     *,
     folder: Path,
     environment: Mapping[str, str],
     seconds: float,
     text: bytes | None = None,
 ) -> tuple[int, bool]:
-    """Run a command to its end, its time-out, or until `listener.settled`; its exit status, and whether it was in time.
+    """Run a command, and return its exit status (negative: the signal that ended it) and whether it ended by itself within `seconds`.
 
-    It reads `text`, or nothing, from its standard input.
+    It runs in `folder`, with `environment` as all of its variables, and reads `text`, or nothing, from its standard input. When the time is
+    over, when `listener.settled` is set, or when the caller is cancelled, all processes of its group get SIGTERM, and SIGKILL five seconds later.
 
     Raises:
         OSError, ValueError: it could not be started.
@@ -90,7 +93,11 @@ async def execute(
 
 
 def inside_project(cwd: str) -> Path:
-    """A directory of the project, in which workflow code runs, symbolic links resolved; a ValueError if it is outside of it."""
+    """A directory given relative to the project's, which is the working directory of workflow code, with symbolic links resolved.
+
+    Raises:
+        ValueError: it is outside of the project.
+    """
     project = Path.cwd().resolve()
     directory = (project / cwd).resolve()
     if not directory.is_relative_to(project):
@@ -113,7 +120,7 @@ async def _in_time(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def _end_group(group: int, listener: Listener) -> None:
+async def _end_group(group: int, listener: CommandListener) -> None:
     """Ask every process of the group to end; after the grace, end what is left."""
     try:
         _signal_group(group, signal.SIGTERM)

@@ -1,0 +1,72 @@
+"""What workflow files import from this package. Nothing else here is meant for them.
+
+**The promise.** What `__all__` names keeps its name, its arguments and its meaning in all later releases. A run finishes on the code with
+which it began, and that code imports from whatever release is installed by then. `tests/releases` has the code of each release, and
+`tests/test_releases.py` finishes runs of it.
+
+| for | names |
+|---|---|
+| waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async` |
+| children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
+| commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
+| errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
+
+The first four can also be imported from `durable_workflows`.
+"""
+
+from durable_workflows.authoring.arguments import argument_check, registered_workflows
+from durable_workflows.authoring.children import (
+    Arguments,
+    Problem,
+    Returned,
+    ended_children,
+    not_ok,
+    problem_of,
+    register_child_queue,
+    returned,
+    start_child,
+)
+from durable_workflows.authoring.commands import CommandListener, inside_project, run_command
+from durable_workflows.authoring.redaction import redacted
+from durable_workflows.authoring.waiting import (
+    ask_human,
+    ask_human_async,
+    receive,
+    receive_async,
+)
+from durable_workflows.errors import (
+    InvalidArguments,
+    MessageTooLarge,
+    UnknownWorkflow,
+    UsageError,
+)
+from durable_workflows.settings import MAX_PAYLOAD_BYTES
+from durable_workflows.wording import closest as did_you_mean
+
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "Arguments",
+    "CommandListener",
+    "InvalidArguments",
+    "MessageTooLarge",
+    "Problem",
+    "Returned",
+    "UnknownWorkflow",
+    "UsageError",
+    "argument_check",
+    "ask_human",
+    "ask_human_async",
+    "did_you_mean",
+    "ended_children",
+    "inside_project",
+    "not_ok",
+    "problem_of",
+    "receive",
+    "receive_async",
+    "redacted",
+    "register_child_queue",
+    "registered_workflows",
+    "returned",
+    "run_command",
+    "start_child",
+]

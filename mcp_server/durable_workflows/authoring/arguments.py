@@ -1,0 +1,34 @@
+"""What a workflow file can know of the workflows that are loaded beside it."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pydantic import JsonValue
+
+from durable_workflows import arguments, catalog, dbos_internals
+from durable_workflows.models import CatalogEntry, Schema
+
+
+def registered_workflows() -> Mapping[str, Callable[..., Any]]:
+    """The workflows of this version of the code, by the names under which they are started.
+
+    Each value is the author's function, without the wrapping of DBOS; a method is bound to its class, or to its only instance.
+    While files are being imported, those that come later are missing.
+    """
+    return dbos_internals.registered_workflows()
+
+
+def argument_check(
+    name: str, function: Callable[..., Any], unknown: Collection[str] = ()
+) -> Callable[[Mapping[str, JsonValue]], None]:
+    """A check of arguments, given by name as JSON, against the type hints of a workflow's function.
+
+    `name` is what the errors call the workflow. Arguments in `unknown` may have any value. The check is the one that a start goes through:
+    it raises `InvalidArguments`, which names each missing, unknown or wrong argument. Making a check takes milliseconds; keep it for many calls.
+    """
+    schema = catalog.args_schema(function)
+    properties: Schema = schema["properties"]
+    for name in properties.keys() & set(unknown):
+        properties[name] = {}
+    entry = CatalogEntry(name=name, summary="", args_schema=schema, source="")
+    return lambda args: arguments.check(entry, args)
