@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.build import build_wheel
 
-from durable_workflows.tools import TOOLS
+from durable_workflows.mcp.tools import TOOLS
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent

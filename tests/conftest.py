@@ -8,10 +8,11 @@ import anyio
 import pytest
 from dbos import DBOSClient, DBOSPortableJSONSerializer
 
-from durable_workflows import dbos_internals, lifecycle
 from durable_workflows.database.addresses import own_url
-from durable_workflows.engine import Engine
-from durable_workflows.project import Project
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.processes import lifecycle
+from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import APPLICATION, Settings
 from helpers import FLOWS, copy_flow, processes_of
 

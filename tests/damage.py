@@ -14,11 +14,12 @@ from pathlib import Path
 
 import anyio
 
-from durable_workflows import lifecycle, locks, problems, processes, state
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import DurableWorkflowsError
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle, problems
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, processes, state
 from helpers import processes_of, until, until_found
 
 _GARBAGE = b"\xff\xfe\x00 0 garbage \x80"

@@ -13,7 +13,7 @@ import anyio
 import psutil
 
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Run
 
 FLOWS = Path(__file__).parent / "flows"

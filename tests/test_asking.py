@@ -9,9 +9,8 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import pages, traces
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import (
     AlreadyAnswered,
     InvalidArguments,
@@ -20,6 +19,7 @@ from durable_workflows.errors import (
     WorkflowFinished,
 )
 from durable_workflows.models import Ended, OpenWait, StartRequest
+from durable_workflows.telling import pages, traces
 from helpers import copy_flow, kill_worker, until_found
 from requirements import proves
 

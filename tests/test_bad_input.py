@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import (
     InvalidArguments,
     MessageTooLarge,

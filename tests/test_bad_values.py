@@ -8,25 +8,19 @@ from collections.abc import AsyncIterator
 import pytest
 from mcp.types import TextContent
 
-from durable_workflows import (
-    answers,
-    causes,
-    dashboard,
-    fitting,
-    lifecycle,
-    pages,
-    state,
-    trace_json,
-    traces,
-    uris,
-)
+from durable_workflows import fitting
+from durable_workflows.cli import dashboard
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import InvalidArguments, UsageError
+from durable_workflows.mcp import answers, uris
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import state
+from durable_workflows.telling import causes, pages, trace_json, traces
 from helpers import FLOWS, processes_of, until, until_found
 from mcp import Client
 from nasty import NUMBERS, SHAPES, TEXTS, nested

@@ -9,10 +9,11 @@ import pytest
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from durable_workflows import answers, traces
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import answers
 from durable_workflows.models import Run, StartRequest
+from durable_workflows.telling import traces
 from helpers import until, until_found
 from requirements import proves
 

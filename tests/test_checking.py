@@ -14,10 +14,13 @@ import pytest
 from dbos import DBOS
 from markdown_it import MarkdownIt
 
-from durable_workflows import checking, content, dbos_names, demo_workflow, misuse
-from durable_workflows.checking import Finding, check, render
-from durable_workflows.engine import Engine
+from durable_workflows import content
+from durable_workflows.cli import demo_workflow
+from durable_workflows.code.checks import checking, misuse
+from durable_workflows.code.checks.checking import Finding, check, render
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
+from durable_workflows.seam import dbos_names
 from helpers import FLOWS
 
 HEAD = "from dbos import DBOS\n"

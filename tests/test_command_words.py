@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import typer.main
 
-from durable_workflows import cli, command_words, wording
-from durable_workflows.commands.common import GivenJson
-from durable_workflows.strict_tools import strict_tool
-from durable_workflows.tools import TOOLS
+from durable_workflows import wording
+from durable_workflows.cli import cli, command_words
+from durable_workflows.cli.commands.common import GivenJson
+from durable_workflows.mcp.strict_tools import strict_tool
+from durable_workflows.mcp.tools import TOOLS
 from requirements import proves
 
 VALUES: dict[str, Any] = {
@@ -40,7 +41,7 @@ TAKEN_AS: dict[str, tuple[str, Any]] = {  # what a command calls it, and what it
     "version": ("same_version", True),
     "message": ("message", GivenJson("yes")),
 }
-PACKAGE = Path(command_words.__file__).parent
+PACKAGE = Path(command_words.__file__).parents[1]
 FOR_MODELS_ONLY = ("answers.py", "tools.py", "prompts.py")  # no terminal shows their texts
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
 from mcp import Client

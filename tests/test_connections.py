@@ -6,9 +6,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from durable_workflows.settings import Settings
 
 pytestmark = pytest.mark.anyio

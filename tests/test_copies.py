@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import catalog, copies, problems, state
+from durable_workflows.code import catalog, copies
+from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
+from durable_workflows.system import state
 from requirements import proves
 
 FLOW = b"from dbos import DBOS\n\n\n@DBOS.workflow()\ndef flow() -> None: ...\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import traces
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
+from durable_workflows.telling import traces
 from helpers import copy_flow, processes_of, until_found
 from hints import alternatives, calls
 from requirements import proves

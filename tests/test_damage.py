@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 import damage
-from durable_workflows import http_access, lifecycle, locks, problems, state
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import (
     DataDirectoryDamaged,
     DataDirectoryLost,
@@ -19,8 +19,9 @@ from durable_workflows.errors import (
     SetupError,
 )
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import http_access, lifecycle, problems
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
 from helpers import copy_flow, processes_of, run_without_rights, until
 from namespaces import run_isolated
 from requirements import proves
@@ -85,7 +86,8 @@ _FORBIDDEN = """
 import sys
 from pathlib import Path
 import anyio
-from durable_workflows import lifecycle, problems, state
+from durable_workflows.processes import lifecycle, problems
+from durable_workflows.system import state
 from durable_workflows.errors import StateDirectoryUnusable
 from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]))

@@ -42,7 +42,7 @@ def test_the_background_jobs_take_their_lock_by_the_method_that_we_replace() -> 
 
 
 def test_dbos_names_itself_to_the_database_as_the_front_knows_it() -> None:
-    """database/login.mjs and guard.mjs: what launches DBOS itself is refused, and a client of DBOS is one of ours."""
+    """pglite/front/login.mjs and guard.mjs: what launches DBOS itself is refused, and a client of DBOS is one of ours."""
     assert '"application_name": "dbos_transact"' in inspect.getsource(_dbos_config)
     assert '"application_name": "dbos_transact_client"' in inspect.getsource(_client)
     lock = inspect.getsource(PostgresSystemDatabase.background_job_lock)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import PythonUnusable, WorkflowUnavailable
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from durable_workflows.settings import Settings
 from helpers import is_taken_up_again, kill_worker, processes_of, until_found
 from requirements import proves

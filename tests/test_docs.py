@@ -10,8 +10,11 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import catalog, cli, errors, tools
-from durable_workflows.engine import Engine
+from durable_workflows import errors
+from durable_workflows.cli import cli
+from durable_workflows.code import catalog
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import tools
 from durable_workflows.models import RunSummary
 from durable_workflows.settings import Settings
 from helpers import until_found

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import problems
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
 
 pytestmark = pytest.mark.anyio

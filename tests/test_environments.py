@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from durable_workflows.code.environments import Prepared, check_interpreter, prepare
+from durable_workflows.code.needs import Need, needs
 from durable_workflows.content import package_version
-from durable_workflows.environments import Prepared, check_interpreter, prepare
 from durable_workflows.errors import SetupError
-from durable_workflows.locks import is_held
-from durable_workflows.needs import Need, needs
 from durable_workflows.settings import Settings
+from durable_workflows.system.locks import is_held
 from helpers import until_found
 from wheels import make_wheel
 
@@ -31,7 +31,7 @@ WORKFLOW = "from dbos import DBOS\n\n\n@DBOS.workflow()\ndef flow() -> None: ...
 PREPARE = """
 import sys
 from pathlib import Path
-from durable_workflows.environments import prepare
+from durable_workflows.code.environments import prepare
 from durable_workflows.settings import Settings
 project = Path(sys.argv[1])
 files = {"workflows/flow.py": (project / "flow.py").read_bytes()}
@@ -186,7 +186,7 @@ def test_an_environment_has_what_is_required_beside_what_the_worker_needs(place:
     prepared = place.prepare(flow=workflow("tiny<2", "plugin", "dbos"))
     assert not prepared.errors
     code = (
-        "import durable_workflows.worker, dbos, psycopg, tiny, small; from importlib.metadata import version;"
+        "import durable_workflows.host.worker, dbos, psycopg, tiny, small; from importlib.metadata import version;"
         "print(tiny.VERSION, version('dbos'), version('durable-workflows'))"
     )
     expected = f"1.0 {version('dbos')} {package_version()}"
@@ -346,7 +346,7 @@ def test_passwords_in_the_metadata_are_not_in_its_errors(place: Site) -> None:
 def test_uv_is_ended_when_its_time_is_over(
     place: Site, silent_index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_workflows.environments._LIMIT_SECONDS", 1.5)
+    monkeypatch.setattr("durable_workflows.code.environments._LIMIT_SECONDS", 1.5)
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.setenv("UV_DEFAULT_INDEX", silent_index)
     began = time.monotonic()

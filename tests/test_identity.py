@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import lifecycle, processes, state
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import processes, state
 from helpers import copy_flow, processes_of
 from namespaces import run_isolated
 from requirements import proves

@@ -15,13 +15,13 @@ from typing import cast
 
 import pytest
 
-from durable_workflows import lifecycle
-from durable_workflows.engine import Engine
-from durable_workflows.importing import isolated
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.host.importing import isolated
 from durable_workflows.models import StartRequest
-from durable_workflows.processes import MARKER
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system.processes import MARKER
 from helpers import processes_of
 from requirements import proves
 

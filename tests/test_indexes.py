@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from durable_workflows import processes
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.settings import APPLICATION
+from durable_workflows.system import processes
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows import lifecycle, locks, problems, processes, state
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import (
     DataDirectoryDamaged,
     InvalidProject,
@@ -21,8 +21,9 @@ from durable_workflows.errors import (
     SupervisorFailed,
 )
 from durable_workflows.models import Connection, StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle, problems
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, processes, state
 from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import locks
+from durable_workflows.system import locks
 
 GARBAGE = [b"", b"\n", b"\xff\xfe", b"0", b"-1", b"12 34", b"no number"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Run, StartRequest
 from helpers import is_taken_up_again, kill_worker, until, until_found
 from requirements import proves

@@ -8,14 +8,15 @@ from typing import cast
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import causes, lifecycle
-from durable_workflows.catalog import declared_names
-from durable_workflows.checking import check
-from durable_workflows.engine import Engine
+from durable_workflows.code.catalog import declared_names
+from durable_workflows.code.checks.checking import check
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import InvalidArguments, WorkflowUnavailable
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.telling import causes
 from helpers import processes_of
 from requirements import proves
 

@@ -12,9 +12,11 @@ import pytest
 from pydantic import JsonValue
 from typer import Abort
 
-from durable_workflows import arguments, elicitation, forms
+from durable_workflows.cli import forms
 from durable_workflows.errors import InvalidArguments
+from durable_workflows.mcp import elicitation
 from durable_workflows.models import CatalogEntry, OpenWait, Schema
+from durable_workflows.schemas import arguments
 from requirements import proves
 
 SELF: Schema = {"$ref": "#"}

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from durable_workflows import traces
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
+from durable_workflows.telling import traces
 from helpers import until_found
 from mcp import Client
 

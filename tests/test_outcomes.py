@@ -2,7 +2,7 @@
 
 import pytest
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, StartRequest
 from requirements import proves
 

@@ -19,9 +19,10 @@ import typer.main
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
-from durable_workflows import cli, lifecycle
+from durable_workflows.cli import cli
+from durable_workflows.mcp.tools import TOOLS
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.tools import TOOLS
 from helpers import processes_of
 from mcp import Client, StdioServerParameters
 
@@ -257,7 +258,7 @@ def test_the_bundle_holds_the_server_and_says_what_it_needs(bundle: Path) -> Non
     project = tomllib.loads((bundle / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = bundle / project["tool"]["uv"]["sources"][NAME]["path"]
     with zipfile.ZipFile(wheel) as file:
-        assert "durable_workflows/cli.py" in file.namelist()
+        assert "durable_workflows/cli/cli.py" in file.namelist()
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pinned = [line.split(" ")[0] for line in project["tool"]["uv"]["constraint-dependencies"]]
     assert pinned == re.findall(r"^(\S+==\S+)", locked, re.MULTILINE)

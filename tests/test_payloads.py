@@ -5,9 +5,9 @@ import json
 import psycopg
 import pytest
 
-from durable_workflows import traces
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
+from durable_workflows.telling import traces
 from requirements import proves
 
 pytestmark = pytest.mark.anyio

@@ -14,12 +14,13 @@ import psutil
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle, state
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import Run, StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import state
 from helpers import copy_flow, processes_of, until, until_found
 from mcp import Client, StdioServerParameters
 from requirements import proves

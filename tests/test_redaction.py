@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle
 from durable_workflows.authoring import redaction
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import DOTENV, Settings
 from helpers import until_found
 from requirements import proves

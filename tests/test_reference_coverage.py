@@ -11,10 +11,14 @@ import pytest
 import typer.main
 
 from documents import blocks, bundled
-from durable_workflows import arguments, authoring, causes, cli, errors, problems
+from durable_workflows import authoring, errors
+from durable_workflows.cli import cli
+from durable_workflows.mcp.strict_tools import strict_tool
+from durable_workflows.mcp.tools import TOOLS
+from durable_workflows.processes import problems
+from durable_workflows.schemas import arguments
 from durable_workflows.settings import Settings
-from durable_workflows.strict_tools import strict_tool
-from durable_workflows.tools import TOOLS
+from durable_workflows.telling import causes
 
 Error = errors.DurableWorkflowsError
 ERRORS: list[type[Error]] = [kind for kind in vars(errors).values() if isinstance(kind, type)]

@@ -20,13 +20,15 @@ from jsonschema import Draft202012Validator
 
 from documents import blocks, calls
 from documents.examples import Example, Played, examples, play, write_files
-from durable_workflows import checking, cli, lifecycle
-from durable_workflows.engine import Engine
+from durable_workflows.cli import cli
+from durable_workflows.code.checks import checking
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.mcp.strict_tools import strict_tool
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.models import Run, Schema, StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.strict_tools import strict_tool
-from durable_workflows.tools import TOOLS
 from helpers import processes_of, until_found
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows.catalog import Snapshot
-from durable_workflows.database import tables, versions
-from durable_workflows.engine import Engine
+from durable_workflows.code import versions
+from durable_workflows.code.catalog import Snapshot
+from durable_workflows.database import tables
+from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId
 from durable_workflows.models import OpenWait, StartRequest
 from helpers import kill_worker, until_found

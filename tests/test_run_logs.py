@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import pages, runlog
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.host import runlog
 from durable_workflows.models import LogLine, StartRequest
+from durable_workflows.telling import pages
 from helpers import copy_flow, processes_of, until_found
 from requirements import proves
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import content, documents, errors, searching, uris, wording
-from durable_workflows.documents import Document
-from durable_workflows.searching import Index, Passage, cut, passages, render, search
+from durable_workflows import content, errors, wording
+from durable_workflows.docs import documents, searching
+from durable_workflows.docs.documents import Document
+from durable_workflows.docs.searching import Index, Passage, cut, passages, render, search
+from durable_workflows.mcp import uris
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.settings import Settings
-from durable_workflows.tools import TOOLS
 
 GUIDE = """# Guide to it
 

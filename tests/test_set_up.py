@@ -2,9 +2,9 @@
 
 import pytest
 
-from durable_workflows import worker
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.host import worker
 from durable_workflows.models import StartRequest
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict
 
-from durable_workflows import arguments, catalog
+from durable_workflows.code import catalog
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import CatalogEntry
-from durable_workflows.signatures import Signature
+from durable_workflows.schemas import arguments
+from durable_workflows.schemas.signatures import Signature
 
 T = TypeVar("T")
 

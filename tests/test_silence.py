@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import reading
+from durable_workflows.engine import reading
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseSilent
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from helpers import copy_flow, processes_of
 
 pytestmark = pytest.mark.anyio

@@ -11,11 +11,11 @@ import pytest
 from dbos import DBOSClient, EnqueueOptions
 from psycopg import sql
 
-from durable_workflows import dbos_internals
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
+from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import QUEUE
 from requirements import proves
 

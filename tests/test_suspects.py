@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from durable_workflows import suspects
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.host import suspects
 from requirements import proves
 
 pytestmark = pytest.mark.anyio

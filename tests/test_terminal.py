@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import cli, dashboard, elicitation, fitting, printing, terminal
-from durable_workflows.commands import people
+from durable_workflows import fitting
+from durable_workflows.cli import cli, dashboard, printing, terminal
+from durable_workflows.cli.commands import people
+from durable_workflows.mcp import elicitation
 from durable_workflows.models import Ended, LogLine, OpenWait, Preview, Run, RunList, RunSummary
 from nasty import TEXTS, each
 from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers", "unread_topics")
-PACKAGE = Path(cli.__file__).parent
+PACKAGE = Path(cli.__file__).parents[1]
 
 
 def waiting(text: str) -> OpenWait:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import catalog
-from durable_workflows.database import tables, versions
-from durable_workflows.engine import Engine
+from durable_workflows.code import catalog, versions
+from durable_workflows.database import tables
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from helpers import copy_flow, processes_of, until_found
 from requirements import proves
 
@@ -106,7 +106,7 @@ async def test_a_run_that_python_called_with_objects_has_the_same_arguments_afte
         return next((one.workflow_id for one in children if one.waiting_on), None)
 
     child = await until_found(waiting, "the child waits")
-    for worker in processes_of(folder, "durable_workflows.worker"):
+    for worker in processes_of(folder, "durable_workflows.host.worker"):
         worker.kill()
     await engine.send(child, "go", None)
     assert (

@@ -7,12 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows import catalog, problems
+from durable_workflows.code import catalog
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import Started, StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
 from helpers import (
     copy_flow,
@@ -345,7 +346,7 @@ async def test_a_workflow_folder_that_cannot_be_read_is_said_and_leaves_the_newe
 _WITHOUT_RIGHTS = """
 import sys
 from pathlib import Path
-from durable_workflows import catalog
+from durable_workflows.code import catalog
 from durable_workflows.errors import WorkflowUnavailable
 from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]))

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
 from helpers import until_found
 

@@ -12,9 +12,9 @@ import pytest
 from dbos import _workflow_commands as dbos_commands
 from pydantic import JsonValue
 
-from durable_workflows import wakeups
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
+from durable_workflows.seam import wakeups
 from helpers import copy_flow, until, until_found
 
 pytestmark = pytest.mark.anyio

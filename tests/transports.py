@@ -13,8 +13,8 @@ import httpx2
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from durable_workflows import http_access
-from durable_workflows.server import build_server
+from durable_workflows.mcp.server import build_server
+from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ INITIALIZE: Json = {
 OVER_STDIO = """
 import anyio, sys
 from pathlib import Path
-from durable_workflows.server import serve
+from durable_workflows.mcp.server import serve
 from durable_workflows.settings import Settings
 {extra}
 anyio.run(serve, Settings(project=Path(sys.argv[1])))
@@ -43,7 +43,7 @@ _OVER_HTTP = """
 import anyio, sys
 from functools import partial
 from pathlib import Path
-from durable_workflows.serving_http import serve_http
+from durable_workflows.mcp.serving_http import serve_http
 from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]))
 anyio.run(partial(serve_http, settings, sys.argv[2], int(sys.argv[3]), allow_remote=sys.argv[4] == "remote"))

@@ -16,11 +16,11 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer, EnqueueOptions, Workflo
 from psycopg import sql
 from tests.native import Cluster
 
-from durable_workflows import lifecycle
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import APPLICATION as APPLICATION_NAME
 from durable_workflows.settings import Settings
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows.engine import Engine
-from durable_workflows.project import Project
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durable_workflows import command_words
+from durable_workflows.cli import command_words
 from helpers import copy_flow, processes_of
 from requirements import proves
 

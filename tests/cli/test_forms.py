@@ -12,7 +12,7 @@ from .command import terminal
 
 _ASK = """
 import json, sys
-from durable_workflows import forms
+from durable_workflows.cli import forms
 print("got " + json.dumps(forms.ask(json.loads(sys.argv[1]))) + ".")
 """
 

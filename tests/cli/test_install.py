@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import typer
 
-from durable_workflows import clients
-from durable_workflows.clients import CLIENTS, Client
-from durable_workflows.commands import installing
+from durable_workflows.cli import clients
+from durable_workflows.cli.clients import CLIENTS, Client
+from durable_workflows.cli.commands import installing
 from durable_workflows.errors import SetupError, UsageError
 from durable_workflows.settings import Settings
 

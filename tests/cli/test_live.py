@@ -16,11 +16,12 @@ import anyio
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle, processes
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import processes
 from helpers import copy_flow, processes_of, until_found
 from requirements import proves
 
@@ -369,7 +370,8 @@ async def test_a_person_sees_what_is_asked_answers_and_confirms(
     database = Settings(project=running).database(runs.connection.url)
     async with await tables.connect(database, role="test") as connection:
         cursor = await connection.execute(
-            "select who, how, shown from durable_workflows.answers where workflow_id = %s", [asking]
+            "select who, how, shown from durable_workflows.answers where workflow_id = %s",
+            [asking],
         )
         [noted] = await cursor.fetchall()
     assert noted["who"] == pwd.getpwuid(os.getuid()).pw_name != "mallory"

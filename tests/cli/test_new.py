@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import catalog, content, writing
+from durable_workflows import content
+from durable_workflows.code import catalog, writing
 from durable_workflows.errors import InvalidProject, SetupError, UsageError
 from durable_workflows.settings import Settings
 from helpers import copy_flow

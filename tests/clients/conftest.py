@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows.database.node import environment, node, npm_ci
-from durable_workflows.database.trees import appearing
-from durable_workflows.engine import Engine
-from durable_workflows.locks import awaited_lock
+from durable_workflows.engine.engine import Engine
+from durable_workflows.pglite.node import environment, node, npm_ci
 from durable_workflows.settings import Settings
+from durable_workflows.system.locks import awaited_lock
+from durable_workflows.system.trees import appearing
 
 HERE = Path(__file__).parent
 SECONDS = 150.0

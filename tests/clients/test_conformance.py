@@ -22,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from durable_workflows import http_access
-from durable_workflows.database.node import node
+from durable_workflows.pglite.node import node
+from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -18,13 +18,14 @@ import psutil
 import pytest
 from anyio.abc import Process
 
-from durable_workflows import content, uris
-from durable_workflows.database.node import node
-from durable_workflows.engine import Engine
+from durable_workflows import content
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import uris
+from durable_workflows.mcp.prompts import PROMPTS
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.models import StartRequest
-from durable_workflows.prompts import PROMPTS
+from durable_workflows.pglite.node import node
 from durable_workflows.settings import Settings
-from durable_workflows.tools import TOOLS
 from helpers import until, until_found
 from transports import INITIALIZE
 

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
-from durable_workflows.database.node import FOLDER, installed_modules, lock_hash, node
-from durable_workflows.database.pristine import pristine_directory
-from durable_workflows.database.process import NODE_FLAGS
+from durable_workflows.pglite.node import FOLDER, installed_modules, lock_hash, node
+from durable_workflows.pglite.pristine import pristine_directory
+from durable_workflows.pglite.process import NODE_FLAGS
 from durable_workflows.settings import Settings
 
 T = TypeVar("T")

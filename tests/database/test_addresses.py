@@ -10,9 +10,9 @@ import sqlalchemy
 from psycopg.pq import Conninfo
 
 from database.fronts import Front
-from durable_workflows import dbos_internals
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
+from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import Database
 from requirements import proves
 

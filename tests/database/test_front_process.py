@@ -14,11 +14,6 @@ import pytest
 
 import authority
 from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
-from durable_workflows import locks
-from durable_workflows.database import pglite
-from durable_workflows.database import process as process_module
-from durable_workflows.database.node import installed_modules
-from durable_workflows.database.pglite import running_pglite
 from durable_workflows.errors import (
     DataDirectoryDamaged,
     DataDirectoryLocked,
@@ -27,7 +22,12 @@ from durable_workflows.errors import (
     PortTaken,
     StateDirectoryUnusable,
 )
+from durable_workflows.pglite import pglite
+from durable_workflows.pglite import process as process_module
+from durable_workflows.pglite.node import installed_modules
+from durable_workflows.pglite.pglite import running_pglite
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 PARENT = """
 import sys, anyio
 from pathlib import Path
-from durable_workflows.database.pglite import running_pglite
+from durable_workflows.pglite.pglite import running_pglite
 from durable_workflows.settings import Settings
 
 async def main():
@@ -339,7 +339,7 @@ def test_the_pristine_directory_is_made_once_for_all_also_if_two_want_it_at_the_
 
 def test_a_lock_is_free_when_its_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    source = "import sys, pathlib, time; from durable_workflows.locks import held_lock; lock = held_lock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    source = "import sys, pathlib, time; from durable_workflows.system.locks import held_lock; lock = held_lock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     with python_client(source, str(path)) as holder:
         assert line_of(holder) == "held"
         assert locks.is_held(path)
@@ -358,7 +358,7 @@ def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, pathlib, anyio; from durable_workflows.locks import awaited_lock; anyio.run(lambda: awaited_lock(pathlib.Path(sys.argv[1]), wait_seconds=20))",
+            "import sys, pathlib, anyio; from durable_workflows.system.locks import awaited_lock; anyio.run(lambda: awaited_lock(pathlib.Path(sys.argv[1]), wait_seconds=20))",
             str(path),
         ]
     )

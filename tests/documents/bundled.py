@@ -9,7 +9,8 @@ from types import ModuleType
 from typing import Any
 
 from documents.blocks import Block, blocks
-from durable_workflows import catalog, content
+from durable_workflows import content
+from durable_workflows.code import catalog
 from durable_workflows.models import CatalogEntry
 
 

@@ -3,9 +3,9 @@
 import json
 
 from documents.blocks import Block, blocks
-from durable_workflows import arguments
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, StartRequest, Waiting
+from durable_workflows.schemas import arguments
 from durable_workflows.settings import PERSON
 
 _SECONDS = 60.0

@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from documents.blocks import Block, blocks
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, Run, StartRequest
 from helpers import until_found
 

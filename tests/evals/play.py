@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypedDict
 
-from durable_workflows import lifecycle
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.engine.project import Project
+from durable_workflows.mcp.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from mcp import Client
 

@@ -10,10 +10,11 @@ import anyio
 import pytest
 
 import native
-from durable_workflows import lifecycle, processes
-from durable_workflows.engine import Engine
-from durable_workflows.project import Project
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import processes
 from helpers import FLOWS, copy_flow, processes_of
 
 _NODE = "there is no Node"
@@ -61,7 +62,7 @@ def postgres() -> Iterator[native.Cluster]:
 def template(postgres: native.Cluster) -> str:
     """The name of a database with the empty tables of a project called `project`: they take a second to make."""
     environment = {**os.environ, "DBOS_DATABASE_URL": postgres.database("template")}
-    command = processes.python("worker", "--project", "project", "--migrate", "external")
+    command = processes.python("host.worker", "--project", "project", "--migrate", "external")
     subprocess.run(command, env=environment, check=True, stderr=subprocess.DEVNULL)
     return "template"
 

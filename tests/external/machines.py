@@ -10,14 +10,14 @@ from pathlib import Path
 
 import psycopg
 
-from durable_workflows import state
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
+from durable_workflows.system import state
 
 _WORKER = """
 import sys
 from pathlib import Path
-from durable_workflows import lifecycle
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 lifecycle.help_out(Settings(project=Path(sys.argv[1]), application="project"))
 """

@@ -13,14 +13,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from durable_workflows import lifecycle, moving, state
 from durable_workflows.database import copying, tables
-from durable_workflows.database.pglite import running_pglite
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import ProjectMoved, UsageError
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.pglite.pglite import running_pglite
+from durable_workflows.processes import lifecycle, moving
 from durable_workflows.settings import Database, Settings
+from durable_workflows.system import state
 from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 from test_recovery import assert_each_step_once, lines_of
@@ -32,7 +33,7 @@ MOVER = """
 import sys
 from pathlib import Path
 import anyio
-from durable_workflows import moving
+from durable_workflows.processes import moving
 from durable_workflows.settings import Settings
 anyio.run(moving.move, Settings(project=Path(sys.argv[1])), sys.argv[2], lambda text: print(text, flush=True))
 """

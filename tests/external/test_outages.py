@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 import native
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves

@@ -11,9 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows import lifecycle
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseRefused
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import processes_of
 from native import Cluster

@@ -9,13 +9,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from durable_workflows import lifecycle, locks, state
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import OtherDatabase, UsageError
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
 from external.machines import executors, helping, identity, is_ready, query, workers
 from helpers import copy_flow, processes_of, until, until_found
 from native import Cluster

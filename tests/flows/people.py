@@ -9,8 +9,8 @@ from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SendMessage
 from pydantic import BaseModel
 
 from durable_workflows import ask_human
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import PeopleOnly
-from durable_workflows.project import Project
 from durable_workflows.settings import Settings
 
 

@@ -17,9 +17,9 @@ from typing import IO, Any, Literal
 
 import pytest
 
-from durable_workflows import locks, state
 from durable_workflows.models import Preview, Run, Step, WorkerInfo
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
 from transports import INITIALIZE, OVER_STDIO
 
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, JsonValue
 
 from documents import bundled
-from durable_workflows import answers
+from durable_workflows.mcp import answers
 from durable_workflows.models import (
     Catalog,
     CatalogEntry,

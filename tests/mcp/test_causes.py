@@ -15,12 +15,13 @@ import psutil
 import pytest
 from mcp.types import TextContent
 
-from durable_workflows import lifecycle, locks, state
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
 from helpers import insert_lost_run, processes_of, until, until_found
 from hints import alternatives, calls
 from mcp import Client
@@ -556,7 +557,7 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
 async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_why(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_workflows.reading._PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("durable_workflows.engine.reading._PATIENCE_SECONDS", 1.0)
     settings = Settings(project=engine.project, old_workers=1)
     async with Client(build_server(settings)) as client:
         agent = Agent(client)

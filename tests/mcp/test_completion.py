@@ -7,10 +7,10 @@ from typing import Literal
 import pytest
 from mcp.types import PromptReference, ResourceTemplateReference
 
-from durable_workflows import completions, uris
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import completions, uris
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 

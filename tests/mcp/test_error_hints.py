@@ -15,9 +15,9 @@ from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import Field, TypeAdapter
 
 from cli.command import terminal
-from durable_workflows import arguments
-from durable_workflows.engine import Engine
-from durable_workflows.server import build_server
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.server import build_server
+from durable_workflows.schemas import arguments
 from durable_workflows.settings import Settings
 from hints import calls
 from mcp import Client

@@ -19,8 +19,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, ElicitRequestParams, ElicitResult, TextContent
 from pydantic import JsonValue
 
-from durable_workflows import documents, errors, lifecycle
-from durable_workflows.engine import Engine
+from durable_workflows import errors
+from durable_workflows.docs import documents
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.errors import (
     AlreadyAnswered,
     CannotAsk,
@@ -37,11 +39,11 @@ from durable_workflows.errors import (
     WorkflowIdTaken,
     WorkflowUnavailable,
 )
+from durable_workflows.mcp.server import build_server
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.tools import TOOLS
 from helpers import copy_flow, insert_lost_run, processes_of, until_found
 from mcp import Client
 from nasty import nested
@@ -773,13 +775,11 @@ NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
-    "cli.py": "the command line",
-    "commands/": "the command line",
-    "clients.py": "the command line",
-    "moving.py": "the command line",
-    "serving_http.py": "the command line",
-    "lifecycle.py": "the command line",
-    "state.py": "the project is the one of the server: test_surface.py",
+    "cli/": "the command line",
+    "processes/moving.py": "the command line",
+    "processes/lifecycle.py": "the command line",
+    "mcp/serving_http.py": "the command line",
+    "system/state.py": "the project is the one of the server: test_surface.py",
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {

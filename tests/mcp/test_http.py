@@ -21,12 +21,13 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import PromptReference, TextContent
 
-from durable_workflows import http_access, uris
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import PortTaken, SetupError, UsageError
+from durable_workflows.mcp import uris
+from durable_workflows.mcp.server import build_server
+from durable_workflows.mcp.serving_http import address, serve_http
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
-from durable_workflows.serving_http import address, serve_http
+from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until
 from listening import Mode, connected, subscribed

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from durable_workflows.engine import Engine
-from durable_workflows.http_connections import REQUEST_SECONDS, most_connections
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.http_connections import REQUEST_SECONDS, most_connections
 from durable_workflows.settings import Settings
 from helpers import until
 from transports import Served, serving

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from mcp.types import Implementation, TextContent, TextResourceContents
 
-from durable_workflows import lifecycle, uris
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.mcp import uris
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
 from mcp import Client

@@ -14,10 +14,11 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, TextResourceContents
 
-from durable_workflows import locks, problems, state
-from durable_workflows.engine import Engine
-from durable_workflows.server import build_server
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.server import build_server
+from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
 from helpers import copy_flow, until
 from mcp import Client
 from transports import Transport, reached

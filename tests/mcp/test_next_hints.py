@@ -13,12 +13,12 @@ import pytest
 from mcp.client import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
-from durable_workflows import lifecycle
 from durable_workflows.database import tables
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import insert_lost_run, processes_of, until_found
 from hints import alternatives, calls

@@ -16,9 +16,9 @@ from mcp.types import (
     TextResourceContents,
 )
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import until_found
 from mcp import Client

@@ -9,10 +9,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
 from durable_workflows import content
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp.prompts import EXAMPLE
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.prompts import EXAMPLE
-from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from helpers import FLOWS
 from mcp import Client

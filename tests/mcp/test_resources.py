@@ -9,10 +9,12 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import Resource, TextResourceContents
 
-from durable_workflows import content, documents, resources, uris
-from durable_workflows.engine import Engine
+from durable_workflows import content
+from durable_workflows.docs import documents
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import resources, uris
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 

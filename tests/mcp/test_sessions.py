@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from mcp.types import Implementation
 
-from durable_workflows.server import build_server
+from durable_workflows.mcp.server import build_server
 from durable_workflows.settings import Settings
 from helpers import copy_flow
 from mcp import Client

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from durable_workflows import locks, state
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.settings import Settings
-from durable_workflows.tools import TOOLS
+from durable_workflows.system import locks, state
 from requirements import proves
 from transports import envelope
 

@@ -11,10 +11,11 @@ import psutil
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from durable_workflows import lifecycle, uris
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.mcp import uris
+from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
-from durable_workflows.server import build_server
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until
 from listening import LIST, Ear, Mode, connected, hearing, subscribe, subscribed

@@ -8,7 +8,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, Tool
 
-from durable_workflows.server import INSTRUCTIONS, build_server
+from durable_workflows.mcp.server import INSTRUCTIONS, build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 from requirements import proves
@@ -239,7 +239,9 @@ async def test_an_unexpected_error_reaches_nobody_but_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nowhere.project.mkdir()
-    monkeypatch.setattr("durable_workflows.state.make_folders", lambda: None)  # its arguments
+    monkeypatch.setattr(
+        "durable_workflows.system.state.make_folders", lambda: None
+    )  # its arguments
     text = await refused(nowhere, mode, "list_workflows")
     assert text == (
         "list_workflows failed because of an error inside the server, which has logged it."

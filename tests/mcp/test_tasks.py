@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
 from helpers import until_found
 from transports import envelope
 

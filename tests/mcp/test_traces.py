@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from durable_workflows import causes, content, pages, trace_json, traces, wording
+from durable_workflows import content, wording
 from durable_workflows.models import (
     Child,
     Event,
@@ -25,6 +25,7 @@ from durable_workflows.models import (
     Waiting,
     WorkerInfo,
 )
+from durable_workflows.telling import causes, pages, trace_json, traces
 from nasty import nested
 from requirements import proves
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from mcp.types import TextContent
 
-from durable_workflows.server import build_server
+from durable_workflows.mcp.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 

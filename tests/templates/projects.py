@@ -12,10 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from durable_workflows import content, lifecycle, writing
-from durable_workflows.engine import Engine
+from durable_workflows import content
+from durable_workflows.code import writing
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import Ended, StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import processes_of, until_found
 

@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from durable_workflows import catalog
-from durable_workflows.server import build_server
+from durable_workflows.code import catalog
+from durable_workflows.mcp.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
 

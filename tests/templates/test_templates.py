@@ -6,7 +6,8 @@ import json
 import pytest
 from pydantic import JsonValue
 
-from durable_workflows import catalog, content
+from durable_workflows import content
+from durable_workflows.code import catalog
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import RunningStep, StartRequest
 from helpers import until_found

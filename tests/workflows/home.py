@@ -11,10 +11,10 @@ import psutil
 from dbos import DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
 from pydantic import JsonValue
 
-from durable_workflows import lifecycle
-from durable_workflows.engine import Engine
+from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
-from durable_workflows.project import Project
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import processes_of, until
 

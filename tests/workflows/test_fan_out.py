@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from dbos import WorkflowHandleAsync
 
-from durable_workflows import following, printing
+from durable_workflows.cli import printing
+from durable_workflows.engine import following
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.server import build_server
+from durable_workflows.mcp.server import build_server
 from helpers import until, until_found
 from mcp import Client
 

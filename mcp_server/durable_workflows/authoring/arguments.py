@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from durable_workflows import arguments, catalog, dbos_internals
+from durable_workflows.code import catalog
 from durable_workflows.models import CatalogEntry, Schema
+from durable_workflows.schemas import arguments
+from durable_workflows.seam import dbos_internals
 
 
 def registered_workflows() -> Mapping[str, Callable[..., Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from durable_workflows import dbos_internals
+from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import DOTENV
 
 _NAMED = re.compile(

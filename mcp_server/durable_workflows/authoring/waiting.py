@@ -13,10 +13,11 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
-from durable_workflows import dbos_internals, validating
 from durable_workflows.authoring.asking import Request
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
+from durable_workflows.schemas import validating
+from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import PERSON
 
 _FOR_EVER_SECONDS = 100 * 365 * 86400.0  # DBOS.recv wants a number

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from durable_workflows.database.node import npm_ci
+from durable_workflows.pglite.node import npm_ci
 from durable_workflows.settings import Settings
 
 FOLDER = Path(__file__).parent

@@ -11,7 +11,7 @@ from tests.bench.children import Child, child
 from tests.bench.contenders import Contender, Kind
 from tests.native import Cluster
 
-from durable_workflows.database.node import node
+from durable_workflows.pglite.node import node
 
 from . import npm
 from .peer import SECONDS, Peer

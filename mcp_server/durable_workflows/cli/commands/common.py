@@ -1,0 +1,137 @@
+"""What commands share: how their arguments are typed, and the project's engine."""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import JsonValue
+
+from durable_workflows import fitting
+from durable_workflows.cli import printing, shell_completion
+from durable_workflows.engine.project import Project
+from durable_workflows.engine.reading import Reader
+from durable_workflows.errors import InvalidProject
+from durable_workflows.processes import lifecycle
+from durable_workflows.settings import MAX_PAYLOAD_LEVELS, Settings
+from durable_workflows.system import state
+
+if TYPE_CHECKING:
+    from durable_workflows.engine.engine import Engine
+
+
+def json_value(text: str) -> JsonValue:
+    """A JSON value given on the command line."""
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:
+        raise typer.BadParameter(
+            f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'
+        ) from error
+    if fitting.is_deep(value, MAX_PAYLOAD_LEVELS):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> typer.BadParameter:
+    return typer.BadParameter(
+        f"The JSON is nested more than {MAX_PAYLOAD_LEVELS} levels deep. Give a flatter value, or its JSON as a text."
+    )
+
+
+@dataclass(frozen=True)
+class GivenJson:
+    """A value given as JSON; also `null`, which a bare None would hide."""
+
+    value: JsonValue
+
+
+def given_json(text: str) -> GivenJson:
+    """As `json_value`, where `null` is a value like any other."""
+    return GivenJson(json_value(text))
+
+
+def json_object(text: str) -> dict[str, JsonValue]:
+    """As `json_value`, but an object."""
+    value = json_value(text)
+    if not isinstance(value, dict):
+        raise typer.BadParameter(
+            f'{text!r} is not a JSON object. Name each argument: \'{{"name": "value"}}\'.'
+        )
+    return value
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WorkflowId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The run's workflow_id.", autocompletion=shell_completion.workflow_ids
+    ),
+]
+WorkflowIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ID...",
+        help="The runs' workflow_ids.",
+        autocompletion=shell_completion.workflow_ids,
+    ),
+]
+IdOption = Annotated[
+    str,
+    typer.Option(
+        "--id",
+        metavar="ID",
+        help="The run's workflow_id.",
+        autocompletion=shell_completion.workflow_ids,
+    ),
+]
+OwnId = Annotated[
+    str | None, typer.Option("--id", help="An id of your own: with it, a run starts once.")
+]
+Args = Annotated[
+    dict[str, Any] | None,
+    typer.Option(parser=json_object, metavar="JSON", help="Its arguments, by name."),
+]
+
+
+@asynccontextmanager
+async def engine_of(settings: Settings) -> AsyncGenerator["Engine"]:
+    """The project's engine; what does not run is started, and said so."""
+    with printing.progress("Connecting") as progress:
+        project = Project(settings, progress)
+        engine = await project.engine()
+    try:
+        yield engine
+    finally:
+        await project.aclose()
+
+
+@asynccontextmanager
+async def reader_of(settings: Settings) -> AsyncGenerator[Reader]:
+    """As `engine_of`, for commands that only look: without dbos, whose import takes longer than looking."""
+    with printing.progress("Connecting") as progress:
+        connection = await lifecycle.ensure_running(settings, progress)
+    reader = Reader(settings, connection)
+    try:
+        yield reader
+    finally:
+        await reader.aclose()
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a supervisor runs for the project.
+
+    Raises:
+        InvalidProject: the project directory is none.
+        SetupError: its state directory cannot be read.
+    """
+    if not settings.project.is_dir():
+        raise InvalidProject(f"{settings.project} is not a directory.")
+    try:
+        return Project(settings).is_running()
+    except OSError as error:
+        raise state.translate(error, settings.state) from error

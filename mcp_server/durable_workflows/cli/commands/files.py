@@ -1,0 +1,200 @@
+"""Commands for workflow files: making one of a template, and running one."""
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import typer
+
+from durable_workflows import content
+from durable_workflows.cli import printing, shell_completion, terminal
+from durable_workflows.cli.commands.common import Args, AsJson, OwnId, engine_of
+from durable_workflows.code import catalog, writing
+from durable_workflows.code.checks import checking
+from durable_workflows.docs import searching
+from durable_workflows.engine import following
+from durable_workflows.errors import UsageError
+from durable_workflows.models import CatalogEntry, Ended, StartRequest
+from durable_workflows.settings import Settings
+
+if TYPE_CHECKING:
+    from durable_workflows.engine.engine import Engine
+
+
+def new(
+    settings: Settings,
+    template: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TEMPLATE", help="What to copy.", autocompletion=shell_completion.templates
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="The name of the new workflow, and of its file."),
+    ] = None,
+    *,
+    list_them: Annotated[
+        bool, typer.Option("--list", help="Only list the templates, each with its use.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="List them as JSON.")] = False,
+) -> None:
+    """Make a workflow of a template.
+
+    Puts a copy of TEMPLATE into the project's workflow folder, under a name of your own. What is there is never overwritten. Without
+    arguments it lists the templates.
+    """
+    if list_them or template is None:
+        printing.print_templates(catalog.templates(), as_json)
+        return
+    if name is None:
+        raise typer.BadParameter("Missing argument 'NAME': the name of the new workflow.")
+    source = writing.from_template(settings, template, name)
+    path = _from_here(writing.write_workflow(settings, name, source))
+    terminal.out(str(path))
+    printing.say(f"Next: durable-workflows run {shlex.quote(path)} --args '{{}}'")
+
+
+def check(
+    settings: Settings,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Workflow files.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is wrong in workflow files, without running them.
+
+    Errors keep a workflow from being started; warnings are code that may go another way when a run is replayed. The exit status is 1 if there is either:
+    for pre-commit. A line with a comment `# deterministic: <reason>` is not warned of.
+    """
+    found: list[tuple[str, checking.Finding]] = []
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"There is no file {file}.")
+        path, others = _among_others(settings, file)
+        text = file.read_text(encoding="utf-8", errors="replace")
+        found += [(os.fspath(file), one) for one in checking.check(path, text, others)]
+    if as_json:
+        terminal.out(
+            json.dumps([{"file": file} | one.model_dump() for file, one in found], indent=2)
+        )
+    else:
+        for file, one in found:
+            terminal.out(checking.render(file, [one]))
+    if any(one.severity != "note" for _, one in found):
+        raise typer.Exit(1)
+
+
+def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
+    """A file's path in a snapshot, and the texts of the files with which it would be loaded: its folder's, if that is the project's."""
+    if not file.resolve().is_relative_to(settings.workflow_folder.resolve()):
+        return file.name, {}
+    files = catalog.snapshot(settings).files
+    others = {
+        path: files[path].decode("utf-8", "replace") for path in catalog.workflow_files(files)
+    }
+    inside = file.resolve().relative_to(settings.workflow_folder.resolve()).as_posix()
+    return f"{settings.workflows.name}/{inside}", others
+
+
+def search(
+    _settings: Settings,
+    query: Annotated[
+        list[str], typer.Argument(metavar="QUERY...", help="Some words, or an error's text.")
+    ],
+) -> None:
+    """Search the references and templates of this installation.
+
+    Shows the passages that fit best. It needs no project and no network.
+    """
+    asked = " ".join(query)
+    terminal.out(searching.render(asked, searching.search(asked)))
+
+
+def template_names() -> str:
+    """The templates, for the help of `new`."""
+    names = sorted(path.stem for path in content.folder("templates").glob("*.py"))
+    return f"Templates: {', '.join(names)}."
+
+
+async def run(
+    settings: Settings,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A file in the project's workflow folder.")
+    ],
+    *,
+    args: Args = None,
+    workflow_id: OwnId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the workflow of a file, and show what it does.
+
+    Its steps, waits and log lines appear on standard error as they come, its output on standard output. The exit status is 1 if it does
+    not succeed. The run goes on if this command is interrupted.
+    """
+    path = _workflow_path(settings, file)
+    async with engine_of(settings) as engine:
+        with printing.progress(f"Loading {file}"):
+            name = _registered(path, (await engine.catalog()).workflows)
+            request = StartRequest(name=name, args=args or {}, workflow_id=workflow_id)
+            started = (await engine.start(request)).workflow_id
+        printing.say(f"{name} was started as {started}")
+        ended = await _followed(engine, started)
+    printing.print_ended(ended, as_json)
+
+
+async def _followed(engine: "Engine", workflow_id: str) -> Ended:
+    try:
+        with printing.progress(f"{workflow_id} is under way") as progress:
+            return await following.follow(
+                engine, workflow_id, printing.say, printing.show(progress)
+            )
+    except anyio.get_cancelled_exc_class():
+        own = shlex.quote(workflow_id)
+        printing.say(
+            f"The run goes on. `durable-workflows wait {own}` waits for it, `durable-workflows inspect {own}` shows it."
+        )
+        raise
+
+
+def _workflow_path(settings: Settings, file: Path) -> str:
+    """A file as the catalog names it. It may be given from the working directory or from the project's."""
+    folder = settings.workflow_folder
+    given = file if file.exists() else settings.project / file
+    hint = "`durable-workflows new` makes a workflow file; `durable-workflows start NAME` runs a workflow by its name."
+    if not given.is_file():
+        raise UsageError(f"There is no file {file}.", hint=hint)
+    place = given.parent.resolve() / given.name  # where the file itself is a link, the link counts
+    if not place.is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{file} is not in the project's workflow folder, {folder}.",
+            hint="Move it there: workers run what is in that folder. --project names another project, --workflows another folder in it.",
+        )
+    return f"{settings.workflows.name}/{place.relative_to(folder.resolve()).as_posix()}"
+
+
+def _registered(path: str, entries: Sequence[CatalogEntry]) -> str:
+    """The workflow of a file: the one that is called like it, or the only one."""
+    names = [entry.name for entry in entries if entry.source == path]
+    stem = Path(path).stem
+    if stem in names:
+        return stem
+    if not names:
+        raise UsageError(
+            f"{path} defines no workflow.",
+            hint="Decorate a function with @DBOS.workflow(), as `durable-workflows new` does.",
+        )
+    if len(names) > 1:
+        raise UsageError(
+            f"{path} defines several workflows: {', '.join(names)}.",
+            hint=f"Start one by its name: `durable-workflows start {names[0]} --wait`.",
+        )
+    return names[0]
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)

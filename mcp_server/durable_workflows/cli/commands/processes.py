@@ -1,0 +1,129 @@
+"""Commands for what runs behind a project: its server, its database, its workers."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import typer
+
+from durable_workflows.cli import printing, terminal
+from durable_workflows.cli.commands.common import AsJson, engine_of, is_running
+from durable_workflows.models import Catalog, ServerStatus
+from durable_workflows.parts import Parts
+from durable_workflows.processes import lifecycle, moving, problems
+from durable_workflows.settings import Settings
+
+_CATALOG_SECONDS = 5.0  # `status` shows what is there; it does not wait for a worker to load it
+
+
+async def bootstrap(settings: Settings) -> None:
+    """Start the project's processes.
+
+    Its database and its workers, unless they run; then show what is ready. The first start on a machine installs PGlite from npm into the user's cache directory.
+    """
+    async with engine_of(settings) as engine:
+        catalog = await engine.catalog()
+        wrong = [*problems.of_processes(settings, running=True), *problems.of_code(catalog)]
+        found = await engine.status(wrong)
+    printing.print_ready(found, catalog, engine.connection.url)
+
+
+async def shutdown(settings: Settings) -> None:
+    """End all processes of the project.
+
+    That is its workers, its database and its supervisor. What is recorded stays. Unfinished runs go on where they were as soon as anything starts the project again.
+    """
+    with printing.progress("Ending the project's processes"):
+        were_there = await lifecycle.shut_down(settings)
+    if were_there:
+        terminal.out(f"All processes of {settings.project} have ended.")
+    else:
+        terminal.out(f"Nothing was running for {settings.project}.")
+
+
+async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
+    """Show what runs, and what is wrong.
+
+    Nothing is started by this command.
+    """
+    running = is_running(settings)
+    parts = Parts()
+    wrong = parts.problems
+    found: ServerStatus | None = None
+    catalog: Catalog | None = None
+    with parts.part("processes"):
+        wrong += problems.of_processes(settings, running=running)
+    if running:
+        with parts.part("engine"):
+            async with engine_of(settings) as engine:
+                with parts.part("catalog"):
+                    with anyio.move_on_after(_CATALOG_SECONDS):
+                        catalog = await engine.catalog()
+                    wrong += problems.of_code(catalog)
+                found = await engine.status(wrong)
+    if as_json:
+        facts = found.model_dump(mode="json") if found else {"problems": wrong}
+        facts = {"running": running, "project": str(settings.project)} | facts
+        terminal.out(json.dumps(facts, indent=2))
+    elif found is not None:
+        printing.print_status(found, catalog)
+    else:
+        printing.print_stopped(settings, wrong, running=running)
+
+
+def worker(settings: Settings) -> None:
+    """Lend this machine to a project that uses an external Postgres.
+
+    Stays in the foreground and runs what is started elsewhere on the same DBOS_DATABASE_URL and --application; the code comes from the database. Ends its
+    workers on Ctrl-C or SIGTERM.
+    """
+    lifecycle.help_out(settings)
+
+
+async def move(
+    settings: Settings,
+    *,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="URL", envvar="DBOS_DATABASE_URL", help="postgresql://…"),
+    ],
+) -> None:
+    """Move the project's embedded database to an external Postgres.
+
+    All runs, messages and code go there, unfinished runs included, and go on there once DBOS_DATABASE_URL names it. The embedded data stay as a backup.
+    The project's processes are ended. May be repeated after an interruption.
+    """
+    with printing.progress("Moving") as progress:
+        moved = await moving.move(settings, to, progress)
+    terminal.out(
+        f"Moved to {moved.target}: {moved.runs} runs, {moved.unfinished} of them unfinished."
+    )
+    printing.say("Next: set DBOS_DATABASE_URL to that Postgres; what starts then goes on there.")
+
+
+def demo(
+    settings: Settings,
+    directory: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True,
+            file_okay=False,
+            help="What to look at; it is only read. Default: the project directory.",
+        ),
+    ] = None,
+    *,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the demo's project folder for a look around.")
+    ] = False,
+) -> None:
+    """Play an agent's session, to see it work.
+
+    In a temporary project, a real MCP client talks to a real server: it starts workflows, kills their worker, sends a
+    message, forks a run. Takes well under a minute, but for the first start on a machine.
+    """
+    # It imports the MCP client, which takes a second.
+    played = importlib.import_module("durable_workflows.cli.demo")
+    if not anyio.run(played.play, settings, directory or settings.project, keep):
+        raise typer.Exit(1)

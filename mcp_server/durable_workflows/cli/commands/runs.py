@@ -1,0 +1,304 @@
+"""Commands for runs: what the tools do, in the same words."""
+
+import math
+from typing import Annotated
+
+import typer
+
+from durable_workflows.cli import printing, shell_completion, terminal
+from durable_workflows.cli.commands.common import (
+    Args,
+    AsJson,
+    GivenJson,
+    IdOption,
+    OwnId,
+    WorkflowId,
+    WorkflowIds,
+    engine_of,
+    given_json,
+    reader_of,
+)
+from durable_workflows.engine import following, inspecting
+from durable_workflows.engine.following import Until
+from durable_workflows.engine.inspecting import Detail
+from durable_workflows.models import StartRequest, Status, WaitResult
+from durable_workflows.settings import Settings
+from durable_workflows.telling import traces
+
+_WHOLE = 10_000_000  # characters: a step's output as it is
+_ALL_STEPS = 2**31 - 1
+
+Children = Annotated[bool, typer.Option(help="Also the runs that they started.")]
+
+
+async def start(
+    settings: Settings,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The workflow's registered name.",
+            autocompletion=shell_completion.names,
+        ),
+    ],
+    *,
+    args: Args = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it has ended; print its output.")
+    ] = False,
+    workflow_id: OwnId = None,
+    queue: Annotated[str | None, typer.Option(help="A registered queue.")] = None,
+    delay_seconds: Annotated[float | None, typer.Option(help="Start so much later.")] = None,
+    timeout_seconds: Annotated[float | None, typer.Option(help="Cancel it after that.")] = None,
+    priority: Annotated[int | None, typer.Option(help="1 goes first.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a run of a workflow.
+
+    It runs on the newest version of the code. With --wait, the exit status is 1 if the run does not succeed. The run goes on if this command is interrupted.
+    """
+    request = StartRequest(
+        name=name,
+        args=args or {},
+        workflow_id=workflow_id,
+        queue=queue,
+        delay_seconds=delay_seconds,
+        timeout_seconds=timeout_seconds,
+        priority=priority,
+    )
+    async with engine_of(settings) as engine:
+        with printing.progress(f"Starting {name}"):
+            started = await engine.start(request)
+        own = started.workflow_id
+        if started.existing:
+            printing.say(
+                f"{own} was there before, with the arguments of then: nothing was started."
+            )
+        if not wait:
+            done = "is there as" if started.existing else "was started as"
+            printing.print_model(started, as_json, f"{name} {done} {own}")
+            return
+        with printing.progress(f"{own} is under way") as progress:
+            result = await following.wait(
+                engine,
+                [own],
+                until="ended",
+                seconds=math.inf,
+                tell=printing.say,
+                show=printing.show(progress),
+            )
+    printing.print_ended(result.done[0], as_json)
+
+
+async def wait(
+    settings: Settings,
+    workflow_ids: WorkflowIds,
+    *,
+    until: Annotated[
+        Until,
+        typer.Option(
+            help="all: each has ended or waits for a message. any: one has. change: anything about them. ended: all have ended, whatever they wait for meanwhile."
+        ),
+    ] = "all",
+    timeout_seconds: Annotated[
+        float | None,
+        typer.Option("--timeout", min=0, help="Seconds, at most. Default: as long as it takes."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait for runs.
+
+    The exit status is 0 if what was waited for has come about and every run that has ended has succeeded; a run that
+    waits for a message has not, unless it was asked for by --until any or change. The runs go on if this command is interrupted.
+    """
+    async with reader_of(settings) as reader:
+        with printing.progress(f"Waiting for {', '.join(workflow_ids)}") as progress:
+            result = await following.wait(
+                reader,
+                workflow_ids,
+                until=until,
+                seconds=math.inf if timeout_seconds is None else timeout_seconds,
+                tell=printing.say,
+                show=printing.show(progress),
+            )
+    printing.print_model(result, as_json, printing.waited_text(result))
+    _judge(result, until)
+
+
+def _judge(result: WaitResult, until: Until) -> None:
+    """Fail the command where a script must not go on."""
+    failed = [one.workflow_id for one in result.done if one.status != "SUCCESS"]
+    if failed:
+        hint = f"`durable-workflows inspect {failed[0]}` shows what happened."
+        printing.fail(f"Not successful: {', '.join(failed)}.", hint)
+    if result.timed_out:
+        printing.fail("The time is over.", "The runs go on; wait again, or longer.")
+    if result.waiting and until in ("all", "ended"):
+        ids = ", ".join(one.workflow_id for one in result.waiting)
+        first = result.waiting[0]
+        command = following.answer_command(first.workflow_id, first.topic)
+        printing.fail(f"Waiting for an answer: {ids}.", f"`{command}` gives it; then wait again.")
+
+
+async def list_runs(
+    settings: Settings,
+    *,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            case_sensitive=False, metavar="STATUS", help="Only those of this status, like PENDING."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Only those of this workflow.", autocompletion=shell_completion.names),
+    ] = None,
+    waiting: Annotated[
+        bool, typer.Option("--waiting", help="Only those that wait for a message.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, the newest first."""
+    async with reader_of(settings) as reader:
+        runs = await reader.runs(
+            status=status, name=name, waiting=waiting or None, limit=limit, cursor=cursor
+        )
+    if as_json:
+        terminal.out(runs.model_dump_json(indent=2))
+    else:
+        printing.print_runs(runs)
+
+
+async def inspect_run(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    *,
+    step: Annotated[
+        int | None,
+        typer.Option(min=0, help="Only this step, with its whole output. 0: that of the run."),
+    ] = None,
+    detail: Annotated[
+        Detail,
+        typer.Option(
+            help="full: the steps with more of their outputs. tree: the runs it started. messages: those sent to it. source: the code that it runs."
+        ),
+    ] = "summary",
+    cursor: Annotated[
+        str | None, typer.Option(help="As the page before said, for the next page.")
+    ] = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Only what the run printed and logged.")
+    ] = False,
+    lines: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many lines of the log, the newest.")
+    ] = 200,
+    budget: Annotated[int, typer.Option(min=500, help="The length of the trace, at most.")] = 8000,
+    as_json: AsJson = False,
+) -> None:
+    """Show the trace of a run.
+
+    Its status, what it waits for or why it is stuck, its steps with their durations and outputs. With --log, its prints and log records.
+    """
+    async with reader_of(settings) as reader:
+        if log:
+            printing.print_log(await reader.log(workflow_id, limit=lines), as_json)
+            return
+        if cursor is not None or detail != "summary":
+            printing.print_trace(
+                await inspecting.page(reader, workflow_id, step=step, detail=detail, cursor=cursor)
+            )
+            return
+        if step:
+            found = await reader.step(workflow_id, step, offset=0, length=_WHOLE)
+            printing.print_model(found, as_json, printing.step_text(found))
+            return
+        if step == 0:
+            run = await reader.run(workflow_id, preview=_WHOLE, after_step=_ALL_STEPS)
+            printing.print_payload(run, as_json)
+            return
+        run = await reader.run(workflow_id)
+    if as_json:
+        terminal.out(run.model_dump_json(indent=2))
+    else:
+        printing.print_trace(traces.markdown(run, budget=budget))
+
+
+async def send(
+    settings: Settings,
+    *,
+    workflow_id: IdOption,
+    topic: Annotated[
+        str, typer.Option(help="What the run waits for.", autocompletion=shell_completion.topics)
+    ] = "",
+    message: Annotated[
+        GivenJson, typer.Option(parser=given_json, metavar="JSON", help="The message.")
+    ],
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="With it, the message arrives once, however often it is sent."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message to an unfinished run.
+
+    A run that does not wait for it yet gets it when it does.
+    """
+    async with engine_of(settings) as engine:
+        sent = await engine.send(workflow_id, topic, message.value, idempotency_key)
+    printing.print_model(sent, as_json, f"The message was sent to {workflow_id}.")
+    if sent.note:
+        printing.say(sent.note)
+
+
+async def fork(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    from_step: Annotated[int, typer.Argument(metavar="STEP", help="The first step to run again.")],
+    *,
+    same_version: Annotated[
+        bool, typer.Option("--same-version", help="On the code of the original, not the newest.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a copy of a run from a step.
+
+    The new run has the finished steps of the other one before STEP. This is how a bug is fixed: edit the workflow's
+    file, then fork the run from the step that failed.
+    """
+    async with engine_of(settings) as engine:
+        forked = await engine.fork(workflow_id, from_step, same_version=same_version)
+    text = f"{workflow_id} was forked from step {from_step} as {forked.workflow_id}"
+    printing.print_model(forked, as_json, text)
+    if forked.note:
+        printing.say(forked.note)
+
+
+async def cancel(
+    settings: Settings,
+    workflow_ids: WorkflowIds,
+    *,
+    children: Children = False,
+    as_json: AsJson = False,
+) -> None:
+    """Cancel runs: each ends before its next step."""
+    async with engine_of(settings) as engine:
+        changed = await engine.cancel(workflow_ids, children=children)
+    printing.print_model(changed, as_json, printing.changed_text(changed))
+
+
+async def resume(
+    settings: Settings,
+    workflow_ids: WorkflowIds,
+    *,
+    children: Children = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let cancelled runs go on.
+
+    They go on after their last finished step. Give --children if they were cancelled with it.
+    """
+    async with engine_of(settings) as engine:
+        changed = await engine.resume(workflow_ids, children=children)
+    printing.print_model(changed, as_json, printing.changed_text(changed))

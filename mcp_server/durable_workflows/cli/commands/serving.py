@@ -1,0 +1,43 @@
+"""The command that an MCP client starts. Nothing is imported here that it could do without: the client waits."""
+
+import functools
+import importlib
+from typing import Annotated
+
+import anyio
+import typer
+
+from durable_workflows.settings import Settings
+
+
+def serve(
+    settings: Settings,
+    address: Annotated[
+        str | None,
+        typer.Argument(metavar="HOST:PORT", help="With --http. Default: a free port of 127.0.0.1."),
+    ] = None,
+    *,
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve over HTTP, for clients that have the token.")
+    ] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Allow an address that is no loopback one.")
+    ] = False,
+) -> None:
+    """Serve MCP on standard input and output, or over HTTP.
+
+    This is the command that an MCP client starts. The project is that of CLAUDE_PROJECT_DIR, which Claude Code sets, or the working directory; with --project `ps` shows whose server it is. Over HTTP,
+    clients send the project's token (`durable-workflows status` names its file) as a bearer token.
+    """
+    # The imports take a second, and no other command needs them.
+    if not http:
+        if address is not None or allow_remote:
+            raise typer.BadParameter("An address and --allow-remote go with --http.")
+        server = importlib.import_module("durable_workflows.mcp.server")
+        anyio.run(server.serve, settings)
+        return
+    serving = importlib.import_module("durable_workflows.mcp.serving_http")
+    host, port = serving.address(address or "127.0.0.1:0")
+    anyio.run(
+        functools.partial(serving.serve_http, allow_remote=allow_remote), settings, host, port
+    )

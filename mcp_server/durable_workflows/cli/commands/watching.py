@@ -1,0 +1,134 @@
+"""`dashboard`: how a project stands, once or for as long as a person looks."""
+
+import json
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Annotated
+
+import anyio
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from durable_workflows.cli import dashboard as pictures
+from durable_workflows.cli import printing, terminal
+from durable_workflows.cli.commands.common import AsJson, reader_of
+from durable_workflows.cli.dashboard import Said
+from durable_workflows.engine.reading import Reader
+from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.models import UNFINISHED, Connection, Overview
+from durable_workflows.processes import lifecycle
+from durable_workflows.settings import Settings
+from durable_workflows.system import state
+
+_NEWEST = 10
+_LOOK_SECONDS = 1.0
+_LOG_RUNS = 5  # of which log lines are shown
+_LOG_LINES = 20
+
+Show = Callable[[Overview, Sequence[Said]], None]
+
+
+def dashboard(
+    settings: Settings,
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until ctrl-C: live, or in a pipe at each change.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how the project stands.
+
+    Runs by status, the newest runs, who waits on what topic since when, queues, workers; with --watch also the newest log lines.
+    With --watch and --json, each change is a line of JSON.
+    """
+    if not watch:
+        anyio.run(_once, settings, as_json)
+        return
+    with suppress(KeyboardInterrupt):  # how a person ends it
+        anyio.run(_watch, settings, as_json)
+
+
+async def _once(settings: Settings, as_json: bool) -> None:
+    async with reader_of(settings) as reader:
+        overview = await reader.overview(newest=_NEWEST)
+    if as_json:
+        terminal.out(overview.model_dump_json(indent=2))
+    else:
+        printing.print_picture(pictures.picture(overview, width=printing.width()))
+
+
+async def _watch(settings: Settings, as_json: bool) -> None:
+    with printing.progress("Connecting") as progress:
+        await lifecycle.ensure_running(settings, progress)
+    with _shown(as_json) as show:
+        # Looking starts nothing that somebody has shut down.
+        while (connection := state.read_connection(settings)) is not None:
+            with suppress(DatabaseUnavailable):
+                await _look(settings, connection, show)
+    printing.say(f"Nothing runs for {settings.project} any more; the next command starts it again.")
+
+
+async def _look(settings: Settings, connection: Connection, show: Show) -> None:
+    """Show the picture until another supervisor runs, or none."""
+    reader = Reader(settings, connection)
+    try:
+        while state.read_connection(settings) == connection:
+            overview = await reader.overview(newest=_NEWEST)
+            show(overview, await _said(reader, overview))
+            await anyio.sleep(_LOOK_SECONDS)
+    finally:
+        await reader.aclose()
+
+
+async def _said(reader: Reader, overview: Overview) -> list[Said]:
+    """The newest log lines of the runs that are under way, or of the newest one where none is."""
+    runs = [one for one in overview.newest if one.status in UNFINISHED] or overview.newest[:1]
+    found: list[Said] = []
+    for run in runs[:_LOG_RUNS]:
+        lines = await reader.log(run.workflow_id, limit=_LOG_LINES)
+        found += [Said(run.workflow_id, line) for line in lines]
+    return sorted(found, key=lambda one: one.line.at)
+
+
+@contextmanager
+def _shown(as_json: bool) -> Generator[Show]:
+    """Where the picture appears: live on a terminal; elsewhere a new one at each change."""
+    console = Console()
+    if as_json:
+        yield _at_changes(lambda overview, said: terminal.out(_as_json(overview, said)))
+    elif not console.is_terminal:
+        yield _at_changes(_print)
+    else:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            yield lambda overview, said: live.update(_drawn(console, overview, said), refresh=True)
+
+
+def _at_changes(show: Show) -> Show:
+    before: list[object] = []
+
+    def changed(overview: Overview, said: Sequence[Said]) -> None:
+        now = (overview, list(said))
+        if now not in before:
+            before[:] = [now]
+            show(overview, said)
+
+    return changed
+
+
+def _print(overview: Overview, said: Sequence[Said]) -> None:
+    terminal.out(time.strftime("%Y-%m-%d %H:%M:%S"))
+    printing.print_picture(pictures.picture(overview, said, width=None))
+    terminal.out()
+
+
+def _as_json(overview: Overview, said: Sequence[Said]) -> str:
+    log = [{"workflow_id": one.workflow_id, **one.line.model_dump(mode="json")} for one in said]
+    return json.dumps({**overview.model_dump(mode="json"), "log": log}, ensure_ascii=False)
+
+
+def _drawn(console: Console, overview: Overview, said: Sequence[Said]) -> Text:
+    lines = pictures.picture(overview, said, width=console.width, height=console.height)
+    return Text("\n").join(printing.styled(line) for line in lines)

@@ -1,0 +1,281 @@
+"""Asking a person for a value on a terminal, by its JSON schema: a question for each thing, asked again until the answer fits."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+
+from pydantic import JsonValue
+
+from durable_workflows import fitting, wording
+from durable_workflows.cli import terminal
+from durable_workflows.models import Schema
+from durable_workflows.schemas import arguments
+from durable_workflows.schemas.schemas import keywords, read_json, referred
+
+_DEEPEST = 6  # a schema may refer to itself
+_MOST_REFERENCES = 20
+_SCHEMA_SHOWN = 1500
+_YES = ("y", "yes", "true")
+_NO = ("n", "no", "false")
+
+
+class _Left:
+    """What a person has left out."""
+
+
+_LEFT = _Left()
+_Answer = JsonValue | _Left
+
+
+class _Choice(NamedTuple):
+    """One of the values that a schema allows."""
+
+    value: JsonValue
+    label: str
+
+
+def ask(schema: Schema | None) -> JsonValue:
+    """Ask for a value that fits the schema; without one, for any JSON or text.
+
+    The whole is asked for as JSON where the answers to its parts make no value that fits: a form cannot ask for everything that a schema can say.
+    """
+    root = schema or {}
+    value = _ask(root, "Answer", root, required=True)
+    problem = _problem(root, value, root)
+    if problem is None:
+        return cast("JsonValue", value)
+    terminal.out(problem)  # what is wrong with the whole, though each part fits
+    shown = wording.short(json.dumps(root, ensure_ascii=False), _SCHEMA_SHOWN)
+    terminal.out(f"Give the whole answer as JSON. Its schema: {fitting.shown_line(shown)}")
+    return cast("JsonValue", _ask_line("Answer (JSON)", _json, check=_check(root, root)))
+
+
+def pick(label: str, options: list[str]) -> int:
+    """Ask for one of several things; return its place."""
+    choices = [_Choice(place, text) for place, text in enumerate(options)]
+    return cast("int", _ask_line(label, _choice_parser(choices), choices=choices))
+
+
+def _ask(
+    schema: Schema | bool, label: str, root: Schema, *, required: bool, depth: int = 0
+) -> _Answer:
+    """Ask for what a schema describes, in the way that suits it."""
+    found, nullable = _resolved(schema, root)
+    required = required and not nullable
+    choices = _choices(found, root)
+    if _has_fields(found) and not choices and depth < _DEEPEST:
+        answer = _ask_object(found, label, root, required=required, depth=depth)
+    else:
+        parse, hint = _parser(found, choices)
+        answer = _ask_line(
+            f"{label}{hint}",
+            parse,
+            check=_check(schema, root),
+            choices=choices,
+            default=found.get("default", keywords(schema).get("default", _LEFT)),
+            required=required,
+        )
+    return None if nullable and isinstance(answer, _Left) else answer
+
+
+def _ask_object(schema: Schema, label: str, root: Schema, *, required: bool, depth: int) -> _Answer:
+    if not required and not terminal.confirm(f"Give {label}?"):
+        return _LEFT
+    found: dict[str, JsonValue] = {}
+    properties: dict[str, Schema | bool] = schema["properties"]
+    for name, part in properties.items():
+        if part is False:  # no value fits it
+            continue
+        needed = name in schema.get("required", [])
+        said = keywords(part).get("description")
+        title = f"{name} ({said})" if said else name
+        answer = _ask(part, title, root, required=needed, depth=depth + 1)
+        if not isinstance(answer, _Left):
+            found[name] = answer
+    return found
+
+
+def _ask_line(
+    label: str,
+    parse: Callable[[str], JsonValue],
+    *,
+    check: Callable[[JsonValue], str | None] | None = None,
+    choices: list[_Choice] | None = None,
+    default: Any = _LEFT,
+    required: bool = True,
+) -> _Answer:
+    """Ask until there is an answer that fits. An empty line is the default, or leaves the thing out."""
+    for place, choice in enumerate(choices or [], 1):
+        terminal.out(f"  {place}  {fitting.shown_line(choice.label)}")
+    if not isinstance(default, _Left):
+        label = f"{label} [{'none' if default is None else _text(default)}]"
+    elif not required:
+        label = f"{label} (empty: leave it out)"
+    while True:
+        text = terminal.ask(label).strip()
+        if not text and (not required or not isinstance(default, _Left)):
+            return default
+        try:
+            return _read(text, parse, check) if check else parse(text)
+        except ValueError as error:
+            terminal.out(str(error))
+
+
+def _read(
+    text: str, parse: Callable[[str], JsonValue], check: Callable[[JsonValue], str | None]
+) -> JsonValue:
+    """What a line means: as JSON, where only that fits.
+
+    Raises:
+        ValueError: nothing fits; with the reason for the usual meaning.
+    """
+    try:
+        value = parse(text)
+        problem = check(value)
+    except ValueError as error:
+        value, problem = None, str(error)
+    if problem is None:
+        return value
+    with suppress(ValueError):
+        value = read_json(text)
+        if check(value) is None:
+            return value
+    raise ValueError(problem)
+
+
+# Schemas
+
+
+def _resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
+    """The schema with what it refers to, and whether it is that or null. What it says in two places at once is not all in it: answers are checked against `schema`."""
+    found, nullable = keywords(schema), False
+    for _ in range(_MOST_REFERENCES):
+        if "$ref" in found:
+            found = {**referred(found, root), **_without(found, "$ref")}
+        elif len(found.get("allOf", [])) == 1:
+            found = {**keywords(found["allOf"][0]), **_without(found, "allOf")}
+        elif len(some := [one for one in found.get("anyOf", []) if one != {"type": "null"}]) == 1:
+            nullable = nullable or len(found["anyOf"]) > 1
+            found = {**keywords(some[0]), **_without(found, "anyOf")}
+        else:
+            return found, nullable
+    return {"$ref": "#"}, nullable  # to itself, without an end: only JSON will do
+
+
+def _has_fields(schema: Schema) -> bool:
+    """Whether it is an object that can be asked for field by field."""
+    properties: Schema = schema.get("properties", {})
+    names = {*properties} >= {*schema.get("required", [])}
+    return schema.get("type") == "object" and bool(properties) and names
+
+
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def _choices(schema: Schema, root: Schema, depth: int = 0) -> list[_Choice]:
+    """The values of a schema that allows only certain ones."""
+    if "const" in schema:
+        return [_Choice(schema["const"], str(schema.get("title") or _text(schema["const"])))]
+    if "enum" in schema:
+        return [_Choice(value, _text(value)) for value in schema["enum"]]
+    found: list[_Choice] = []
+    for one in schema.get("oneOf", schema.get("anyOf", [])) if depth < _DEEPEST else ():
+        some = _choices(_resolved(one, root)[0], root, depth + 1)
+        if not some:
+            return []
+        found += some
+    return found
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _check(schema: Schema | bool, root: Schema) -> Callable[[JsonValue], str | None]:
+    return lambda value: _problem(schema, value, root)
+
+
+def _problem(schema: Schema | bool, value: Any, root: Schema) -> str | None:
+    """What is wrong with a value, in a sentence."""
+    found = arguments.first_problem(schema, value, root)
+    return None if found is None else f"That does not fit: {found}."
+
+
+# What a person types
+
+
+def _parser(schema: Schema, choices: list[_Choice]) -> tuple[Callable[[str], JsonValue], str]:
+    """How a line becomes a value, and what is said about it."""
+    if choices:
+        return _choice_parser(choices), ""
+    match schema.get("type"):
+        case "boolean":
+            return _yes_or_no, " (y/n)"
+        case "integer":
+            return _whole_number, " (a whole number)"
+        case "number":
+            return _number, " (a number)"
+        case "string":
+            return _some_text, ""
+        case None if not schema.keys() - {"title", "description", "default"}:
+            return _json_or_text, " (JSON, or a text)"
+        case _:
+            return _json, " (JSON)"
+
+
+def _choice_parser(choices: list[_Choice]) -> Callable[[str], JsonValue]:
+    def parse(text: str) -> JsonValue:
+        for place, choice in enumerate(choices, 1):
+            if text == str(place):
+                return choice.value
+        for choice in choices:
+            if text == choice.label:
+                return choice.value
+        raise ValueError(f"Give a number from 1 to {len(choices)}.")
+
+    return parse
+
+
+def _yes_or_no(text: str) -> JsonValue:
+    if text.lower() not in _YES + _NO:
+        raise ValueError("Answer y or n.")
+    return text.lower() in _YES
+
+
+def _whole_number(text: str) -> JsonValue:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError("Give a whole number, like 3.") from error
+
+
+def _number(text: str) -> JsonValue:
+    try:
+        value = read_json(text)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("Give a number, like 3 or 2.5.")
+    return value
+
+
+def _some_text(text: str) -> JsonValue:
+    if not text:
+        raise ValueError("Give a text.")
+    return text
+
+
+def _json(text: str) -> JsonValue:
+    try:
+        return read_json(text)
+    except ValueError as error:
+        raise ValueError(f"That is not JSON ({error}).") from error
+
+
+def _json_or_text(text: str) -> JsonValue:
+    try:
+        return read_json(text)
+    except ValueError:
+        return _some_text(text)

@@ -1,0 +1,274 @@
+"""What the command line's results look like, on a terminal and in a pipe."""
+
+import json
+import re
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.text import Text
+
+from durable_workflows import fitting, wording
+from durable_workflows.cli import columns, command_words, terminal
+from durable_workflows.cli.dashboard import Line, age
+from durable_workflows.engine import following
+from durable_workflows.models import (
+    Catalog,
+    ChangedList,
+    Ended,
+    LogLine,
+    Run,
+    RunList,
+    RunSummary,
+    ServerStatus,
+    Step,
+    TemplateEntry,
+    WaitResult,
+)
+from durable_workflows.processes import lifecycle
+from durable_workflows.settings import Settings
+
+_EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
+# Of a list. An id is never cut: it is there to be copied.
+_SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))
+_ERROR = 200  # characters of an error in a line
+
+errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def progress(text: str) -> Generator[lifecycle.Progress]:
+    """Say what slow work is under way: on one changing line of a terminal, on lines elsewhere."""
+    if not errors_console.is_terminal:
+        yield say
+        return
+    with errors_console.status(Text(text)) as line:
+        yield lambda news: line.update(Text(fitting.shown_line(news)))
+
+
+def say(text: str) -> None:
+    """Tell a person something beside the result."""
+    errors_console.print(fitting.shown(text))
+
+
+def show(progress: lifecycle.Progress) -> lifecycle.Progress:
+    """A way to show what is under way, on a terminal only: elsewhere it would be a line each time."""
+    return progress if errors_console.is_terminal else lifecycle.no_progress
+
+
+def width() -> int | None:
+    """How wide standard output is; None: it is no terminal, and nothing has to be cut."""
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
+def fail(message: str, hint: str) -> NoReturn:
+    """End the command with status 1: what happened, and what to do."""
+    errors_console.print(fitting.shown(f"Error: {message}"), style="red")
+    say(command_words.in_terminal(hint))
+    raise typer.Exit(1)
+
+
+def print_model(model: BaseModel, as_json: bool, text: str) -> None:
+    """A result, as a sentence or as JSON."""
+    terminal.out(model.model_dump_json(indent=2) if as_json else text)
+
+
+def print_trace(markdown: str) -> None:
+    """A trace, with commands for calls, and its headings and labels in bold on a terminal.
+
+    The rest stays as it is: it holds recorded data, whose underscores and asterisks are no Markdown.
+    """
+    markdown = command_words.page(markdown)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        terminal.out(markdown)
+        return
+    for line in fitting.shown(markdown).splitlines():
+        found = _EMPHASIZED.match(line)
+        bold, rest = (found[1] or found[2], line[found.end() :]) if found else ("", line)
+        console.print(Text.assemble((bold, "bold"), rest), soft_wrap=True)
+
+
+def print_picture(lines: Iterable[Line]) -> None:
+    """The picture of a project."""
+    console = Console(highlight=False)
+    for line in lines:
+        if console.is_terminal:
+            console.print(styled(line), soft_wrap=True)
+        else:
+            terminal.out(fitting.shown_line(line.text))
+
+
+def styled(line: Line) -> Text:
+    """A line of the picture as a terminal shows it."""
+    return Text(fitting.shown_line(line.text), style="bold" if line.heading else "")
+
+
+def print_log(lines: Sequence[LogLine], as_json: bool) -> None:
+    """What a run printed and logged."""
+    if as_json:
+        terminal.out(json.dumps([one.model_dump(mode="json") for one in lines], indent=2))
+        return
+    for one in lines:
+        where = f"step {one.step}" if one.step is not None else "workflow"
+        terminal.out(
+            f"{wording.time(one.at)}  {where:<9} {one.stream:<7} {fitting.shown_line(one.text)}"
+        )
+
+
+def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
+    """The templates, each with its use."""
+    if as_json:
+        terminal.out(json.dumps([one.model_dump(mode="json") for one in templates], indent=2))
+        return
+    rows = [("TEMPLATE", "USE WHEN"), *((one.name, one.use_when) for one in templates)]
+    for line in columns.lines(rows, width(), ((1, 20),)):
+        terminal.out(line)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Lines of a label and what belongs to it."""
+    for label, text in pairs:
+        terminal.out(f"{label:<11}{text}")
+
+
+def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
+    """What `bootstrap` has got ready; of the URL only where it points to."""
+    address = urlsplit(url)
+    place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
+    terminal.out(f"Ready: durable workflows in {found.project}")
+    print_pairs([("database", f"{found.mode} Postgres at {place}"), *_code_pairs(catalog)])
+    print_pairs(("problem", command_words.at_end(problem)) for problem in found.problems)
+
+
+def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
+    names = [one.name for one in catalog.workflows if not (one.error or one.not_startable)]
+    return [("version", catalog.version), ("workflows", ", ".join(names))]
+
+
+def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool) -> None:
+    """A project whose database does not answer, or that nothing runs for."""
+    if running:
+        terminal.out(
+            f"The supervisor of {settings.project} runs, but its database does not answer."
+        )
+    elif not settings.state.is_dir():
+        terminal.out(f"{settings.project} has no durable workflows yet.")
+        terminal.out(
+            "`durable-workflows bootstrap` prepares it; so does the first use of any command."
+        )
+    else:
+        terminal.out(f"Nothing runs for {settings.project}; what was recorded is kept.")
+        terminal.out(
+            "`durable-workflows bootstrap` starts it; so does the first use of any command."
+        )
+    print_pairs(("problem", command_words.at_end(problem)) for problem in problems)
+
+
+def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
+    """What runs for a project."""
+    megabytes = found.database_bytes / 1_000_000
+    runs = [f"{number} {status}" for status, number in found.counts.items()]
+    print_pairs(
+        [
+            ("project", found.project),
+            ("database", f"{found.mode}, {found.database}, {megabytes:.1f} MB"),
+            ("supervisor", f"process {found.supervisor_pid}"),
+            *(
+                ("worker", f"process {one.pid} on {one.host}, version {one.version}, {one.state}")
+                for one in found.workers
+            ),
+            *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
+            ("runs", ", ".join(runs) or "none yet"),
+            ("logs", found.logs),
+            *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
+            *(
+                ("schedule", f"{one.name}: {one.workflow} {one.cron} {one.status}")
+                for one in found.schedules
+            ),
+            *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
+            *(("problem", command_words.at_end(problem)) for problem in found.problems),
+        ]
+    )
+
+
+def print_runs(runs: RunList) -> None:
+    """A list of runs; how many there are in all goes to standard error."""
+    if not runs.workflows:
+        terminal.out("There are no such runs." if runs.counts else "There are no runs yet.")
+        return
+    rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
+    now = datetime.now(UTC)
+    rows += [
+        (one.workflow_id, one.name, one.status, age(one.created_at, now), _note(one))
+        for one in runs.workflows
+    ]
+    for line in columns.lines(rows, width(), _SHRINKING):
+        terminal.out(line)
+    counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
+    more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
+    waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
+    errors_console.print(fitting.shown(f"In all {counts}{waiting}{more}"), style="dim")
+
+
+def _note(run: RunSummary) -> str:
+    if run.waiting_on is not None:
+        return f"waits: {run.waiting_on}"
+    if run.ok is False:
+        return "its output says: ok false"
+    return (run.error or "").split("\n", 1)[0]
+
+
+def print_payload(run: Run, as_json: bool) -> None:
+    """The whole error or output of a run, or its arguments where there is neither yet."""
+    body = run.error or run.output or run.input
+    text = body.text if body else "(nothing was recorded)"
+    print_model(run, as_json, text)
+
+
+def step_text(step: Step) -> str:
+    """The output of a step, or its error, as recorded."""
+    body = step.error or step.output
+    return body.text if body else "(no output)"
+
+
+def changed_text(changed: ChangedList) -> str:
+    """A line for each run."""
+    lines = [
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}  {one.note}"
+        for one in changed.workflows
+    ]
+    return "\n".join([*lines, *([changed.note] if changed.note else [])])
+
+
+def print_ended(ended: Ended, as_json: bool) -> None:
+    """The output of a run; one that did not succeed fails the command."""
+    if ended.status == "SUCCESS" or as_json:
+        text = json.dumps(ended.output, indent=2, ensure_ascii=False)
+        print_model(ended, as_json, text)
+    if ended.status != "SUCCESS":
+        hint = f"`durable-workflows inspect {ended.workflow_id}` shows what happened."
+        fail(f"{ended.workflow_id} ended with {ended.status}: {ended.error or ''}", hint)
+
+
+def waited_text(result: WaitResult) -> str:
+    """How things stand after waiting, a line for each run."""
+    ended = [
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}"
+        + (f"  {wording.line(one.error, _ERROR)}" if one.error else "")
+        for one in result.done
+    ]
+    waiting = [
+        following.wait_line(one.workflow_id, one.topic, one.prompt) for one in result.waiting
+    ]
+    running = [
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}  {wording.how_it_goes(one)}".rstrip()
+        for one in result.running
+    ]
+    return "\n".join([*ended, *waiting, *running])

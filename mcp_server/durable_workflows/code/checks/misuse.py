@@ -1,0 +1,251 @@
+"""The rules for code that dbos refuses, and for code that treats the worker's process, or its copy of the file, as its own."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from durable_workflows import wording
+from durable_workflows.code.checks.determinism import Problem
+from durable_workflows.code.checks.scopes import Located, Module, Scope
+from durable_workflows.seam import dbos_names
+
+ERRORS: Mapping[str, str] = {
+    "not-in-dbos": "Error: the file uses what the installed dbos does not have, like `@DBOS.scheduled`, `@DBOS.transaction` or `Queue(…)`.",
+    "sync-timeout": "Error: a sync step has `timeout_seconds` or `preemptible`, which DBOS takes for async steps only.",
+    "typed-dict": "Error: arguments or messages are a `typing.TypedDict`, which pydantic refuses before Python 3.12.",
+}
+WARNINGS: Mapping[str, str] = {
+    "chdir": "Code changes the working directory, which all runs share.",
+    "beside-file": "Code writes beside `__file__`, or goes from there to the project: `__file__` is in a copy of the workflow folder.",
+}
+
+_STEP = "Write `@DBOS.step()` above it."
+_INSTEAD: Mapping[str, str] = {
+    "scheduled": "Decorate it with `@DBOS.workflow()` only, and make the schedule in a step, with `DBOS.apply_schedules(schedules)`.",
+    "transaction": _STEP,
+    "sql_session": "Open a connection of your own in a step.",
+}
+_CHDIR = re.compile(r"os\.f?chdir|contextlib\.chdir")
+_PATHS = re.compile(r"pathlib\.(Path|PurePath|PosixPath) | builtins\.str | os\.fspath | os\.path\.(join|abspath|realpath|normpath)", re.VERBOSE)  # fmt: skip
+_SAME = {"resolve", "absolute", "joinpath", "with_name", "with_suffix", "expanduser", "as_posix"}
+_WRITES = {"write_text", "write_bytes", "mkdir", "touch", "unlink", "rmdir", "symlink_to"}
+_WRITES_FIRST = re.compile(r"os\.(makedirs|mkdir|remove|unlink|rmdir)")
+_WRITES_SECOND = re.compile(r"shutil\.(copy\w*|move) | os\.(rename|replace)", re.VERBOSE)
+_MESSAGES = re.compile(r"durable_workflows\.(authoring\.)?(receive|ask_human)(_async)?")
+
+
+def errors(module: Module) -> Iterator[Problem]:
+    """What keeps the file, or code of it, from working at all."""
+    yield from _not_in_dbos(module)
+    yield from _sync_timeouts(module)
+    if sys.version_info < (3, 12):
+        yield from _typed_dicts(module)
+
+
+def warnings(module: Module, path: str) -> Iterator[Problem]:
+    """What works otherwise than it seems; `path` is that of the file in a snapshot of the catalog."""
+    for node, scope in module.nodes():
+        if isinstance(node, ast.Call) and _CHDIR.fullmatch(scope.meaning(node.func) or ""):
+            message = f"`{_code(module, node)}` changes the working directory of all runs; after an import it is set back"
+            advice = "Leave it out: it is the project's directory. A program that you start takes `cwd=…`."
+            yield Problem(node, "chdir", message, advice)
+    yield from _beside_file(module, max(len(PurePosixPath(path).parts) - 1, 1))
+
+
+def _code(module: Module, node: Located) -> str:
+    return wording.line(module.text(node), 60)
+
+
+# What dbos refuses
+
+
+def _not_in_dbos(module: Module) -> Iterator[Problem]:
+    for node, scope in module.nodes():
+        match node:
+            case ast.Attribute(value=value, attr=name) if scope.meaning(value) == "dbos.DBOS":
+                if name not in dbos_names.of_class():
+                    near = wording.closest(name, dbos_names.of_class()).strip()
+                    yield _absent(node, f"DBOS.{name}", _INSTEAD.get(name) or near)
+            case ast.ImportFrom(module="dbos", names=names):
+                for one in names:
+                    if one.name != "*" and one.name not in dbos_names.of_package():
+                        near = wording.closest(one.name, dbos_names.of_package()).strip()
+                        yield _absent(node, f"dbos.{one.name}", near)
+            case ast.Call(func=function) if scope.meaning(function) == "dbos.Queue":
+                advice = "Register it in a step or in a workflow: `DBOS.register_queue(name, worker_concurrency=2)`."
+                yield _absent(node, "Queue(…)", advice)
+            case _:
+                pass
+
+
+def _absent(node: Located, name: str, advice: str) -> Problem:
+    message = f"`{name}` is not in the installed dbos: it raises"
+    return Problem(node, "not-in-dbos", message, advice or "Leave it out.")
+
+
+def _sync_timeouts(module: Module) -> Iterator[Problem]:
+    for function in module.functions:
+        if function.kind == "step" and not function.is_async and function.registration:
+            for keyword in function.registration.keywords:
+                if keyword.arg in ("timeout_seconds", "preemptible") and _is_set(keyword.value):
+                    yield _refused(function.registration, function.name, keyword.arg)
+    for node, scope in module.nodes():
+        match node:
+            case ast.Call(func=function, args=[ast.Dict(keys=keys), *_]):
+                if scope.meaning(function) == "dbos.DBOS.run_step":
+                    given = {one.value for one in keys if isinstance(one, ast.Constant)}
+                    for name in sorted(given & {"timeout_seconds", "preemptible"}, key=str):
+                        yield _refused(node, "DBOS.run_step", str(name))
+            case _:
+                pass
+
+
+def _is_set(value: ast.expr) -> bool:
+    return not (isinstance(value, ast.Constant) and value.value in (None, False))
+
+
+def _refused(node: Located, step: str, option: str) -> Problem:
+    message = (
+        f"`{option}` of {step} is refused by DBOS: the step is sync, and cannot be interrupted"
+    )
+    advice = "Make it an `async def`, or give a time-out to the call that may hang."
+    return Problem(node, "sync-timeout", message, advice)
+
+
+def _typed_dicts(module: Module) -> Iterator[Problem]:
+    """Uses of `typing.TypedDict` as the type of an argument or a message."""
+    found: set[str] = {"typing.TypedDict()"}
+    for node, scope in module.nodes():
+        if isinstance(node, ast.ClassDef):
+            bases = {scope.meaning(base) or "" for base in node.bases}
+            if bases & {"typing.TypedDict", *found}:
+                found.add(scope.meaning(ast.Name(node.name, ast.Load())) or "")
+    for hint, scope in _schemas(module):
+        for part in ast.walk(hint):
+            if isinstance(part, ast.expr) and scope.meaning(part) in found:
+                message = f"`{_code(module, part)}` is a `typing.TypedDict`, which pydantic refuses before Python 3.12"
+                advice = "Import it from there: `from typing_extensions import TypedDict`."
+                yield Problem(part, "typed-dict", message, advice)
+
+
+def _schemas(module: Module) -> Iterator[tuple[ast.expr, Scope]]:
+    for function in module.functions:
+        if function.kind == "workflow":
+            given = function.node.args
+            for argument in [*given.posonlyargs, *given.args, *given.kwonlyargs]:
+                if argument.annotation is not None:
+                    yield argument.annotation, function.scope
+    for node, scope in module.nodes():
+        if isinstance(node, ast.Call) and _MESSAGES.fullmatch(scope.meaning(node.func) or ""):
+            yield from ((one.value, scope) for one in node.keywords if one.arg == "schema")
+
+
+# Where the file is
+
+
+def _beside_file(module: Module, depth: int) -> Iterator[Problem]:
+    """`depth` is how many folders the file is below the one that holds the workflow folder."""
+    paths = _Paths(depth)
+    for node, scope in module.nodes():
+        paths.note(node, scope)
+        if isinstance(node, ast.expr) and paths.leaves(node, scope):
+            message = f"`{_code(module, node)}` is not the project's directory: `__file__` is in a copy of the workflow folder"
+            advice = "The working directory is the project's: use `Path(name)` alone."
+            yield Problem(node, "beside-file", message, advice)
+        elif isinstance(node, ast.Call) and paths.is_written(node, scope):
+            message = f"`{_code(module, node)}` writes beside `__file__`, into a copy of the workflow folder that the next version does not have"
+            advice = "Write into the project, by a path from the working directory: `Path(name)`."
+            yield Problem(node, "beside-file", message, advice)
+
+
+class _Paths:
+    """Which names and expressions are paths made of `__file__`, and how many folders above it they are."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._known: dict[tuple[Scope | None, str], int] = {}
+
+    def note(self, node: ast.AST, scope: Scope) -> None:
+        """Note a name that is bound to such a path."""
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value):
+                self._note(name, value, scope)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                self._note(name, value, scope)
+            case _:
+                pass
+
+    def leaves(self, node: ast.AST, scope: Scope) -> bool:
+        """Whether the expression goes up out of the folder that is copied."""
+        match node:
+            case ast.Attribute(value=value, attr="parent"):
+                inner = value
+            case ast.Subscript(value=ast.Attribute(value=value, attr="parents")):
+                inner = value
+            case ast.Call(args=[value, *_]) if scope.meaning(node.func) == "os.path.dirname":
+                inner = value
+            case _:
+                return False
+        above, below = self._level(node, scope), self._level(inner, scope)
+        return above is not None and below is not None and below <= self._depth < above
+
+    def is_written(self, node: ast.Call, scope: Scope) -> bool:
+        """Whether the call writes to such a path."""
+        meaning = scope.meaning(node.func) or ""
+        mode = [*node.args, *(one.value for one in node.keywords if one.arg == "mode")]
+        changes = any(isinstance(one, ast.Constant) and _is_writing(one.value) for one in mode)
+        match node:
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in _WRITES:
+                target = value
+            case ast.Call(func=ast.Attribute(value=value, attr="open")) if changes:
+                target = value
+            case ast.Call(args=[value, *_]) if meaning == "builtins.open" and changes:
+                target = value
+            case ast.Call(args=[value, *_]) if _WRITES_FIRST.fullmatch(meaning):
+                target = value
+            case ast.Call(args=[_, value, *_]) if _WRITES_SECOND.fullmatch(meaning):
+                target = value
+            case _:
+                return False
+        return self._level(target, scope) is not None
+
+    def _note(self, name: str, value: ast.expr, scope: Scope) -> None:
+        level = self._level(value, scope)
+        if level is not None:
+            self._known[None if scope.is_global(name) else scope, name] = level
+
+    def _level(self, node: ast.AST, scope: Scope) -> int | None:
+        """How many folders a path is above `__file__`; None for what is no such path."""
+        match node:
+            case ast.Name(id="__file__"):
+                return 0
+            case ast.Name(id=name):
+                return self._known.get((None if scope.is_global(name) else scope, name))
+            case ast.BinOp(left=left, op=ast.Div()):
+                return self._level(left, scope)
+            case ast.Attribute(value=value, attr="parent"):
+                return self._above(value, 1, scope)
+            case ast.Subscript(
+                value=ast.Attribute(value=value, attr="parents"),
+                slice=ast.Constant(value=int(number)),
+            ):
+                return self._above(value, number + 1, scope)
+            case ast.Call(func=ast.Attribute(value=value, attr=name)) if name in _SAME:
+                return self._level(value, scope)
+            case ast.Call(func=function, args=[value, *_]):
+                meaning = scope.meaning(function) or ""
+                above = 1 if meaning == "os.path.dirname" else 0
+                fits = above or _PATHS.fullmatch(meaning)
+                return self._above(value, above, scope) if fits else None
+            case _:
+                return None
+
+    def _above(self, node: ast.AST, folders: int, scope: Scope) -> int | None:
+        level = self._level(node, scope)
+        return None if level is None else level + folders
+
+
+def _is_writing(mode: object) -> bool:
+    return isinstance(mode, str) and re.fullmatch(r"[rbt+]*[wax+][wbt+]*", mode) is not None

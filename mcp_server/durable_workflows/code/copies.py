@@ -1,0 +1,77 @@
+"""Copies of the code of versions on disk, from which workers import.
+
+A copy is made anew at each start of a worker, so that what is saved runs and nothing else. What a run wrote into one, beside `__file__`,
+is kept when the copy goes.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from durable_workflows.code import catalog
+from durable_workflows.settings import Settings
+
+_LIST = ".files"  # the names of the files that a copy had at first
+_SHOWN = 3
+
+logger = logging.getLogger(__name__)
+
+
+def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: str = "") -> Path:
+    """Write a version's files into a folder of its own. Copies that earlier processes of this worker had are removed; `apart` names one for suspects."""
+    code = settings.state / "code"
+    prefix = f"{version}.{apart}-" if apart else f"{version}-"
+    folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
+    catalog.write(files, folder)
+    (folder / _LIST).write_text(json.dumps(list(files)), encoding="utf-8")
+    _remove(settings, (old for old in code.glob(f"{prefix}*") if old != folder))
+    return folder
+
+
+def remove_all(settings: Settings) -> None:
+    """Remove the copies of all versions: no worker runs."""
+    _remove(settings, (settings.state / "code").iterdir())
+
+
+def problem(settings: Settings) -> str | None:
+    """What is to be said of the files that runs wrote into copies."""
+    kept = _kept(settings)
+    files = sorted(path for path in kept.rglob("*") if path.is_file())
+    if not files:
+        return None
+    names = ", ".join(str(path.relative_to(kept)) for path in files[:_SHOWN])
+    more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+    return f"Runs wrote files beside `__file__`, which is in a copy of the workflow folder: {names}{more}. They are kept in {kept}. Have the code write into the project, by a path from the working directory; then remove that folder."
+
+
+def _kept(settings: Settings) -> Path:
+    return settings.state / "kept"
+
+
+def _remove(settings: Settings, folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            version = re.split(r"[.-]", folder.name, maxsplit=1)[0]
+            _keep_written(folder, _kept(settings) / version)
+        except OSError as error:
+            logger.warning("%s stays: what runs wrote there cannot be moved: %s", folder, error)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_written(folder: Path, target: Path) -> None:
+    """Move the files that were not in the copy at first. Without a list the copy was never complete: no run has seen it."""
+    try:
+        own = {_LIST, *json.loads((folder / _LIST).read_text(encoding="utf-8"))}
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and name.as_posix() not in own and "__pycache__" not in name.parts:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target / name)

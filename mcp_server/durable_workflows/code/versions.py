@@ -1,0 +1,29 @@
+"""The code of versions in the database: what was saved once is what a worker runs, whatever became of the files since."""
+
+import hashlib
+
+from durable_workflows.code.catalog import Snapshot
+from durable_workflows.database import tables
+
+
+async def save(connection: tables.Connection, snapshot: Snapshot) -> None:
+    """Save the snapshot's files, if they are not saved yet. A version is there as a whole or not at all."""
+    if await state(connection, snapshot.version) is not None:
+        return
+    async with connection.transaction():
+        await tables.run(connection, "save_version", version=snapshot.version)
+        for path, content in snapshot.files.items():
+            await tables.run(
+                connection,
+                "save_file",
+                version=snapshot.version,
+                path=path,
+                content=content,
+                digest=hashlib.sha256(content).hexdigest(),
+            )
+
+
+async def state(connection: tables.Connection, version: str) -> tuple[str, str | None] | None:
+    """`saved` (with how far it is), `ready` (its catalog is published) or `failed` (with the reason); None for a version that was never saved."""
+    rows = await tables.fetch(connection, "version_states", version=version)
+    return (rows[0]["state"], rows[0]["note"]) if rows else None

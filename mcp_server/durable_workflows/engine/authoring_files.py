@@ -1,0 +1,95 @@
+"""Writing a workflow file for somebody who is told at once what is wrong with it: checked, written, loaded by a worker."""
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from durable_workflows.code import catalog, writing
+from durable_workflows.code.checks import checking
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    InvalidArguments,
+    UsageError,
+    WorkflowUnavailable,
+)
+from durable_workflows.models import Startable, Written
+from durable_workflows.settings import Settings
+
+if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+    from durable_workflows.engine.engine import Engine
+
+
+async def write(
+    settings: Settings,
+    engine: "Engine",
+    name: str,
+    source: str | None,
+    template: str | None,
+    *,
+    overwrite: bool,
+) -> Written:
+    """Write NAME.py of a text or a template, and wait until a worker has loaded it.
+
+    Raises:
+        UsageError: the text or the name cannot be used; nothing was written.
+        SetupError: the workflow folder cannot be written.
+    """
+    if (source is None) == (template is None):
+        given = "neither is" if source is None else "both are"
+        raise InvalidArguments(
+            f"Give either source or template: {given} given.",
+            hint='Nothing was written. Right are {"name": "my_flow", "source": "…"} or {"name": "my_flow", "template": "basic_workflow"}.',
+        )
+    writing.check_name(name)
+    path = f"{settings.workflows.name}/{name}.py"
+    if not overwrite and (settings.project / path).exists():
+        raise UsageError(
+            f"{path} exists.",
+            hint="Nothing was written. Choose another name, or pass overwrite=true to replace the file.",
+        )
+    text, findings = await anyio.to_thread.run_sync(
+        _checked, settings, name, source, template, overwrite
+    )
+    await anyio.to_thread.run_sync(
+        lambda: writing.write_workflow(settings, name, text, overwrite=overwrite)
+    )
+    warnings = [checking.render(path, [one]) for one in findings if one.severity == "warning"]
+    written = Written(file=path, warnings=warnings)
+    try:
+        found = await engine.catalog()
+    except (WorkflowUnavailable, DatabaseUnavailable) as error:
+        note = f"The file is written, but not loaded yet: {error}"
+        return written.model_copy(update={"note": note})
+    entries = [entry for entry in found.workflows if entry.source == path]
+    error = next((entry.error for entry in entries if entry.error), None)
+    fine = [entry for entry in entries if not (entry.error or entry.not_startable)]
+    loaded = [Startable(**entry.model_dump(include=_SHOWN)) for entry in fine]
+    return written.model_copy(
+        update={"version": found.version, "error": error, "workflows": loaded}
+    )
+
+
+_SHOWN = {"name", "summary", "args_schema"}
+
+
+def _checked(
+    settings: Settings, name: str, source: str | None, template: str | None, overwrite: bool
+) -> tuple[str, list[checking.Finding]]:
+    """The text to write, and what is to be said of it."""
+    if template is not None:
+        text = writing.from_template(settings, template, name, overwrite=overwrite)
+    else:
+        assert source is not None
+        text = source
+    path = str(PurePosixPath(settings.workflows.name, f"{name}.py"))
+    files = catalog.snapshot(settings).files
+    others = {one: files[one].decode("utf-8", "replace") for one in catalog.workflow_files(files)}
+    findings = checking.check(path, text, others)
+    errors = [one for one in findings if one.severity == "error" or one.rule == "no-workflow"]
+    if errors:
+        raise InvalidArguments(
+            f"This is no workflow file that can be loaded:\n{checking.render(path, errors)}",
+            hint="Nothing was written. Call again with a text in which that is right.",
+        )
+    return text, findings

@@ -1,0 +1,154 @@
+"""What changes in runs, told to one listener for as long as somebody wants to know.
+
+However many subscribers there are, the database sees one connection and one small question at a time. Ends of steps are not announced by
+it (a NOTIFY for each would be paid by every run, also when nobody subscribes): while a watched run is under way there is a look twice a
+second. Otherwise hints wake the feed, and it looks from time to time in case one was lost.
+"""
+
+import importlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows.errors import DatabaseUnavailable, SetupError
+from durable_workflows.settings import Settings
+from durable_workflows.system import state
+
+if (
+    TYPE_CHECKING
+):  # importing it imports psycopg, which the first message of a server has no time for
+    from durable_workflows.database.marks import Looker, Marks
+
+_PAUSE_SECONDS = 0.5  # what changes in that time is told at once: subscribers are not flooded
+_RECHECK_SECONDS = 5.0  # where nothing is announced
+_AGAIN_SECONDS = 0.5  # while the database is away
+_SETTLE_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class News:
+    """What has changed since the look before."""
+
+    workflow_ids: frozenset[str]  # watched runs whose traces have changed
+    listed: bool  # other runs are the newest ones now
+    states: bool  # one of these stands in another way
+
+
+Tell = Callable[[News], Awaitable[None]]
+
+
+class Feed:
+    """Tells what changes in the runs of one project that are watched; `newest` is how long the list of the newest runs is."""
+
+    def __init__(self, settings: Settings, tell: Tell, *, newest: int) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._newest = newest
+        self._watched: Counter[str] = Counter()
+        self._lists = 0
+        self._marks: dict[str, str | None] = {}
+        self._late: set[str] = set()  # their watchers were answered before the first look
+        self._list_marks: tuple[str | None, str | None] = (None, None)
+        self._rewatched = anyio.Event()
+        self._looked = anyio.Event()
+
+    @contextmanager
+    def watch(self, workflow_ids: Collection[str], *, lists: bool) -> Generator[None]:
+        """Tell about these runs, and about the list of the newest ones, until the block ends."""
+        self._add(workflow_ids, 1, lists=lists)
+        try:
+            yield
+        finally:
+            self._add(workflow_ids, -1, lists=lists)
+
+    async def settle(self) -> None:
+        """Return once every change of what is watched is told from now on, or soon in any case."""
+        with anyio.move_on_after(_SETTLE_SECONDS):
+            while not self._marks.keys() >= self._watched.keys():
+                await self._looked.wait()
+        self._late |= self._watched.keys() - self._marks.keys()
+
+    async def run(self) -> None:
+        """Do so, for ever. Nothing is asked of the database while nobody watches; while it is away, it is looked for again and again."""
+        while True:
+            while not self._is_wanted:
+                await self._rewatched.wait()
+            try:
+                await self._follow()
+            except (DatabaseUnavailable, SetupError, OSError) as error:
+                logger.info("Subscriptions wait for the database: %s", error)
+                await anyio.sleep(_AGAIN_SECONDS)
+
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self._watched or self._lists)
+
+    def _add(self, workflow_ids: Collection[str], count: int, *, lists: bool) -> None:
+        self._watched.update(dict.fromkeys(workflow_ids, count))
+        self._watched = +self._watched
+        self._lists += count if lists else 0
+        self._late &= self._watched.keys()
+        self._rewatched.set()
+        self._rewatched = anyio.Event()
+
+    async def _follow(self) -> None:
+        connection = state.read_connection(self._settings)
+        if connection is None:  # a project that was shut down is not started by a subscription
+            raise DatabaseUnavailable("Nothing runs for this project.")
+        marks = await anyio.to_thread.run_sync(
+            importlib.import_module, "durable_workflows.database.marks"
+        )
+        async with marks.looker(connection) as looker:
+            while self._is_wanted:
+                rewatched = self._rewatched  # whoever comes during the look is not in it
+                found = await self._look(looker)
+                await self._pause(looker, rewatched, moving=found.moving)
+
+    async def _look(self, looker: "Looker") -> "Marks":
+        watched, newest = list(self._watched), self._newest if self._lists else 0
+        found = await looker.look(watched, newest=newest)
+        changed = [one for one in watched if self._has_changed(one, found.runs.get(one))]
+        lists = (found.listed, found.states) if newest else self._list_marks
+        news = News(
+            frozenset(changed), lists[0] != self._list_marks[0], lists[1] != self._list_marks[1]
+        )
+        self._marks = {one: found.runs.get(one) for one in watched}
+        self._list_marks = lists
+        self._late.difference_update(watched)
+        self._looked.set()
+        self._looked = anyio.Event()
+        if news.workflow_ids or news.listed or news.states:
+            await self._tell(news)
+        return found
+
+    def _has_changed(self, workflow_id: str, mark: str | None) -> bool:
+        if workflow_id in self._marks:
+            return self._marks[workflow_id] != mark
+        return workflow_id in self._late
+
+    async def _pause(self, looker: "Looker", rewatched: anyio.Event, *, moving: bool) -> None:
+        with anyio.move_on_after(_PAUSE_SECONDS):
+            return await rewatched.wait()
+        if not moving:
+            with anyio.move_on_after(_RECHECK_SECONDS):
+                await _either(rewatched.wait, looker.hint)
+
+
+async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
+    """Return as soon as one of them does."""
+
+    async def first(wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for wait in waits:
+            group.start_soon(first, wait)

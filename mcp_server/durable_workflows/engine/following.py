@@ -1,0 +1,196 @@
+"""Following runs: what happens in one as it happens, and waiting for several.
+
+Whoever follows changes nothing: the runs go on without it.
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import anyio
+
+from durable_workflows import fitting, wording
+from durable_workflows.engine.reading import Reader
+from durable_workflows.models import (
+    UNFINISHED,
+    Ended,
+    Event,
+    LogLine,
+    Run,
+    RunningStep,
+    Step,
+    WaitResult,
+)
+from durable_workflows.settings import PERSON
+from durable_workflows.telling import causes
+
+_SHORTEST_PAUSE = 0.1  # seconds between two looks; longer while nothing happens
+_LONGEST_PAUSE = 1.0
+_TELL_SECONDS = 2.0  # within which is told that one of several runs waits for a message
+_CONCURRENT_STEPS = 100  # they may finish in any order
+_PAGE = 1000  # steps that one look brings
+_LOG_LINES = 5000
+_NAME = 60
+_PROMPT = 100
+
+Until = Literal["all", "any", "change", "ended"]
+Tell = Callable[[str], None]
+
+
+async def follow(reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> Ended:
+    """Tell each thing that happens in a run, in a line, and show what is under way; return once it has ended."""
+    follower = _Follower(reader, workflow_id, tell, show)
+    pause = _SHORTEST_PAUSE
+    while await follower.look():
+        pause = _SHORTEST_PAUSE if follower.has_news else min(pause * 1.5, _LONGEST_PAUSE)
+        await anyio.sleep(pause)
+    result = await reader.wait([workflow_id])
+    return result.done[0]
+
+
+async def wait(
+    reader: Reader,
+    workflow_ids: Sequence[str],
+    *,
+    until: Until,
+    seconds: float,
+    tell: Tell,
+    show: Tell,
+) -> WaitResult:
+    """Wait as `Reader.wait`, or with "ended" until all have ended, whatever they wait for meanwhile.
+
+    Tells each message that a run waits for, and shows how the waiting goes.
+    """
+
+    async def progress(text: str) -> None:
+        show(text)
+
+    told: set[tuple[str, str]] = set()
+    deadline = time.monotonic() + seconds
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        result = await reader.wait(
+            workflow_ids,
+            until="all" if until == "ended" else until,
+            timeout_seconds=min(left, _TELL_SECONDS) if until == "ended" else left,
+            progress=progress,
+        )
+        if until != "ended" or not (result.waiting or result.running):
+            return result
+        if left == 0:
+            return result.model_copy(update={"timed_out": True})
+        for one in result.waiting:
+            if (one.workflow_id, one.topic) not in told:
+                told.add((one.workflow_id, one.topic))
+                tell(wait_line(one.workflow_id, one.topic, one.prompt))
+        if not result.running:
+            await anyio.sleep(min(left, _LONGEST_PAUSE))
+
+
+def wait_line(workflow_id: str, topic: str, prompt: str | None) -> str:
+    """What a run waits for, and the command that gives it."""
+    what = "a person" if topic.startswith(PERSON) else "a message"
+    named = topic.removeprefix(PERSON)
+    on = f" on {named!r}" if named and not (topic.startswith(PERSON) and named.isdigit()) else ""
+    asks = f" ({wording.line(prompt, _PROMPT)})" if prompt else ""
+    return f"{fitting.shown_line(workflow_id)} waits for {what}{on}{asks}: {answer_command(workflow_id, topic)}"
+
+
+def answer_command(workflow_id: str, topic: str) -> str:
+    """The command that gives a run what it waits for."""
+    own = shlex.quote(workflow_id)
+    if topic.startswith(PERSON):
+        return f"durable-workflows approve {own}"
+    on = f" --topic {shlex.quote(topic)}" if topic else ""
+    return f"durable-workflows send --id {own}{on} --message JSON"
+
+
+@dataclass(frozen=True)
+class _News:
+    """A line about what has happened, and when."""
+
+    at: datetime
+    text: str
+
+
+class _Follower:
+    """Looks at a run again and again, and tells what is new since the look before."""
+
+    def __init__(self, reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> None:
+        self._reader = reader
+        self._workflow_id = workflow_id
+        self._tell = tell
+        self._show = show
+        self._steps: set[int] = set()
+        self._settled = 0  # no step up to this one is still to come
+        self._states: set[str] = set()  # events and waits as they were told
+        self._last_line = 0
+        self.has_news = False
+
+    async def look(self) -> bool:
+        """Finished steps and log lines in their order, then what the run waits for. Return whether there may be more."""
+        run = await self._reader.run(self._workflow_id, after_step=self._settled)
+        log = await self._reader.log(self._workflow_id, after=self._last_line, limit=_LOG_LINES)
+        steps = run.steps[:_PAGE]  # beyond them are samples, which are told when their turn comes
+        news = sorted([*self._new_steps(run, steps), *self._new_lines(log)], key=lambda one: one.at)
+        lines = [one.text for one in news] + self._new_states(run)
+        for text in lines:
+            self._tell(text)
+        self._show(_under_way(run))
+        self.has_news = bool(lines)
+        return run.status in UNFINISHED or len(run.steps) >= _PAGE
+
+    def _new_steps(self, run: Run, steps: Sequence[Step]) -> Iterator[_News]:
+        for step in steps:
+            if step.step not in self._steps:
+                self._steps.add(step.step)
+                yield _News(step.completed_at or run.updated_at, _step_line(step))
+        # Steps may finish in any order, and not every number is a step: later ones settle it.
+        while self._settled + 1 in self._steps:
+            self._settled += 1
+        self._settled = max([self._settled, *(one.step - _CONCURRENT_STEPS for one in steps)])
+
+    def _new_lines(self, log: Iterable[LogLine]) -> Iterator[_News]:
+        for line in log:
+            self._last_line = line.id
+            yield _News(line.at, f"  | {line.text}")
+
+    def _new_states(self, run: Run) -> list[str]:
+        found = [_event_line(one) for one in reversed(run.events)]
+        found += [wait_line(one.workflow_id, one.topic, one.prompt) for one in run.waiting]
+        new = [text for text in found if text not in self._states]
+        self._states = set(found)  # a run may wait for the same again
+        return new
+
+
+def _event_line(event: Event) -> str:
+    return (
+        f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, wording.EVENT)}"
+    )
+
+
+def _step_line(step: Step) -> str:
+    name = wording.line(step.name, _NAME)
+    took = wording.took(step)
+    parts = [f"step {step.step}  {name}"]
+    if step.child_workflow_id:
+        parts.append(f"run {fitting.shown_line(step.child_workflow_id)}")
+    if took:
+        parts.append(took)
+    if failure := causes.failure(step.error):
+        parts.append(f"failed: {failure.line}")
+    return "  ".join(parts)
+
+
+def _under_way(run: Run) -> str:
+    now = datetime.now(UTC)
+    steps = [_running_line(one, now) for one in run.running]
+    return wording.some(steps) or f"{fitting.shown_line(run.workflow_id)}: {run.status}"
+
+
+def _running_line(step: RunningStep, now: datetime) -> str:
+    attempt = f", attempt {step.attempt} of {step.max_attempts}" if step.attempt > 1 else ""
+    return f"step {step.step} {wording.line(step.name, _NAME)} since {wording.span(now - step.since)}{attempt}"

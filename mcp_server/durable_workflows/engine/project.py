@@ -1,0 +1,64 @@
+"""A project as an MCP server or a command has it: the engine, got when it is needed, with all processes behind it."""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows.processes import lifecycle
+from durable_workflows.settings import Settings
+from durable_workflows.system import state
+
+if TYPE_CHECKING:
+    from durable_workflows.engine.engine import Engine
+
+
+def _engine_module() -> ModuleType:
+    """Importing it takes half a second, since it imports dbos: behind the first message of a server, and never for `--help`."""
+    return importlib.import_module("durable_workflows.engine.engine")
+
+
+class Project:
+    """Gives out the engine of one project. Close it after use (`aclose`)."""
+
+    def __init__(
+        self, settings: Settings, progress: lifecycle.Progress = lifecycle.no_progress
+    ) -> None:
+        self.settings = settings
+        self._progress = progress
+        self._lock = anyio.Lock()
+        self._engine: Engine | None = None
+
+    async def engine(self) -> "Engine":
+        """The engine for the database as it runs now; what does not run is started.
+
+        Raises:
+            SetupError: something on this machine has to be put right first.
+            InvalidProject: the project directory is none.
+        """
+        async with self._lock:
+            connection = await lifecycle.ensure_running(
+                self.settings, self._progress, meanwhile=_engine_module
+            )
+            if self._engine is None or self._engine.connection.url != connection.url:
+                await self._close_engine()
+                module = await anyio.to_thread.run_sync(_engine_module)
+                self._engine = module.Engine(self.settings, connection, self._progress)
+            assert self._engine is not None
+            self._engine.connection = connection  # the same database may have another supervisor
+            return self._engine
+
+    def is_running(self) -> bool:
+        """Whether a supervisor runs for the project; nothing is started."""
+        return state.read_connection(self.settings) is not None
+
+    async def aclose(self) -> None:
+        """Close the engine's connections at once. The project's processes go on."""
+        await self._close_engine()
+
+    async def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.aclose()

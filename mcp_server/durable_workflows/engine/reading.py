@@ -1,0 +1,540 @@
+"""Looking at runs: all that can be read of a project. It reads by SQL, so that nothing is unpickled and nothing is loaded that nobody asked for."""
+
+import functools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from durable_workflows import fitting, wording
+from durable_workflows.database import tables
+from durable_workflows.database.changes import changes
+from durable_workflows.engine import records
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    DurableWorkflowsError,
+    NoSpaceLeft,
+    UnknownStep,
+    UnknownWorkflowId,
+    UsageError,
+)
+from durable_workflows.models import (
+    MOST_EVENTS,
+    STOPPED,
+    UNFINISHED,
+    Answer,
+    Child,
+    Connection,
+    LogLine,
+    Message,
+    OpenWait,
+    Overview,
+    QueueInfo,
+    QueuePlace,
+    Run,
+    RunList,
+    ScheduleInfo,
+    ServerStatus,
+    SessionInfo,
+    Step,
+    WaitResult,
+    WorkerInfo,
+)
+from durable_workflows.parts import Parts
+from durable_workflows.processes import http_access
+from durable_workflows.settings import APPLICATION, Settings
+from durable_workflows.system import processes, state
+
+_READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
+ANSWER_SECONDS = (
+    30.0  # after which a database that says nothing is given up: clients wait for a minute
+)
+_AGAIN = (
+    "Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
+)
+_ELSEWHERE = (
+    "Nothing is lost, and runs go on once it answers: see to that server, or call again later."
+)
+_MORE_CONNECTIONS = "Nothing is lost. End programs that hold connections, have fewer workers, or raise max_connections of that server: a worker takes up to 14 connections, an MCP server or a command up to ten. Then call again."
+_PREVIEW = 600  # characters of a payload in a run's details
+_MAX_STEPS = 1000  # in one answer
+_LAST_STEPS = 20
+_SESSIONS = 10
+_SUSPECTS = 10
+_HOLDERS = 6  # runs in the places of a queue that are named
+_CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
+
+# The parts of a status that cannot be told.
+_UNTOLD: Mapping[str, Any] = {
+    "version": None,
+    "workers": [],
+    "versions_with_unfinished_runs": {},
+    "counts": {},
+    "database_bytes": 0,
+    "problems": [],
+}
+
+Progress = Callable[[str], Awaitable[None]]
+
+
+class Reader:
+    """The runs of one project, in the database that `connection` names. Close it after use (`aclose`)."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self._settings = settings
+        self.connection = connection
+        self._database = connection.database
+        self._session = tables.Session(
+            self._database,
+            role="engine",
+            patience_seconds=_PATIENCE_SECONDS,
+            limit_seconds=ANSWER_SECONDS,
+            explain=self._explain,
+        )
+        self._migrated = False
+
+    def _explain(self, error: BaseException | None) -> DurableWorkflowsError | None:
+        """Why the database does not answer, as far as it can be known from here."""
+        if self.connection.mode == "external":
+            said = tables.first_sentence(error)
+            hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
+            return DatabaseUnavailable(
+                f"The Postgres of DBOS_DATABASE_URL does not answer: {said}", hint=hint
+            )
+        if state.is_full(self._settings):
+            return NoSpaceLeft()
+        note = state.read_report(self._settings).get("database", "up")
+        if note == "up":
+            return None
+        if note.startswith("ended"):
+            return DatabaseUnavailable(f"The database {note}.", hint=_AGAIN)
+        return DatabaseUnavailable(f"The database does not start: {note}", hint="")
+
+    @property
+    def project(self) -> Path:
+        """The project's directory."""
+        return self._settings.project
+
+    async def aclose(self) -> None:
+        """Close all connections at once."""
+        await self._session.close()
+
+    async def runs(
+        self,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        waiting: bool | None = None,
+        since: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> RunList:
+        """A page of runs, newest first; `cursor` is the `next_cursor` of the page before.
+
+        Raises:
+            InvalidArguments, DatabaseUnavailable
+        """
+        before, before_id = records.read_cursor(cursor)
+        rows = await self._fetch(
+            "list_runs",
+            application=APPLICATION,
+            status=status,
+            name=name,
+            waiting=waiting,
+            since=records.milliseconds(since),
+            before=before,
+            before_id=before_id,
+            limit=limit + 1,
+        )
+        page = rows[:limit]
+        waits = await self._fetch("count_waiting")
+        return RunList(
+            workflows=[records.run_summary(row) for row in page],
+            counts=await self.counts(),
+            waiting=waits[0]["runs"],
+            next_cursor=records.write_cursor(page[-1]) if len(rows) > limit else None,
+        )
+
+    async def counts(self) -> dict[str, int]:
+        """How many runs there are, by status."""
+        rows = await self._fetch("count_runs", application=APPLICATION)
+        return {str(row["status"]): row["runs"] for row in rows}
+
+    async def wait(
+        self,
+        workflow_ids: Sequence[str],
+        *,
+        until: str = "all",
+        timeout_seconds: float = 45.0,
+        progress: Progress | None = None,
+    ) -> WaitResult:
+        """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
+
+        A run whose child asks for something (a wait with a prompt) counts as waiting, too.
+        Reports what is under way to `progress` from time to time. A time-out is an answer, not an error.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        await self._heads(workflow_ids)
+        deadline = time.monotonic() + timeout_seconds
+        first = await self._states(workflow_ids)
+        while True:
+            try:
+                return await self._wait(workflow_ids, until, first, deadline, progress)
+            except DatabaseUnavailable:  # it is started again; the wait goes on
+                if time.monotonic() >= deadline:
+                    raise
+
+    async def _wait(
+        self,
+        workflow_ids: Sequence[str],
+        until: str,
+        first: WaitResult,
+        deadline: float,
+        progress: Progress | None,
+    ) -> WaitResult:
+        async with changes(self._database, workflow_ids) as hints:
+            while True:
+                result = await self._states(workflow_ids)
+                if records.is_enough(result, until, first):
+                    return result
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return result.model_copy(update={"timed_out": True})
+                if progress is not None:
+                    await progress(records.progress_line(result))
+                # Of what children do nobody gives a hint to who waits for their parent.
+                parents = any(one.children for one in result.running)
+                await hints.next(left, often=parents or until == "change")
+
+    async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
+        rows = await self._fetch(
+            "run_states",
+            workflow_ids=list(workflow_ids),
+            limit=records.INLINE,
+            progress=wording.EVENT,
+        )
+        asking = await self._fetch(
+            "asking_descendants", workflow_ids=list(workflow_ids), limit=records.INLINE
+        )
+        return records.wait_result(rows, asking, workflow_ids, timed_out=False)
+
+    async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
+        """All about a run, payloads cut to `preview` characters, errors to 6,000.
+
+        Of more than 1,000 steps after `after_step`: the first thousand, the last ones, and the last that failed.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
+        rows = await fetch("run_details", limit=preview)
+        if not rows:
+            raise await self._unknown(workflow_id)
+        row = rows[0]
+        steps = await fetch("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
+        if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
+            steps += await fetch("failed_steps", limit=preview)
+            steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
+            steps = list({step["step"]: step for step in steps}.values())
+            steps.sort(key=lambda step: step["step"])
+        accused = await fetch("run_suspect")
+        apart = accused[0]["executor_id"] if accused else None
+        worker = records.worker_of(row["version"], apart, await self._fetch("workers"))
+        return records.run(
+            row,
+            steps=steps,
+            waits=await fetch("run_waits"),
+            running=await fetch("run_running"),
+            children=await fetch("run_descendants"),
+            stopped_children=await self._stopped_children(row),
+            forks=await fetch("run_forks"),
+            events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
+            answers=await fetch("run_answers", limit=preview),
+            worker=worker,
+            newest=await self._newest_version(),
+            unavailable=await self._why_unavailable(row),
+            place=await self._place(row),
+            absence=None if worker and worker.alive else await self._absence(row, apart),
+            suspect=records.suspect(accused[0]) if accused else None,
+        )
+
+    async def _stopped_children(self, row: tables.Row) -> int:
+        if row["status"] not in STOPPED:
+            return 0
+        ids = [row["workflow_id"]]
+        rows = await self._fetch("descendants_in", workflow_ids=ids, statuses=list(STOPPED))
+        return rows[0]["runs"] if rows else 0
+
+    async def _why_unavailable(self, row: tables.Row) -> str | None:
+        if row["status"] not in UNFINISHED or row["version"] is None:
+            return None
+        rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
+        if rows:
+            return rows[0]["error"]
+        orphans = await self._fetch("orphans")
+        lost = any(
+            (one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans
+        )
+        return f"there is no workflow {row['name']!r} in this version" if lost else None
+
+    async def _place(self, row: tables.Row) -> QueuePlace | None:
+        if row["status"] != "ENQUEUED":
+            return None
+        rows = await self._fetch("queue_place", workflow_id=row["workflow_id"], count=_HOLDERS)
+        return records.queue_place(rows[0]) if rows else None
+
+    async def _absence(self, row: tables.Row, apart: str | None) -> str | None:
+        """What the supervisor of this machine says of a version's worker, for the case that none runs."""
+        report = state.read_report(self._settings)
+        if row["version"] in report.get("waiting_versions", "").split():
+            return wording.NO_PLACE
+        which = processes.apart_of(apart) if apart else ""
+        said = report.get(state.worker_entry(row["version"], which), "")
+        if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
+            rows = await self._fetch("version_states", version=row["version"])
+            note = rows[0]["note"] if rows else None
+            return f"it is being started: {note}" if note else "it is being started"
+        return f"the last one {said}" if said else None
+
+    async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
+        """One finished step, with `length` characters of its output or error from `offset` on.
+
+        Raises:
+            UnknownWorkflowId, UnknownStep, DatabaseUnavailable
+        """
+        await self._head(workflow_id)
+        rows = await self._fetch(
+            "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
+        )
+        if not rows:
+            raise await self._no_step(workflow_id, step)
+        return records.step(rows[0])
+
+    async def last_step(self, workflow_id: str) -> int:
+        """The highest number of a finished step; 0 where there is none."""
+        return (await self._fetch("highest_step", workflow_id=workflow_id))[0]["step"]
+
+    async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
+        """The messages sent to a run, oldest first; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch(
+            "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
+        )
+        return [records.message(row) for row in rows]
+
+    async def answers(self, workflow_id: str) -> list[Answer]:
+        """What people answered to a run, and to those whose steps it took over as a fork, by step; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("run_answers", workflow_id=workflow_id, limit=_PREVIEW)
+        return [records.answer(row) for row in rows]
+
+    async def tree(self, workflow_id: str) -> list[Child]:
+        """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("run_descendants", workflow_id=workflow_id)
+        return [Child.model_validate(row) for row in rows]
+
+    async def source(self, workflow_id: str) -> tuple[str, str]:
+        """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
+        head = await self._head(workflow_id)
+        rows = await self._fetch("version_source", version=head["version"], name=head["name"])
+        if not rows:
+            raise UsageError(
+                f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not kept here.",
+                hint="Call inspect without detail to see what the run did, or workflow_catalog for the workflows as they are now.",
+            )
+        return rows[0]["path"], bytes(rows[0]["content"]).decode(errors="replace")
+
+    async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
+        """What runs, and what is wrong; `problems` are those that the caller knows of. It always answers: a part that cannot be told is a problem."""
+        parts = Parts()
+        told = dict(_UNTOLD)
+        for name, ask in self._parts_of_status().items():
+            if not parts.away:
+                with parts.part(name):
+                    told[name] = await ask()
+        with parts.part("http"):
+            told["http"] = http_access.urls(self._settings)
+        with parts.part("dotenv"):
+            told["dotenv"] = state.read_report(self._settings).get("dotenv", "").split()
+        known = {
+            "project": fitting.text(str(self._settings.project)),
+            "mode": self.connection.mode,
+            "database": "away" if parts.away else "up",
+            "supervisor_pid": self.connection.pid,
+            "logs": fitting.text(str(self._settings.state / "logs")),
+            "problems": [*problems, *parts.problems, *told["problems"]],
+        }
+        return ServerStatus.model_validate(told | known)
+
+    def _parts_of_status(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+        return {
+            "version": self._newest_version,
+            "workers": self._living_workers,
+            "versions_with_unfinished_runs": self._unfinished_versions,
+            "counts": self.counts,
+            "database_bytes": self._database_bytes,
+            "schedules": self._schedules,
+            "sessions": self.sessions,
+            "problems": self._problems,
+        }
+
+    async def _newest_version(self) -> str | None:
+        rows = await self._fetch("newest_version")
+        return rows[0]["version"] if rows else None
+
+    async def _living_workers(self) -> list[WorkerInfo]:
+        return [one for one in records.workers(await self._fetch("workers")) if one.alive]
+
+    async def _unfinished_versions(self) -> dict[str, int]:
+        rows = await self._fetch("unfinished_versions", application=APPLICATION)
+        return {str(row["version"]): row["runs"] for row in rows}
+
+    async def _database_bytes(self) -> int:
+        return (await self._fetch("database_bytes"))[0]["bytes"]
+
+    async def _schedules(self) -> list[ScheduleInfo]:
+        rows = await self._fetch("schedules", application=APPLICATION)
+        return [ScheduleInfo.model_validate(row) for row in rows]
+
+    async def _problems(self) -> list[str]:
+        orphans = await self._fetch("orphans")
+        loading = await self._loading(await self._living_workers())
+        return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
+
+    async def _suspects(self) -> list[str]:
+        """The runs that end their worker, and those that may."""
+        rows = await self._fetch("suspects_apart", limit=_SUSPECTS)
+        return [
+            f"{wording.line(row['workflow_id'], wording.NAME)} ({wording.line(row['name'], wording.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
+            for row in rows
+        ]
+
+    async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
+        """What takes long before a worker of this machine can take up runs."""
+        report = state.read_report(self._settings)
+        up = {worker.version for worker in workers if worker.alive}
+        return [
+            f"Version {row['version']} is being loaded: {row['progress']}"
+            for row in await self._fetch("loading_versions")
+            if row["version"] not in up
+            and report.get(state.worker_entry(row["version"]), "").startswith("running")
+        ]
+
+    async def waits(self, workflow_id: str) -> list[OpenWait]:
+        """What a run waits for now, with the schema of what would be right; errors as for `run`."""
+        head = await self._head(workflow_id)
+        if head["status"] not in UNFINISHED:
+            return []
+        rows = await self._fetch("run_waits", workflow_id=workflow_id)
+        return [records.open_wait(row) for row in rows]
+
+    async def questions(self, workflow_id: str) -> list[OpenWait]:
+        """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
+        asked = await self._fetch("asked_by_descendants", workflow_id=workflow_id)
+        return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
+
+    async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
+        """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""
+        await self._head(workflow_id)
+        rows = await self._fetch("log_lines", workflow_id=workflow_id, after=after, limit=limit)
+        return [LogLine.model_validate(row) for row in rows]
+
+    async def sessions(self) -> list[SessionInfo]:
+        """The clients that are connected to MCP servers of this project, and those that were last."""
+        rows = await self._fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
+        return [SessionInfo.model_validate(row) for row in rows]
+
+    async def overview(self, *, newest: int = 10) -> Overview:
+        """How the project stands: counts, the newest runs, who waits, queues, workers."""
+        runs = await self.runs(limit=newest)
+        waits = await self._fetch("all_waits", limit=newest)
+        queues = await self._fetch("queues")
+        return Overview(
+            counts=runs.counts,
+            newest=runs.workflows,
+            waiting=[records.waiting_run(row) for row in waits],
+            queues=[QueueInfo.model_validate(row) for row in queues],
+            workers=[one for one in records.workers(await self._fetch("workers")) if one.alive],
+        )
+
+    # Words to complete what somebody types
+
+    async def ids_beginning(self, text: str, *, limit: int) -> list[str]:
+        """The workflow_ids that begin so, newest runs first."""
+        rows = await self._fetch(
+            "ids_beginning", beginning=text, application=APPLICATION, limit=limit
+        )
+        return [row["workflow_id"] for row in rows]
+
+    async def startable_names(self) -> list[str]:
+        """The workflows that can be started; of the newest version that a worker has loaded, not of the files as they are now."""
+        return [row["name"] for row in await self._fetch("startable_names")]
+
+    async def open_topics(self, workflow_id: str | None, *, limit: int) -> list[str]:
+        """The topics on which runs wait, or this one."""
+        rows = await self._fetch("open_topics", workflow_id=workflow_id, limit=limit)
+        return [row["topic"] for row in rows]
+
+    # Helpers
+
+    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
+        """Run a named statement, once a worker of this release has made its tables and DBOS's."""
+        if not self._migrated:
+            await self._until_migrated()
+        return await self._session.fetch(name, **values)
+
+    async def _until_migrated(self) -> None:
+        with anyio.move_on_after(_READY_SECONDS):
+            while not self._migrated:
+                rows = await self._session.fetch("has_all_of_this_release")
+                self._migrated = rows[0]["there"]
+                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
+        if not self._migrated:
+            raise DatabaseUnavailable("The database is still being set up.")
+
+    async def _head(self, workflow_id: str) -> tables.Row:
+        return (await self._heads([workflow_id]))[workflow_id]
+
+    async def _heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
+        rows = await self._fetch("run_heads", workflow_ids=list(workflow_ids))
+        found = {row["workflow_id"]: row for row in rows}
+        for workflow_id in workflow_ids:
+            if workflow_id not in found:
+                raise await self._unknown(workflow_id)
+        return found
+
+    async def _no_step(self, workflow_id: str, step: int) -> UnknownStep:
+        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
+        for wait in await fetch("run_waits"):
+            if wait["function_id"] == step:
+                said = f"it waits on {records.topic(wait['topic'])!r}"
+                return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
+        for running in await fetch("run_running"):
+            if running["step"] == step:
+                said = f"it runs ({running['name']})"
+                return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
+        last = await self.last_step(workflow_id)
+        which = f"the last one is {last}" if last else "it has finished none"
+        return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
+
+    async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
+        rows = await self._fetch("similar_ids")
+        known = [row["workflow_id"] for row in rows]
+        return UnknownWorkflowId(
+            f"There is no run {workflow_id!r}." + wording.closest(workflow_id, known)
+        )
+
+
+def _orphan_line(row: tables.Row) -> str:
+    return (
+        f"{row['runs']} unfinished runs are of {row['name']!r}, which version {row['version']} does not have:"
+        " cancel them, and pause or delete the schedule that starts them."
+    )

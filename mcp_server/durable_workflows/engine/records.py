@@ -1,0 +1,428 @@
+"""From rows to models: what the database holds of runs, as the engine gives it out.
+
+DBOS keeps values as JSON text beside a label of their format. Text in another format than portable JSON (Python's pickle, which
+executes what it reads) is not looked into.
+"""
+
+import base64
+import json
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import psutil
+from pydantic import JsonValue
+
+from durable_workflows import fitting, wording
+from durable_workflows.database.tables import Row
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import (
+    UNFINISHED,
+    Answer,
+    Child,
+    Ended,
+    Event,
+    Fork,
+    Message,
+    OpenWait,
+    Preview,
+    QueuePlace,
+    Run,
+    Running,
+    RunningStep,
+    RunSummary,
+    Step,
+    Suspect,
+    Waiting,
+    WaitingRun,
+    WaitResult,
+    WorkerInfo,
+)
+from durable_workflows.schemas import arguments
+
+INLINE = 4000  # characters of an output that `start` and `wait` give out; the whole is inspect's business
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_PORTABLE = "portable_json"
+_NULL_TOPIC = "__null__topic__"
+
+
+def run_summary(row: Row) -> RunSummary:
+    """A row of `list_runs`."""
+    unfinished = row["status"] in UNFINISHED
+    return RunSummary(
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        status=row["status"],
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        waiting_on=row["waiting_on"] if unfinished else None,
+        ok=False if row["not_ok"] else None,
+        error=error_text(row["error"], row["serialization"]),
+        started_by=row["started_by"],
+        parent_workflow_id=row["parent_workflow_id"],
+        forked_from=row["forked_from"],
+        forks=[Fork.model_validate(one) for one in _listed(row, "forks")],
+    )
+
+
+def wait_result(
+    rows: Iterable[Row], asking: Iterable[Row], workflow_ids: Sequence[str], *, timed_out: bool
+) -> WaitResult:
+    """Rows of `run_states`, in the order asked for, with those of `asking_descendants`."""
+    by_id = {row["workflow_id"]: row for row in rows}
+    ordered = [by_id[one] for one in dict.fromkeys(workflow_ids) if one in by_id]
+    unfinished = [row for row in ordered if row["status"] in UNFINISHED]
+    waiting = [_waiting(row, wait) for row in unfinished for wait in _listed(row, "waits")]
+    own = {one.workflow_id for one in waiting}
+    waiting += [
+        _waiting(row, row).model_copy(update={"child_of": row["child_of"]})
+        for row in asking
+        if row["workflow_id"] not in own
+    ]
+    settled = own | {one.child_of for one in waiting}
+    return WaitResult(
+        done=[_ended(row) for row in ordered if row["status"] not in UNFINISHED],
+        waiting=waiting,
+        running=[_running(row) for row in unfinished if row["workflow_id"] not in settled],
+        timed_out=timed_out,
+    )
+
+
+def is_enough(result: WaitResult, until: str, first: WaitResult) -> bool:
+    """Whether what was waited for has come about."""
+    if until == "change":
+        return result != first or not (result.running or result.waiting)
+    if until == "any":
+        return bool(result.done or result.waiting)
+    return not result.running
+
+
+def progress_line(result: WaitResult) -> str:
+    """How the waiting goes, for a person."""
+    parts = [f"{len(result.done)} done"]
+    parts += [
+        f"{fitting.shown_line(one.workflow_id)} waits for {one.topic!r}"
+        for one in result.waiting[:3]
+    ]
+    parts += [
+        f"{fitting.shown_line(one.workflow_id)}: {wording.how_it_goes(one) or one.status}"
+        for one in result.running[:3]
+    ]
+    more = len(result.waiting[3:]) + len(result.running[3:])
+    return "; ".join(parts) + (f"; {more} more" if more else "")
+
+
+def run(
+    row: Row,
+    *,
+    steps: Iterable[Row],
+    waits: Iterable[Row],
+    running: Iterable[Row],
+    children: Iterable[Row],
+    stopped_children: int,
+    forks: Iterable[Row],
+    events: Iterable[Row],
+    answers: Iterable[Row],
+    worker: WorkerInfo | None,
+    newest: str | None,
+    unavailable: str | None,
+    place: QueuePlace | None,
+    absence: str | None,
+    suspect: Suspect | None,
+) -> Run:
+    """A row of `run_details`, with the rows that belong to it."""
+    unfinished = row["status"] in UNFINISHED
+    label = row["serialization"]
+    # A step of a cancelled run goes on until it returns, if its worker lives.
+    has_steps = unfinished or (row["status"] == "CANCELLED" and worker is not None and worker.alive)
+    return Run(
+        **{key: row[key] for key in _SAME},
+        unread_topics=[topic(one) for one in row["unread_topics"]],
+        created_at=moment(row["created_at"]),
+        updated_at=moment(row["updated_at"]),
+        completed_at=moment_or_none(row["completed_at"]),
+        deadline=moment_or_none(row["deadline"]),
+        delayed_until=moment_or_none(row["delayed_until"]),
+        recovery_attempts=row["recovery_attempts"] or 0,
+        input=preview(row["input"], row["input_length"], label),
+        output=preview(row["output"], row["output_length"], label),
+        error=preview(row["error"], row["error_length"], label),
+        steps=[step(one) for one in steps],
+        running=[RunningStep.model_validate(one) for one in running] if has_steps else [],
+        waiting=[_waiting(one, one) for one in waits] if unfinished else [],
+        children=[Child.model_validate(one) for one in children],
+        stopped_children=stopped_children,
+        forks=[Fork.model_validate(one) for one in forks],
+        events=[event(one) for one in events],
+        answers=[answer(one) for one in answers],
+        newest_version=newest,
+        worker=worker,
+        unavailable=unavailable,
+        place=place,
+        absence=absence,
+        suspect=suspect,
+    )
+
+
+_SAME = (
+    "workflow_id",
+    "name",
+    "status",
+    "version",
+    "queue",
+    "forked_from",
+    "forked_at",
+    "started_by",
+    "parent_workflow_id",
+    "total_steps",
+    "unread_messages",
+)
+
+
+def queue_place(row: Row) -> QueuePlace:
+    """A row of `queue_place`."""
+    return QueuePlace.model_validate(row | {"next_start": moment_or_none(row["next_start"])})
+
+
+def event(row: Row) -> Event:
+    """A row of `run_events`."""
+    found = preview(row["value"], row["value_length"], row["serialization"])
+    return Event(key=row["key"], value=found or Preview(text="", length=0))
+
+
+def step(row: Row) -> Step:
+    """A row of `run_steps` and its like."""
+    return Step(
+        step=row["step"],
+        name=row["name"],
+        started_at=moment_or_none(row["started_at"]),
+        completed_at=moment_or_none(row["completed_at"]),
+        output=preview(row["output"], row["output_length"], row["serialization"]),
+        error=preview(row["error"], row["error_length"], row["serialization"]),
+        child_workflow_id=row["child_workflow_id"],
+    )
+
+
+def message(row: Row) -> Message:
+    """A row of `run_messages`."""
+    found = preview(row["message"], row["message_length"], row["serialization"])
+    assert found is not None
+    return Message(
+        topic=topic(row["topic"]),
+        sent_at=moment(row["sent_at"]),
+        consumed_by_step=row["consumed_by_step"],
+        message=found,
+        of_nobody=row["of_nobody"],
+    )
+
+
+def answer(row: Row) -> Answer:
+    """A row of `run_answers`."""
+    given = Preview(text=row["answer"], length=row["answer_length"])
+    return Answer.model_validate(row | {"topic": topic(row["topic"]), "answer": given})
+
+
+def open_wait(row: Row) -> OpenWait:
+    """A row of `run_waits`."""
+    return OpenWait(
+        workflow_id=row["workflow_id"],
+        step=row["function_id"],
+        topic=topic(row["topic"]),
+        prompt=row["prompt"],
+        message_schema=arguments.usable(row["schema"]),
+        since=row["since"],
+        deadline=row["deadline"],
+        person_only=row["person_only"],
+    )
+
+
+def waiting_run(row: Row) -> WaitingRun:
+    """A row of `all_waits`."""
+    return WaitingRun.model_validate(row | {"topic": topic(row["topic"])})
+
+
+def topic(text: str | None) -> str:
+    """A topic as it was given: DBOS has a name of its own for none."""
+    return "" if text in (None, _NULL_TOPIC) else text
+
+
+def suspect(row: Row) -> Suspect:
+    """A row of `run_suspect` or `suspects_apart`."""
+    return Suspect.model_validate(row | {"apart": row["executor_id"] is not None})
+
+
+def worker_of(version: str | None, apart: str | None, rows: Iterable[Row]) -> WorkerInfo | None:
+    """The newest common worker of a version, of rows of `workers`; or the one with the executor id `apart`."""
+    theirs = [
+        row
+        for row in rows
+        if row["version"] == version
+        and (row["executor_id"] == apart if apart else not row["apart"])
+    ]
+    return next(iter(workers(theirs)), None)
+
+
+def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
+    """Rows of `workers`. A worker of this machine is alive if its process is; of another one, if it was heard of lately."""
+    here = socket.gethostname()
+    return [
+        WorkerInfo(
+            version=row["version"],
+            pid=row["pid"],
+            host=row["host"],
+            state=row["state"],
+            started_at=row["started_at"],
+            alive=psutil.pid_exists(row["pid"]) if row["host"] == here else row["seen_lately"],
+        )
+        for row in rows
+    ]
+
+
+def preview(text: str | None, length: int | None, label: str | None) -> Preview | None:
+    """A recorded value as its JSON text, which may be a part of the whole."""
+    if text is None or length is None:
+        return None
+    if label not in (None, _PORTABLE):
+        note = f"(not shown: recorded in the format {label})"
+        return Preview(text=note, length=len(note))
+    return Preview(text=text, length=length)
+
+
+def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
+    """A recorded value; one that is too long, or in another format, as a text that says so."""
+    found = preview(text, length, label)
+    if found is None:
+        return None
+    if found.cut:
+        return f"{found.text}… (cut; inspect gives the rest)"
+    try:
+        return fitting.answer(json.loads(found.text))
+    except (ValueError, RecursionError):
+        return found.text
+
+
+def error_text(text: str | None, label: str | None) -> str | None:
+    """`Name: message` of a recorded error, of which `text` may be a part."""
+    if text is None:
+        return None
+    if label not in (None, _PORTABLE):
+        return f"(not shown: recorded in the format {label})"
+    try:
+        recorded: Any = fitting.part_of_json(text)
+    except ValueError:
+        return text
+    if not isinstance(recorded, dict):
+        return text
+    recorded = cast("dict[str, Any]", recorded)
+    return f"{recorded.get('name', 'Error')}: {recorded.get('message', '')}"
+
+
+def moment(milliseconds_: int) -> datetime:
+    """DBOS keeps times as milliseconds since 1970. One that no calendar has is the first or the last there is."""
+    try:
+        return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return _EARLIEST if milliseconds_ < 0 else _LATEST
+
+
+def moment_or_none(milliseconds_: int | None) -> datetime | None:
+    """As `moment`."""
+    return None if milliseconds_ is None else moment(milliseconds_)
+
+
+def milliseconds(value_: datetime | None) -> int | None:
+    """The other way round."""
+    return None if value_ is None else int(value_.timestamp() * 1000)
+
+
+def write_cursor(row: Row) -> str:
+    """Where a page of runs ended."""
+    text = json.dumps([row["created_at"], row["workflow_id"]])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_cursor(cursor: str | None) -> tuple[int | None, str | None]:
+    """What `write_cursor` wrote.
+
+    Raises:
+        InvalidArguments: it did not write this.
+    """
+    if cursor is None:
+        return None, None
+    try:
+        created_at, workflow_id = json.loads(base64.urlsafe_b64decode(cursor))
+        return int(created_at), str(workflow_id)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InvalidArguments(
+            f"{cursor!r} is no cursor.",
+            hint="Pass the next_cursor of the page before, or leave it out for the first page.",
+        ) from error
+
+
+def _ended(row: Row) -> Ended:
+    return Ended(
+        workflow_id=row["workflow_id"],
+        status=row["status"],
+        output=value(row["output"], row["output_length"], row["serialization"]),
+        error=_error(row),
+    )
+
+
+def _error(row: Row) -> str | None:
+    """The error of a run, of whose message the end may be missing."""
+    text = error_text(row["error"], row["serialization"])
+    found = preview(row["error"], row["error_length"], row["serialization"])
+    cut = found is not None and found.cut and '"traceback":' not in found.text
+    return f"{text}… (cut; inspect gives the rest)" if cut else text
+
+
+def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
+    schema = arguments.usable(wait["schema"])
+    return Waiting(
+        workflow_id=row["workflow_id"],
+        topic=topic(wait["topic"]),
+        prompt=wait["prompt"],
+        since=wait["since"],
+        deadline=wait["deadline"],
+        example=arguments.example(schema) if schema and arguments.has_example(schema) else None,
+    )
+
+
+def _running(row: Row) -> Running:
+    steps = [f"step {one['function_id']} {one['name']}" for one in _listed(row, "running")]
+    now = ", ".join(steps) or _asleep(row) or _awaiting(row)
+    now = now or (f"steps done: {row['steps']}" if row["steps"] else None)
+    return Running(
+        workflow_id=row["workflow_id"],
+        status=row["status"],
+        step=now,
+        children=row["children"],
+        children_done=row["children_done"],
+        progress=_progress(row["progress"]),
+    )
+
+
+def _progress(event_: Mapping[str, Any] | None) -> str | None:
+    """What a run says of its progress, in one line."""
+    if event_ is None:
+        return None
+    found = preview(event_["value"], event_["length"], event_["serialization"])
+    return wording.line(found.text + "…" * found.cut, wording.EVENT) if found else None
+
+
+def _asleep(row: Row) -> str | None:
+    until = wording.wake_up(row["sleeps_until"] or "")
+    return f"sleeps until {wording.time(until)}" if until and until > datetime.now(UTC) else None
+
+
+def _awaiting(row: Row) -> str | None:
+    number, which = row["children"], row["child"]
+    if not number:
+        return None
+    return f"{number} runs that it started are under way" if number > 1 else f"its run {which}"
+
+
+def _listed(row: Row, key: str) -> list[dict[str, Any]]:
+    """What `jsonb_agg` gave: null where there was nothing."""
+    return row[key] or []

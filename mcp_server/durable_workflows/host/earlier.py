@@ -1,0 +1,53 @@
+"""What earlier releases offered to workflow files under other names than `authoring` has.
+
+A saved version runs on its own code for as long as it has unfinished runs, on whatever release is installed then. `tests/releases` has the
+code of each release.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from durable_workflows import authoring
+from durable_workflows.code import catalog
+from durable_workflows.models import CatalogEntry
+from durable_workflows.schemas import arguments
+
+
+def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
+    schema = catalog.args_schema(function)
+    return CatalogEntry(name=name, summary="", args_schema=schema, source="")
+
+
+_MODULES: Mapping[str, Mapping[str, object]] = {
+    # The bundled workflows of 0.1.0rc1.
+    "arguments": {"check": arguments.check},
+    "children": {
+        "Arguments": authoring.Arguments,
+        "Output": authoring.Returned,
+        "Problem": authoring.Problem,
+        "ended": authoring.ended_children,
+        "entry": _entry,
+        "not_ok": authoring.not_ok,
+        "output": authoring.returned,
+        "problem": authoring.problem_of,
+        "register_queue": authoring.register_child_queue,
+        "start": authoring.start_child,
+    },
+    "dbos_internals": {"registered_workflows": authoring.registered_workflows},
+    "process_group": {
+        "Listener": authoring.CommandListener,
+        "execute": authoring.run_command,
+        "inside_project": authoring.inside_project,
+    },
+    "redaction": {"redacted": authoring.redacted},
+}
+
+
+def offer() -> None:
+    """Let the files that this process loads import the earlier names."""
+    for name, contents in _MODULES.items():
+        module = ModuleType(f"durable_workflows.{name}")
+        vars(module).update(contents)
+        sys.modules[module.__name__] = module

@@ -1,0 +1,316 @@
+"""What runs print and log, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
+
+What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of a run's lines are lost when
+a worker is killed; the last ones are there once the run has ended (`settle`). A run that is started again prints again what its own code
+prints; steps that are not repeated print nothing.
+"""
+
+import asyncio
+import codecs
+import io
+import logging
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, TextIO
+
+import anyio
+import psycopg
+from typing_extensions import Buffer
+
+from durable_workflows import fitting, wording
+from durable_workflows.authoring.redaction import Redactor
+from durable_workflows.database import tables
+from durable_workflows.seam import dbos_internals
+from durable_workflows.settings import Database
+
+KEPT_LINES = 2000  # of a run, the newest
+TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
+_LINE = 2000  # characters of a line
+_LONGEST = 2 * _LINE  # of a line that is not complete: secrets are taken out of it before it is cut
+_PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
+_FLUSH_SECONDS = 0.3
+_SETTLE_SECONDS = 1.0  # the end of a run waits no longer for its last lines
+_RETRY_SECONDS = 2.0  # while the database is away
+
+Source = tuple[str, int | None, str]  # workflow_id, step, stream
+logger = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Collects lines, from any thread, and publishes them."""
+
+    def __init__(self, redact: Redactor) -> None:
+        """`redact` takes secrets out of all that is kept, and out of what is printed outside of runs."""
+        self.redact = redact
+        self._lock = threading.Condition()
+        self._batch = 1  # the number of those that are collected now
+        self._written = 0  # up to this one they are in the database
+        # By run: the batch of its newest lines, until that is written.
+        self._newest: dict[str, int] = {}
+        self._publish_now: Callable[[], object] | None = None  # None: the database is away
+        self._publish_soon: Callable[[], object] = _nothing
+        self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
+        self._partial: dict[Source, str] = {}
+        self._new_lines: Counter[str] = Counter()
+
+    def capture(self) -> None:
+        """Take over standard output, standard error and logging of this process, as far as runs use them. Once, at its start."""
+        sys.stdout = _Stream(self, "out", sys.stdout)
+        sys.stderr = _Stream(self, "err", sys.stderr)
+        root = logging.getLogger()
+        for handler in root.handlers:  # they write to the standard error of before
+            handler.addFilter(_outside_of_runs)
+            handler.setFormatter(_Redacting(handler.formatter, self.redact))
+        handler = _Handler(self)
+        root.addHandler(handler)
+        dbos_internals.log_to(handler)
+
+    def add(self, source: Source, text: str) -> None:
+        """Add text; a line is complete with its line feed, or when it is published."""
+        with self._lock:
+            if not self._newest:
+                self._publish_soon()
+            self._newest[source[0]] = self._batch
+            *lines, rest = (self._partial.pop(source, "") + text).split("\n")
+            for line in lines:
+                self._append(source, line)
+            if rest:
+                self._partial[source] = rest[:_LONGEST]
+
+    def settle(self, workflow_id: str) -> None:
+        """Return once all that the run has written so far is in the database; not later than in a second, and at once while that is away."""
+        with self._lock:
+            batch = self._newest.get(workflow_id)
+            if batch is not None and self._publish_now is not None:
+                self._publish_now()
+                self._lock.wait_for(lambda: self._written >= batch, _SETTLE_SECONDS)
+
+    async def publish(self, database: Database) -> None:
+        """Write what is new into the database, for ever; while it is away, try again."""
+        while True:
+            try:
+                async with await tables.connect(database, role="log") as connection:
+                    await self._publish(connection)
+            except psycopg.OperationalError as error:
+                logger.info("Logs of runs are not written while the database is away: %s", error)
+                await anyio.sleep(_RETRY_SECONDS)
+
+    async def _publish(self, connection: tables.Connection) -> None:
+        asked, begun = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._publish_now = lambda: loop.call_soon_threadsafe(asked.set)
+        self._publish_soon = lambda: loop.call_soon_threadsafe(begun.set)
+        try:
+            while True:
+                await self._flush(connection)
+                if not self._newest:
+                    await begun.wait()
+                begun.clear()
+                with anyio.move_on_after(_FLUSH_SECONDS):
+                    await asked.wait()
+                asked.clear()
+        finally:
+            with self._lock:
+                self._publish_now = None
+                self._publish_soon = _nothing
+
+    async def flush(self, database: Database) -> None:
+        """Write what is new now: before the process ends.
+
+        Raises:
+            psycopg.OperationalError: the database does not answer.
+        """
+        async with await tables.connect(database, role="log") as connection:
+            await self._flush(connection)
+
+    def _append(self, source: Source, line: str) -> None:
+        workflow_id, step, stream = source
+        self._lines.append(
+            {
+                "workflow_id": workflow_id,
+                "function_id": step,
+                "at": datetime.now(UTC).isoformat(),
+                "stream": stream,
+                # Of a line that overwrites itself (progress bars) the last state counts.
+                "text": self.redact(line.rstrip("\r").rpartition("\r")[2])[:_LINE],
+            }
+        )
+
+    async def _flush(self, connection: tables.Connection) -> None:
+        lines, batch = self._take()
+        try:
+            if lines:
+                await tables.write(lines, lambda some: self._write(connection, some))
+        except psycopg.OperationalError:
+            with self._lock:
+                self._lines.extendleft(reversed(lines))
+            raise
+        with self._lock:
+            self._written = batch
+            self._newest = {name: last for name, last in self._newest.items() if last > batch}
+            self._lock.notify_all()
+
+    async def _write(self, connection: tables.Connection, lines: Sequence[dict[str, Any]]) -> None:
+        async with connection.transaction():  # nobody sees a log that is longer than it may be
+            await tables.run(connection, "write_log", rows=fitting.json_text(lines))
+            await self._trim(connection, Counter(line["workflow_id"] for line in lines))
+
+    def _take(self) -> tuple[list[dict[str, Any]], int]:
+        """The lines of the batch that is collected, and its number; another one begins."""
+        with self._lock:
+            for source, text in self._partial.items():
+                self._append(source, text)
+            self._partial.clear()
+            lines = list(self._lines)
+            self._lines.clear()
+            self._batch += 1
+            return lines, self._batch - 1
+
+    async def _trim(self, connection: tables.Connection, added: Counter[str]) -> None:
+        if len(self._new_lines) > _PENDING:  # runs that have ended; a trim too many does no harm
+            self._new_lines.clear()
+        for workflow_id, number in added.items():
+            first = workflow_id not in self._new_lines
+            self._new_lines[workflow_id] += number
+            if first or self._new_lines[workflow_id] >= TRIM_LINES:
+                await tables.run(connection, "trim_log", workflow_id=workflow_id, keep=KEPT_LINES)
+                self._new_lines[workflow_id] = 0
+
+
+def _nothing() -> None:
+    """While the database is away."""
+
+
+class _Stream(io.TextIOWrapper):
+    """In place of `sys.stdout` or `sys.stderr`: what runs write goes to their log, the rest to the original.
+
+    It is a whole text file, as scripts expect one, and all runs share it: whoever closes or detaches it, it goes on.
+    """
+
+    def __init__(self, log: RunLog, name: str, original: TextIO) -> None:
+        super().__init__(
+            _Bytes(log, name, original.buffer),
+            encoding=original.encoding,
+            errors=original.errors,
+            line_buffering=bool(original.line_buffering),
+            write_through=True,
+        )
+        self._log = log
+        self._name = name
+        self._original = original
+
+    def write(self, text: str, /) -> int:
+        run = dbos_internals.current_run()
+        if run is None:
+            self._original.write(self._log.redact(text))
+            return len(text)
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - of others
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._log.add((*run, self._name), text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._original.flush()
+
+    def detach(self) -> Any:
+        return self.buffer
+
+    def close(self) -> None:
+        self.flush()
+
+    @property
+    def mode(self) -> str:
+        return "w"
+
+
+class _Bytes(io.BufferedIOBase):
+    """The `buffer` of a stream: what runs write is read as UTF-8."""
+
+    def __init__(self, log: RunLog, name: str, original: BinaryIO) -> None:
+        self._log = log
+        self._name = name
+        self._original = original
+        self._begun: dict[Source, bytes] = {}  # characters whose last bytes are still to come
+        self.raw: Any = self
+
+    def write(self, data: Buffer, /) -> int:
+        run = dbos_internals.current_run()
+        if run is None:
+            text = bytes(data).decode("utf-8", "surrogateescape")
+            self._original.write(self._log.redact(text).encode("utf-8", "surrogateescape"))
+            self._original.flush()
+            return memoryview(data).nbytes
+        source = (*run, self._name)
+        whole = self._begun.pop(source, b"") + bytes(data)
+        text, used = codecs.utf_8_decode(whole, "replace", False)
+        if used < len(whole):
+            self._begun[source] = whole[used:]
+        self._log.add(source, text)
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        self._original.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+    def fileno(self) -> int:
+        return self._original.fileno()
+
+    def isatty(self) -> bool:
+        return self._original.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def name(self) -> str:
+        return self._original.name
+
+    @property
+    def mode(self) -> str:
+        return "wb"
+
+
+class _Formatter(logging.Formatter):
+    """Of tracebacks the part that is about the project's code: a run keeps so many lines only."""
+
+    def formatException(self, ei: Any) -> str:
+        return wording.traceback_of_project(super().formatException(ei))
+
+
+class _Redacting(logging.Formatter):
+    """Another formatter, without the secrets."""
+
+    def __init__(self, formatter: logging.Formatter | None, redact: Redactor) -> None:
+        super().__init__()
+        self._formatter = formatter or logging.Formatter()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(self._formatter.format(record))
+
+
+class _Handler(logging.Handler):
+    """What runs log goes to their log, what dbos logs outside of runs to the root's handlers."""
+
+    def __init__(self, log: RunLog) -> None:
+        super().__init__()
+        self._log = log
+        self.setFormatter(_Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        run = dbos_internals.current_run()
+        if run is not None:
+            self._log.add((*run, record.levelname), self.format(record) + "\n")
+        elif record.name.startswith("dbos"):
+            for handler in logging.getLogger().handlers:
+                if handler is not self:
+                    handler.handle(record)
+
+
+def _outside_of_runs(_record: logging.LogRecord) -> bool:
+    return dbos_internals.current_run() is None

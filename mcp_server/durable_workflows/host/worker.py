@@ -1,0 +1,627 @@
+"""The worker: hosts DBOS for one version of the code, from the files that the database holds of it.
+
+It takes the lock of its executor id, migrates DBOS's schema, loads the version's files, publishes the catalog, launches DBOS (which
+takes up the runs that a worker of the same executor id left behind), and from then on reports what the runs do. On SIGTERM it lets the
+steps in flight end, for a moment, and goes. It also goes when the pipe from its supervisor closes.
+"""
+
+import argparse
+import asyncio
+import functools
+import importlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import psycopg
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from pydantic import JsonValue
+
+from durable_workflows import fitting
+from durable_workflows.authoring import redaction
+from durable_workflows.code import catalog, copies, environments
+from durable_workflows.database import answers, tables
+from durable_workflows.database.addresses import APPLICATION_NAME, own_url
+from durable_workflows.errors import DatabaseUnavailable, SetupError
+from durable_workflows.host import earlier, suspects
+from durable_workflows.host.activity import Activity
+from durable_workflows.host.importing import isolated
+from durable_workflows.host.runlog import RunLog
+from durable_workflows.models import Schema
+from durable_workflows.schemas.signatures import Signature
+from durable_workflows.seam import dbos_internals, recorded_errors, step_statements, wakeups
+from durable_workflows.seam.executions import Executions
+from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
+from durable_workflows.system import locks, processes, state
+
+_LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
+_DRAIN_SECONDS = 5.0
+_POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
+_HEARTBEAT_SECONDS = 20.0
+_RECONNECT_SECONDS = 1.0
+_DONE_SECONDS = 2.0  # how often a worker apart looks whether it is done
+_LAST_LINES_SECONDS = 1.0
+_SLOW_IMPORT_SECONDS = 5.0
+_AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
+_COALESCE_SECONDS = (
+    0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
+)
+# Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one
+# backend nor on a Postgres with two cores, and a server allows a hundred in all.
+_POOL = 8
+_ADOPT_SECONDS = (
+    90.0  # without a sign of life from a worker on another machine, its runs are taken over
+)
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    settings: Settings,
+    version: str,
+    executor_id: str,
+    parent: int,
+    faults: Mapping[str, str] | None,
+    *,
+    apart: bool,
+) -> None:
+    """Be the worker of `version` until told to stop. Does not return.
+
+    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone.
+    One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    """
+    _import_ahead()
+    # Where `faults` are known, an earlier program of this process has read it.
+    if faults is None and not os.read(parent, 1):
+        _leave(0)
+    try:
+        lock = settings.state / "locks" / f"executor-{executor_id}"
+        with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
+            _Worker(settings, version, executor_id, parent, faults, apart=apart).main()
+            logger.info("The worker of version %s ends.", version)
+            _leave(0)
+    except BaseException:
+        logger.exception("The worker of version %s failed.", version)
+        _leave(1)
+
+
+def _import_ahead() -> None:
+    """Import what the bundled workflows will, while the database starts."""
+    with suppress(ImportError):  # told of the file that needs it
+        for name in ("httpx2", "durable_workflows.schemas.arguments"):
+            importlib.import_module(name)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process now: threads of runs may wait for days, and their rows are safe."""
+    logging.shutdown()
+    os._exit(status)
+
+
+async def migrate(database: Database) -> None:
+    """Make or renew all tables: DBOS's and our own. The caller sees to it that nobody else does so at the same time.
+
+    Raises:
+        psycopg.Error: the database does not answer, or refuses.
+    """
+    dbos_internals.connect_alone()
+    async with await tables.connect(database, role="migration") as connection:
+        if await tables.is_set_up(connection):
+            return
+        await tables.migrate(connection)
+        await anyio.to_thread.run_sync(
+            functools.partial(DBOS.migrate, own_url(database), schema=database.dbos_schema)
+        )
+        await tables.follow_dbos(connection)
+
+
+class _Worker:
+    def __init__(
+        self,
+        settings: Settings,
+        version: str,
+        executor_id: str,
+        parent: int,
+        faults: Mapping[str, str] | None,
+        *,
+        apart: bool,
+    ) -> None:
+        connection = state.read_connection(settings)
+        if connection is None:
+            raise DatabaseUnavailable("The supervisor of this worker is gone.")
+        self._settings = settings
+        self._database = connection.database
+        self._version = version
+        self._executor_id = executor_id
+        self._parent = parent
+        self._faults = faults
+        self._apart = apart
+        self._bell = wakeups.Doorbell()
+        self._look_when_due: Callable[[], None] = lambda: None
+        self._executions = Executions()
+        self._cancelled: set[str] = set()
+        self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
+        self._is_newest = False
+        self._all_taken_up = False
+        self._done = False
+
+    def main(self) -> None:
+        """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
+        files, faults = asyncio.run(self._settle())
+        self._prepare_dbos()
+        if catalog.version_of(files) == self._version:  # else of an earlier release
+            dbos_internals.convert_arguments(Signature)
+        entries = self._load(files, faults)
+        asyncio.run(self._work(entries))
+
+    async def _settle(self) -> tuple[Mapping[str, bytes], Mapping[str, str]]:
+        """See to the tables and to the environment; return the version's files, and which of them cannot run here."""
+        # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
+        with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
+            await migrate(self._database)
+        async with await tables.connect(self._database, role="worker") as connection:
+            rows = await tables.fetch(connection, "version_files", version=self._version)
+            files = {row["path"]: bytes(row["content"]) for row in rows}
+            faults = self._faults
+            if faults is None:
+                faults = await self._move_in(connection, files)
+            return files, faults
+
+    async def _work(self, entries: list[dict[str, object]]) -> None:
+        loop = asyncio.get_running_loop()
+        activity = Activity(loop, self._executor_id, at_once=self._apart)
+        dbos_internals.observe(activity)
+        self._executions.install()
+        self._cancelling = anyio.Event()
+        dbos_internals.fail_at_whatever_is_raised(activity.is_stopping)
+        async with await tables.connect(self._database, role="worker") as connection:
+            await self._publish_catalog(connection, entries)
+            verdict = await self._judge(connection)
+            recover = dbos_internals.recover_without_counting(verdict.suspects, verdict.condemned)
+            await self._announce(
+                connection
+            )  # before it takes up a run, which else nobody could adopt
+            await anyio.to_thread.run_sync(self._launch)
+            if self._settings.embedded and not self._apart:
+                await self._take_over(connection)
+            await tables.run(connection, "version_ready", version=self._version)
+        logger.info("The worker of version %s is ready.", self._version)
+        await self._serve(activity, functools.partial(self._take_up, verdict, recover))
+
+    async def _judge(self, connection: tables.Connection) -> suspects.Verdict:
+        """Find out which run may have ended the process before this one."""
+        if not self._apart:
+            await self._let_in_again(connection)
+        return await suspects.judge(connection, self._executor_id, apart=self._apart)
+
+    async def _let_in_again(self, connection: tables.Connection) -> None:
+        """Let runs go on that were set apart by a state directory that is gone. Whoever holds an embedded database has all its runs."""
+        identity = processes.identity_of(self._executor_id)
+        seconds = 0.0 if self._settings.embedded else _ADOPT_SECONDS
+        await tables.run(connection, "let_in_again", identity=identity, seconds=seconds)
+
+    async def _take_up(self, verdict: suspects.Verdict, recover: dbos_internals.Recover) -> None:
+        """Take up one suspect after the other: whoever was the last when the worker ends is the first to be looked at."""
+        for workflow_id in verdict.suspects:
+            await anyio.to_thread.run_sync(
+                recover, workflow_id, self._executor_id, abandon_on_cancel=True
+            )
+            await anyio.sleep(verdict.pause_seconds)
+        self._all_taken_up = True
+
+    async def _serve(
+        self, activity: Activity, take_up: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(activity.publish, self._database)
+            group.start_soon(self._log.publish, self._database)
+            group.start_soon(self._listen)
+            group.start_soon(self._look_again)
+            group.start_soon(self._end_cancelled)
+            group.start_soon(take_up)
+            orphaned = await self._stop_asked(activity)
+            # Without its supervisor the embedded database is gone too: no step could be recorded.
+            seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
+            drained = await anyio.to_thread.run_sync(activity.drain, seconds)
+            logger.info("Stopping; steps in flight: %s.", "none" if drained else "interrupted")
+            if self._done:
+                await self._give_back()
+            group.cancel_scope.cancel()
+        await self._keep_last_lines()
+
+    async def _until_done(self, activity: Activity) -> None:
+        """Return when a worker apart has nothing to do: its runs have ended, or wait for something, which they can do as well elsewhere."""
+        while True:
+            await anyio.sleep(_DONE_SECONDS)
+            try:
+                idle = self._all_taken_up and activity.is_idle
+                if idle and not await self._is_at_work():
+                    return
+            except psycopg.OperationalError as error:
+                logger.info("The database is away: %s", error)
+
+    async def _is_at_work(self) -> bool:
+        async with await tables.connect(self._database, role="worker") as connection:
+            rows = await tables.fetch(connection, "is_at_work", executor_id=self._executor_id)
+        return rows[0]["found"]
+
+    async def _give_back(self) -> None:
+        """Let the common worker have the runs that this one has. What fails here the next process of this worker does."""
+        async with await tables.connect(self._database, role="worker") as connection:
+            await tables.run(connection, "acquit_apart", executor_id=self._executor_id)
+            await anyio.to_thread.run_sync(dbos_internals.recover, [self._executor_id])
+            await tables.run(connection, "worker_gone", executor_id=self._executor_id)
+
+    async def _keep_last_lines(self) -> None:
+        try:
+            with anyio.move_on_after(_LAST_LINES_SECONDS):
+                await self._log.flush(self._database)
+        except psycopg.OperationalError as error:
+            logger.info("The last lines of runs' logs are lost: %s", error)
+
+    def _prepare_dbos(self) -> None:
+        dbos_internals.refuse_pickle()
+        dbos_internals.record_any_text()
+        recorded_errors.keep_errors_whole()
+        recorded_errors.name_last_attempts()
+        dbos_internals.retry_queues()
+        step_statements.install()
+        dbos_internals.take_answers_of_people(self._noted)
+        if self._settings.embedded:
+            dbos_internals.share_one_backend()
+        DBOS(config=self._config())
+        self._log.capture()
+        dbos_internals.before_ends(self._log.settle)
+        dbos_internals.run_methods_by_name()
+        wakeups.notify_at_once()
+        wakeups.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+        if self._settings.embedded:
+            self._look_when_due = wakeups.look_when_due(self._bell)
+        only = self._executor_id if self._apart else None
+        dbos_internals.claim_only(only, self._database.schema)
+
+    def _noted(
+        self, connection: psycopg.Connection[Any], workflow_id: str, step: int
+    ) -> tuple[JsonValue] | None:
+        return answers.noted(connection, self._database, workflow_id, step)
+
+    def _config(self) -> DBOSConfig:
+        return {
+            "name": APPLICATION,
+            "system_database_url": own_url(self._database),
+            "dbos_system_schema": self._database.dbos_schema,
+            "application_version": self._version,
+            "executor_id": self._executor_id,
+            "sys_db_pool_size": _POOL,
+            "use_listen_notify": True,
+            "notification_coalesce_sec": _COALESCE_SECONDS,
+            "serializer": DBOSPortableJSONSerializer(),
+            "run_migrations": False,
+            "log_level": "WARNING",
+            "db_engine_kwargs": {
+                # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
+                "pool_pre_ping": False,
+                # PGlite's front refuses DBOS under the name that it gives itself: not patched as here, it would keep everybody waiting.
+                "connect_args": {"application_name": f"{APPLICATION_NAME} dbos"},
+            },
+        }
+
+    async def _move_in(
+        self, connection: tables.Connection, files: Mapping[str, bytes]
+    ) -> Mapping[str, str]:
+        """Go on as a process in the environment that the files ask for; where that is this one, return which files cannot run in it."""
+
+        async def note(text: str) -> None:
+            logger.info("%s", text)
+            await self._note_progress(connection, text)
+
+        def report(text: str) -> None:
+            anyio.from_thread.run(note, text)
+
+        await self._note_progress(connection, None)  # what a worker before this one left
+        prepared = await anyio.to_thread.run_sync(
+            environments.prepare, self._settings, files, report
+        )
+        if prepared.python != Path(sys.executable):
+            again = [str(prepared.python), *sys.orig_argv[1:]]
+            faults = json.dumps(dict(prepared.errors))
+            # The executor's lock is free for a moment then: whoever started this process waits for it, and starts no other.
+            processes.become([*again, "--faults", faults], prepared.environment, [self._parent])
+        return prepared.errors
+
+    def _load(
+        self, files: Mapping[str, bytes], faults: Mapping[str, str]
+    ) -> list[dict[str, object]]:
+        """Import the version's files; return the rows of its catalog."""
+        earlier.offer()
+        apart = processes.apart_of(self._executor_id)
+        folder = copies.make(self._settings, self._version, files, apart)
+        names = catalog.Names(folder, dbos_internals.unregister)
+        dbos_internals.before_registering(names.claim)
+        return [
+            entry
+            for loaded in catalog.load(
+                files, folder, faults, names, self._around_import, self._settings.project
+            )
+            for entry in _entries(loaded)
+        ]
+
+    async def _publish_catalog(
+        self, connection: tables.Connection, entries: list[dict[str, object]]
+    ) -> None:
+        await self._check_machine(connection, entries)
+        async with connection.transaction():
+            await tables.run(
+                connection,
+                "publish_catalog",
+                version=self._version,
+                entries=fitting.json_text(entries),
+            )
+
+    @contextmanager
+    def _around_import(self, path: str) -> Generator[None]:
+        """Keep the import to itself. Say which file is imported if that takes long: it may never end, and nothing else goes on meanwhile."""
+        timer = threading.Timer(_SLOW_IMPORT_SECONDS, lambda: anyio.run(self._say_slow, path))
+        timer.daemon = True
+        timer.start()
+        try:
+            with isolated():
+                yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    async def _say_slow(self, path: str) -> None:
+        text = f"The import of {path} takes more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
+        logger.warning("%s", text)
+        try:
+            async with await tables.connect(self._database, role="worker") as connection:
+                await self._note_progress(connection, text)
+        except (DatabaseUnavailable, psycopg.Error) as error:  # then the log alone says it
+            logger.info("The database is away: %s", error)
+
+    async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
+        said = None if text is None else fitting.text(text)
+        await tables.run(connection, "version_progress", version=self._version, progress=said)
+
+    async def _check_machine(
+        self, connection: tables.Connection, entries: list[dict[str, object]]
+    ) -> None:
+        """Give up on a machine where a file does not load that loads on others: it could not run what it took from the queue."""
+        rows = await tables.fetch(connection, "catalog", version=self._version)
+        fine = {row["name"] for row in rows if row["error"] is None}
+        here = {str(entry["name"]): entry["error"] for entry in entries}
+        lacking = [f"{name}: {error}" for name, error in here.items() if error and name in fine]
+        if lacking and not self._settings.embedded:
+            raise SetupError(f"What loads elsewhere does not load here: {'; '.join(lacking)}")
+
+    def _launch(self) -> None:
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE,
+            worker_concurrency=self._settings.concurrency,
+            polling_interval_sec=_POLLING_SECONDS,
+            on_conflict="always_update",
+        )
+
+    async def _take_over(self, connection: tables.Connection) -> None:
+        """Take up the runs of this version that were begun under another identity of the state directory: it was lost, or the project copied.
+
+        Whoever holds an embedded database has all its runs.
+        """
+        identity = processes.identity_of(self._executor_id)
+        rows = await tables.fetch(
+            connection, "strange_executors", version=self._version, identity=identity
+        )
+        strange = [row["executor_id"] for row in rows]
+        if strange:
+            logger.warning("Taking over the runs of %s.", ", ".join(strange))
+            await anyio.to_thread.run_sync(dbos_internals.recover, strange)
+        for executor_id in strange:
+            await tables.run(connection, "clear_activity", executor_id=executor_id)
+
+    async def _announce(self, connection: tables.Connection) -> None:
+        await tables.run(
+            connection,
+            "announce_worker",
+            executor_id=self._executor_id,
+            version=self._version,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            apart=self._apart,
+        )
+
+    async def _listen(self) -> None:
+        """Ring the bell when a run enters a queue or leaves one; between that, say that this worker lives."""
+        while True:
+            try:
+                async with await tables.connect(self._database, role="doorbell") as connection:
+                    await tables.listen(connection, self._database.runs_channel)
+                    self._bell.ring_all()  # for what was missed while not listening
+                    await self._hear(connection)
+            except psycopg.OperationalError as error:
+                logger.info("The database is away: %s", error)
+                await anyio.sleep(_RECONNECT_SECONDS)
+
+    async def _look_again(self) -> None:
+        """Have runs find what was sent before DBOS's own listener was connected, again or for the first time."""
+        seen: object = None
+        while True:
+            if (listener := dbos_internals.listener()) is not seen:
+                seen = listener
+                # A database that is away again must not keep this process from ending.
+                await anyio.to_thread.run_sync(dbos_internals.look_again, abandon_on_cancel=True)
+            await anyio.sleep(_RECONNECT_SECONDS)
+
+    async def _end_cancelled(self) -> None:
+        """End what cancelled runs wait for here, when a hint says so, and from time to time."""
+        while True:
+            with anyio.move_on_after(_HEARTBEAT_SECONDS):
+                await self._cancelling.wait()
+            self._cancelling = anyio.Event()
+            cancelled, self._cancelled = self._cancelled, set()
+            await anyio.to_thread.run_sync(
+                self._executions.end_cancelled, cancelled, abandon_on_cancel=True
+            )
+
+    async def _hear(self, connection: tables.Connection) -> None:
+        while True:
+            async for payload in tables.heard(connection, _HEARTBEAT_SECONDS):
+                self._heard(payload)
+            if not self._settings.embedded:
+                await self._adopt(connection)  # by what was seen before this beat
+            await tables.run(connection, "worker_seen", executor_id=self._executor_id)
+            await self._follow_newest(connection)
+
+    async def _follow_newest(self, connection: tables.Connection) -> None:
+        """Have schedules start runs of the newest version, also when an edit was taken back: by DBOS's clock another one is later."""
+        rows = await tables.fetch(connection, "newest_version")
+        was_newest = self._is_newest
+        self._is_newest = bool(rows) and rows[0]["version"] == self._version
+        if self._is_newest and not was_newest:
+            await DBOS.set_latest_application_version_async(self._version)
+
+    async def _adopt(self, connection: tables.Connection) -> None:
+        """Put the runs of workers that have gone, on whatever machine, back into their queues. It does no harm if several do."""
+        rows = await tables.fetch(
+            connection,
+            "lost_executors",
+            version=self._version,
+            executor_id=self._executor_id,
+            seconds=_ADOPT_SECONDS,
+            own_seconds=2 * _HEARTBEAT_SECONDS,
+        )
+        lost = [row["executor_id"] for row in rows]
+        if lost:
+            logger.warning("Taking over the runs of %s.", ", ".join(lost))
+            await anyio.to_thread.run_sync(dbos_internals.recover, lost)
+        await self._let_in_again(connection)
+
+    def _heard(self, payload: str) -> None:
+        status, queue, workflow_id = payload.split("\t", 2)
+        if status in ("ENQUEUED", "DELAYED"):
+            self._look_when_due()
+        if status == "CANCELLED":
+            self._cancelled.add(workflow_id)
+            self._cancelling.set()
+        if status == "ENQUEUED" or self._may_have_room(queue):
+            self._bell.ring(queue)
+
+    def _may_have_room(self, queue: str) -> bool:
+        """Whether the end of a run may let another one of its queue begin. Only in a full queue it can."""
+        active = dbos_internals.active_runs(
+            queue
+        )  # the one that has just ended may still be counted
+        return queue != QUEUE or active + 1 >= self._settings.concurrency
+
+    async def _stop_asked(self, activity: Activity) -> bool:
+        """Return when the supervisor asks for the end, or nothing is left to do apart (False), or the supervisor has gone (True)."""
+        orphaned = False
+        async with anyio.create_task_group() as group:
+
+            async def signalled() -> None:
+                with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                    async for _ in signals:
+                        group.cancel_scope.cancel()
+
+            async def watch_parent() -> None:
+                nonlocal orphaned
+                await anyio.wait_readable(self._parent)  # nothing more is written: it has closed
+                orphaned = True
+                group.cancel_scope.cancel()
+
+            async def watch_work() -> None:
+                await self._until_done(activity)
+                self._done = True
+                group.cancel_scope.cancel()
+
+            group.start_soon(signalled)
+            group.start_soon(watch_parent)
+            if self._apart:
+                group.start_soon(watch_work)
+        return orphaned
+
+
+def _entries(loaded: catalog.LoadedFile) -> list[dict[str, object]]:
+    """The catalog rows of a file."""
+    if loaded.error is not None:
+        return [_entry(name, loaded.path, error=loaded.error) for name in loaded.names]
+    known = dbos_internals.registered_workflows()
+    return [_described(name, loaded.path, known[name]) for name in loaded.names]
+
+
+def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
+    try:
+        entry = _entry(name, source, catalog.summary(function), catalog.args_schema(function))
+        return {**entry, "not_startable": dbos_internals.why_not_startable(name)}
+    except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
+        said = traceback.format_exc()
+        return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())
+
+
+def _entry(
+    name: str,
+    source: str,
+    summary: str = "",
+    args_schema: Schema | None = None,
+    error: str | None = None,
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "summary": summary,
+        "args_schema": args_schema or {},
+        "source": source,
+        "error": error,
+        "not_startable": None,
+    }
+
+
+def main() -> None:
+    """The process's entry: `python -m durable_workflows.host.worker --project DIR --version V --executor ID --parent FD`.
+
+    With `--migrate` in place of the last three it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
+    project in a Postgres that may be shared, or, with `--migrate embedded`, those of an embedded database.
+    """
+    parser = argparse.ArgumentParser(prog="worker")
+    parser.add_argument("--project", required=True, help="the project directory, for ps")
+    parser.add_argument("--version")
+    parser.add_argument("--executor", help="the executor id, which is the supervisor's to give")
+    parser.add_argument("--apart", action="store_true", help="run suspects only")
+    parser.add_argument("--parent", type=int, help="a pipe from the supervisor")
+    parser.add_argument("--faults", type=json.loads, help="in an environment made before")
+    parser.add_argument("--migrate", choices=["embedded", "external"])
+    arguments = parser.parse_args()
+    settings = Settings(project=arguments.project)
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if arguments.migrate:
+        assert settings.database_url is not None
+        url = settings.database_url
+        embedded = arguments.migrate == "embedded"
+        asyncio.run(migrate(Database(url) if embedded else settings.database(url)))
+    else:
+        run(
+            settings,
+            arguments.version,
+            arguments.executor,
+            arguments.parent,
+            arguments.faults,
+            apart=arguments.apart,
+        )
+
+
+if __name__ == "__main__":
+    main()

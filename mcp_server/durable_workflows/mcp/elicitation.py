@@ -1,0 +1,206 @@
+"""Asking the person at the client, by elicitation, in both protocol eras: what is asked, how a client can show it, and what came back.
+
+Clients show flat forms only. What does not fit into one is asked for as JSON in a text field.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from mcp.server.mcpserver import Context
+from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
+from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import JsonValue
+
+from durable_workflows import fitting, wording
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import OpenWait, Schema
+from durable_workflows.processes import http_access
+from durable_workflows.schemas.schemas import keywords, read_json, referred
+from durable_workflows.settings import Settings
+
+_FIELD = "answer"  # the form's one field, where the answer is no object
+_KEPT = (
+    "type",
+    "title",
+    "description",
+    "enum",
+    "default",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "format",
+)
+_FORMATS = ("email", "uri", "date", "date-time")  # that a form may have
+_PRIMITIVES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+# What an object may have to be beside its fields, which a form cannot show.
+_BEYOND_FIELDS = {
+    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "const", "enum"),
+    *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
+    *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties"),
+}
+_SCHEMA_SHOWN = 1500
+_OPEN_SECONDS = 30 * 24 * 3600.0  # for so long a person may leave a question open
+
+
+def security(settings: Settings) -> RequestStateSecurity:
+    """How a newer client keeps what it was asked until its person has answered: for a month, and whichever server of the project it calls then."""
+    return RequestStateSecurity(codec=_ProjectSeal(settings), ttl=_OPEN_SECONDS)
+
+
+def can_ask(ctx: Context[Any]) -> bool:
+    """Whether the client can show a form to its person."""
+    capabilities = ctx.client_capabilities
+    asking = capabilities.elicitation if capabilities else None
+    return asking is not None and (asking.form is not None or asking.url is None)
+
+
+async def ask(ctx: Context[Any], wait: OpenWait) -> ElicitResult | InputRequiredResult:
+    """Ask for what a run waits for. An InputRequiredResult is the tool's answer: the client then calls again with the person's."""
+    params = ElicitRequestFormParams(message=message(wait), requested_schema=form(wait))
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return await ctx.session.elicit_form(params.message, params.requested_schema)
+    response = (ctx.input_responses or {}).get(_FIELD)
+    if response is None or ctx.request_state != _state(wait):  # asked now, or about something else
+        request = ElicitRequest(params=params)
+        return InputRequiredResult(input_requests={_FIELD: request}, request_state=_state(wait))
+    return ElicitResult.model_validate(response, from_attributes=True)
+
+
+def message(wait: OpenWait) -> str:
+    """What the person reads above the form: who asks, and below it, with each line marked, the author's text, so that it cannot pass for ours."""
+    until = f", until {wording.time(wait.deadline)}" if wait.deadline else ""
+    who = fitting.shown_line(wait.workflow_id)
+    about = (
+        f"the workflow run {who} (topic {wait.topic!r}, since {wording.time(wait.since)}{until})"
+    )
+    if not wait.prompt:
+        return f"A message is wanted by {about}."
+    lines = fitting.shown(wait.prompt).split("\n")
+    return "\n".join([f"A question of {about}:", "", *(f"> {line}".rstrip() for line in lines)])
+
+
+def in_terminal(settings: Settings, wait: OpenWait) -> str:
+    """The command with which the person answers from any directory, also where our command is on no PATH."""
+    name = "durable-workflows"
+    program = shutil.which(name) or os.fspath(Path(sys.executable).with_name(name))
+    given = ["--topic", wait.topic, "--project", os.fspath(settings.project)]
+    return shlex.join([program, "approve", wait.workflow_id, *given])
+
+
+def form(wait: OpenWait) -> Schema:
+    """The answer's schema as clients can show it: an object of primitives."""
+    schema = wait.message_schema
+    if schema is None:
+        return _one_field({"type": "string", "title": "Answer"})
+    if fields := _flat(schema):
+        return {
+            "type": "object",
+            "properties": fields,
+            "required": [name for name in schema.get("required", []) if name in fields],
+        }
+    if (primitive := _primitive(schema, schema)) is not None:
+        return _one_field(primitive)
+    wanted = wording.short(json.dumps(schema, ensure_ascii=False), _SCHEMA_SHOWN)
+    return _one_field({"type": "string", "title": "Answer", "description": f"As JSON: {wanted}"})
+
+
+def value(wait: OpenWait, content: Any) -> JsonValue:
+    """The answer that the person gave in the form of `form`.
+
+    Raises:
+        InvalidArguments: it should be JSON and is none.
+    """
+    schema = wait.message_schema
+    fields = cast("dict[str, JsonValue]", content or {})
+    if schema is not None and _flat(schema):
+        return {name: given for name, given in fields.items() if given is not None}
+    answer = fields.get(_FIELD)
+    if schema is None or _primitive(schema, schema) is not None:
+        return answer
+    try:
+        return read_json(str(answer))
+    except ValueError as error:
+        raise InvalidArguments(
+            f"The person's answer is not JSON ({error}).",
+            hint="Nothing was sent. Call again to ask once more.",
+        ) from error
+
+
+def _one_field(field: Schema) -> Schema:
+    return {"type": "object", "properties": {_FIELD: field}, "required": [_FIELD]}
+
+
+def _flat(schema: Schema) -> dict[str, Schema]:
+    """The fields of an object of primitives; nothing for any other schema."""
+    if schema.get("type") != "object" or schema.keys() & _BEYOND_FIELDS:
+        return {}
+    properties: dict[str, Schema | bool] = schema.get("properties", {})
+    fields = {name: _primitive(part, schema) for name, part in properties.items()}
+    found = {name: field for name, field in fields.items() if field is not None}
+    return found if all(name in found for name in schema.get("required", [])) else {}
+
+
+def _primitive(schema: Schema | bool, root: Schema) -> Schema | None:
+    """A schema of one text, number or boolean, with what clients know of it; None for others."""
+    found = _with_reference(keywords(schema), root)
+    parts = [keywords(one) for one in found.get("anyOf", [])]
+    others = [one for one in parts if one.get("type") != "null"]
+    if len(others) == 1:  # optional
+        found = found | _with_reference(others[0], root)
+    if "const" in found:
+        found = {"enum": [found["const"]]} | found
+    choices: list[JsonValue] = found.get("enum", [])
+    if choices and all(isinstance(choice, str) for choice in choices):
+        found = {"type": "string"} | found
+    elif "enum" in found:
+        return None
+    kind = found.get("type")
+    if not isinstance(kind, str) or kind not in _PRIMITIVES or (choices and kind != "string"):
+        return None
+    kept = {key: found[key] for key in _KEPT if _can_show(key, found.get(key), kind)}
+    said = {key: fitting.shown(str(kept[key])) for key in ("title", "description") if key in kept}
+    return kept | said
+
+
+def _with_reference(schema: Schema, root: Schema) -> Schema:
+    return referred(schema, root) | schema if "$ref" in schema else schema
+
+
+def _can_show(key: str, value: object, kind: str) -> bool:
+    """Whether a form can have this: clients refuse a form whose default is of another type, or whose format they do not know."""
+    if key == "default":
+        return isinstance(value, _PRIMITIVES[kind]) and isinstance(value, bool) == (kind == "boolean")  # fmt: skip
+    return value in _FORMATS if key == "format" else value is not None
+
+
+def _state(wait: OpenWait) -> str:
+    """What was asked: an answer to something else must not count."""
+    return json.dumps([wait.workflow_id, wait.step, wait.prompt, wait.message_schema])
+
+
+class _ProjectSeal:
+    """Seals with the project's token, which outlasts this process, and which is not there before the project is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def seal(self, payload: bytes) -> str:
+        return self._codec().seal(payload)
+
+    def unseal(self, token: str) -> bytes:
+        return self._codec().unseal(token)
+
+    def _codec(self) -> AESGCMRequestStateCodec:
+        return AESGCMRequestStateCodec([http_access.token(self._settings)])

@@ -1,0 +1,222 @@
+"""The MCP server over stdio, in both protocol eras.
+
+It answers the first message before anything else is ready: what takes time (importing dbos, starting the supervisor) happens behind it,
+and a failure there is told by the tool that needs it. It holds nothing that matters: runs go on without it.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+import anyio
+from mcp.server import MCPServer
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptRequestParams,
+    InputRequiredResult,
+    NotificationParams,
+    PaginatedRequestParams,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    UnsubscribeRequestParams,
+)
+from pydantic import BaseModel, ValidationError
+
+from durable_workflows import content
+from durable_workflows.errors import DurableWorkflowsError, UsageError
+from durable_workflows.mcp import elicitation, uris
+from durable_workflows.mcp.backend import Backend
+from durable_workflows.mcp.completions import Completions
+from durable_workflows.mcp.icons import icons
+from durable_workflows.mcp.prompts import Prompts
+from durable_workflows.mcp.resources import Listing, add_resources
+from durable_workflows.mcp.stdio import bounded_stdio
+from durable_workflows.mcp.strict_tools import strict_tool
+from durable_workflows.mcp.subscriptions import Subscriptions
+from durable_workflows.mcp.tasks import Tasks
+from durable_workflows.mcp.tools import TOOLS
+from durable_workflows.settings import Settings
+
+logger = logging.getLogger(__name__)
+Params = TypeVar("Params", bound=BaseModel)
+Handler = Callable[[ServerRequestContext[Backend, Any], Params], Awaitable[BaseModel]]
+
+_UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
+_LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
+
+INSTRUCTIONS = """
+Durable workflows for this project: Python functions whose every finished step is recorded in Postgres, run by workers outside of this session. A run
+survives crashes, restarts and closed clients, and goes on after its last finished step. You are the orchestrator.
+
+Look here when work has several steps that must not be lost or done twice, takes long, must wait for a person or an event, or fans out over many items; and
+when somebody asks what runs in this project, why something failed or is stuck, or to approve, cancel, repeat or continue it. For one quick command you
+need none of this.
+
+The routine:
+1. list_workflows: what is under way already? Runs belong to the project, not to a session.
+2. workflow_catalog: which workflows can be started, with which arguments.
+3. start_workflow returns a workflow_id at once (batch for many). Choose a workflow_id yourself where starting twice would hurt.
+4. wait_for_workflows blocks until runs have ended or wait for a message; a time-out is no error, call it again. If a run takes longer than you can stay, or
+waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. It goes on without you. Nothing calls you back; list_workflows
+shows next time how it stands.
+5. inspect tells why a run is where it is, what each step did, and the next call.
+6. send_message answers a run that waits on a topic. If the message decides for a person, ask that person first. Topics that begin with "person:" take only
+a person's answer: answer_in_person.
+7. A run failed: repair the workflow file in the project, then fork from the failed step. Finished steps are not run again.
+cancel stops runs, resume lets cancelled ones go on, server_status tells what is wrong behind all this.
+
+Words: a workflow (name) is code; a run (workflow_id) is one execution of it; steps are numbered from 1. Answers are cut short and name the call that brings the rest.
+""".strip()
+
+
+class Server(MCPServer[Backend]):
+    """The server of one project. `subscriptions` is what its clients want to hear of."""
+
+    def __init__(self, settings: Settings, *, own_process: bool) -> None:
+        backend = Backend(settings)
+        self.subscriptions = Subscriptions(settings)
+        super().__init__(
+            "durable-workflows",
+            title="Durable workflows",
+            description="Runs that survive crashes, closed sessions and reboots.",
+            version=content.package_version(),
+            icons=icons(),
+            instructions=INSTRUCTIONS,
+            tools=[strict_tool(spec) for spec in TOOLS],
+            extensions=[Tasks(backend)],
+            lifespan=lambda _server: self._lifespan(backend, own_process=own_process),
+            subscriptions=self.subscriptions.bus,
+            request_state_security=elicitation.security(settings),
+            middleware=[_boundary, self.subscriptions.declare],
+            log_level="WARNING",
+        )
+        add_resources(self, backend)
+        self.completion()(Completions(backend).complete)
+        self._answer("resources/list", PaginatedRequestParams, Listing(self, backend).page)
+        self._answer("prompts/list", PaginatedRequestParams, Prompts(backend).list)
+        self._answer("prompts/get", GetPromptRequestParams, Prompts(backend).get)
+        self._answer_subscribers()
+
+    def _answer(self, method: str, params: type[Params], handler: Handler[Params]) -> None:
+        """What MCPServer does in another way, or not at all."""
+        self._lowlevel_server.add_request_handler(method, params, handler)
+
+    def _answer_subscribers(self) -> None:
+        ours = self.subscriptions
+        self._answer("subscriptions/listen", SubscriptionsListenRequestParams, ours.listen)
+        self._answer("resources/subscribe", SubscribeRequestParams, ours.subscribe)
+        self._answer("resources/unsubscribe", UnsubscribeRequestParams, ours.unsubscribe)
+        self._lowlevel_server.add_notification_handler(
+            "notifications/initialized", NotificationParams, ours.initialized
+        )
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Backend, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. What there is instead of an unknown one is said."""
+        names = [spec.function.__name__ for spec in TOOLS]
+        if name not in names:
+            raise ToolError(f"There is no tool {name[:100]!r}. There are {', '.join(names)}.")
+        return await super().call_tool(name, arguments, context)
+
+    async def run_stdio_async(self) -> None:
+        """Serve on standard input and output until the client goes."""
+        async with bounded_stdio() as (incoming, outgoing):
+            lowlevel = self._lowlevel_server
+            await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
+
+    @asynccontextmanager
+    async def _lifespan(self, backend: Backend, *, own_process: bool) -> AsyncGenerator[Backend]:
+        if own_process:
+            # The transport has taken the real one by now. Before that, the protocol itself would go to stderr.
+            sys.stdout = sys.stderr
+        async with anyio.create_task_group() as group:
+            group.start_soon(backend.keep)
+            await group.start(self.subscriptions.run)
+            if own_process:
+                group.start_soon(_leave_on_signal, backend)
+            try:
+                yield backend
+            finally:
+                if own_process:
+                    leave_soon()
+                group.cancel_scope.cancel()
+                await backend.aclose()
+
+
+def build_server(settings: Settings, *, own_process: bool = False) -> Server:
+    """An MCP server for the project of `settings`; with `own_process` it may take the process's signals and its standard output."""
+    return Server(settings, own_process=own_process)
+
+
+async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """The error boundary of all but tools, which have their own: our errors as they read, of others nothing but that there was one."""
+    try:
+        return await call_next(ctx)
+    except MCPError as error:
+        if error.error.message.startswith(_UNKNOWN_RESOURCE):
+            message = f"{error.error.message}. There are {', '.join(uris.ALL)}."
+            raise MCPError(error.error.code, message, error.error.data) from error
+        raise
+    except ValidationError:
+        raise
+    except DurableWorkflowsError as error:
+        code = INVALID_PARAMS if isinstance(error, UsageError) else INTERNAL_ERROR
+        raise MCPError(code, str(error)) from error
+    except Exception as error:
+        logger.exception("%s failed", ctx.method)
+        message = f"{ctx.method} failed because of an error inside the server, which has logged it."
+        raise MCPError(INTERNAL_ERROR, message) from error
+
+
+async def serve(settings: Settings) -> None:
+    """Serve the project of `settings` on standard input and output until the client goes, then end the process. Runs and workers go on."""
+    log_plainly()
+    await build_server(settings, own_process=True).run_stdio_async()
+    leave()
+
+
+def log_plainly() -> None:
+    """Log to standard error, unless the process does already; else MCPServer would, as for a terminal."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+        )
+
+
+# Leaving
+
+
+async def _leave_on_signal(backend: Backend) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            leave_soon()
+            await backend.aclose()
+            leave()
+
+
+def leave_soon(seconds: float = _LEAVE_SECONDS) -> None:
+    """End the process shortly, even if a thread hangs that would keep it."""
+    # Queries are cut off then, of which psycopg warns.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+def leave() -> NoReturn:
+    """End the process now, with status 0."""
+    # Without the interpreter's shutdown, which waits for threads (one blocks in a read of standard input), and which would write what was
+    # printed but not flushed to the protocol's pipe.
+    os._exit(0)

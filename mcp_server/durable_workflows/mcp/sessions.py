@@ -1,0 +1,78 @@
+"""Which clients are connected to this server. Each gets a session_id, which the runs that it starts carry; nothing is bound to it."""
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mcp.server.mcpserver import Context
+
+if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+    from durable_workflows.engine.engine import Engine
+
+BEAT_SECONDS = 30.0  # how often connected clients are noted as such
+_IDLE_SECONDS = 600.0  # over HTTP nobody says good-bye
+_SESSION_HEADER = "mcp-session-id"
+
+Transport = Literal["stdio", "http"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A client, as it introduced itself."""
+
+    client: str
+    version: str
+    transport: Transport
+    session_id: str = field(default_factory=lambda: secrets.token_hex(4), compare=False)
+
+
+class Sessions:
+    """The clients that this server has heard of."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Session] = {}
+        self._called_at: dict[str, float] = {}
+        self._noted: set[str] = set()
+
+    def of(self, ctx: Context[Any]) -> Session:
+        """The session to which a call belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
+        params = ctx.session.client_params
+        client = params.client_info.name if params else "unknown client"
+        version = params.client_info.version if params else ""
+        headers: Mapping[str, str] | None = ctx.headers
+        key = (client, version, (headers or {}).get(_SESSION_HEADER, ""))
+        transport: Transport = "stdio" if headers is None else "http"
+        session = self._known.setdefault(key, Session(client, version, transport))
+        self._called_at[session.session_id] = time.monotonic()
+        return session
+
+    async def note(self, engine: "Engine", session: Session) -> None:
+        """Note a client at its first call.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        if session.session_id not in self._noted:
+            await self._write(engine, session)
+            self._noted.add(session.session_id)
+
+    async def beat(self, engine: "Engine") -> None:
+        """Note who is still there: the client on stdio, and over HTTP those that called lately. Errors as for `note`."""
+        for key, session in list(self._known.items()):
+            idle = time.monotonic() - self._called_at[session.session_id]
+            if session.transport == "stdio" or idle < _IDLE_SECONDS:
+                await self._write(engine, session)
+            else:
+                del self._known[key], self._called_at[session.session_id]
+
+    async def leave(self, engine: "Engine") -> None:
+        """Note that all of them have gone: the server ends. Errors as for `note`."""
+        if self._noted:
+            await engine.note_sessions_left(list(self._noted))
+
+    async def _write(self, engine: "Engine", session: Session) -> None:
+        await engine.note_session(
+            session.session_id, session.client, session.version, session.transport
+        )

@@ -1,0 +1,54 @@
+"""How clients get in over HTTP: the project's token, and where its HTTP servers are. Both are in the state directory."""
+
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from durable_workflows.errors import SetupError
+from durable_workflows.settings import Settings
+from durable_workflows.system import locks, state
+
+_TOKEN_BYTES = 32
+_SHORTEST = 32  # characters; a file that somebody has emptied lets nobody in
+_SERVER = "http-"
+
+
+def token_file(settings: Settings) -> Path:
+    """Where the token is. Whoever may read it may do all that the tools can."""
+    return settings.state / "token"
+
+
+def token(settings: Settings) -> str:
+    """The project's token, made at the first call and always the same, in a file that this user only may read.
+
+    Raises:
+        SetupError: the file holds none.
+        InvalidProject, StateDirectoryUnusable, NoSpaceLeft
+    """
+    state.prepare(settings)
+    path = token_file(settings)
+    try:
+        state.write_once(path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+        found = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise state.translate(error, path) from error
+    if len(found) < _SHORTEST or not found.isascii():
+        raise SetupError(f"{path} holds no token.", hint="Remove it: then a new one is made.")
+    return found
+
+
+@contextmanager
+def announced(settings: Settings, url: str) -> Generator[None]:
+    """Let `urls` find a server of this process until the block ends, or the process."""
+    path = settings.state / "locks" / f"{_SERVER}{quote(url, safe='')}"
+    with locks.held_lock(path):
+        yield
+        path.unlink(missing_ok=True)
+
+
+def urls(settings: Settings) -> list[str]:
+    """Where HTTP servers of the project run now."""
+    found = (settings.state / "locks").glob(f"{_SERVER}*")
+    return sorted(unquote(path.name.removeprefix(_SERVER)) for path in found if locks.is_held(path))

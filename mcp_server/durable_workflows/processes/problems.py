@@ -1,0 +1,96 @@
+"""What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
+
+from durable_workflows import fitting
+from durable_workflows.code import copies
+from durable_workflows.errors import SetupError
+from durable_workflows.models import Catalog, ServerStatus
+from durable_workflows.settings import Settings
+from durable_workflows.system import locks, processes, state
+
+_FINE = ("up", "running")  # how the supervisor's report on a process begins when nothing is wrong
+
+
+def of_processes(settings: Settings, *, running: bool) -> list[str]:
+    """What the supervisor reports; where none is `running`, what it left behind. Reads files only."""
+    if not settings.state.is_dir():
+        return []
+    try:
+        kept = copies.problem(settings)
+        return [*_of_processes(settings, running=running), *([kept] if kept else [])]
+    except OSError as error:  # a folder that this user may not look into
+        return [str(state.translate(error, settings.state))]
+
+
+def _of_processes(settings: Settings, *, running: bool) -> list[str]:
+    if running:
+        return _reported(settings)
+    if locks.is_held(state.supervisor_lock(settings)):
+        return ["The supervisor is starting or ending."]
+    return [*_left_behind(settings), *_why_not(settings)]
+
+
+def unavailable(settings: Settings) -> ServerStatus:
+    """How a project stands of which nothing else can be told."""
+    return ServerStatus(
+        project=fitting.text(str(settings.project)),
+        mode="embedded" if settings.embedded else "external",
+        database="away",
+        supervisor_pid=None,
+        version=None,
+        workers=[],
+        versions_with_unfinished_runs={},
+        counts={},
+        database_bytes=0,
+        logs=fitting.text(str(settings.state / "logs")),
+        problems=[],
+    )
+
+
+def of_code(catalog: Catalog | None) -> list[str]:
+    """The files that do not load. None: the newest version has no catalog yet."""
+    if catalog is None:
+        return ["No worker has loaded the newest version yet; its log says why."]
+    return [
+        f"{entry.name} in {entry.source} does not load: {entry.error.strip().splitlines()[-1]}"
+        for entry in catalog.workflows
+        if entry.error
+    ]
+
+
+def _left_behind(settings: Settings) -> list[str]:
+    identity = state.identity(settings)
+    left = processes.marked(identity) if identity else []
+    ids = ", ".join(str(process.pid) for process in left)
+    return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+
+
+def _why_not(settings: Settings) -> list[str]:
+    """Why nothing can be started, as far as it is known without trying."""
+    try:
+        if settings.embedded and state.moved_to(settings) is None:
+            state.data_directory(settings)
+    except SetupError as error:
+        return [str(error)]
+    last = state.read_report(settings).get("start")
+    return [f"The last start failed: {last}"] if last else []
+
+
+def _reported(settings: Settings) -> list[str]:
+    report = state.read_report(settings)
+    wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
+    wrong.pop("dotenv", None)
+    waiting = wrong.pop("waiting_versions", "")
+    waiting_apart = wrong.pop("waiting_apart", "")
+    others = [f"{name}: {text}" for name, text in wrong.items()]
+    others += state.in_the_way(settings.state / "supervisor.json")
+    if waiting_apart:
+        others.append(
+            f"Runs that may end their worker wait for a worker of their own: {waiting_apart} more are needed."
+        )
+    if waiting:
+        others.append(f"Unfinished runs of {waiting} wait for a worker; --old-workers allows more.")
+    if misplaced := settings.misplaced():
+        others.append(
+            f"{', '.join(misplaced)} in .env: settings are not read from there. Export them, or give the flags."
+        )
+    return others

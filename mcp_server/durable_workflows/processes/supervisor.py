@@ -1,0 +1,721 @@
+"""The supervisor: one per state directory, held by an OS lock for its life. It knows processes and nothing of workflows.
+
+It keeps the embedded database running and one worker for each version of the code that is needed: the newest, and older ones with
+unfinished runs. It saves each new state of the workflow folder as a version. What dies is started again, with back-off. It leaves by
+itself when there is nothing left to do. What it starts ends with it, however it ends.
+"""
+
+import argparse
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import psycopg
+import psycopg.conninfo
+import watchfiles
+
+from durable_workflows import content, fitting
+from durable_workflows.code import catalog, copies, environments, versions
+from durable_workflows.database import tables
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    DataDirectoryLocked,
+    DurableWorkflowsError,
+    PortTaken,
+    SetupError,
+    WorkflowUnavailable,
+)
+from durable_workflows.models import Connection
+from durable_workflows.pglite import pglite
+from durable_workflows.settings import APPLICATION, DOTENV, Settings
+from durable_workflows.system import locks, processes, state
+
+_TICK_SECONDS = 2.0
+_DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
+_FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; doubles
+_LONGEST_DELAY_SECONDS = 30.0
+_HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
+_FIRST_APART_SECONDS = 1.0  # what makes a run end its worker may pass, like a lack of memory
+_MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two, one and the culprit
+_STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
+_PREDECESSOR_SECONDS = 8.0
+_LEFT_OUT = 5  # files that are named
+_SETTLE_SECONDS = 1.5  # a file that was removed is written again after that
+_PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_LAST_PORT = 65_535
+
+logger = logging.getLogger(__name__)
+Announce = Callable[[dict[str, object]], None]
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A worker that is needed. One `apart` runs suspects of its version only."""
+
+    version: str
+    apart: str = ""
+
+    @property
+    def title(self) -> str:
+        return state.worker_entry(self.version, self.apart)
+
+    @property
+    def log(self) -> str:
+        return f"worker-{self.version}{'-apart' if self.apart else ''}"
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a worker's process ended, and when, by the monotonic clock."""
+
+    pid: int
+    status: int
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A worker's process, and the pipe by which it hears that it may begin, and that its supervisor is gone."""
+
+    process: "processes.Popen"
+    pipe: int
+
+    def let_begin(self) -> None:
+        """Let it turn to the database, once that is up and has the version's files."""
+        with suppress(BrokenPipeError):  # it has ended, which its status tells
+            os.write(self.pipe, b"\n")
+
+    def end(self, executor_id: str) -> None:
+        """End it, if it has not ended, and what its steps had started. Blocks."""
+        processes.stop(self.process, _STOP_SECONDS)
+        os.close(self.pipe)
+        _end_executor(executor_id)
+
+
+class Supervisor:
+    """Keeps the processes of one state directory running."""
+
+    def __init__(
+        self, settings: Settings, lock: locks.Lock, announce: Announce, *, helps: bool = False
+    ) -> None:
+        """One that `helps` runs what is there, for as long as it is let; it has no code of its own to save."""
+        self._settings = settings
+        self._lock = lock
+        self._node: pglite.PGliteProcess | None = None
+        self._helps = helps
+        self._announce = announce
+        self._identity = state.claim_identity(settings)
+        self._session: tables.Session | None = None
+        self._url = ""
+        self._folder = catalog.Folder(settings)
+        self._reading = anyio.Lock()
+        self._current = ""
+        self._workers: dict[_Worker, anyio.CancelScope] = {}
+        self._ahead: dict[_Worker, _Started] = {}
+        self._report: dict[str, str] = {}
+        self._files = {".gitignore": state.IGNORE, "id": state.read_text(settings.state / "id")}
+        self._connection: Connection | None = None
+        self._damaged_at: float | None = None
+        self._changed = anyio.Event()
+        self._stopping = anyio.Event()
+        self._shall_return = False
+        self._busy_at = 0.0
+
+    async def run(self) -> None:
+        """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
+
+        Raises:
+            DurableWorkflowsError: the first start of the database failed.
+        """
+        async with anyio.create_task_group() as group:
+            stop = anyio.CancelScope()
+            group.start_soon(self._stop_on_signal, stop)
+            with stop:
+                await anyio.to_thread.run_sync(self._clear_up)
+                if self._settings.python is not None:
+                    await anyio.to_thread.run_sync(
+                        environments.check_interpreter, self._settings.python
+                    )
+                try:
+                    async with anyio.create_task_group() as starting:
+                        starting.start_soon(self._start_ahead)
+                        await group.start(self._keep_database)
+                    self._announce({"ready": True})
+                    await self._keep_workers()
+                finally:
+                    await self._end_ahead(needed=())
+            self._connection = None
+            if not self._shall_return and self._lock.is_in_place():
+                state.remove_connection(self._settings)
+            group.cancel_scope.cancel()
+
+    def _clear_up(self) -> None:
+        """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
+        processes.end(processes.marked(self._identity))
+        try:
+            copies.remove_all(self._settings)
+        except OSError as error:
+            raise state.translate(error, self._settings.state / "code") from error
+
+    async def _start_ahead(self) -> None:
+        """Start the worker of the code as it is now: it imports its libraries while the database starts."""
+        if self._helps:
+            return
+        try:
+            snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
+            worker = _Worker(snapshot.version)
+            self._ahead[worker] = self._start_worker(worker)
+        except (OSError, DurableWorkflowsError) as error:  # found again when the version is saved
+            logger.info("No worker was started ahead: %s", error)
+
+    async def _end_ahead(self, needed: Collection[_Worker]) -> None:
+        """End what was started ahead, has not begun, and is not needed."""
+        for worker in set(self._ahead) - set(needed):
+            started = self._ahead.pop(worker)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(started.end, self._executor_id(worker))
+
+    async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        if self._settings.database_url is not None:
+            await tables.check(self._settings.database(self._settings.database_url))
+            await self._database_is_up(self._settings.database_url)
+            task_status.started()
+            return
+        backoff = _Backoff()
+        await self._run_pglite(task_status)
+        while True:
+            await anyio.sleep(backoff.next_delay())
+            try:
+                await self._run_pglite(anyio.TASK_STATUS_IGNORED)
+            except (SetupError, DatabaseUnavailable) as error:
+                logger.error("The database does not start: %s", error)
+                self._note("database", str(error))
+
+    async def _run_pglite(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Run the embedded database until it ends."""
+        await anyio.to_thread.run_sync(self._end_left_behind_database)
+        try:
+            await self._run_pglite_at(self._port(), task_status)
+        except PortTaken:
+            if self._settings.port:
+                raise
+            await self._run_pglite_at(0, task_status)
+
+    async def _run_pglite_at(self, port: int, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with pglite.running_pglite(
+            self._settings, password=self._password(), port=port
+        ) as node:
+            await self._database_is_up(node.url)
+            self._node = node
+            self._keep("pgdata.made", state.MADE)
+            task_status.started()
+            try:
+                status = await node.wait()
+            finally:
+                self._node = None
+            full = ": no space is left on its device" if state.is_full(self._settings) else ""
+            note = f"ended with status {status}{full}; it is started again"
+            logger.warning("The database %s.", note)
+            self._note("database", note)
+
+    def _end_left_behind_database(self) -> None:
+        """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
+        lock = state.database_lock(self._settings)
+        if locks.is_free_within(lock, _PREDECESSOR_SECONDS):
+            return
+        project = str(self._settings.project)
+        holder = locks.named_holder(lock)
+        if holder is None or not processes.is_ours(holder, "pglite.mjs", project):
+            who = f"Process {holder}" if holder else "Another process"
+            raise DataDirectoryLocked(f"{who} holds the data directory of {project}.")
+        os.kill(holder, signal.SIGKILL)
+        if not locks.is_free_within(lock, _PREDECESSOR_SECONDS):
+            raise DataDirectoryLocked(f"Process {holder} holds the data directory of {project}.")
+
+    def _password(self) -> str:
+        """That of last time, else a new one: with it Node is started, and nothing else needs to know it before."""
+        known = self._files.get("password") or state.read_text(self._settings.state / "password")
+        password = known if _PASSWORD.fullmatch(known) else secrets.token_urlsafe(24)
+        self._keep("password", password)
+        return password
+
+    def _port(self) -> int:
+        """The port that is set, else that of last time, so that clients find the database where it was."""
+        if self._settings.port:
+            return self._settings.port
+        text = self._files.get("port") or state.read_text(self._settings.state / "port")
+        port = int(text) if _PORT.fullmatch(text) else 0
+        return port if port <= _LAST_PORT else 0
+
+    async def _database_is_up(self, url: str) -> None:
+        session = tables.Session(self._settings.database(url), role="supervisor")
+        async with session.connection() as connection:
+            await tables.migrate(connection)
+        if self._session is not None:
+            await self._session.close()
+        if url != self._url:  # the workers of the old address cannot find the new one
+            for scope in self._workers.values():
+                scope.cancel()
+        self._session, self._url = session, url
+        self._write_connection(url)
+        self._note("database", "up")
+        self._changed.set()
+
+    def _write_connection(self, url: str) -> None:
+        if self._settings.embedded:
+            port = psycopg.conninfo.conninfo_to_dict(url)["port"]
+            self._keep("port", str(port))
+        database = self._settings.database(url)
+        connection = Connection(
+            url=url,
+            mode="embedded" if self._settings.embedded else "external",
+            schema_name=database.schema,
+            dbos_schema=database.dbos_schema,
+            pid=os.getpid(),
+            versions={
+                content.PACKAGE: content.package_version(),
+                "schema": str(content.schema_version()),
+                "dbos": installed_version("dbos"),
+                "mcp": installed_version("mcp"),
+            },
+        )
+        self._connection = connection
+        with suppress(SetupError):  # it is tried again, and said
+            state.write_connection(self._settings, connection)
+
+    async def _keep_workers(self) -> None:
+        async with anyio.create_task_group() as group:
+            if not self._helps:
+                await self._save_folder()
+                group.start_soon(self._watch_folder)
+                if self._current:  # needed in any case; which others are takes some statements
+                    self._start_missing(group, [_Worker(self._current)])
+            self._busy_at = time.monotonic()
+            while True:
+                await self._reconcile(group)
+                await self._end_ahead(needed=self._workers)
+                # The project may have been removed, or moved away.
+                if self._is_idle() or not self._lock.is_in_place():
+                    break
+                await self._look_after_files()
+                self._bound_logs()
+                with anyio.move_on_after(_TICK_SECONDS):
+                    await self._changed.wait()
+                self._changed = anyio.Event()
+            logger.info("Nothing is left to do.")
+            self._stopping.set()
+            group.cancel_scope.cancel()
+
+    def _bound_logs(self) -> None:
+        try:
+            state.bound_logs(self._settings)
+        except OSError as error:  # a full disk, or a log that was removed: the next time
+            logger.warning("The logs were not cut: %s", error)
+
+    async def _look_after_files(self) -> None:
+        """Put right what was removed or damaged; end a database whose directory is not in its place any more.
+
+        Not at once: the project may be about to be removed, and `rm -r` must not meet new files.
+        """
+        node = self._node
+        if self._are_files_whole():
+            self._damaged_at = None
+        elif self._damaged_at is None:
+            self._damaged_at = time.monotonic()
+        elif time.monotonic() - self._damaged_at >= _SETTLE_SECONDS:
+            self._lock.name_holder(os.getpid())
+            self._restore()
+            if node is not None and node.is_in_place():
+                node.name_holder()
+            elif node is not None:
+                logger.error("The data directory was moved away or replaced: the database ends.")
+                await node.stop()
+
+    def _are_files_whole(self) -> bool:
+        """Whether the files of the state directory say what they should, and the data directory is in its place."""
+        return (
+            self._lock.names(os.getpid())
+            and state.are_whole(self._settings, self._files)
+            and (self._node is None or (self._node.is_named() and self._node.is_in_place()))
+            and (self._connection is None or state.is_connection_whole(self._settings))
+        )
+
+    def _is_idle(self) -> bool:
+        idle = time.monotonic() - self._busy_at
+        return idle >= self._settings.idle_exit_seconds and not self._helps
+
+    async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                logger.info("Asked to stop by signal %s.", number)
+                # SIGTERM comes from anybody: who is connected brings this supervisor back, as if it had been killed.
+                self._shall_return = number == signal.SIGTERM
+                self._stopping.set()  # the folder's watcher is a thread, which no cancellation reaches
+                scope.cancel()
+
+    async def _watch_folder(self) -> None:
+        folder = self._settings.workflow_folder
+        while True:
+            try:
+                if folder.is_dir():
+                    await self._watch(folder)
+            except (OSError, RuntimeError) as error:  # too many watches, a folder that vanished
+                logger.info("The workflow folder is looked at from time to time: %s", error)
+            await anyio.sleep(_TICK_SECONDS)
+            await self._save_folder()
+
+    async def _watch(self, folder: Path) -> None:
+        changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
+            folder, debounce=_DEBOUNCE_MS, step=_DEBOUNCE_MS, stop_event=self._stopping
+        )
+        async for _ in changes:
+            await self._save_folder()
+            if not await anyio.Path(folder).is_dir():
+                return
+
+    async def _save_folder(self) -> None:
+        """Save the folder as it is now as the newest version."""
+        assert self._session is not None
+        try:
+            async with self._reading:
+                snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
+            self._note_left_out(snapshot.left_out)
+            if snapshot.version == self._current:
+                return
+            async with self._session.connection() as connection:
+                await versions.save(connection, snapshot)
+                await tables.run(connection, "make_newest", version=snapshot.version)
+        except WorkflowUnavailable as error:
+            logger.warning("%s", error)
+            self._note("files", str(error))
+            return
+        except (OSError, DurableWorkflowsError, psycopg.Error) as error:
+            logger.warning("The workflow folder was not saved: %s", error)
+            return
+        logger.info("The newest version is %s.", snapshot.version)
+        self._current = snapshot.version
+        self._changed.set()
+
+    def _note_left_out(self, left_out: Mapping[str, str]) -> None:
+        named = list(left_out.items())[:_LEFT_OUT]
+        first = [f"{fitting.shown_line(name)} is left out: {why}" for name, why in named]
+        more = len(left_out) - len(first)
+        self._note("files", "; ".join(first) + (f"; {more} more" if more else ""))
+
+    async def _reconcile(self, group: anyio.abc.TaskGroup) -> None:
+        """Start the workers that are needed and not there, end those that are there and not needed."""
+        try:
+            needed = await self._needed()
+        except (DatabaseUnavailable, psycopg.Error) as error:  # the next tick may do better
+            logger.warning("Which workers are needed is not known: %s", error)
+            self._busy_at = time.monotonic()  # runs may wait for the database to come back
+            return
+        for worker, scope in self._workers.items():
+            if worker not in needed:
+                scope.cancel()
+        self._start_missing(group, needed)
+
+    def _start_missing(self, group: anyio.abc.TaskGroup, needed: Collection[_Worker]) -> None:
+        for worker in needed:
+            if worker not in self._workers:
+                scope = self._workers[worker] = anyio.CancelScope()
+                group.start_soon(self._keep_worker, worker, scope)
+
+    async def _needed(self) -> list[_Worker]:
+        versions = await self._needed_versions()
+        return [*map(_Worker, versions), *await self._needed_apart(versions)]
+
+    async def _needed_apart(self, versions: Collection[str]) -> list[_Worker]:
+        """Workers for suspects, first those of which it is not known yet that they end their worker: the others among them shall go on."""
+        assert self._session is not None
+        rows = await self._session.fetch("workers_apart", identity=self._identity)
+        found = {
+            _Worker(row["version"], processes.apart_of(row["executor_id"])): row["proven"]
+            for row in rows
+            if row["version"] in versions
+        }
+        ordered = sorted(found, key=lambda one: (found[one], one not in self._workers))
+        self._note("waiting_apart", str(len(ordered[_MOST_APART:]) or ""))
+        return ordered[:_MOST_APART]
+
+    async def _needed_versions(self) -> list[str]:
+        """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
+        assert self._session is not None
+        if self._helps:
+            newest = await self._session.fetch("newest_version")
+            self._current = newest[0]["version"] if newest else ""
+        elif not self._current:
+            await self._save_folder()
+        rows = await self._session.fetch("needed_versions", application=APPLICATION)
+        if rows or await self._is_wanted():
+            self._busy_at = time.monotonic()
+        older = [row["version"] for row in rows if row["version"] != self._current]
+        allowed = self._settings.old_workers
+        # Those that run keep their place, so that each comes to its end.
+        older.sort(key=lambda version: _Worker(version) not in self._workers)
+        self._note("waiting_versions", " ".join(older[allowed:]))
+        return [*([self._current] if self._current else []), *older[:allowed]]
+
+    async def _is_wanted(self) -> bool:
+        """Whether a server is connected, or a schedule may start a run."""
+        assert self._session is not None
+        if locks.is_held(state.servers_lock(self._settings), even_shared=True):
+            return True
+        rows = await self._session.fetch("active_schedules", application=APPLICATION)
+        return rows[0]["number"] > 0
+
+    async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
+        backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
+        with scope:
+            while True:
+                try:
+                    end = await self._run_worker(worker)
+                except OSError as error:  # its log cannot be written, for one
+                    logger.error("The %s cannot be started: %s", worker.title, error)
+                    self._note(worker.title, f"cannot be started: {error}")
+                    await anyio.sleep(backoff.next_delay())
+                    continue
+                logger.warning("The %s ended with status %s.", worker.title, end.status)
+                if await self._note_end(worker, end):
+                    # A run has ended it, and is set apart if it does so again: the others need not wait for long.
+                    backoff.begin_anew()
+                if worker.apart and end.status == 0:
+                    break  # it is done, or else it is needed again
+                await anyio.sleep(backoff.next_delay())
+        del self._workers[worker]
+        self._note(worker.title, "")
+        self._changed.set()
+
+    async def _run_worker(self, worker: _Worker) -> _End:
+        """Run the worker until it ends."""
+        executor_id = self._executor_id(worker)
+        started = self._ahead.pop(worker, None)
+        if started is None:
+            await anyio.to_thread.run_sync(_end_executor, executor_id)
+            started = self._start_worker(worker)
+        process = started.process
+        try:
+            started.let_begin()
+            self._note(worker.title, f"running as process {process.pid}")
+            status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+            return _End(process.pid, status)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(started.end, executor_id)
+
+    def _executor_id(self, worker: _Worker) -> str:
+        return processes.executor_id(self._identity, worker.version, worker.apart)
+
+    def _start_worker(self, worker: _Worker) -> _Started:
+        theirs, ours = os.pipe()
+        try:
+            return _Started(self._spawn_worker(worker, theirs), ours)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+
+    def _spawn_worker(self, worker: _Worker, parent: int) -> "processes.Popen":
+        executor_id = self._executor_id(worker)
+        project = str(self._settings.project)
+        command = processes.python(
+            "host.worker",
+            "--project",
+            project,
+            "--version",
+            worker.version,
+            "--executor",
+            executor_id,
+            *(["--apart"] if worker.apart else []),
+            interpreter=self._settings.python,
+        )
+        dotenv = self._settings.dotenv()
+        self._note("dotenv", " ".join(sorted(dotenv)))
+        environment = {
+            **dotenv,
+            **self._settings.as_environment(),
+            DOTENV: " ".join(self._settings.dotenv_names()),
+            processes.MARKER: executor_id,
+        }
+        with state.log_file(self._settings, worker.log).open("ab") as log:
+            return processes.spawn(
+                [*command, "--parent", str(parent)],
+                environment=environment,
+                folder=self._settings.project,
+                log=log,
+                inherit=[parent],
+            )
+
+    async def _note_end(self, worker: _Worker, end: _End) -> bool:
+        """Tell the next process of this worker how this one ended, and whoever waits for a version's catalog that its worker does not come up.
+
+        Return whether the common worker had code of runs under way.
+        """
+        self._note(worker.title, f"ended with status {end.status}; starting again")
+        assert self._session is not None
+        executor_id = self._executor_id(worker)
+        about = {"executor_id": executor_id, "pid": end.pid, "status": end.status}
+        try:
+            if not worker.apart:
+                tail = fitting.text(state.log_tail(self._settings, worker.log))
+                await self._session.run("version_failed", version=worker.version, error=tail)
+            if await self._session.run("note_worker_end", **about, ago=time.monotonic() - end.at):
+                rows = await self._session.fetch("has_code_under_way", executor_id=executor_id)
+                return rows[0]["found"] and not worker.apart
+        except DatabaseUnavailable as error:
+            logger.info("%s", error)
+        return False
+
+    def _note(self, name: str, text: str) -> None:
+        """Keep `supervisor.json` true: how the processes are, for `status`, also while the database is away."""
+        text = fitting.text(text)
+        if self._report.get(name, "") == text:
+            return
+        self._report = {**self._report, name: text} if text else _without(self._report, name)
+        self._keep("supervisor.json", json.dumps(self._report, indent=2))
+
+    def _keep(self, name: str, text: str) -> None:
+        """Write a file of the state directory, now if that is possible, and again whenever it was removed or damaged."""
+        self._files[name] = text
+        if self._lock.is_in_place():
+            state.restore(self._settings, {name: text})
+
+    def _restore(self) -> None:
+        """Write the files again that were removed or damaged, and note which cannot be written."""
+        if not self._lock.is_in_place():  # what is there now belongs to somebody else
+            return
+        with suppress(OSError):  # whoever needs the folder says what is wrong
+            state.make_folders(self._settings)
+        wrong = state.restore(self._settings, self._files)
+        for lock in (state.supervisor_lock(self._settings), state.database_lock(self._settings)):
+            wrong += state.in_the_way(lock.file)
+        if self._connection is not None:
+            wrong += state.restore_connection(self._settings, self._connection)
+        if (said := " ".join(wrong)) != self._report.get("state files", ""):
+            logger.error("Files that cannot be written: %s", said or "none any more")
+            self._note("state files", said)
+
+
+class _Backoff:
+    """The delays between starts of one process."""
+
+    def __init__(self, first: float = _FIRST_DELAY_SECONDS) -> None:
+        self._first = self._delay = first
+        self._last = time.monotonic()
+
+    def begin_anew(self) -> None:
+        self._delay = self._first
+
+    def next_delay(self) -> float:
+        now = time.monotonic()
+        if now - self._last > _HEALTHY_SECONDS + self._delay:
+            self._delay = self._first
+        self._last = now
+        delay, self._delay = self._delay, min(self._delay * 2, _LONGEST_DELAY_SECONDS)
+        return delay
+
+
+def _end_executor(executor_id: str) -> None:
+    processes.end(processes.of_executor(executor_id))
+
+
+def _without(report: dict[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in report.items() if key != name}
+
+
+def main() -> None:
+    """The process's entry: `python -m durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
+
+    `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
+    last `ready` or `failed`. With `--helps` it stays in the foreground, and lends its machine to what others start.
+    """
+    parser = argparse.ArgumentParser(prog="supervisor")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--lock", required=True, type=int, nargs="+")
+    parser.add_argument("--ready", required=True, type=int)
+    parser.add_argument("--helps", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.helps:
+        processes.leave_parent()
+    settings = Settings(project=Path(arguments.project))
+    lock = locks.Lock(state.supervisor_lock(settings), arguments.lock)
+    lock.name_holder(os.getpid())
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    _supervise(settings, lock, _Announcer(arguments.ready), helps=arguments.helps)
+    # The lock is not given back here: it is free when this process is gone.
+
+
+def _supervise(
+    settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, helps: bool
+) -> None:
+    handler = _ProgressHandler(announcer)
+    logging.getLogger("durable_workflows.pglite").addHandler(handler)
+    try:
+        anyio.run(Supervisor(settings, lock, announcer, helps=helps).run)
+    except* DurableWorkflowsError as group:
+        error = _first(group)
+        logger.error("%s", error)
+        state.note_failed_start(settings, str(error))
+        announcer(
+            {"failed": {"kind": type(error).__name__, "message": error.message, "hint": error.hint}}
+        )
+        raise SystemExit(1) from None
+    finally:
+        announcer.close()
+
+
+class _Announcer:
+    """Writes to whoever started this supervisor, for as long as that one listens."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._pipe = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+
+    def __call__(self, event: dict[str, object]) -> None:
+        if self._pipe.closed:
+            return
+        with suppress(BrokenPipeError):
+            self._pipe.write(json.dumps(event) + "\n")
+        if "ready" in event:
+            self.close()
+
+    def close(self) -> None:
+        with suppress(BrokenPipeError):
+            self._pipe.close()
+
+
+class _ProgressHandler(logging.Handler):
+    """Passes what the set-up of the database logs on to whoever waits for it."""
+
+    def __init__(self, announcer: _Announcer) -> None:
+        super().__init__(logging.INFO)
+        self._announcer = announcer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._announcer({"progress": record.getMessage()})
+
+
+def _first(group: BaseExceptionGroup[DurableWorkflowsError]) -> DurableWorkflowsError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")
+
+
+if __name__ == "__main__":
+    main()

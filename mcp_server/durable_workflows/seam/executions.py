@@ -1,0 +1,468 @@
+# pyright: reportPrivateUsage=false
+"""The executions of runs in this process, when runs are cancelled and resumed.
+
+To dbos a cancelled run is a row; its execution notices at its next call. Here what it waits for ends at once, so that whoever awaits it goes
+on; the result of the step that it was in is kept; and when the run is resumed, the new execution begins only once that step has
+returned, and none of the old one's begins any more. So no step runs twice at a time in one process. dbos sees to what is written.
+"""
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any
+
+from dbos import DBOS
+from dbos import _context as dbos_context
+from dbos import _core as dbos_core
+from dbos import _dbos as dbos_module
+from dbos import _outcome as dbos_outcome
+from dbos import _queue as dbos_queue
+from dbos._error import DBOSWorkflowConflictIDError
+from dbos._outcome import NoResult
+from dbos._sys_db import SystemDatabase, db_retry
+from dbos._utils import LoopAwareEvent
+
+from durable_workflows.seam import dbos_internals
+
+_REMEMBERED = 10_000  # runs that were begun or cancelled last
+_LONG_SECONDS = 3600.0  # of a wait that is woken
+_WAITER = "waiting_run"  # an attribute of the event on which a `get_event` waits
+Run = tuple[str, str | None]  # its id, and the token of one execution of it
+# Whether the caller is in a step of the author's: dbos's own waits are steps to it, too.
+_IN_STEP: ContextVar[bool] = ContextVar("in_step", default=False)
+logger = logging.getLogger(__name__)
+
+
+class Executions:
+    """What this process knows of its executions. `install` makes dbos tell it, once, before `DBOS.launch()`."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._steps: Counter[str] = Counter()  # in flight, by run
+        self._newest: OrderedDict[str, str] = OrderedDict()  # by run, the token of the execution
+        self._held: dict[str, str] = {}  # as _newest, of those that wait for an old one's step
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
+        self._watches: dict[str, set[LoopAwareEvent]] = {}
+
+    def install(self) -> None:
+        """Change dbos for this process."""
+        _count_steps(self)
+        _begin_after_old_steps(self)
+        _keep_results(self)
+        _wake_sleeps(self)
+        _wake_retries(self)
+        _wake_messages(self)
+        _wake_result_waits(self)
+        _wake_handles(self)
+
+    # Told by dbos
+
+    def step_begins(self, run: Run) -> None:
+        """Count a step; refuse one of an execution that has been replaced."""
+        with self._changed:
+            if self._is_replaced(run):
+                raise DBOSWorkflowConflictIDError(run[0])
+            self._steps[run[0]] += 1
+
+    def step_ended(self, workflow_id: str) -> None:
+        """The step has returned, and its result is recorded, if it could be."""
+        with self._changed:
+            self._steps[workflow_id] -= 1
+            if not self._steps[workflow_id]:
+                del self._steps[workflow_id]
+                self._changed.notify_all()
+
+    def replace(self, workflow_id: str, token: str) -> bool:
+        """Let no step of other executions of the run begin; return whether one is still in flight."""
+        with self._changed:
+            _remember(self._newest, workflow_id, token)
+            self._cancelled.pop(workflow_id, None)
+            if self._steps[workflow_id]:
+                self._held[workflow_id] = token
+            return workflow_id in self._held
+
+    def wait_for_steps(self, workflow_id: str) -> None:
+        """Return once no step of the run is in flight."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._steps[workflow_id])
+            self._held.pop(workflow_id, None)
+
+    def holds(self, workflow_id: str) -> str | None:
+        """The token of the execution of the run that waits for an old one's step."""
+        return self._held.get(workflow_id)
+
+    # Cancelled runs
+
+    def end_cancelled(self, workflow_ids: Iterable[str] = ()) -> None:
+        """End what those of the runs that are cancelled wait for in this process, and waits for their results; of those that wait here, too: a hint may have been lost."""
+        with self._changed:
+            runs = {*workflow_ids, *self._watches, *(run for run, _ in _waits_in_dbos())}
+            begun = {run: self._newest.get(run) for run in runs}
+        database: Any = dbos_internals.system_database()
+        cancelled = database.get_cancelled_workflow_ids(list(runs)) if runs else ()
+        events: list[Any] = []
+        with self._changed:
+            for run in cancelled:
+                if self._newest.get(run) == begun[run]:  # else it has been resumed since
+                    _remember(self._cancelled, run, None)
+                    events += [
+                        *self._watches.get(run, ()),
+                        *(event for waiter, event in _waits_in_dbos() if waiter == run),
+                    ]
+        for event in events:
+            event.set()
+
+    def is_over(self, run: Run) -> bool:
+        """Whether the run is cancelled, or this execution of it has been replaced."""
+        with self._changed:
+            return run[0] in self._cancelled or self._is_replaced(run)
+
+    def is_cancelled(self, workflow_id: str) -> bool:
+        """Whether the run was cancelled lately, and has not begun again in this process."""
+        return workflow_id in self._cancelled
+
+    def _is_replaced(self, run: Run) -> bool:
+        return self._newest.get(run[0], run[1]) != run[1]
+
+    @contextmanager
+    def watch(self, *others: str, in_step: bool = False) -> Generator["Watch"]:
+        """Around a wait of the run in whose code the caller is, from which it is woken when that run or one of the others is cancelled. A wait in a step is a part of it, and goes on, unless `in_step`."""
+        own = _current_run(in_steps=in_step)
+        if own is not None and own[0] in others:  # an execution that waits for its replacement
+            own = None
+        watch = Watch(self, own)
+        runs = {*others, *([own[0]] if own else [])}
+        self._add(runs, watch.event)
+        if own is not None and self.is_over(own):
+            watch.event.set()
+        try:
+            yield watch
+        finally:
+            self._remove(runs, watch.event)
+
+    def _add(self, runs: Iterable[str], event: LoopAwareEvent) -> None:
+        with self._changed:
+            for run in runs:
+                self._watches.setdefault(run, set()).add(event)
+
+    def _remove(self, runs: Iterable[str], event: LoopAwareEvent) -> None:
+        with self._changed:
+            for run in runs:
+                events = self._watches[run]
+                events.discard(event)
+                if not events:
+                    del self._watches[run]
+
+
+class Watch:
+    """A wait that the end of its run ends."""
+
+    def __init__(self, executions: Executions, own: Run | None) -> None:
+        self.event = LoopAwareEvent()
+        self._executions = executions
+        self._own = own
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until woken.
+
+        Raises:
+            DBOSWorkflowConflictIDError: the run is over; this execution of it must stop.
+        """
+        self.event.wait(seconds)
+        self._heard()
+
+    async def wait_async(self, seconds: float) -> None:
+        """As `wait`."""
+        await self.event.wait_async(seconds)
+        self._heard()
+
+    def sleep(self, seconds: float) -> None:
+        """As `wait`, all of the time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.wait(min(left, _LONG_SECONDS))
+
+    async def sleep_async(self, seconds: float) -> None:
+        """As `sleep`."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            await self.wait_async(min(left, _LONG_SECONDS))
+
+    def until_found(self, look: Callable[[], Any], seconds: float) -> Any:
+        """What a look brings, made each so many seconds and whenever woken."""
+        while isinstance(found := look(), NoResult):
+            self.wait(seconds)
+        return found
+
+    async def until_found_async(self, look: Callable[[], Any], seconds: float) -> Any:
+        """As `until_found`."""
+        while isinstance(found := await asyncio.to_thread(look), NoResult):
+            await self.wait_async(seconds)
+        return found
+
+    def _heard(self) -> None:
+        self.event.clear()
+        if self._own is not None and self._executions.is_over(self._own):
+            raise DBOSWorkflowConflictIDError(self._own[0])
+
+
+def _remember(known: OrderedDict[str, Any], workflow_id: str, value: Any) -> None:
+    known[workflow_id] = value
+    known.move_to_end(workflow_id)
+    if len(known) > _REMEMBERED:
+        known.popitem(last=False)
+
+
+def _current_run(*, in_steps: bool = False) -> Run | None:
+    context = dbos_context.get_local_dbos_context()
+    if context is None or not context.is_within_workflow() or (_IN_STEP.get() and not in_steps):
+        return None
+    return context.workflow_id, context.owner_xid
+
+
+def _waits_in_dbos() -> Iterator[tuple[str, Any]]:
+    """The runs that wait in a receive or a `get_event`, and on what."""
+    database: Any = dbos_internals.system_database()
+    for _key, (waiter, *_rest), event in database.notifications_map.snapshot():
+        yield waiter, event
+    for _key, _components, signal in database.workflow_events_map.snapshot():
+        with signal._lock:
+            events = list(signal._waiters)
+        for event in events:
+            if waiter := getattr(event, _WAITER, None):
+                yield waiter, event
+
+
+# --- Steps
+
+
+def _count_steps(executions: Executions) -> None:
+    scope: Any = dbos_context.EnterDBOSStepCtx
+    enter, leave = scope.__enter__, scope.__exit__
+
+    def entered(self: Any) -> Any:
+        if not dbos_internals.is_step(self):
+            return enter(self)
+        executions.step_begins((self.use_ctx.workflow_id, self.use_ctx.owner_xid))
+        try:
+            context = enter(self)
+        except BaseException:
+            executions.step_ended(self.use_ctx.workflow_id)
+            raise
+        self.in_step = _IN_STEP.set(True)
+        return context
+
+    def left(self: Any, *error: Any) -> Any:
+        if not dbos_internals.is_step(self):
+            return leave(self, *error)
+        _IN_STEP.reset(self.in_step)
+        try:
+            return leave(self, *error)
+        finally:
+            executions.step_ended(self.use_ctx.workflow_id)
+
+    scope.__enter__, scope.__exit__ = entered, left
+
+
+def _begin_after_old_steps(executions: Executions) -> None:
+    """Have a run that leaves a queue begin once no step of an old execution of it is in flight here."""
+    module: Any = dbos_queue
+    execute = module.execute_dequeued_workflow
+
+    def begin(dbos: Any, status: Any, token: str) -> None:
+        workflow_id = status["workflow_uuid"]
+        executions.wait_for_steps(workflow_id)
+        try:
+            if dbos._sys_db.get_workflow_owner(workflow_id) == token:
+                execute(dbos, status, token)
+        except Exception:
+            logger.exception("%s cannot be executed.", workflow_id)  # as dbos's queues do
+
+    def executed(dbos: Any, status: Any, token: str) -> Any:
+        if not executions.replace(status["workflow_uuid"], token):
+            return execute(dbos, status, token)
+        # Not in this thread, which is that of a queue.
+        threading.Thread(target=begin, args=(dbos, status, token), daemon=True).start()
+        return None
+
+    module.execute_dequeued_workflow = executed
+
+
+def _keep_results(executions: Executions) -> None:
+    """Record the result of a step whose run was cancelled meanwhile, unless the run has begun again without it."""
+    scope: Any = SystemDatabase
+    record = scope.record_operation_result
+
+    def recorded(self: Any, result: Any, **named: Any) -> None:
+        try:
+            record(self, result, **named)
+        except DBOSWorkflowConflictIDError:
+            if not result["function_name"].startswith("DBOS.") and not result["child_workflow_id"]:
+                _record_late(self, result, executions.holds(result["workflow_uuid"]))
+            raise
+
+    scope.record_operation_result = recorded
+
+
+def _record_late(database: Any, result: Any, held: str | None) -> None:
+    @db_retry(sys_db=database)
+    def record() -> None:
+        runs, workflow_id = database.tables.workflow_status, result["workflow_uuid"]
+        values = {**result, "completed_at_epoch_ms": int(time.time() * 1000)}
+        values["application_name"] = database.app_name
+        values["retention_timestamp"] = database._now_ms_sql()
+        steps = database.dialect.insert(database.tables.operation_outputs)
+        with database.engine.begin() as connection:
+            # Locked until the end: nobody begins the run meanwhile.
+            run = connection.execute(
+                runs.select()
+                .with_only_columns(runs.c.status, runs.c.owner_xid)
+                .where(*database._wf(runs, workflow_id))
+                .with_for_update(key_share=True)
+            ).one_or_none()
+            if run and (run[0] in ("CANCELLED", "ENQUEUED") or (held and run[1] == held)):
+                connection.execute(steps.values(**values).on_conflict_do_nothing())
+
+    record()
+
+
+# --- Waits
+
+
+def _wake_sleeps(executions: Executions) -> None:
+    def sleep(_class: type[DBOS], seconds: float) -> None:
+        dbos_module.check_async("sleep")
+        if seconds <= 0:
+            return
+        context = dbos_context.snapshot_step_context()
+        with executions.watch() as watch:
+            left = dbos_core.record_sleep(dbos_internals.instance(), context, seconds)
+            watch.sleep(left)
+
+    async def sleep_async(scope: Any, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        context = dbos_context.snapshot_step_context()
+        await scope._configure_asyncio_thread_pool()
+        instance = dbos_internals.instance()
+        with executions.watch() as watch:
+            left = await asyncio.to_thread(dbos_core.record_sleep, instance, context, seconds)
+            await watch.sleep_async(left)
+
+    scope: Any = DBOS
+    scope.sleep, scope.sleep_async = classmethod(sleep), classmethod(sleep_async)
+
+
+def _wake_retries(executions: Executions) -> None:
+    """Between two attempts of a step nothing is under way."""
+
+    def pause(seconds: float) -> None:
+        with executions.watch(in_step=True) as watch:
+            watch.sleep(seconds)
+
+    async def pause_async(seconds: float) -> None:
+        with executions.watch(in_step=True) as watch:
+            await watch.sleep_async(seconds)
+
+    scope: Any = dbos_outcome
+    scope.time = SimpleNamespace(**{**vars(time), "sleep": pause})
+    scope.asyncio = SimpleNamespace(**{**vars(asyncio), "sleep": pause_async})
+
+
+def _wake_messages(executions: Executions) -> None:
+    """Note who waits in a `get_event`: dbos's own map has only for whose event. And let no wait begin that nothing would end."""
+    scope: Any = SystemDatabase
+    receive, get = scope.recv_setup, scope.get_event_setup
+
+    def received(self: Any, *where: Any) -> Any:
+        own = _current_run()
+        if own is not None and executions.is_over(own):
+            raise DBOSWorkflowConflictIDError(own[0])
+        return receive(self, *where)
+
+    def got(self: Any, target: str, key: str, seconds: float = 60, caller: Any = None) -> Any:
+        own = _current_run()
+        found = get(self, target, key, seconds, caller)
+        if not found[0] and caller is not None and own is not None:
+            setattr(found[1], _WAITER, own[0])
+            if executions.is_over(own):
+                found[1].set()
+        return found
+
+    scope.recv_setup, scope.get_event_setup = received, got
+
+
+def _wake_result_waits(executions: Executions) -> None:
+    scope: Any = SystemDatabase
+
+    def result(
+        self: Any, workflow_id: str, polling_interval: float, *, fail_if_missing: bool = False
+    ) -> Any:
+        look = functools.partial(
+            self.check_workflow_result, workflow_id, fail_if_missing=fail_if_missing
+        )
+        with executions.watch(workflow_id) as watch:
+            return watch.until_found(look, polling_interval)
+
+    async def result_async(
+        self: Any, workflow_id: str, polling_interval: float, *, fail_if_missing: bool = False
+    ) -> Any:
+        look = functools.partial(
+            self.check_workflow_result, workflow_id, fail_if_missing=fail_if_missing
+        )
+        with executions.watch(workflow_id) as watch:
+            return await watch.until_found_async(look, polling_interval)
+
+    def first(self: Any, workflow_ids: list[str], polling_interval: float) -> str:
+        look = functools.partial(self.check_first_workflow_id, workflow_ids)
+        with executions.watch() as watch:
+            return watch.until_found(look, polling_interval)
+
+    async def first_async(self: Any, workflow_ids: list[str], polling_interval: float) -> str:
+        look = functools.partial(self.check_first_workflow_id, workflow_ids)
+        with executions.watch() as watch:
+            return await watch.until_found_async(look, polling_interval)
+
+    scope.await_workflow_result, scope.await_workflow_result_async = result, result_async
+    scope.await_first_workflow_id, scope.await_first_workflow_id_async = first, first_async
+
+
+def _wake_handles(executions: Executions) -> None:
+    """A child that runs in this process is awaited by its future, which ends with its execution. A cancelled child may be in a long step."""
+    scope: Any = dbos_core.WorkflowHandleFuture
+    scope_async: Any = dbos_core.WorkflowHandleAsyncTask
+    get, get_async = scope._get_result, scope_async._get_result
+
+    def awaited(self: Any, seconds: float) -> Any:
+        future: Future[Any] = self.future
+        with executions.watch(self.workflow_id) as watch:
+            future.add_done_callback(lambda _: watch.event.set())
+            while not future.done() and not executions.is_cancelled(self.workflow_id):
+                watch.wait(_LONG_SECONDS)
+        if future.done():
+            return get(self, seconds)
+        handle = dbos_core.WorkflowHandlePolling[Any](self.workflow_id, self.dbos, self.shard_key)
+        return handle._get_result(seconds)
+
+    async def awaited_async(self: Any, seconds: float) -> Any:
+        future: asyncio.Future[Any] = self.task
+        with executions.watch(self.workflow_id) as watch:
+            future.add_done_callback(lambda _: watch.event.set())
+            while not future.done() and not executions.is_cancelled(self.workflow_id):
+                await watch.wait_async(_LONG_SECONDS)
+        if future.done():
+            return await get_async(self, seconds)
+        handle = dbos_core.WorkflowHandleAsyncPolling[Any](
+            self.workflow_id, self.dbos, self.shard_key
+        )
+        return await handle._get_result(seconds)
+
+    scope._get_result, scope_async._get_result = awaited, awaited_async

@@ -1,0 +1,174 @@
+# pyright: reportPrivateUsage=false
+"""The background threads of dbos look when there is something to do. dbos has each of them look again and again, whether there is or not."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy.exc
+from dbos import _dbos as dbos_module
+from dbos import _queue as dbos_queue
+from dbos import _workflow_commands as dbos_commands
+from dbos._sys_db import SystemDatabase
+from dbos._sys_db_postgres import PostgresSystemDatabase
+
+from durable_workflows.seam import step_statements
+from durable_workflows.seam.dbos_internals import instance, replace_in_dbos
+
+_MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
+_JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
+_QUIET_SECONDS = 5.0  # every thread looks at least so often
+_SOONEST_SECONDS = 0.1  # what is due and could not be done is not tried more often
+_DUE = """
+SELECT min(at) FROM (
+    SELECT min(delay_until_epoch_ms) AS at FROM {schema}.workflow_status WHERE status = 'DELAYED'
+    UNION ALL
+    SELECT min(workflow_deadline_epoch_ms) FROM {schema}.workflow_status
+    WHERE status IN ('ENQUEUED', 'PENDING', 'DELAYED') AND workflow_deadline_epoch_ms IS NOT NULL
+) AS due
+"""
+
+
+class Doorbell:
+    """Wakes threads of dbos, which otherwise sleep for their interval; each listens to a name, that of its queue."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._rings: Counter[str] = Counter()
+        self._rings_for_all = 0
+
+    def ring(self, queue: str) -> None:
+        """Have the queue look now (again, if it is looking)."""
+        with self._changed:
+            self._rings[queue] += 1
+            self._changed.notify_all()
+
+    def ring_all(self) -> None:
+        """Have every queue look now."""
+        with self._changed:
+            self._rings_for_all += 1
+            self._changed.notify_all()
+
+    def wait(self, queue: str, heard: int, timeout: float) -> int:
+        """Sleep until the queue was rung for more often than `heard`; return how often it was."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count(queue) > heard, timeout)
+            return self._count(queue)
+
+    def _count(self, queue: str) -> int:
+        return self._rings[queue] + self._rings_for_all
+
+
+class _Stop:
+    """Stands in for the stop event of a thread of dbos, which uses `is_set` and `wait` of it: the bell ends a wait, too."""
+
+    def __init__(
+        self,
+        stop: threading.Event,
+        bell: Doorbell,
+        name: str,
+        seconds: Callable[[float], float] = float,
+    ) -> None:
+        """`seconds` says how long to wait in place of what dbos waits."""
+        self._stop = stop
+        self._bell = bell
+        self._name = name
+        self._seconds = seconds
+        self._heard = 0
+
+    def is_set(self) -> bool:
+        return self._stop.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        self._heard = self._bell.wait(self._name, self._heard, self._seconds(timeout))
+        return self._stop.is_set()
+
+
+def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
+    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides."""
+    scope: Any = SystemDatabase
+    manage: Any = dbos_queue.queue_thread
+    work: Any = dbos_queue.queue_worker_thread
+    register = scope.upsert_queue
+
+    def managed(stop: Any, dbos: Any) -> None:
+        manage(_Stop(stop, bell, _MANAGER, lambda _: _QUIET_SECONDS), dbos)
+
+    def woken(stop: Any, dbos: Any, queue: Any) -> None:
+        work(_Stop(stop, bell, queue.name), dbos, queue)
+
+    def registered(self: Any, *given: Any, **named: Any) -> Any:
+        found = register(self, *given, **named)
+        bell.ring(_MANAGER)
+        return found
+
+    replace_in_dbos(manage, managed)
+    dbos_queue.queue_worker_thread = woken
+    scope.upsert_queue = registered
+    registry = dbos_module._get_or_create_dbos_registry()
+    registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
+
+
+def look_when_due(bell: Doorbell) -> Callable[[], None]:
+    """Start delayed runs, and end runs whose time is over, when the first of them is due; while runs are under way in this process, each second.
+
+    Return what is to be called when a run has entered a queue, or waits for its time. For a process whose runs no other process looks after.
+    """
+    jobs: Any = dbos_commands.background_jobs_thread
+    is_quiet = threading.Event()
+
+    def seconds(wait: float) -> float:
+        if wait <= 0:
+            return wait
+        is_quiet.set()  # before it looks: what comes meanwhile wakes it
+        found = _until_due(wait)
+        if found <= wait:
+            is_quiet.clear()
+        return found
+
+    def due(stop: Any, dbos: Any) -> None:
+        jobs(_Stop(stop, bell, _JOBS, seconds), dbos)
+
+    def look() -> None:
+        if is_quiet.is_set():
+            is_quiet.clear()
+            bell.ring(_JOBS)
+
+    replace_in_dbos(jobs, due)
+    return look
+
+
+def notify_at_once() -> None:
+    """Tell other processes of events and streams when something was written; dbos looks twenty times a second whether something was."""
+    scope: Any = PostgresSystemDatabase
+    signal, flush = scope._signal_notification, scope._flush_notifications
+    written = threading.Event()
+
+    def signalled(self: Any, channel: str, payload: str) -> None:
+        signal(self, channel, payload)
+        written.set()
+
+    def flushed(self: Any) -> None:
+        if self._run_background_processes:
+            written.wait(_QUIET_SECONDS)
+            written.clear()
+        flush(self)
+
+    scope._signal_notification = signalled
+    scope._flush_notifications = flushed
+
+
+def _until_due(least: float) -> float:
+    """How long to wait until a run is due: `least` seconds while runs are under way here, each of which may get a deadline."""
+    dbos = instance()
+    if dbos._active_workflows_set.activeList():
+        return least
+    try:
+        [(at,)] = step_statements.run(dbos._sys_db, _DUE, {})
+    except sqlalchemy.exc.DBAPIError:  # the jobs will say what is wrong
+        return least
+    if at is None:
+        return _QUIET_SECONDS
+    return min(_QUIET_SECONDS, max(at / 1000 - time.time(), _SOONEST_SECONDS))
