@@ -320,7 +320,7 @@ CASES = {
         """,
     "async-call": """
         from dbos import DBOS
-        from durable_workflows import receive, receive_async
+        from durable_workflows import authoring, receive, receive_async
 
         @DBOS.step()
         def step() -> None: ...
@@ -330,6 +330,7 @@ CASES = {
             DBOS.recv("topic")  #! async-call
             DBOS.run_step({"name": "x"}, step)  #! async-call
             receive("topic")  #! async-call
+            authoring.receive("topic")  #! async-call
             await receive_async("topic")
             await DBOS.recv_async("topic")
             DBOS.start_workflow(sync_wait)
@@ -378,7 +379,7 @@ CASES = {
         """,
     "not-in-step": """
         from dbos import DBOS
-        from durable_workflows import ask_human
+        from durable_workflows import ask_human, authoring
 
         @DBOS.workflow()
         def child() -> None: ...
@@ -390,6 +391,8 @@ CASES = {
             DBOS.start_workflow(child)  #! not-in-step
             child()  #! not-in-step
             ask_human("Now?")  #! not-in-step
+            authoring.ask_human("Now?")  #! not-in-step
+            authoring.start_child("child", child, "id", {})  #! not-in-step
             DBOS.set_event("progress", 1)
             DBOS.send("other", 1)
             DBOS.get_event("other", "progress")

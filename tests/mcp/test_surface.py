@@ -239,9 +239,8 @@ async def test_an_unexpected_error_reaches_nobody_but_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nowhere.project.mkdir()
-    monkeypatch.setattr(
-        "durable_workflows.system.state.make_folders", lambda: None
-    )  # its arguments
+    # Called with an argument too many.
+    monkeypatch.setattr("durable_workflows.system.state.make_folders", lambda: None)
     text = await refused(nowhere, mode, "list_workflows")
     assert text == (
         "list_workflows failed because of an error inside the server, which has logged it."

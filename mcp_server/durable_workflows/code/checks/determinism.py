@@ -36,9 +36,9 @@ RULES: Mapping[str, str] = {
     "child": "A child run is of a function that is no workflow, or of one that is defined inside of a workflow or step.",
 }
 
-_WAITS = r"durable_workflows\.(authoring\.)?(receive|ask_human)(_async)?"
+_OURS = r"durable_workflows\.(authoring\.)?((receive|ask_human)(_async)?|start_child)"
 _RUN_STEP = r"(.*\.)?run_(tx_)?step(_async)?"
-_STARTS = re.compile(rf"{_WAITS} | {_RUN_STEP} | dbos\.DBOS\.(?!reserve_step\b)\w+", re.VERBOSE)
+_STARTS = re.compile(rf"{_OURS} | {_RUN_STEP} | dbos\.DBOS\.(?!reserve_step\b)\w+", re.VERBOSE)
 _SYNC = re.compile(
     r"""durable_workflows\.(authoring\.)?(receive|ask_human) | dbos\.DBOS\.
     (recv|sleep|send|send_bulk|run_step|set_event|get_event|get_all_events|wait_first|get_result|get_workflow_status|retrieve_workflow
@@ -48,7 +48,7 @@ _SYNC = re.compile(
     re.VERBOSE,
 )
 _NOT_IN_STEP = re.compile(
-    rf"""{_WAITS} | dbos\.DBOS\.(reserve_step
+    rf"""{_OURS} | dbos\.DBOS\.(reserve_step
     | (recv|sleep|start_workflow|enqueue_workflow|enqueue_workflow_with_options|patch|deprecate_patch)(_async)?)""",
     re.VERBOSE,
 )
