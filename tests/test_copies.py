@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_workflows.code import catalog, copies
+from durable_workflows.host import loading
 from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
 from durable_workflows.system import state
@@ -123,9 +124,9 @@ def test_an_import_from_the_project_s_root_says_where_helpers_belong(
     (home.project / helper).parent.mkdir(exist_ok=True)
     (home.project / helper).write_text("", encoding="utf-8")
     folder = copies.make(home, "v1", {"workflows/flow.py": b"import shop_helpers.prices\n" + FLOW})
-    names = catalog.Names(folder, lambda lost: None)
+    names = loading.Names(folder, lambda lost: None)
     files = {"workflows/flow.py": b"import shop_helpers.prices\n" + FLOW}
-    (loaded,) = catalog.load(files, folder, {}, names, nullcontext, home.project)
+    (loaded,) = loading.load(files, folder, {}, names, nullcontext, home.project)
     assert loaded.names == ("flow",)
     last = (loaded.error or "").splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: No module named 'shop_helpers'. shop_helpers")

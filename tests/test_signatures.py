@@ -16,10 +16,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict
 
-from durable_workflows.code import catalog
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import CatalogEntry
 from durable_workflows.schemas import arguments
+from durable_workflows.schemas.described import args_schema
 from durable_workflows.schemas.signatures import Signature
 
 T = TypeVar("T")
@@ -183,9 +183,7 @@ def taking(hint: Any) -> Callable[..., Any]:
 
 
 def entry_of(function: Callable[..., Any]) -> CatalogEntry:
-    return CatalogEntry(
-        name="take", summary="", args_schema=catalog.args_schema(function), source=""
-    )
+    return CatalogEntry(name="take", summary="", args_schema=args_schema(function), source="")
 
 
 def got_by(function: Callable[..., Any], value: object) -> Any:
@@ -319,7 +317,7 @@ def test_what_pydantic_cannot_take_is_left_as_it_is_and_keeps_nothing_else_from_
     assert (args, named) == ((), {**given, "price": Decimal("1.10")})
     thing = object()
     assert Signature(function).recorded((thing, thing), {"call": thing})[0] == (thing, thing)
-    schema = catalog.args_schema(function)
+    schema = args_schema(function)
     assert [name for name, one in schema["properties"].items() if one] == ["price"]
 
 

@@ -12,6 +12,7 @@ from documents.blocks import Block, blocks
 from durable_workflows import content
 from durable_workflows.code import catalog
 from durable_workflows.models import CatalogEntry
+from durable_workflows.schemas import described
 
 
 @cache
@@ -41,7 +42,7 @@ def starts() -> Iterator[tuple[Block, dict[str, Any]]]:
 
 
 def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
-    schema = catalog.args_schema(function)
+    schema = described.args_schema(function)
     return CatalogEntry(name=name, summary="", args_schema=schema, source="")
 
 

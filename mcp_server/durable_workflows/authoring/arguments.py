@@ -5,9 +5,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from durable_workflows.code import catalog
 from durable_workflows.models import CatalogEntry, Schema
-from durable_workflows.schemas import arguments
+from durable_workflows.schemas import arguments, described
 from durable_workflows.seam import dbos_internals
 
 
@@ -28,7 +27,7 @@ def argument_check(
     `name` is what the errors call the workflow. Arguments in `unknown` may have any value. The check is the one that a start goes through:
     it raises `InvalidArguments`, which names each missing, unknown or wrong argument. Making a check takes milliseconds; keep it for many calls.
     """
-    schema = catalog.args_schema(function)
+    schema = described.args_schema(function)
     properties: Schema = schema["properties"]
     for name in properties.keys() & set(unknown):
         properties[name] = {}

@@ -11,7 +11,7 @@ from durable_workflows.settings import Database
 
 
 def noted(
-    connection: psycopg.Connection[Any], database: Database, workflow_id: str, step: int
+    database: Database, connection: psycopg.Connection[Any], workflow_id: str, step: int
 ) -> tuple[JsonValue] | None:
     """What a person answered at this step of the run; None if there is no answer yet."""
     query = tables.queries(database.schema, database.dbos_schema)["find_answer"]

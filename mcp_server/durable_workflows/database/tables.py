@@ -1,6 +1,6 @@
 """Our own tables: connections for them, their migrations, and the named statements of `queries.sql`.
 
-Connections are in autocommit mode, with rows as dictionaries.
+Connections are in autocommit mode, with rows as dictionaries. Other rooms catch `Lost` and `Error`.
 """
 
 import hashlib
@@ -46,6 +46,11 @@ _OLDEST_POSTGRES = 14  # `create or replace trigger`
 _SCHEMES = ("postgresql://", "postgres://")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
+
+Error = psycopg.Error  # what any statement may raise
+Lost = (
+    psycopg.OperationalError
+)  # one of them: the database does not answer, refuses, or the connection is gone
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
-import psycopg
 
 from durable_workflows import fitting
 from durable_workflows.authoring import asking
@@ -132,7 +131,7 @@ class Activity:
             try:
                 async with await tables.connect(database, role="activity") as connection:
                     await self._publish_with(connection)
-            except psycopg.OperationalError as error:
+            except tables.Lost as error:
                 logger.info("Activity is not published while the database is away: %s", error)
                 await anyio.sleep(_RETRY_SECONDS)
 

@@ -10,13 +10,12 @@ from types import ModuleType
 from typing import Any
 
 from durable_workflows import authoring
-from durable_workflows.code import catalog
 from durable_workflows.models import CatalogEntry
-from durable_workflows.schemas import arguments
+from durable_workflows.schemas import arguments, described
 
 
 def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
-    schema = catalog.args_schema(function)
+    schema = described.args_schema(function)
     return CatalogEntry(name=name, summary="", args_schema=schema, source="")
 
 

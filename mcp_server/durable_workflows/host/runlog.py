@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, TextIO
 
 import anyio
-import psycopg
 from typing_extensions import Buffer
 
 from durable_workflows import fitting, wording
@@ -94,7 +93,7 @@ class RunLog:
             try:
                 async with await tables.connect(database, role="log") as connection:
                     await self._publish(connection)
-            except psycopg.OperationalError as error:
+            except tables.Lost as error:
                 logger.info("Logs of runs are not written while the database is away: %s", error)
                 await anyio.sleep(_RETRY_SECONDS)
 
@@ -121,7 +120,7 @@ class RunLog:
         """Write what is new now: before the process ends.
 
         Raises:
-            psycopg.OperationalError: the database does not answer.
+            tables.Lost: the database does not answer.
         """
         async with await tables.connect(database, role="log") as connection:
             await self._flush(connection)
@@ -144,7 +143,7 @@ class RunLog:
         try:
             if lines:
                 await tables.write(lines, lambda some: self._write(connection, some))
-        except psycopg.OperationalError:
+        except tables.Lost:
             with self._lock:
                 self._lines.extendleft(reversed(lines))
             raise

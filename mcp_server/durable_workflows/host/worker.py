@@ -25,9 +25,7 @@ from typing import Any, NoReturn
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import psycopg
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
-from pydantic import JsonValue
 
 from durable_workflows import fitting
 from durable_workflows.authoring import redaction
@@ -35,11 +33,12 @@ from durable_workflows.code import catalog, copies, environments
 from durable_workflows.database import answers, tables
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import DatabaseUnavailable, SetupError
-from durable_workflows.host import earlier, suspects
+from durable_workflows.host import earlier, loading, suspects
 from durable_workflows.host.activity import Activity
 from durable_workflows.host.importing import isolated
 from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
+from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
 from durable_workflows.seam import dbos_internals, recorded_errors, step_statements, wakeups
 from durable_workflows.seam.executions import Executions
@@ -114,7 +113,7 @@ async def migrate(database: Database) -> None:
     """Make or renew all tables: DBOS's and our own. The caller sees to it that nobody else does so at the same time.
 
     Raises:
-        psycopg.Error: the database does not answer, or refuses.
+        tables.Error: the database does not answer, or refuses.
     """
     dbos_internals.connect_alone()
     async with await tables.connect(database, role="migration") as connection:
@@ -249,7 +248,7 @@ class _Worker:
                 idle = self._all_taken_up and activity.is_idle
                 if idle and not await self._is_at_work():
                     return
-            except psycopg.OperationalError as error:
+            except tables.Lost as error:
                 logger.info("The database is away: %s", error)
 
     async def _is_at_work(self) -> bool:
@@ -268,7 +267,7 @@ class _Worker:
         try:
             with anyio.move_on_after(_LAST_LINES_SECONDS):
                 await self._log.flush(self._database)
-        except psycopg.OperationalError as error:
+        except tables.Lost as error:
             logger.info("The last lines of runs' logs are lost: %s", error)
 
     def _prepare_dbos(self) -> None:
@@ -278,7 +277,7 @@ class _Worker:
         recorded_errors.name_last_attempts()
         dbos_internals.retry_queues()
         step_statements.install()
-        dbos_internals.take_answers_of_people(self._noted)
+        dbos_internals.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             dbos_internals.share_one_backend()
         DBOS(config=self._config())
@@ -291,11 +290,6 @@ class _Worker:
             self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
         dbos_internals.claim_only(only, self._database.schema)
-
-    def _noted(
-        self, connection: psycopg.Connection[Any], workflow_id: str, step: int
-    ) -> tuple[JsonValue] | None:
-        return answers.noted(connection, self._database, workflow_id, step)
 
     def _config(self) -> DBOSConfig:
         return {
@@ -348,11 +342,11 @@ class _Worker:
         earlier.offer()
         apart = processes.apart_of(self._executor_id)
         folder = copies.make(self._settings, self._version, files, apart)
-        names = catalog.Names(folder, dbos_internals.unregister)
+        names = loading.Names(folder, dbos_internals.unregister)
         dbos_internals.before_registering(names.claim)
         return [
             entry
-            for loaded in catalog.load(
+            for loaded in loading.load(
                 files, folder, faults, names, self._around_import, self._settings.project
             )
             for entry in _entries(loaded)
@@ -389,7 +383,7 @@ class _Worker:
         try:
             async with await tables.connect(self._database, role="worker") as connection:
                 await self._note_progress(connection, text)
-        except (DatabaseUnavailable, psycopg.Error) as error:  # then the log alone says it
+        except (DatabaseUnavailable, tables.Error) as error:  # then the log alone says it
             logger.info("The database is away: %s", error)
 
     async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
@@ -451,7 +445,7 @@ class _Worker:
                     await tables.listen(connection, self._database.runs_channel)
                     self._bell.ring_all()  # for what was missed while not listening
                     await self._hear(connection)
-            except psycopg.OperationalError as error:
+            except tables.Lost as error:
                 logger.info("The database is away: %s", error)
                 await anyio.sleep(_RECONNECT_SECONDS)
 
@@ -554,7 +548,7 @@ class _Worker:
         return orphaned
 
 
-def _entries(loaded: catalog.LoadedFile) -> list[dict[str, object]]:
+def _entries(loaded: loading.LoadedFile) -> list[dict[str, object]]:
     """The catalog rows of a file."""
     if loaded.error is not None:
         return [_entry(name, loaded.path, error=loaded.error) for name in loaded.names]
@@ -564,7 +558,7 @@ def _entries(loaded: catalog.LoadedFile) -> list[dict[str, object]]:
 
 def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
     try:
-        entry = _entry(name, source, catalog.summary(function), catalog.args_schema(function))
+        entry = _entry(name, source, described.summary(function), described.args_schema(function))
         return {**entry, "not_startable": dbos_internals.why_not_startable(name)}
     except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
         said = traceback.format_exc()

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio.to_thread
-import psycopg
 
 from durable_workflows.database import copying, tables
 from durable_workflows.errors import DatabaseUnavailable, ProjectMoved, UsageError
@@ -164,7 +163,7 @@ class _Move:
         try:
             async with await tables.connect(database, role="move") as connection:
                 yield connection
-        except psycopg.Error as error:
+        except tables.Error as error:
             known = state.moved_to(self._embedded) is None
             what = "The project was not moved" if known else "It is not known if it was moved"
             raise DatabaseUnavailable(

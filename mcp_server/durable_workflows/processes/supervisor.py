@@ -18,12 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
 import anyio.to_thread
-import psycopg
-import psycopg.conninfo
 import watchfiles
 
 from durable_workflows import content, fitting
@@ -276,8 +275,7 @@ class Supervisor:
 
     def _write_connection(self, url: str) -> None:
         if self._settings.embedded:
-            port = psycopg.conninfo.conninfo_to_dict(url)["port"]
-            self._keep("port", str(port))
+            self._keep("port", str(urlsplit(url).port))
         database = self._settings.database(url)
         connection = Connection(
             url=url,
@@ -402,7 +400,7 @@ class Supervisor:
             logger.warning("%s", error)
             self._note("files", str(error))
             return
-        except (OSError, DurableWorkflowsError, psycopg.Error) as error:
+        except (OSError, DurableWorkflowsError, tables.Error) as error:
             logger.warning("The workflow folder was not saved: %s", error)
             return
         logger.info("The newest version is %s.", snapshot.version)
@@ -419,7 +417,7 @@ class Supervisor:
         """Start the workers that are needed and not there, end those that are there and not needed."""
         try:
             needed = await self._needed()
-        except (DatabaseUnavailable, psycopg.Error) as error:  # the next tick may do better
+        except (DatabaseUnavailable, tables.Error) as error:  # the next tick may do better
             logger.warning("Which workers are needed is not known: %s", error)
             self._busy_at = time.monotonic()  # runs may wait for the database to come back
             return

@@ -1,0 +1,55 @@
+"""What a workflow's function says of itself: its summary, and the JSON schema of its arguments."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from durable_workflows.models import Schema
+from durable_workflows.schemas.signatures import Signature
+
+
+def first_line(text: str | None) -> str:
+    """The first line of a docstring; nothing where there is none."""
+    return (text or "").strip().split("\n", 1)[0]
+
+
+def summary(function: Callable[..., Any]) -> str:
+    """The first line of a workflow's docstring."""
+    return first_line(inspect.getdoc(function))
+
+
+def args_schema(function: Callable[..., Any]) -> Schema:
+    """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything.
+
+    Its description is what the docstring says beyond the first line.
+    """
+    signature = Signature(function)
+    schemas, definitions = signature.schemas()
+    properties: dict[str, Schema] = {}
+    required: list[str] = []
+    extra: Schema | bool = False
+    for name, parameter in signature.parameters.items():
+        schema = schemas.get(name, {})
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            extra = schema or True
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            if parameter.default is inspect.Parameter.empty:
+                required.append(name)
+            else:
+                schema["default"] = _json_default(parameter.default)
+            properties[name] = schema
+    schema: Schema = {"type": "object", "properties": properties, "required": required}
+    schema["additionalProperties"] = extra
+    more = _more_lines(inspect.getdoc(function))
+    described: Schema = {"description": more} if more else {}
+    return described | schema | ({"$defs": definitions} if definitions else {})
+
+
+def _more_lines(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[2].strip()
+
+
+def _json_default(value: object) -> object:
+    """The default of an argument, as a schema can show it."""
+    plain = value is None or isinstance(value, str | int | float | bool)
+    return value if plain else repr(value)
