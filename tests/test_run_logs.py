@@ -1,11 +1,17 @@
 """What runs print and log is kept with them, within bounds."""
 
+import uuid
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
+from durable_workflows.authoring.redaction import Redactor
+from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.host import runlog
+from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import LogLine, StartRequest
 from durable_workflows.telling import pages
 from helpers import copy_flow, processes_of, until_found
@@ -49,6 +55,40 @@ async def test_what_a_run_prints_at_its_end_is_there_when_it_has_ended(shared: E
     for _ in range(20):
         lines = await shared.log(await talked(shared))
         assert [line.text for line in lines][-1:] == ["no line feed"]
+
+
+async def test_the_end_of_a_run_does_not_cut_the_lines_of_others(shared: Engine) -> None:
+    """`print` writes a line and its line feed one after the other; in between other runs end, and their lines are published."""
+    log = RunLog(Redactor({}))
+    one, other = (f"{name}-{uuid.uuid4()}" for name in ("one", "other"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(log.publish, shared.connection.database)
+        for number in range(20):
+            log.add((one, 1, "out"), f"line {number}")
+            log.add((other, 1, "out"), "ends\n")
+            await anyio.to_thread.run_sync(log.settle, other)
+            log.add((one, 1, "out"), "\n")
+        log.add((one, 1, "out"), "a prompt: ")
+
+        async def shown() -> bool:  # although nothing more comes, and the run goes on
+            return bool([line for line in await texts(shared, one) if line == "a prompt: "])
+
+        await until_found(shown, "the prompt is shown")
+        log.add((one, 1, "out"), "\nthe last")
+        await anyio.to_thread.run_sync(log.settle, one)
+        lines = [f"line {number}" for number in range(20)]
+        assert await texts(shared, one) == [*lines, "a prompt: ", "the last"]
+        group.cancel_scope.cancel()
+
+
+async def texts(engine: Engine, workflow_id: str) -> list[str]:
+    """The lines of a log, also of a run that there is not."""
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        cursor = await connection.execute(
+            "select text from durable_workflows.logs where workflow_id = %s order by id",
+            [workflow_id],
+        )
+        return [row["text"] for row in await cursor.fetchall()]
 
 
 @proves("log:kept")

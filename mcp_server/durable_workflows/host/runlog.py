@@ -11,6 +11,7 @@ import io
 import logging
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -52,7 +53,9 @@ class RunLog:
         self._publish_now: Callable[[], object] | None = None  # None: the database is away
         self._publish_soon: Callable[[], object] = _nothing
         self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
-        self._partial: dict[Source, str] = {}
+        # Lines that have no line feed yet, with the time at which they began; and those that were published without one.
+        self._partial: dict[Source, tuple[float, str]] = {}
+        self._cut: set[Source] = set()
         self._new_lines: Counter[str] = Counter()
 
     def capture(self) -> None:
@@ -68,20 +71,27 @@ class RunLog:
         dbos_internals.log_to(handler)
 
     def add(self, source: Source, text: str) -> None:
-        """Add text; a line is complete with its line feed, or when it is published."""
+        """Add text. A line is complete with its line feed, when none came for a while, or when its run ends."""
         with self._lock:
             if not self._newest:
                 self._publish_soon()
             self._newest[source[0]] = self._batch
-            *lines, rest = (self._partial.pop(source, "") + text).split("\n")
+            if source in self._cut:  # the line feed of a line that is published comes late
+                self._cut.remove(source)
+                text = text.removeprefix("\n")
+            began, before = self._partial.pop(source, (time.monotonic(), ""))
+            *lines, rest = (before + text).split("\n")
             for line in lines:
                 self._append(source, line)
             if rest:
-                self._partial[source] = rest[:_LONGEST]
+                self._partial[source] = (time.monotonic() if lines else began, rest[:_LONGEST])
 
     def settle(self, workflow_id: str) -> None:
         """Return once all that the run has written so far is in the database; not later than in a second, and at once while that is away."""
         with self._lock:
+            for source in [one for one in self._partial if one[0] == workflow_id]:
+                self._cut_line(source)
+            self._cut = {one for one in self._cut if one[0] != workflow_id}
             batch = self._newest.get(workflow_id)
             if batch is not None and self._publish_now is not None:
                 self._publish_now()
@@ -123,7 +133,14 @@ class RunLog:
             tables.Lost: the database does not answer.
         """
         async with await tables.connect(database, role="log") as connection:
-            await self._flush(connection)
+            await self._flush(connection, everything=True)
+
+    def _cut_line(self, source: Source) -> None:
+        """Take a line as complete although its line feed has not come."""
+        _, text = self._partial.pop(source)
+        self._append(source, text)
+        self._newest[source[0]] = self._batch
+        self._cut.add(source)
 
     def _append(self, source: Source, line: str) -> None:
         workflow_id, step, stream = source
@@ -138,8 +155,8 @@ class RunLog:
             }
         )
 
-    async def _flush(self, connection: tables.Connection) -> None:
-        lines, batch = self._take()
+    async def _flush(self, connection: tables.Connection, *, everything: bool = False) -> None:
+        lines, batch = self._take(0.0 if everything else _FLUSH_SECONDS)
         try:
             if lines:
                 await tables.write(lines, lambda some: self._write(connection, some))
@@ -157,15 +174,17 @@ class RunLog:
             await tables.run(connection, "write_log", rows=fitting.json_text(lines))
             await self._trim(connection, Counter(line["workflow_id"] for line in lines))
 
-    def _take(self) -> tuple[list[dict[str, Any]], int]:
-        """The lines of the batch that is collected, and its number; another one begins."""
+    def _take(self, seconds: float) -> tuple[list[dict[str, Any]], int]:
+        """The lines of the batch that is collected, and its number; another one begins. `print` writes a line feed by itself: it gets so many seconds to come."""
         with self._lock:
-            for source, text in self._partial.items():
-                self._append(source, text)
-            self._partial.clear()
+            now = time.monotonic()
+            for source in [one for one, (at, _) in self._partial.items() if now - at >= seconds]:
+                self._cut_line(source)
             lines = list(self._lines)
             self._lines.clear()
             self._batch += 1
+            for source in self._partial:  # so that somebody looks again
+                self._newest[source[0]] = self._batch
             return lines, self._batch - 1
 
     async def _trim(self, connection: tables.Connection, added: Counter[str]) -> None:
