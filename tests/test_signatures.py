@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import CatalogEntry
 from durable_workflows.schemas import arguments
-from durable_workflows.schemas.described import args_schema
+from durable_workflows.schemas.described import args_schema, entry
 from durable_workflows.schemas.signatures import Signature
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ def taking(hint: Any) -> Callable[..., Any]:
 
 
 def entry_of(function: Callable[..., Any]) -> CatalogEntry:
-    return CatalogEntry(name="take", summary="", args_schema=args_schema(function), source="")
+    return entry("take", function)
 
 
 def got_by(function: Callable[..., Any], value: object) -> Any:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from durable_workflows.schemas import described
 def entries() -> Mapping[str, CatalogEntry]:
     """The bundled workflows by their names."""
     return {
-        name: _entry(name, getattr(module, name))
+        name: described.entry(name, getattr(module, name))
         for path in sorted(content.folder("workflows").glob("*.py"))
         for module in [_load(path)]
         for name in catalog.declared_names(path.read_text(encoding="utf-8"))
@@ -39,11 +39,6 @@ def starts() -> Iterator[tuple[Block, dict[str, Any]]]:
         if "start_workflow" in block.words:
             call = json.loads(block.text)
             yield from ((block, start) for start in call.get("batch", [call]))
-
-
-def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
-    schema = described.args_schema(function)
-    return CatalogEntry(name=name, summary="", args_schema=schema, source="")
 
 
 def _load(path: Path) -> ModuleType:

@@ -452,6 +452,10 @@ WRONG: list[tuple[list[Args], str]] = [
         [node("a"), node("b", "add", args={"numbers": [value("a")], "mroe": value("a")})],
         "'mroe' is not an argument (did you mean 'more'?)",
     ),
+    (
+        [node("a"), node("b", "add", args={"numbers": value("a", "list"), "more": "x"})],
+        "b: The arguments of add are wrong: more:",
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from durable_workflows.models import CatalogEntry, Schema
+from durable_workflows.models import Schema
 from durable_workflows.schemas import arguments, described
 from durable_workflows.seam import dbos_internals
 
@@ -27,9 +27,8 @@ def argument_check(
     `name` is what the errors call the workflow. Arguments in `unknown` may have any value. The check is the one that a start goes through:
     it raises `InvalidArguments`, which names each missing, unknown or wrong argument. Making a check takes milliseconds; keep it for many calls.
     """
-    schema = described.args_schema(function)
-    properties: Schema = schema["properties"]
-    for name in properties.keys() & set(unknown):
-        properties[name] = {}
-    entry = CatalogEntry(name=name, summary="", args_schema=schema, source="")
+    entry = described.entry(name, function)
+    properties: Schema = entry.args_schema["properties"]
+    for argument in properties.keys() & set(unknown):
+        properties[argument] = {}
     return lambda args: arguments.check(entry, args)

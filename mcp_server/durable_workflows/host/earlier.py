@@ -5,19 +5,11 @@ code of each release.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 from durable_workflows import authoring
-from durable_workflows.models import CatalogEntry
 from durable_workflows.schemas import arguments, described
-
-
-def _entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
-    schema = described.args_schema(function)
-    return CatalogEntry(name=name, summary="", args_schema=schema, source="")
-
 
 _MODULES: Mapping[str, Mapping[str, object]] = {
     # The bundled workflows of 0.1.0rc1.
@@ -27,7 +19,7 @@ _MODULES: Mapping[str, Mapping[str, object]] = {
         "Output": authoring.Returned,
         "Problem": authoring.Problem,
         "ended": authoring.ended_children,
-        "entry": _entry,
+        "entry": described.entry,
         "not_ok": authoring.not_ok,
         "output": authoring.returned,
         "problem": authoring.problem_of,

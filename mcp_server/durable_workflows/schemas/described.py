@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from durable_workflows.models import Schema
+from durable_workflows.models import CatalogEntry, Schema
 from durable_workflows.schemas.signatures import Signature
 
 
@@ -43,6 +43,11 @@ def args_schema(function: Callable[..., Any]) -> Schema:
     more = _more_lines(inspect.getdoc(function))
     described: Schema = {"description": more} if more else {}
     return described | schema | ({"$defs": definitions} if definitions else {})
+
+
+def entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
+    """A workflow as `arguments.check` wants it; `name` is what errors call it."""
+    return CatalogEntry(name=name, summary="", args_schema=args_schema(function), source="")
 
 
 def _more_lines(text: str | None) -> str:
