@@ -296,7 +296,7 @@ def test_what_does_not_match_a_pattern_is_wrong(schema: Schema, value: JsonValue
     ids=["text", "texts", "names", "other names"],
 )
 def test_a_pattern_that_takes_for_ever_holds_up_nobody(schema: Schema, value: JsonValue) -> None:
-    """It is no benchmark: without a limit each takes longer than the universe is old."""
+    """This is not a benchmark: without a limit, each would take longer than the age of the universe."""
     assert arguments.wrong_in(schema, value) == []
 
 

@@ -21,11 +21,8 @@ LONGEST_FENCE = 12
 NO_PLACE = (
     "other older versions have all workers that --old-workers allows"  # why a run has no worker
 )
-_FOREIGN = (
-    "-packages/dbos/",
-    "/durable_workflows/dbos_internals.py",
-    "/durable_workflows/seam/",
-)  # parts of paths
+# Parts of paths; the second is that of recorded errors of 0.1.0.
+_FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py", "/durable_workflows/seam/")
 # Where a worker keeps the files of a version.
 _SNAPSHOT = re.compile(r'"[^"\n]*/\.dbos/code/[^/"\n]+/')
 

@@ -22,7 +22,7 @@ from durable_workflows.schemas.described import first_line
 from durable_workflows.settings import Settings
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
-MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong into the code of a version
+MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong in the code of a version
 # Limits for files other than Python: prompts, schemas, queries. Each version that changes one stores all of them again.
 MAX_DATA_BYTES = 20_000_000
 MAX_DATA_FILES = 1000

@@ -51,6 +51,7 @@ def needs(files: Mapping[str, bytes]) -> tuple[list[Need], dict[str, str]]:
 
 
 def _with_a_block(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that may have script metadata: to find out which define workflows, each is parsed."""
     return {path: data for path, data in files.items() if b"# /// script" in data}
 
 

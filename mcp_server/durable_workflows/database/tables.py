@@ -47,10 +47,9 @@ _SCHEMES = ("postgresql://", "postgres://")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
 
-Error = psycopg.Error  # what any statement may raise
-Lost = (
-    psycopg.OperationalError
-)  # one of them: the database does not answer, refuses, or the connection is gone
+# What any statement may raise; and the one of them that says that the database does not answer, or the connection is gone.
+Error = psycopg.Error
+Lost = psycopg.OperationalError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

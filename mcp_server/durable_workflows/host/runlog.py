@@ -114,7 +114,7 @@ class RunLog:
         self._publish_soon = lambda: loop.call_soon_threadsafe(begun.set)
         try:
             while True:
-                await self._flush(connection)
+                await self._flush(connection, _FLUSH_SECONDS)
                 if not self._newest:
                     await begun.wait()
                 begun.clear()
@@ -133,7 +133,7 @@ class RunLog:
             tables.Lost: the database does not answer.
         """
         async with await tables.connect(database, role="log") as connection:
-            await self._flush(connection, everything=True)
+            await self._flush(connection, 0.0)
 
     def _cut_line(self, source: Source) -> None:
         """Take a line as complete although its line feed has not come."""
@@ -155,8 +155,8 @@ class RunLog:
             }
         )
 
-    async def _flush(self, connection: tables.Connection, *, everything: bool = False) -> None:
-        lines, batch = self._take(0.0 if everything else _FLUSH_SECONDS)
+    async def _flush(self, connection: tables.Connection, seconds: float) -> None:
+        lines, batch = self._take(seconds)
         try:
             if lines:
                 await tables.write(lines, lambda some: self._write(connection, some))

@@ -99,8 +99,7 @@ def run(
 def _import_ahead() -> None:
     """Import what the bundled workflows will, while the database starts."""
     with suppress(ImportError):  # told of the file that needs it
-        for name in ("httpx2", "durable_workflows.schemas.arguments"):
-            importlib.import_module(name)
+        importlib.import_module("httpx2")
 
 
 def _leave(status: int) -> NoReturn:

@@ -16,7 +16,7 @@ from . import npm
 from .peer import ROOT, SECONDS, Peer
 
 _NODE = "bench"  # the name of the server's folder
-# Without ports, thus for this machine only. It logs to standard output, which nobody reads.
+# It has no ports, so only this machine can reach it. Its log goes to standard error, which is kept.
 _SERVER = 'RESTATE_DISABLE_TELEMETRY=true exec "$0" --listen-mode unix --node-name "$1" --base-dir "$2" >&2'
 
 _UNLIKE = (

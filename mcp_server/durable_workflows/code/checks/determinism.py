@@ -36,11 +36,12 @@ RULES: Mapping[str, str] = {
     "child": "A child run is of a function that is no workflow, or of one that is defined inside of a workflow or step.",
 }
 
-_OURS = r"durable_workflows\.(authoring\.)?((receive|ask_human)(_async)?|start_child)"
+WAITS = r"durable_workflows\.(authoring\.)?(receive|ask_human)"  # and `_async` after it
+_OURS = rf"{WAITS}(_async)? | durable_workflows\.authoring\.start_child"
 _RUN_STEP = r"(.*\.)?run_(tx_)?step(_async)?"
 _STARTS = re.compile(rf"{_OURS} | {_RUN_STEP} | dbos\.DBOS\.(?!reserve_step\b)\w+", re.VERBOSE)
 _SYNC = re.compile(
-    r"""durable_workflows\.(authoring\.)?(receive|ask_human) | dbos\.DBOS\.
+    rf"""{WAITS} | dbos\.DBOS\.
     (recv|sleep|send|send_bulk|run_step|set_event|get_event|get_all_events|wait_first|get_result|get_workflow_status|retrieve_workflow
     |list_workflows|list_queued_workflows|list_workflow_steps|cancel_workflows?|resume_workflows?|delete_workflows?|fork_workflow
     |rewind_workflow|set_workflow_delay|update_workflow_attributes|register_queue|retrieve_queue|delete_queue|list_queues

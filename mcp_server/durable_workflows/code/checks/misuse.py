@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from durable_workflows import wording
-from durable_workflows.code.checks.determinism import Problem
+from durable_workflows.code.checks.determinism import WAITS, Problem
 from durable_workflows.code.checks.scopes import Located, Module, Scope
 from durable_workflows.seam import dbos_names
 
@@ -33,7 +33,7 @@ _SAME = {"resolve", "absolute", "joinpath", "with_name", "with_suffix", "expandu
 _WRITES = {"write_text", "write_bytes", "mkdir", "touch", "unlink", "rmdir", "symlink_to"}
 _WRITES_FIRST = re.compile(r"os\.(makedirs|mkdir|remove|unlink|rmdir)")
 _WRITES_SECOND = re.compile(r"shutil\.(copy\w*|move) | os\.(rename|replace)", re.VERBOSE)
-_MESSAGES = re.compile(r"durable_workflows\.(authoring\.)?(receive|ask_human)(_async)?")
+_MESSAGES = re.compile(rf"{WAITS}(_async)?")
 
 
 def errors(module: Module) -> Iterator[Problem]:
