@@ -108,6 +108,23 @@ async def test_a_run_that_is_there_already_is_left_as_it_is(
     assert await left(shared, run) == before
 
 
+async def test_what_became_of_starts_is_told_in_their_order_however_it_is_looked_up(
+    shared: Engine, dbos_client: DBOSClient
+) -> None:
+    ids = sorted((str(uuid.uuid4()) for _ in range(5)), reverse=True)
+    rows = [row_of(dbos_client, {}, one) for one in ids]
+    async with (
+        await tables.connect(shared.connection.database, role="test") as connection,
+        connection.transaction(),
+    ):
+        # What is left to the planner sorts by id. It must plan anew: all clients of PGlite share its plans.
+        for way in ("enable_nestloop", "enable_hashjoin"):
+            await connection.execute(f"set local {way} = off")
+        await connection.execute("set local plan_cache_mode = force_custom_plan")
+        found = await tables.fetch(connection, "start_runs", runs=json.dumps(rows))
+    assert [row["workflow_id"] for row in found] == ids
+
+
 async def test_a_start_whose_answer_was_lost_finds_what_it_has_started(
     shared: Engine, dbos_client: DBOSClient
 ) -> None:

@@ -113,6 +113,9 @@ begin
     on conflict (workflow_uuid) do nothing;
     return query
         select run.workflow_uuid, run.name, run.status, run.application_version, run.creator_xid is distinct from entry.creator_xid
-        from json_to_recordset(given) as entry (workflow_uuid text, creator_xid text) join dbos.workflow_status as run using (workflow_uuid);
+        from rows from (json_to_recordset(given) as (workflow_uuid text, creator_xid text))
+            with ordinality as entry (workflow_uuid, creator_xid, place)
+            join dbos.workflow_status as run using (workflow_uuid)
+        order by entry.place;
 end
 $$;
