@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench bench-peers evals lock wheel mcpb test-wheel format clean
+.PHONY: demo test check bench bench-peers docs evals lock wheel mcpb test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -25,6 +25,10 @@ bench-peers: .venv/ready
 
 evals: .venv/ready
 	$(BIN)/python -m tests.evals
+
+# The tables of the references that come from the code.
+docs: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m documents.tables
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -1,19 +1,25 @@
-"""What the documents say is so: tools, commands and settings are in the README, and its examples run."""
+"""What the documents say is so: the README names what there is, its examples run, and the tables of the references are those of the code."""
 
+import base64
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import anyio
 import pytest
-from pydantic import JsonValue
 
-from durable_workflows import errors
-from durable_workflows.cli import cli
+from documents import bundled, tables
+from durable_workflows import content, errors
+from durable_workflows.cli import clients
 from durable_workflows.code import catalog
+from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.mcp import tools
 from durable_workflows.models import RunSummary
 from durable_workflows.settings import Settings
@@ -27,30 +33,26 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def first_cells(title: str) -> list[str]:
-    """The code words in the first column of a section's table."""
-    rows = [line for line in section(title).splitlines() if line.startswith("| `")]
-    return [word for row in rows for word in re.findall(r"`([^`]+)`", row.split("|")[1])]
-
-
 def blocks(title: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL)
 
 
-def test_every_tool_is_in_the_readme_and_nothing_else() -> None:
-    assert sorted(first_cells("Tools")) == sorted(tool.function.__name__ for tool in tools.TOOLS)
+def test_the_readme_names_every_tool_and_bundled_workflow() -> None:
+    text = section("What you get")
+    names = [tool.function.__name__ for tool in tools.TOOLS] + list(bundled.entries())
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
-def test_every_command_is_in_the_readme_and_nothing_else() -> None:
-    assert sorted(first_cells("Commands")) == sorted(command.name for command in cli.COMMANDS)
+def test_every_template_is_in_the_readme_and_nothing_else() -> None:
+    rows = [line for line in section("What you get").splitlines() if line.startswith("| `")]
+    names = [template.name for template in catalog.templates()]
+    assert sorted(re.findall(r"^\| `(\w+)`", "\n".join(rows), re.MULTILINE)) == names
 
 
-def test_every_setting_is_in_the_readme_and_nothing_else() -> None:
-    names = {
-        "DBOS_DATABASE_URL" if name == "database_url" else f"DURABLE_WORKFLOWS_{name.upper()}"
-        for name in Settings.model_fields
-    }
-    assert set(first_cells("Settings")) == names
+@pytest.mark.parametrize("document", tables.DOCUMENTS)
+def test_the_tables_of_tools_commands_and_settings_are_those_of_the_code(document: str) -> None:
+    text = (content.folder("references") / document).read_text(encoding="utf-8")
+    assert tables.written(document, text) == text, "make docs"
 
 
 def test_every_error_says_what_happened_and_what_to_do() -> None:
@@ -63,34 +65,82 @@ def test_every_error_says_what_happened_and_what_to_do() -> None:
         assert kind().hint
 
 
-def test_every_template_is_in_the_readme_and_nothing_else() -> None:
-    names = [template.name for template in catalog.templates()]
-    assert sorted(first_cells("Write a workflow")) == names
-
-
-def test_the_configuration_in_the_readme_is_json() -> None:
-    (text,) = blocks("Use it in a client", "json")
-    server = json.loads(text)["mcpServers"]["durable-workflows"]
-    assert server["args"][0] == "serve"
+def test_the_entries_of_the_readme_are_those_that_install_writes(tmp_path: Path) -> None:
+    """Also those in the links of its buttons."""
+    (text,) = blocks("Install", "json")
+    shown = json.loads(text)["mcpServers"]["durable-workflows"]
+    cursor, vscode = re.findall(r"\]\(https://\S+[?&]config=(\S+)\)", section("Install"))
+    found = {
+        "claude-code": {"type": "stdio", **shown},
+        "cursor": json.loads(base64.b64decode(unquote(cursor))),
+        "vscode": json.loads(unquote(vscode)),
+    }
+    settings = Settings(project=tmp_path)
+    for client in clients.CLIENTS:
+        if client.name in found:
+            plan = clients.plan(client, settings, "durable-workflows", ["durable-workflows"])
+            entries = json.loads(plan.text or "")[client.key]
+            assert entries["durable-workflows"] == found[client.name], client.name
 
 
 @pytest.mark.anyio
-async def test_the_workflow_of_the_readme_runs_with_its_commands(
+async def test_the_transcript_of_the_readme_is_what_happens(project: Project, folder: Path) -> None:
+    write_workflow(folder, blocks("What it looks like", "python")[0])
+    engine = await project.engine()
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (folder / name).write_text(name, encoding="utf-8")
+    (transcript,) = blocks("What it looks like", "console")
+    _, *parts = re.split(r"^\$ ", transcript, flags=re.MULTILINE)
+    for part in parts:
+        command, *shown = part.splitlines()
+        if command.startswith("kill"):
+            await until_found(lambda: second_step(engine), "the second step runs")
+            worker = (await engine.status()).workers[0]
+            assert re.fullmatch(r"kill -9 \d+", command)
+            os.kill(worker.pid, signal.SIGKILL)
+            continue
+        said = (await commanded(folder, command)).splitlines()
+        lines = [one for one in map(without_values, said) if one in map(without_values, shown)]
+        assert lines == [without_values(one) for one in shown], command
+
+
+def without_values(line: str) -> str:
+    """A line without its times, numbers of processes and versions, and the name of the machine."""
+    line = re.sub(r"process \d+ on \S+, version \w+", "process 1 on laptop, version 1", line)
+    return re.sub(r"^[-\d]+ [:\d]+ UTC", "now", line)
+
+
+async def second_step(engine: Engine) -> bool:
+    """Whether the log has the line with which the second step begins."""
+    return "counting b.txt" in (
+        await inspecting.page(engine, "first", step=None, detail="log", cursor=None)
+    )
+
+
+@pytest.mark.anyio
+async def test_the_waiting_workflow_of_the_readme_runs_with_its_commands(
     engine: Engine, folder: Path
 ) -> None:
-    (source,) = blocks("Write a workflow", "python")
+    write_workflow(folder, blocks("Write a workflow", "python")[0])
     copying, commands = blocks("Write a workflow", "sh")
-    (folder / "workflows").mkdir()
-    (folder / "workflows" / "report.py").write_text(source, encoding="utf-8")
-    (folder / "README.md").write_text("one\ntwo\n", encoding="utf-8")
     for command in (copying + commands).strip().splitlines():
         if "send" in command:
             await until_found(lambda: waiting(engine), "the run waits")
-        words = [sys.executable, "-m", "durable_workflows", *shlex.split(command)[1:]]
-        await anyio.run_process([*words, "--project", str(folder)])
-    result = await engine.wait(["first"])
-    expected: JsonValue = {"README.md": 2}
-    assert result.done[0].output == expected
+        await commanded(folder, command)
+    result = await engine.wait(["hello"])
+    assert result.done[0].output == "Hello, Ada"
+
+
+def write_workflow(folder: Path, source: str) -> None:
+    (folder / "workflows").mkdir()
+    (folder / "workflows" / "readme.py").write_text(source, encoding="utf-8")
+
+
+async def commanded(folder: Path, command: str) -> str:
+    """What one of our commands prints."""
+    words = [sys.executable, "-m", "durable_workflows", *shlex.split(command)[1:]]
+    done = await anyio.run_process([*words, "--project", str(folder)])
+    return done.stdout.decode()
 
 
 async def waiting(engine: Engine) -> list[RunSummary]:

@@ -79,7 +79,7 @@ class Catalog(Model):
 
 
 class StartRequest(Model):
-    """One start, as `batch` takes them."""
+    """One start, as `batch` takes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -68,21 +68,21 @@ class Settings(BaseSettings):
     project: Path = Field(
         default_factory=Path.cwd,
         validation_alias=AliasChoices("DURABLE_WORKFLOWS_PROJECT", "CLAUDE_PROJECT_DIR"),
-        description="The project directory. Default: CLAUDE_PROJECT_DIR, else the working directory.",
+        description="The project directory; its state is in .dbos/ there. Default: CLAUDE_PROJECT_DIR, else the working directory.",
     )
     database_url: str | None = Field(
         default=None,
         validation_alias=AliasChoices(_URL),
         repr=False,
-        description="An external Postgres. Default: none, the embedded one is used.",
+        description="An external Postgres (14 or newer): postgresql://user:password@host:5432/database. Default: the embedded database.",
     )
     application: str = Field(
         default="",
-        description="The project's name in an external Postgres, where each has schemas of its own: the same on all its machines. Default: the project directory's name.",
+        description="The project's name in an external Postgres, where each project has schemas of its own; the same on all its machines. Default: the project directory's name.",
     )
     python: Path | None = Field(
         default=None,
-        description="The Python interpreter that runs workflow code; it must have durable-workflows installed. Default: the one of this command, and what the files' own metadata (PEP 723) ask for.",
+        description="The interpreter that runs workflow code; durable-workflows must be installed there. Default: the interpreter of this command, with the libraries that workflow files declare (PEP 723).",
     )
     workflows: Path = Field(
         default=Path("workflows"),
@@ -92,16 +92,16 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=65535,
-        description="The embedded database's port on the loopback interface. 0: the last one used, else any free one.",
+        description="The embedded database's port on the loopback interface; 0 means the last one used, else any free one.",
     )
     cache: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("durable-workflows"),
-        description="Where PGlite, the pristine data directory and environments of workflow code are kept, once per user.",
+        description="Where PGlite, a pristine data directory and environments of workflow code are kept, once per user. Default: the user's cache directory.",
     )
     idle_exit_seconds: float = Field(
         default=900.0,
         gt=0,
-        description="How long the supervisor stays when no run is unfinished and no server is connected.",
+        description="How many seconds the processes stay when no run is unfinished and no client is connected.",
     )
     old_workers: int = Field(
         default=3,
@@ -116,10 +116,11 @@ class Settings(BaseSettings):
     idle_transaction_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="How long a client of the embedded database may leave a transaction idle.",
+        description="How many seconds a client of the embedded database may leave a transaction idle.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="What the processes write to their logs."
+        default="INFO",
+        description="What the processes write to .dbos/logs/: DEBUG, INFO, WARNING or ERROR.",
     )
 
     @field_validator("project")

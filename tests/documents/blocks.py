@@ -15,7 +15,7 @@ from durable_workflows import content
 
 FOLDER = content.folder("references")
 SKILL = Path(__file__).parents[2] / "skills" / "durable-workflows" / "SKILL.md"
-DOCUMENTS = [*sorted(FOLDER.glob("*.md")), SKILL]
+DOCUMENTS = [*sorted(FOLDER.glob("[a-z]*.md")), SKILL]
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 

@@ -1,5 +1,6 @@
 """What a client sees of the server before anything runs: its tools, its words, and how it answers wrong calls. In both protocol eras."""
 
+import json
 import re
 from typing import Any, Literal
 
@@ -41,6 +42,9 @@ ARGUMENTS = {
     "search_docs": {"query"},
     "server_status": set[str](),
 }
+MOST_CHARACTERS = (
+    13_100  # that the names, descriptions and arguments of all tools have; 17,600 once
+)
 DEFAULTS: dict[tuple[str, str], object] = {
     ("start_workflow", "wait_seconds"): 0,
     ("list_workflows", "limit"): 20,
@@ -98,6 +102,14 @@ async def test_each_tool_is_described_within_what_clients_read(
         assert "  " not in tool.description
         for name, field in tool.input_schema["properties"].items():
             assert field.get("description"), f"{tool.name}.{name}"
+
+
+async def test_all_tools_together_cost_a_model_little(nowhere: Settings, mode: Mode) -> None:
+    shown = [
+        f"{tool.name} {tool.description} {json.dumps(tool.input_schema)}"
+        for tool in await listed(nowhere, mode)
+    ]
+    assert len("".join(shown)) <= MOST_CHARACTERS
 
 
 async def test_each_tool_has_all_four_annotations(nowhere: Settings, mode: Mode) -> None:

@@ -50,8 +50,8 @@ def templates() -> list[Document]:
 
 @cache
 def references() -> list[Document]:
-    """Texts about one subject each; the summary is the first paragraph."""
-    return [_reference(path) for path in sorted(content.folder("references").glob("*.md"))]
+    """Texts about one subject each, without their index; the summary is the first paragraph."""
+    return [_reference(path) for path in sorted(content.folder("references").glob("[a-z]*.md"))]
 
 
 def _reference(path: Path) -> Document:

@@ -56,25 +56,25 @@ _UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
 _LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
 
 INSTRUCTIONS = """
-Durable workflows for this project: Python functions whose every finished step is recorded in Postgres, run by workers outside of this session. A run
+Durable workflows for this project: Python functions whose every finished step is recorded in Postgres, run by workers outside this session. A run
 survives crashes, restarts and closed clients, and goes on after its last finished step. You are the orchestrator.
 
-Look here when work has several steps that must not be lost or done twice, takes long, must wait for a person or an event, or fans out over many items; and
-when somebody asks what runs in this project, why something failed or is stuck, or to approve, cancel, repeat or continue it. For one quick command you
-need none of this.
+Use it when work has several steps that must not be lost or done twice, takes long, waits for a person or an event, or fans out over many items; and
+when somebody asks what runs in this project, why something failed or is stuck, or wants to approve, cancel, repeat or continue it. For one quick
+command, run the command itself.
 
 The routine:
 1. list_workflows: what is under way already? Runs belong to the project, not to a session.
 2. workflow_catalog: which workflows can be started, with which arguments.
-3. start_workflow returns a workflow_id at once (batch for many). Choose a workflow_id yourself where starting twice would hurt.
-4. wait_for_workflows blocks until runs have ended or wait for a message; a time-out is no error, call it again. If a run takes longer than you can stay, or
-waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. It goes on without you. Nothing calls you back; list_workflows
-shows next time how it stands.
-5. inspect tells why a run is where it is, what each step did, and the next call.
-6. send_message answers a run that waits on a topic. If the message decides for a person, ask that person first. Topics that begin with "person:" take only
-a person's answer: answer_in_person.
-7. A run failed: repair the workflow file in the project, then fork from the failed step. Finished steps are not run again.
-cancel stops runs, resume lets cancelled ones go on, server_status tells what is wrong behind all this.
+3. start_workflow returns a workflow_id at once (batch for many). Choose your own workflow_id where starting twice would hurt.
+4. wait_for_workflows blocks until runs have ended or wait for a message. A time-out is no error: call it again. If a run takes longer than you can stay,
+or waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. The run goes on without you. Nothing calls you back;
+list_workflows shows next time how it stands.
+5. inspect says why a run is where it is, what each step did, and the next call.
+6. send_message answers a run that waits on a topic. If the message decides something for a person, ask that person first. Topics that begin with "person:"
+take only a person's answer: answer_in_person.
+7. A run failed: repair the workflow file, then fork from the failed step. Finished steps do not run again.
+cancel stops runs, resume lets cancelled ones go on, server_status shows what is wrong behind all this.
 
 Words: a workflow (name) is code; a run (workflow_id) is one execution of it; steps are numbered from 1. Answers are cut short and name the call that brings the rest.
 """.strip()

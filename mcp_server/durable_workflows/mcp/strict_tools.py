@@ -20,7 +20,12 @@ from durable_workflows.schemas.signatures import Untitled
 
 _LONGEST_ERROR = 4000  # characters
 _SHOWN_PROBLEMS = 5
-_ANY_VALUE = "#/$defs/JsonValue"
+_NULL = {"type": "null"}
+_UNSAID: list[tuple[str, object]] = [
+    ("$ref", "#/$defs/JsonValue"),
+    ("additionalProperties", {"$ref": "#/$defs/JsonValue"}),
+    ("default", None),
+]
 _ARGUMENT = re.compile(r"^- (\w+): (.+(?:\n  .+)*)$", re.MULTILINE)
 
 
@@ -64,26 +69,34 @@ def strict_tool(spec: ToolSpec) -> Tool:
     strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
     tool.fn_metadata = _AsGiven.model_validate({**dict(tool.fn_metadata), "arg_model": strict})
     schema = strict.model_json_schema(by_alias=True, schema_generator=Untitled)
-    tool.parameters = _without_any_value(schema)
+    tool.parameters = _advertised(schema)
     for name, text in _ARGUMENT.findall(described):
         tool.parameters["properties"][name]["description"] = _unwrapped(text)
     return tool
 
 
-def _without_any_value(schema: Any) -> Any:
-    """A schema in which `JsonValue`, which takes anything, is no reference: some clients drop an argument that is only one."""
+def _advertised(schema: Any) -> Any:
+    """A schema as clients get it: shorter than pydantic's, and in forms that all of them read.
+
+    `JsonValue`, which takes anything, is no reference: some clients drop an argument that is only one. A null is taken where an argument can be
+    left out, but not named: to leave it out is the way that models should use.
+    """
     if isinstance(schema, list):
-        return [_without_any_value(part) for part in cast("list[Any]", schema)]
+        return [_advertised(part) for part in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
     kept = {
-        key: _without_any_value(part)
+        key: _advertised(part)
         for key, part in cast("dict[str, Any]", schema).items()
-        if (key, part) != ("$ref", _ANY_VALUE) and part != {"JsonValue": {}}
+        if (key, part) not in _UNSAID and not (key == "title" and isinstance(part, str))
     }
+    choices: list[Any] = kept.get("anyOf", [])
+    if _NULL in choices:
+        (only,) = [one for one in choices if one != _NULL]
+        kept = {**{key: part for key, part in kept.items() if key != "anyOf"}, **only}
     if "$defs" in kept:
         kept["$defs"].pop("JsonValue", None)
-    return kept
+    return {key: part for key, part in kept.items() if (key, part) != ("$defs", {})}
 
 
 class _AsGiven(FuncMetadata):

@@ -1,0 +1,162 @@
+"""The tables of `references/` that come from the code: tools, commands, settings, and the index. `make docs` writes them, and a test compares.
+
+A table of arguments is the first table in the section of its tool or command. The lists of all of them are the first tables in the sections
+that `_LISTS` names.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import typer.main
+
+from documents import blocks
+from durable_workflows.cli import cli
+from durable_workflows.docs import documents
+from durable_workflows.mcp.strict_tools import ToolSpec, strict_tool
+from durable_workflows.mcp.tools import TOOLS
+from durable_workflows.settings import Settings
+
+_TABLE = re.compile(r"^(?:\|.*\n)+", re.MULTILINE)
+_DEFAULT = re.compile(r"(.*?) Default: (.*)\.", re.DOTALL)
+Rows = Iterable[tuple[str, ...]]
+
+
+def tools() -> Rows:
+    """Each tool with the first sentence of its description."""
+    for spec in TOOLS:
+        name = spec.function.__name__
+        yield f"[`{name}`](#{name})", _first_sentence(inspect.getdoc(spec.function) or "")
+
+
+def arguments(spec: ToolSpec) -> Rows:
+    """Each argument of a tool, its default, and what it means."""
+    schema = strict_tool(spec).parameters
+    for name, field in schema["properties"].items():
+        text, default = _split(field["description"])
+        if name in schema.get("required", ()):
+            default = "required"
+        elif "default" in field:
+            default = _literal(field["default"])
+        yield f"`{name}`", default, text
+
+
+def commands() -> Rows:
+    """Each command with the first sentence of its help."""
+    for name, command in _commands().items():
+        yield f"[`{name}`](#{name})", _first_sentence(command.help)
+
+
+def options(command: Any) -> Rows:
+    """Each argument and option of a command that is no setting, and what it means."""
+    for one in command.params:
+        if one.name not in Settings.model_fields:
+            names = ", ".join(f"`{word}`" for word in words(one))
+            yield names, one.help or ""
+
+
+def pages() -> Rows:
+    """Each reference with the first sentence of its summary."""
+    for one in documents.references():
+        yield f"[{one.title}]({one.path.name})", _first_sentence(one.summary)
+
+
+def words(parameter: Any) -> list[str]:
+    """How an option or argument is written."""
+    if parameter.param_type_name == "argument":
+        return [parameter.metavar or parameter.name]
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def settings() -> Rows:
+    """Each setting: its variable, its flag, its default, and what it means."""
+    for name, field in Settings.model_fields.items():
+        text, default = _split(field.description or "")
+        flag = f"`--{name.replace('_', '-')}`"
+        yield f"`{variable(name)}`", flag, default or _literal(field.default), text
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return "DBOS_DATABASE_URL" if name == "database_url" else f"DURABLE_WORKFLOWS_{name.upper()}"
+
+
+def written(document: str, text: str) -> str:
+    """A reference as it is with its tables made of the code."""
+    for title, head, rows in _tables(document):
+        text = _replaced(document, text, title, [head, *rows()])
+    return text
+
+
+_LISTS = {
+    "README.md": "All references",
+    "tools.md": "All tools",
+    "cli.md": "All commands",
+    "settings.md": "All settings",
+}
+DOCUMENTS = tuple(_LISTS)
+
+
+def _tables(document: str) -> Iterator[tuple[str, list[str], Callable[[], Rows]]]:
+    title = _LISTS[document]
+    if document == "README.md":
+        yield title, ["page", "what it answers"], pages
+    elif document == "tools.md":
+        yield title, ["tool", "what it does"], tools
+        for spec in TOOLS:
+            rows = list(arguments(spec))
+            if rows:
+                yield spec.function.__name__, ["argument", "default", "meaning"], rows.copy
+    elif document == "cli.md":
+        yield title, ["command", "what it does"], commands
+        for name, command in _commands().items():
+            rows = list(options(command))
+            if rows:
+                yield name, ["option", "meaning"], rows.copy
+    else:
+        yield title, ["variable", "flag", "default", "meaning"], settings
+
+
+def _commands() -> dict[str, Any]:
+    return dict(typer.main.get_group(cli.build_app()).commands)
+
+
+def _replaced(document: str, text: str, title: str, rows: Iterable[Iterable[str]]) -> str:
+    """The text with its section's first table made of these rows."""
+    start = text.index(f"\n## {title}\n")
+    end = text.find("\n## ", start + 1)
+    section = text[start : None if end < 0 else end]
+    head, *lines = [f"| {' | '.join(map(_cell, row))} |\n" for row in rows]
+    rule = "|".join(["", *["---"] * (head.count("|") - 1), ""])
+    table = "".join([head, f"{rule}\n", *lines])
+    changed, count = _TABLE.subn(lambda _: table, section, count=1)
+    assert count, f"{document}: the section {title!r} has no table; put the line `| |` into it"
+    return text[:start] + changed + text[start + len(section) :]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A description, and what it says of the default."""
+    found = _DEFAULT.fullmatch(text)
+    return (found[1], found[2]) if found else (text, "")
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return re.split(r"(?<=\.) ", paragraph)[0]
+
+
+if __name__ == "__main__":
+    for _document in DOCUMENTS:
+        _path = blocks.FOLDER / _document
+        _path.write_text(written(_document, _path.read_text(encoding="utf-8")), encoding="utf-8")
