@@ -27,6 +27,9 @@ from helpers import until_found
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DECISIONS = ROOT / "docs" / "decisions"
+PAGES = [*sorted(DECISIONS.glob("*.md"))]  # that name files of the repository
+PARTS = ["Context", "Decision", "What it costs", "What would change our mind"]
 
 
 def section(title: str) -> str:
@@ -145,3 +148,25 @@ async def commanded(folder: Path, command: str) -> str:
 
 async def waiting(engine: Engine) -> list[RunSummary]:
     return (await engine.runs(waiting=True)).workflows
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_a_file_that_a_page_names_is_in_the_repository(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = [
+        word for word in re.findall(r"`([^`\s]+/[^`\s]*)`", text) if not word.startswith(".dbos/")
+    ]
+    linked = re.findall(r"\]\((?!https:)([^)#]+)\)", text)
+    assert named or linked
+    for path in [*(ROOT / one for one in named), *(page.parent / one for one in linked)]:
+        assert path.exists(), path
+
+
+def test_a_decision_is_in_the_index_and_has_its_four_parts() -> None:
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    pages = sorted(set(DECISIONS.glob("*.md")) - {DECISIONS / "README.md"})
+    assert sorted(re.findall(r"\((\S+\.md)\)", index)) == [page.name for page in pages]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == PARTS, page.name
+        assert len(text.split()) < 550, page.name
