@@ -28,7 +28,7 @@ from helpers import until_found
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DECISIONS = ROOT / "docs" / "decisions"
-PAGES = [*sorted(DECISIONS.glob("*.md"))]  # that name files of the repository
+PAGES = [*sorted(DECISIONS.glob("*.md")), ROOT / "SECURITY.md"]  # that name files of the repository
 PARTS = ["Context", "Decision", "What it costs", "What would change our mind"]
 
 
