@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 import typer.main
+import yaml
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
@@ -189,6 +190,47 @@ def assert_serves(words: list[str]) -> None:
 
 def typer_command(name: str) -> Any:
     return typer.main.get_group(cli.build_app()).commands[name]
+
+
+# The hook for pre-commit
+
+
+def hook() -> dict[str, Any]:
+    [found] = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_hook_runs_a_command_of_the_package() -> None:
+    program, command, *options = hook()["entry"].split()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert program in project["scripts"]
+    context = typer_command(command).make_context(command, [*options, "workflows/a.py"])
+    assert context.params["files"] == [Path("workflows/a.py")]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("workflows/a.py", True),
+        ("workflows/shop/b.py", True),
+        ("workflows/a.pyc", False),
+        ("workflows/a.py.orig", False),
+        ("workflows/data.csv", False),
+        ("workflows.py", False),
+        ("my_workflows/a.py", False),
+        ("src/workflows/a.py", False),
+    ],
+)
+def test_the_hook_is_given_workflow_files_and_no_others(path: str, is_one: bool) -> None:
+    assert bool(re.search(hook()["files"], path)) is is_one  # as pre-commit looks
+
+
+def test_the_hook_has_what_pre_commit_knows() -> None:
+    found = hook()
+    assert found.keys() == {"id", "name", "description", "entry", "language", "files", "types"}
+    assert found["id"] == f"{NAME}-check"
+    assert found["language"] == "python"  # which installs this repository with pip
+    assert found["types"] == ["python"]  # a tag of its library `identify`
 
 
 # The registry
