@@ -3,13 +3,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench bench-peers docs evals lock wheel mcpb test-wheel format clean
+.PHONY: demo test test-all check bench bench-peers docs evals lock wheel mcpb test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	@echo "The tests take about 8 minutes on two cores. make test-all adds the long ones: about 10 minutes more."
+	$(BIN)/python -m pytest -m "not long"
+
+# Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).
+test-all: test
+	$(BIN)/python -m pytest -m long
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -43,7 +48,7 @@ test-wheel: wheel
 	@$(PYTHON) -m venv .venv-wheel
 	@.venv-wheel/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	@.venv-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
-	.venv-wheel/bin/python -m pytest $(WHEEL_TESTS)
+	.venv-wheel/bin/python -m pytest -m "not long" $(WHEEL_TESTS)
 
 wheel: .venv/ready
 	@rm -rf dist

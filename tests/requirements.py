@@ -4,7 +4,7 @@ A test names what it proves with `@proves("recovery:worker-killed")`.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -80,3 +80,11 @@ def proves(*promises: str) -> Callable[[Test], Test]:
     unknown = set(promises) - PROMISES.keys()
     assert not unknown, f"not promised: {unknown}"
     return pytest.mark.proves(*promises)
+
+
+def long(*cases: object) -> list[Any]:
+    """Cases of a parametrized test that only `make test-all` tries."""
+    marked = (
+        cast("tuple[object, ...]", case) if isinstance(case, tuple) else (case,) for case in cases
+    )
+    return [pytest.param(*case, marks=pytest.mark.long) for case in marked]

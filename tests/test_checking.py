@@ -1030,6 +1030,7 @@ def refusals() -> dict[str, object]:
 """
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_dbos_refuses_in_steps_and_workflows_what_the_rules_say(
     engine: Engine, folder: Path

@@ -49,6 +49,7 @@ async def start_by_command(project: Path, numbers: range) -> None:
         assert process.returncode == 0, process.stderr.decode()
 
 
+@pytest.mark.long
 @proves("start:once", "supervisor:one")
 @pytest.mark.timeout(300)
 async def test_two_servers_and_the_command_line_start_200_runs_each_done_once(

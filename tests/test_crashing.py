@@ -127,6 +127,7 @@ async def until_left_alone(engine: Engine, folder: Path) -> None:
     assert left == []
 
 
+@pytest.mark.long
 @proves("crash:set-apart", "crash:ends")
 @pytest.mark.timeout(300)
 async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(

@@ -24,7 +24,7 @@ from durable_workflows.settings import Settings
 from durable_workflows.system import locks, state
 from helpers import copy_flow, processes_of, run_without_rights, until
 from namespaces import run_isolated
-from requirements import proves
+from requirements import long, proves
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,17 @@ def copy(pristine: Path, tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("when", "kind"),
-    [*(("stopped", kind) for kind in damage.KINDS)] + [("running", kind) for kind in damage.KINDS],
+    [
+        ("running", "garbage"),
+        *long(
+            *(
+                (when, kind)
+                for when in ("running", "stopped")
+                for kind in damage.KINDS
+                if (when, kind) != ("running", "garbage")
+            )
+        ),
+    ],
 )
 async def test_a_run_survives_the_damage_of_every_small_file(
     when: str, kind: str, copy: Path
@@ -173,7 +183,7 @@ DATA: list[tuple[Callable[[Path], None], type[SetupError]]] = [
 
 
 @proves("damage:nothing-lost")
-@pytest.mark.parametrize(("harm", "kind"), DATA)
+@pytest.mark.parametrize(("harm", "kind"), [DATA[0], *long(*DATA[1:])])
 async def test_a_lost_database_is_said_at_every_start_and_never_replaced(
     harm: Callable[[Path], None], kind: type[SetupError], copy: Path, pristine: Path
 ) -> None:
@@ -197,6 +207,7 @@ async def test_a_lost_database_is_said_at_every_start_and_never_replaced(
         await lifecycle.shut_down(settings)
 
 
+@pytest.mark.long
 @proves("damage:nothing-lost")
 async def test_a_database_that_is_removed_while_it_runs_is_said_and_goes_on_when_it_is_back(
     copy: Path,

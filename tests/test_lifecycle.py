@@ -59,6 +59,7 @@ async def test_a_shutdown_ends_what_a_killed_supervisor_left(
     assert processes_of(folder) == []
 
 
+@pytest.mark.long
 @proves("shutdown:nothing-left")
 async def test_a_worker_started_before_its_database_ends_with_its_supervisor(
     settings: Settings, folder: Path
@@ -76,6 +77,7 @@ async def test_a_worker_started_before_its_database_ends_with_its_supervisor(
     await until(lambda: not processes_of(folder), "nothing is left")
 
 
+@pytest.mark.long
 async def test_a_worker_started_before_its_database_is_the_one_that_runs(
     project: Project, folder: Path
 ) -> None:
@@ -93,6 +95,7 @@ async def test_a_worker_started_before_its_database_is_the_one_that_runs(
     assert [worker.pid for worker in (await engine.status()).workers] == found
 
 
+@pytest.mark.long
 async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(
     project: Project, folder: Path
 ) -> None:
@@ -199,6 +202,7 @@ async def test_a_port_of_last_time_that_is_taken_now_is_replaced(settings: Setti
         assert f":{port}/" not in connection.url
 
 
+@pytest.mark.long
 async def test_the_database_comes_back_at_the_same_port(
     engine: Engine, project: Project, folder: Path
 ) -> None:
@@ -233,6 +237,7 @@ async def test_a_data_directory_of_another_postgres_is_said_also_by_status(
     assert processes_of(settings.project) == []
 
 
+@pytest.mark.long
 async def test_a_supervisor_with_nothing_to_do_leaves(folder: Path) -> None:
     settings = Settings(project=folder, idle_exit_seconds=1)
     await lifecycle.ensure_running(settings)
@@ -240,12 +245,14 @@ async def test_a_supervisor_with_nothing_to_do_leaves(folder: Path) -> None:
     assert state.read_connection(settings) is None
 
 
+@pytest.mark.long
 async def test_a_supervisor_whose_project_was_removed_leaves(engine: Engine, folder: Path) -> None:
     await engine.catalog()
     shutil.rmtree(folder)
     await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
 
 
+@pytest.mark.long
 async def test_a_supervisor_whose_project_was_moved_away_leaves_and_its_runs_go_on_there(
     engine: Engine, project: Project, folder: Path
 ) -> None:
@@ -354,6 +361,7 @@ async def test_a_newer_installation_takes_over_from_the_processes_of_an_older_on
     assert result.done[0].output == "still there"
 
 
+@pytest.mark.long
 async def test_a_checkout_with_newer_tables_takes_over_too(project: Project) -> None:
     engine = await project.engine()
     pid, versions = engine.connection.pid, engine.connection.versions | {"schema": "1"}
@@ -363,6 +371,7 @@ async def test_a_checkout_with_newer_tables_takes_over_too(project: Project) -> 
     assert (await project.engine()).connection.pid != pid
 
 
+@pytest.mark.long
 async def test_an_older_installation_uses_the_processes_of_a_newer_one(project: Project) -> None:
     engine = await project.engine()
     pid = engine.connection.pid

@@ -35,6 +35,7 @@ async def test_a_plain_recv_shows_its_topic_since_when_and_until_when(shared: En
     assert (result.done[0].output, result.waiting) == ("yes", [])
 
 
+@pytest.mark.long
 @proves("wait:visible", "recovery:worker-killed")
 async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(
     engine: Engine, folder: Path
@@ -113,6 +114,7 @@ async def test_a_cancelled_run_that_waits_ends_now_and_not_at_its_deadline(share
     assert result.done[0].output == "go on"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("until_", ["all", "any", "change"])
 async def test_a_wait_that_times_out_is_an_answer(
     until_: str, shared: Engine, folder: Path

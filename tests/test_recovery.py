@@ -23,7 +23,7 @@ from durable_workflows.settings import Settings
 from durable_workflows.system import state
 from helpers import copy_flow, processes_of, until, until_found
 from mcp import Client, StdioServerParameters
-from requirements import proves
+from requirements import long, proves
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ def assert_each_step_once(path: Path, interruptions: int) -> None:
     "recovery:supervisor-killed",
     "recovery:all-killed",
 )
-@pytest.mark.parametrize("victim", list(ROLES))
+@pytest.mark.parametrize("victim", ["worker", "all", *long("database", "supervisor")])
 @pytest.mark.timeout(300)
 async def test_a_run_of_ten_steps_survives_sigkill_at_random_moments(
     victim: str, project: Project, folder: Path
@@ -192,6 +192,7 @@ async def says_that_it_is_full(engine: Engine) -> bool:
     return False
 
 
+@pytest.mark.long
 @proves("recovery:worker-killed")
 async def test_a_start_while_the_worker_is_away_is_taken_and_runs_when_it_is_back(
     engine: Engine, settings: Settings, folder: Path

@@ -11,7 +11,7 @@ from durable_workflows.errors import DatabaseSilent
 from durable_workflows.models import StartRequest
 from helpers import copy_flow, processes_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 async def test_a_database_that_hangs_is_given_up_and_goes_on_where_it_was(

@@ -93,6 +93,7 @@ async def test_an_argument_that_does_not_fit_in_a_call_ends_the_run_with_its_nam
     )
 
 
+@pytest.mark.long
 @proves("arguments:typed", "recovery:worker-killed")
 async def test_a_run_that_python_called_with_objects_has_the_same_arguments_after_its_worker_died(
     engine: Engine, folder: Path

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import dbos
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PATCH = ROOT / "docs" / "upstream" / "one-statement-per-step.patch"
 
 
+@pytest.mark.long
 def test_a_step_is_two_statements_in_a_patched_dbos_too(tmp_path: Path) -> None:
     shutil.copytree(Path(dbos.__file__).parent, tmp_path / "dbos")
     subprocess.run(["git", "apply", str(PATCH)], cwd=tmp_path, check=True)

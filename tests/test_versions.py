@@ -181,6 +181,7 @@ def waiting_versions(settings: Settings) -> set[str]:
     return set(said.split()) if "wait for a worker" in said else set()
 
 
+@pytest.mark.long
 @proves("version:old-code")
 async def test_versions_beyond_the_allowed_workers_wait_their_turn_and_say_so(folder: Path) -> None:
     project = Project(Settings(project=folder, old_workers=1))
@@ -227,6 +228,7 @@ async def test_of_two_files_with_the_same_workflow_name_the_first_one_counts(
     assert (await engine.wait([started.workflow_id])).done[0].output == "first"
 
 
+@pytest.mark.long
 async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too(
     engine: Engine, folder: Path
 ) -> None:
@@ -249,6 +251,7 @@ async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too
     await until_found(latest_for_dbos, "the first version is the latest again", seconds=60)
 
 
+@pytest.mark.long
 async def test_a_file_whose_import_hangs_is_named_until_it_ends(
     engine: Engine, folder: Path
 ) -> None:
@@ -320,6 +323,7 @@ async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavail
     assert why == "its path has more than 2,000 bytes"
 
 
+@pytest.mark.long
 @proves("version:broken-file")
 async def test_a_workflow_folder_that_cannot_be_read_is_said_and_leaves_the_newest_version(
     engine: Engine, folder: Path, settings: Settings

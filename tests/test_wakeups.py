@@ -17,7 +17,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.seam import wakeups
 from helpers import copy_flow, until, until_found
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 async def test_a_delayed_run_begins_at_its_time_and_one_whose_time_is_over_ends(

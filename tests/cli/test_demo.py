@@ -48,6 +48,7 @@ def test_the_demo_comes_true_and_leaves_nothing(shop: Path, temporary: Path) -> 
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_demo_that_fails_says_why_in_a_line_and_leaves_its_project_but_no_process(
     tmp_path: Path, temporary: Path
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_demo_that_fails_says_why_in_a_line_and_leaves_its_project_but_no_proc
     assert processes_of(project) == []
 
 
+@pytest.mark.long
 def test_an_interrupted_demo_leaves_no_process(shop: Path, temporary: Path) -> None:
     command = begin("demo", str(shop), folder=temporary, TMPDIR=str(temporary))
     assert command.stdout is not None

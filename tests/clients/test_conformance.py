@@ -26,7 +26,7 @@ from durable_workflows.pglite.node import node
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 SECONDS = 60.0
 # What package.json calls the two editions of the suite.

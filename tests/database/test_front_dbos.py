@@ -2,6 +2,8 @@
 
 from contextlib import ExitStack
 
+import pytest
+
 from database.fronts import Front, line_of, python_client
 
 WORKER = """
@@ -46,6 +48,7 @@ DBOS.destroy()
 """
 
 
+@pytest.mark.long
 def test_two_processes_of_dbos_carry_out_a_hundred_runs_without_a_mistake(front: Front) -> None:
     with python_client(WORKER, front.url, "starter") as starter, ExitStack() as stack:
         assert line_of(starter) == "launched"  # and has made the tables

@@ -16,6 +16,7 @@ INSERT INTO t VALUES (%s, (SELECT string_agg(md5(random()::text), '') FROM gener
 """
 
 
+@pytest.mark.long
 def test_no_acknowledged_commit_is_lost_when_the_process_is_killed_again_and_again(
     front: Front, tmp_path: Path
 ) -> None:
@@ -58,6 +59,7 @@ def _write(url: str, writer: int, round_: int, acknowledged: set[tuple[int, int]
         return
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "text", ["", "-42\n/pglite/data\n1700000000\n5432\n\n\n"], ids=["empty", "negative"]
 )
@@ -70,6 +72,7 @@ def test_a_pid_file_that_a_killed_process_left_does_no_harm(
         assert db.execute("SELECT 1").fetchone() == (1,)
 
 
+@pytest.mark.long
 def test_checkpoints_and_vacuum_happen_by_themselves(front: Front, tmp_path: Path) -> None:
     data = copy_of_pristine(tmp_path / "pgdata")
     with (
@@ -137,6 +140,7 @@ def problem_of_starting(data: Path) -> str:
         return str(failed.args[0])
 
 
+@pytest.mark.long
 def test_a_full_disk_loses_nothing_that_was_acknowledged(front: Front, small_disk: Path) -> None:
     data = copy_of_pristine(small_disk / "pgdata")
     acknowledged: list[int] = []
@@ -158,6 +162,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(front: Front, small_dis
         db.execute("INSERT INTO t VALUES (-1, 'again')")
 
 
+@pytest.mark.long
 def test_a_stop_keeps_everything_and_needs_no_recovery(front: Front, tmp_path: Path) -> None:
     data = copy_of_pristine(tmp_path / "pgdata")
     with own_front(data) as (own, process), psycopg.connect(own.url) as db:

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from database.fronts import Front, copy_of_pristine, own_front
 from database.fuzz import look, prepare, round_of
 from requirements import proves
@@ -11,6 +13,7 @@ SECONDS = 60.0
 SEEDS = 1000  # a slow machine tries fewer
 
 
+@pytest.mark.long
 @proves("database:one-client-cannot-end-it")
 def test_whatever_clients_send_others_find_the_database_as_it_was(
     front: Front, tmp_path: Path

@@ -13,6 +13,7 @@ TOLERANCE = 0.15  # ids and times differ in length
 RENEW = "Run `make evals` and look at what has changed in tests/evals."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_a_scripted_player_reaches_the_goal_at_the_recorded_cost(scenario: Scenario) -> None:
     played = await play(scenario, with_model=False)

@@ -1,8 +1,12 @@
 """The tests of the main job again, on a native Postgres: the fixtures beside this file give them projects that use one."""
 
+import pytest
+
 from test_crashing import *  # noqa: F403
 from test_messages import *  # noqa: F403
 from test_recovery import *  # noqa: F403
 from test_starts import *  # noqa: F403
 from test_step_statements import *  # noqa: F403
 from test_versions import *  # noqa: F403
+
+pytestmark = [pytest.mark.anyio, pytest.mark.long]

@@ -188,6 +188,7 @@ async def test_a_moved_project_goes_on_with_everything(
     await until_found(lambda: engine.log("talks-again"), "its log is there")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @proves("move:everything")
 async def test_a_move_that_is_killed_at_any_moment_is_made_by_the_next_one(
@@ -240,6 +241,7 @@ async def runs_in(url: str) -> int:
         return int(row[0])
 
 
+@pytest.mark.long
 @proves("move:everything")
 async def test_a_move_that_broke_off_just_before_or_after_its_commit_is_cleared_up_by_the_next_one(
     projects: tuple[Project, Project], home: Path, database_url: str
@@ -301,6 +303,7 @@ async def make_older(connection: tables.Connection) -> None:
     )
 
 
+@pytest.mark.long
 @proves("request:refused")
 async def test_a_move_is_refused_where_the_project_has_runs(
     projects: tuple[Project, Project], home: Path, database_url: str

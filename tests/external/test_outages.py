@@ -15,7 +15,7 @@ from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 from test_recovery import lines_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 
 # Of this test's database only: other projects of the suite share the server.

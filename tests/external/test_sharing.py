@@ -44,6 +44,7 @@ async def test_no_node_runs_where_the_database_is_an_external_one(
     assert engine.connection.mode == "external"
 
 
+@pytest.mark.long
 async def test_two_projects_with_the_same_names_do_not_see_each_others_runs(
     engine: Engine, folder: Path, elsewhere: Path
 ) -> None:
@@ -93,6 +94,7 @@ async def divided(
         await project.aclose()
 
 
+@pytest.mark.long
 async def test_a_helping_machine_takes_part_also_one_that_was_there_first(
     divided: tuple[Engine, list[str]], folder: Path, elsewhere: Path
 ) -> None:
@@ -149,6 +151,7 @@ UNKNOWN = """with gone as (delete from {ours}.workers)
 update {dbos}.workflow_status set updated_at = updated_at - 3600000 where status = 'PENDING'"""
 
 
+@pytest.mark.long
 @proves("recovery:machine-gone", "damage:nothing-lost")
 async def test_runs_go_on_where_the_identity_of_the_directory_was_lost(
     folder: Path, elsewhere: Path
@@ -193,6 +196,7 @@ async def _is_worker(engine: Engine, directory: Path) -> bool:
     return is_there and identity(directory) in await workers(engine.connection)
 
 
+@pytest.mark.long
 async def test_a_helping_machine_that_is_interrupted_ends_what_it_runs_and_nothing_else(
     engine: Engine, folder: Path, elsewhere: Path
 ) -> None:
@@ -207,6 +211,7 @@ async def test_a_helping_machine_that_is_interrupted_ends_what_it_runs_and_nothi
     assert {process.pid for process in processes_of(folder)} == others
 
 
+@pytest.mark.long
 async def test_a_helping_machine_needs_an_external_postgres(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +277,7 @@ def test_a_project_of_any_name_has_schemas_of_its_own(name: str, tmp_path: Path)
     assert len(f"{database.schema}_activity") <= 63
 
 
+@pytest.mark.long
 @proves("recovery:worker-killed")
 async def test_a_worker_whose_own_sign_of_life_is_late_takes_nothing_over(
     divided: tuple[Engine, list[str]],

@@ -271,6 +271,7 @@ def database_connections(served: Served, shared: Engine) -> int:
     return sum(bool(one.raddr) and one.raddr.port == port for one in found)
 
 
+@pytest.mark.long
 async def test_a_call_outlasts_the_database(settings: Settings, folder: Path) -> None:
     copy_flow("messages", folder)
     args = {"name": "wait_for", "args": {"topic": "go"}, "workflow_id": "w"}

@@ -324,6 +324,7 @@ async def copies(
 # Steps
 
 
+@pytest.mark.long
 async def test_of_a_thousand_steps_the_summary_has_those_that_failed_and_the_calls_for_the_others(
     agent: Agent,
 ) -> None:

@@ -21,6 +21,7 @@ from durable_workflows.settings import Settings
 from durable_workflows.system import locks, state
 from helpers import copy_flow, until
 from mcp import Client
+from requirements import long
 from transports import Transport, reached
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +79,7 @@ class Agent:
 
 @pytest.mark.parametrize(
     ("transport", "mode"),
-    [("memory", "auto"), ("stdio", "legacy"), ("http", "auto")],
+    [("memory", "auto"), ("stdio", "legacy"), *long(("http", "auto"))],
 )
 async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
     settings: Settings, folder: Path, transport: Transport, mode: Mode
@@ -248,6 +249,7 @@ async def test_giving_up_a_wait_leaves_the_run_alone(
     assert (tmp_path / "lines").read_text(encoding="utf-8") == "begun\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(
     number: int, settings: Settings, folder: Path, launch: Launch

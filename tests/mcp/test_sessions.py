@@ -11,7 +11,7 @@ from durable_workflows.settings import Settings
 from helpers import copy_flow
 from mcp import Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 Mode = Literal["auto", "legacy"]
 

@@ -146,6 +146,7 @@ async def test_all_subscriptions_of_a_server_share_a_connection_which_ends_with_
     await until(lambda: connections() == before, "all connections have ended")
 
 
+@pytest.mark.long
 async def test_a_subscription_outlasts_the_database_and_starts_nothing_that_was_shut_down(
     settings: Settings, folder: Path
 ) -> None:

@@ -514,6 +514,7 @@ def done(host: Host, workflow_id: str) -> bool:
     return host.look(workflow_id).status not in ("PENDING", "ENQUEUED")
 
 
+@pytest.mark.long
 def test_a_crash_at_any_moment_repeats_only_what_was_running(
     own_host: Host, tmp_path: Path
 ) -> None:
