@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench bench-peers docs evals lock wheel mcpb test-wheel format clean
+.PHONY: demo test test-all check bench bench-peers docs evals lock wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -57,6 +57,10 @@ wheel: .venv/ready
 # The bundle for clients that install a server from one file, like Claude Desktop.
 mcpb: .venv/ready
 	@$(BIN)/python mcpb/build.py dist
+
+# Wheel with PGlite inside, sdist and bundle, built from the commit and tried.
+release: .venv/ready
+	@$(BIN)/python .ci/release.py
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \

@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +55,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 Explain = Callable[[BaseException | None], DurableWorkflowsError | None]
+Fetch = Callable[..., Awaitable[list[Row]]]  # runs the named statement with values by name
 
 
 class Connection(AsyncConnectionAlone):
@@ -199,6 +200,22 @@ class Session:
             DatabaseUnavailable: the database does not answer.
         """
         return await self._twice(lambda connection: run(connection, name, **values))
+
+    async def in_snapshot(self, read: Callable[[Fetch], Awaitable[T]]) -> T:
+        """What `read` makes of rows that it fetches by name, all of them as they were at one moment. It may be called twice.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+
+        async def statement(connection: Connection) -> T:
+            async with connection.transaction():
+                await connection.execute(
+                    "set transaction isolation level repeatable read, read only"
+                )
+                return await read(partial(fetch, connection))
+
+        return await self._twice(statement)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:

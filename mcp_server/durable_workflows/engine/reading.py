@@ -5,14 +5,14 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
 from durable_workflows import fitting, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
-from durable_workflows.engine import records
+from durable_workflows.engine import details, records
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DurableWorkflowsError,
@@ -22,8 +22,6 @@ from durable_workflows.errors import (
     UsageError,
 )
 from durable_workflows.models import (
-    MOST_EVENTS,
-    STOPPED,
     UNFINISHED,
     Answer,
     Child,
@@ -33,7 +31,6 @@ from durable_workflows.models import (
     OpenWait,
     Overview,
     QueueInfo,
-    QueuePlace,
     Run,
     RunList,
     ScheduleInfo,
@@ -46,7 +43,7 @@ from durable_workflows.models import (
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
 from durable_workflows.settings import APPLICATION, Settings
-from durable_workflows.system import processes, state
+from durable_workflows.system import state
 
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
@@ -62,11 +59,8 @@ _ELSEWHERE = (
 )
 _MORE_CONNECTIONS = "Nothing is lost. End programs that hold connections, have fewer workers, or raise max_connections of that server: a worker takes up to 14 connections, an MCP server or a command up to ten. Then call again."
 _PREVIEW = 600  # characters of a payload in a run's details
-_MAX_STEPS = 1000  # in one answer
-_LAST_STEPS = 20
 _SESSIONS = 10
 _SUSPECTS = 10
-_HOLDERS = 6  # runs in the places of a queue that are named
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 # The parts of a status that cannot be told.
@@ -80,6 +74,7 @@ _UNTOLD: Mapping[str, Any] = {
 }
 
 Progress = Callable[[str], Awaitable[None]]
+T = TypeVar("T")
 
 
 class Reader:
@@ -233,75 +228,15 @@ class Reader:
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
         """
-        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
-        rows = await fetch("run_details", limit=preview)
-        if not rows:
-            raise await self._unknown(workflow_id)
-        row = rows[0]
-        steps = await fetch("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
-        if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
-            steps += await fetch("failed_steps", limit=preview)
-            steps += await fetch("last_steps", limit=preview, count=_LAST_STEPS)
-            steps = list({step["step"]: step for step in steps}.values())
-            steps.sort(key=lambda step: step["step"])
-        accused = await fetch("run_suspect")
-        apart = accused[0]["executor_id"] if accused else None
-        worker = records.worker_of(row["version"], apart, await self._fetch("workers"))
-        return records.run(
-            row,
-            steps=steps,
-            waits=await fetch("run_waits"),
-            running=await fetch("run_running"),
-            children=await fetch("run_descendants"),
-            stopped_children=await self._stopped_children(row),
-            forks=await fetch("run_forks"),
-            events=await fetch("run_events", limit=preview, count=MOST_EVENTS),
-            answers=await fetch("run_answers", limit=preview),
-            worker=worker,
-            newest=await self._newest_version(),
-            unavailable=await self._why_unavailable(row),
-            place=await self._place(row),
-            absence=None if worker and worker.alive else await self._absence(row, apart),
-            suspect=records.suspect(accused[0]) if accused else None,
-        )
-
-    async def _stopped_children(self, row: tables.Row) -> int:
-        if row["status"] not in STOPPED:
-            return 0
-        ids = [row["workflow_id"]]
-        rows = await self._fetch("descendants_in", workflow_ids=ids, statuses=list(STOPPED))
-        return rows[0]["runs"] if rows else 0
-
-    async def _why_unavailable(self, row: tables.Row) -> str | None:
-        if row["status"] not in UNFINISHED or row["version"] is None:
-            return None
-        rows = await self._fetch("catalog_entry", version=row["version"], name=row["name"])
-        if rows:
-            return rows[0]["error"]
-        orphans = await self._fetch("orphans")
-        lost = any(
-            (one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans
-        )
-        return f"there is no workflow {row['name']!r} in this version" if lost else None
-
-    async def _place(self, row: tables.Row) -> QueuePlace | None:
-        if row["status"] != "ENQUEUED":
-            return None
-        rows = await self._fetch("queue_place", workflow_id=row["workflow_id"], count=_HOLDERS)
-        return records.queue_place(rows[0]) if rows else None
-
-    async def _absence(self, row: tables.Row, apart: str | None) -> str | None:
-        """What the supervisor of this machine says of a version's worker, for the case that none runs."""
         report = state.read_report(self._settings)
-        if row["version"] in report.get("waiting_versions", "").split():
-            return wording.NO_PLACE
-        which = processes.apart_of(apart) if apart else ""
-        said = report.get(state.worker_entry(row["version"], which), "")
-        if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
-            rows = await self._fetch("version_states", version=row["version"])
-            note = rows[0]["note"] if rows else None
-            return f"it is being started: {note}" if note else "it is being started"
-        return f"the last one {said}" if said else None
+        found = await self._in_snapshot(
+            lambda fetch: details.read(
+                fetch, report, workflow_id, preview=preview, after_step=after_step
+            )
+        )
+        if found is None:
+            raise await self._unknown(workflow_id)
+        return found
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
         """One finished step, with `length` characters of its output or error from `offset` on.
@@ -487,11 +422,17 @@ class Reader:
 
     async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
         """Run a named statement, once a worker of this release has made its tables and DBOS's."""
-        if not self._migrated:
-            await self._until_migrated()
+        await self._until_migrated()
         return await self._session.fetch(name, **values)
 
+    async def _in_snapshot(self, read: Callable[[tables.Fetch], Awaitable[T]]) -> T:
+        """What `read` makes of rows of one moment; as `_fetch` otherwise."""
+        await self._until_migrated()
+        return await self._session.in_snapshot(read)
+
     async def _until_migrated(self) -> None:
+        if self._migrated:
+            return
         with anyio.move_on_after(_READY_SECONDS):
             while not self._migrated:
                 rows = await self._session.fetch("has_all_of_this_release")

@@ -20,7 +20,6 @@ from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     UNFINISHED,
     Answer,
-    Child,
     Ended,
     Event,
     Fork,
@@ -28,9 +27,7 @@ from durable_workflows.models import (
     OpenWait,
     Preview,
     QueuePlace,
-    Run,
     Running,
-    RunningStep,
     RunSummary,
     Step,
     Suspect,
@@ -73,10 +70,10 @@ def wait_result(
     by_id = {row["workflow_id"]: row for row in rows}
     ordered = [by_id[one] for one in dict.fromkeys(workflow_ids) if one in by_id]
     unfinished = [row for row in ordered if row["status"] in UNFINISHED]
-    waiting = [_waiting(row, wait) for row in unfinished for wait in _listed(row, "waits")]
+    waiting = [open_in(row, wait) for row in unfinished for wait in _listed(row, "waits")]
     own = {one.workflow_id for one in waiting}
     waiting += [
-        _waiting(row, row).model_copy(update={"child_of": row["child_of"]})
+        open_in(row, row).model_copy(update={"child_of": row["child_of"]})
         for row in asking
         if row["workflow_id"] not in own
     ]
@@ -113,56 +110,22 @@ def progress_line(result: WaitResult) -> str:
     return "; ".join(parts) + (f"; {more} more" if more else "")
 
 
-def run(
-    row: Row,
-    *,
-    steps: Iterable[Row],
-    waits: Iterable[Row],
-    running: Iterable[Row],
-    children: Iterable[Row],
-    stopped_children: int,
-    forks: Iterable[Row],
-    events: Iterable[Row],
-    answers: Iterable[Row],
-    worker: WorkerInfo | None,
-    newest: str | None,
-    unavailable: str | None,
-    place: QueuePlace | None,
-    absence: str | None,
-    suspect: Suspect | None,
-) -> Run:
-    """A row of `run_details`, with the rows that belong to it."""
-    unfinished = row["status"] in UNFINISHED
+def own_fields(row: Row) -> dict[str, Any]:
+    """The fields of a `Run` that a row of `run_details` has."""
     label = row["serialization"]
-    # A step of a cancelled run goes on until it returns, if its worker lives.
-    has_steps = unfinished or (row["status"] == "CANCELLED" and worker is not None and worker.alive)
-    return Run(
+    return {
         **{key: row[key] for key in _SAME},
-        unread_topics=[topic(one) for one in row["unread_topics"]],
-        created_at=moment(row["created_at"]),
-        updated_at=moment(row["updated_at"]),
-        completed_at=moment_or_none(row["completed_at"]),
-        deadline=moment_or_none(row["deadline"]),
-        delayed_until=moment_or_none(row["delayed_until"]),
-        recovery_attempts=row["recovery_attempts"] or 0,
-        input=preview(row["input"], row["input_length"], label),
-        output=preview(row["output"], row["output_length"], label),
-        error=preview(row["error"], row["error_length"], label),
-        steps=[step(one) for one in steps],
-        running=[RunningStep.model_validate(one) for one in running] if has_steps else [],
-        waiting=[_waiting(one, one) for one in waits] if unfinished else [],
-        children=[Child.model_validate(one) for one in children],
-        stopped_children=stopped_children,
-        forks=[Fork.model_validate(one) for one in forks],
-        events=[event(one) for one in events],
-        answers=[answer(one) for one in answers],
-        newest_version=newest,
-        worker=worker,
-        unavailable=unavailable,
-        place=place,
-        absence=absence,
-        suspect=suspect,
-    )
+        "unread_topics": [topic(one) for one in row["unread_topics"]],
+        "created_at": moment(row["created_at"]),
+        "updated_at": moment(row["updated_at"]),
+        "completed_at": moment_or_none(row["completed_at"]),
+        "deadline": moment_or_none(row["deadline"]),
+        "delayed_until": moment_or_none(row["delayed_until"]),
+        "recovery_attempts": row["recovery_attempts"] or 0,
+        "input": preview(row["input"], row["input_length"], label),
+        "output": preview(row["output"], row["output_length"], label),
+        "error": preview(row["error"], row["error_length"], label),
+    }
 
 
 _SAME = (
@@ -377,7 +340,8 @@ def _error(row: Row) -> str | None:
     return f"{text}… (cut; inspect gives the rest)" if cut else text
 
 
-def _waiting(row: Row, wait: Mapping[str, Any]) -> Waiting:
+def open_in(row: Row, wait: Mapping[str, Any]) -> Waiting:
+    """A wait, of the run that the row names."""
     schema = arguments.usable(wait["schema"])
     return Waiting(
         workflow_id=row["workflow_id"],

@@ -1,0 +1,120 @@
+"""All about one run, read in one snapshot: what `inspect`, the traces and `run` show."""
+
+import functools
+from collections.abc import Mapping
+
+from durable_workflows import wording
+from durable_workflows.database.tables import Fetch, Row
+from durable_workflows.engine import records
+from durable_workflows.models import (
+    MOST_EVENTS,
+    STOPPED,
+    UNFINISHED,
+    Child,
+    Fork,
+    QueuePlace,
+    Run,
+    RunningStep,
+    Step,
+)
+from durable_workflows.system import processes, state
+
+_MAX_STEPS = 1000  # in one answer
+_LAST_STEPS = 20
+_HOLDERS = 6  # runs in the places of a queue that are named
+
+
+async def read(
+    fetch: Fetch, report: Mapping[str, str], workflow_id: str, *, preview: int, after_step: int
+) -> Run | None:
+    """The run with its steps, waits, children, forks, events and answers, or None if there is no such run.
+
+    `fetch` runs a named statement, all in one snapshot; `report` is what the supervisor of this machine has noted. Payloads are cut to `preview` characters.
+    """
+    ask = functools.partial(fetch, workflow_id=workflow_id)
+    rows = await ask("run_details", limit=preview)
+    if not rows:
+        return None
+    row = rows[0]
+    accused = await ask("run_suspect")
+    apart = accused[0]["executor_id"] if accused else None
+    worker = records.worker_of(row["version"], apart, await fetch("workers"))
+    unfinished = row["status"] in UNFINISHED
+    is_alive = worker is not None and worker.alive
+    # A step of a cancelled run goes on until it returns, if its worker lives.
+    has_steps = unfinished or (row["status"] == "CANCELLED" and is_alive)
+    newest = await fetch("newest_version")
+    return Run(
+        **records.own_fields(row),
+        steps=await _steps(ask, after_step, preview),
+        running=[RunningStep.model_validate(one) for one in await ask("run_running")]
+        if has_steps
+        else [],
+        waiting=[records.open_in(one, one) for one in await ask("run_waits")] if unfinished else [],
+        children=[Child.model_validate(one) for one in await ask("run_descendants")],
+        stopped_children=await _stopped_children(fetch, row),
+        forks=[Fork.model_validate(one) for one in await ask("run_forks")],
+        events=[
+            records.event(one) for one in await ask("run_events", limit=preview, count=MOST_EVENTS)
+        ],
+        answers=[records.answer(one) for one in await ask("run_answers", limit=preview)],
+        worker=worker,
+        newest_version=newest[0]["version"] if newest else None,
+        unavailable=await _why_unavailable(fetch, row),
+        place=await _place(ask, row),
+        absence=None if is_alive else await _absence(fetch, report, row, apart),
+        suspect=records.suspect(accused[0]) if accused else None,
+    )
+
+
+async def _steps(ask: Fetch, after_step: int, preview: int) -> list[Step]:
+    """The steps after `after_step`; of more than a thousand the first ones, the last ones, and the last that failed."""
+    steps = await ask("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
+    if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
+        steps += await ask("failed_steps", limit=preview)
+        steps += await ask("last_steps", limit=preview, count=_LAST_STEPS)
+    found = {step["step"]: step for step in steps}
+    return [records.step(found[number]) for number in sorted(found)]
+
+
+async def _stopped_children(fetch: Fetch, row: Row) -> int:
+    if row["status"] not in STOPPED:
+        return 0
+    ids = [row["workflow_id"]]
+    rows = await fetch("descendants_in", workflow_ids=ids, statuses=list(STOPPED))
+    return rows[0]["runs"] if rows else 0
+
+
+async def _why_unavailable(fetch: Fetch, row: Row) -> str | None:
+    """Why the code of an unfinished run cannot be run."""
+    if row["status"] not in UNFINISHED or row["version"] is None:
+        return None
+    rows = await fetch("catalog_entry", version=row["version"], name=row["name"])
+    if rows:
+        return rows[0]["error"]
+    orphans = await fetch("orphans")
+    lost = any((one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans)
+    return f"there is no workflow {row['name']!r} in this version" if lost else None
+
+
+async def _place(ask: Fetch, row: Row) -> QueuePlace | None:
+    """Where an enqueued run is in its queue."""
+    if row["status"] != "ENQUEUED":
+        return None
+    rows = await ask("queue_place", count=_HOLDERS)
+    return records.queue_place(rows[0]) if rows else None
+
+
+async def _absence(
+    fetch: Fetch, report: Mapping[str, str], row: Row, apart: str | None
+) -> str | None:
+    """What the supervisor of this machine says of a version's worker, for the case that none runs."""
+    if row["version"] in report.get("waiting_versions", "").split():
+        return wording.NO_PLACE
+    which = processes.apart_of(apart) if apart else ""
+    said = report.get(state.worker_entry(row["version"], which), "")
+    if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
+        rows = await fetch("version_states", version=row["version"])
+        note = rows[0]["note"] if rows else None
+        return f"it is being started: {note}" if note else "it is being started"
+    return f"the last one {said}" if said else None
