@@ -108,7 +108,7 @@ async def test_a_message_that_does_not_fit_is_refused_at_its_sender_and_the_wait
     with pytest.raises(InvalidArguments) as refused:
         await shared.send(workflow_id, "amount", message)
     assert reason in refused.value.message
-    assert "the run goes on waiting" in refused.value.hint
+    assert "the run keeps waiting" in refused.value.message
     assert '"required": ["value"]' in refused.value.hint
     assert await shared.messages(workflow_id) == []
     await shared.send(workflow_id, "amount", {"value": 2})
@@ -191,7 +191,7 @@ async def skipped(engine: Engine, workflow_id: str) -> None:
 
     async def noted() -> bool:
         lines = await engine.log(workflow_id)
-        return any("was skipped: no person gave it" in line.text for line in lines)
+        return any("was skipped: it did not come from a person" in line.text for line in lines)
 
     await until_found(noted, "the skipped message is in the log")
 
@@ -247,7 +247,7 @@ async def test_workflow_code_cannot_note_an_answer_by_our_own_engine(shared: Eng
     await open_wait(shared, asking)
     other = await started(shared, "impersonate", to=asking, topic="", way="engine")
     said = await output(shared, other)
-    assert str(said).startswith("PeopleOnly: A step of a run has started this process")
+    assert str(said).startswith("PeopleOnly: A step of a run started this process")
     assert (await shared.run(asking)).answers == []
     await shared.cancel([asking])
 
@@ -332,7 +332,7 @@ async def test_what_a_person_answered_is_in_the_trace_with_who_when_how_and_what
     assert 'cursor="answers:0"' in text
     assert shown in pages.payload(run, which="answers")
     listed = pages.messages(workflow_id, await shared.messages(workflow_id))
-    assert 'skipped by step 1: no person gave it: {"amount": 7}' in listed
+    assert 'skipped by step 1: not given by a person: {"amount": 7}' in listed
     assert 'received by step 1: {"amount":2}' in listed
 
 
@@ -344,7 +344,7 @@ async def test_the_first_answer_counts_and_the_next_question_is_another_one(
     first = await open_wait(shared, workflow_id)
     await shared.answer(first, True, who="ann", how="terminal")
     await shared.answer(first, True, who="ann", how="terminal")  # repeated: nothing more happens
-    with pytest.raises(AlreadyAnswered, match="ann answered this at"):
+    with pytest.raises(AlreadyAnswered, match="ann already answered this at"):
         await shared.answer(first, False, who="bob", how="terminal")
     second = await open_wait(shared, workflow_id, after_step=first.step)
     assert second.prompt == "Really?"

@@ -137,7 +137,7 @@ async def test_the_result_of_a_step_is_kept_whose_run_was_cancelled_meanwhile(
     workflow_id = await step_of(shared, tmp_path, then=then)
     run = await seen(shared, workflow_id, lambda run: run.running)
     [cancelled] = (await shared.cancel([workflow_id])).workflows
-    kept = "step 1 work runs on until it returns, and its result is kept"
+    kept = "step 1 work still runs until it returns, and its result is kept"
     assert cancelled.note == f"cancelled; {kept}"
     run = await shared.run(workflow_id)
     assert f"cancelled; {kept}." in traces.markdown(run)
@@ -210,10 +210,10 @@ async def test_after_a_cancellation_with_children_the_next_call_brings_all_to_th
     cancelled = await shared.cancel([fan], children=True)
     changed = {one.workflow_id for one in cancelled.workflows}
     assert changed == {fan, *(f"{fan}-{number}" for number in waiting)}
-    assert cancelled.note == "2 runs that these started had ended before."
+    assert cancelled.note == "2 runs that these started had already ended."
     run = await shared.run(fan)
     assert run.stopped_children == 3
-    assert "cancelled; 3 runs that it started are stopped, too." in traces.markdown(run)
+    assert "cancelled; 3 runs that it started are stopped too." in traces.markdown(run)
     await follow_next(shared, fan)
     for number in waiting:
         await shared.send(f"{fan}-{number}", "gate", "open")
@@ -243,5 +243,5 @@ async def test_what_a_cancellation_left_as_it_was_is_counted(shared: Engine) -> 
     await output(shared, fan)
     answer = answers.fit_changed(await shared.cancel([fan], children=True))
     assert [one.workflow_id for one in answer.workflows] == [fan]
-    assert answer.note == "40 runs that these started had ended before."
+    assert answer.note == "40 runs that these started had already ended."
     assert len(answer.model_dump_json()) < 400

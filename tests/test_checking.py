@@ -703,7 +703,7 @@ def test_a_finding_says_where_what_and_the_right_way() -> None:
         column=14,
         rule="time",
         severity="warning",
-        message="`time.time()` in workflow flow reads the clock: a replay reads another time",
+        message="`time.time()` in workflow flow reads the clock: a replay reads a different time",
         advice='Read it in a step, which records it: `now = DBOS.run_step({"name": "now"}, time.time)`.',
     )
 
@@ -799,7 +799,7 @@ def test_what_is_not_python_is_an_error_at_its_place(source: str, line: int, col
     finding = only(check("a.py", source))
     assert (finding.rule, finding.severity) == ("syntax", "error")
     assert (finding.line, finding.column) == (line, column)
-    assert finding.message.startswith("this is not Python: ")
+    assert finding.message.startswith("this is not valid Python: ")
 
 
 def test_what_is_too_deep_for_the_check_is_no_error() -> None:
@@ -838,7 +838,7 @@ def test_a_name_declared_twice_in_a_file_is_an_error_at_the_second_place() -> No
     source = ONE + "@DBOS.workflow()\ndef report(): ...\n"
     finding = only(check("a.py", source))
     assert (finding.line, finding.rule, finding.severity) == (5, "name-taken", "error")
-    assert "'report' is declared in line 3 too" in finding.message
+    assert "'report' is also declared in line 3" in finding.message
 
 
 def test_methods_of_two_classes_may_have_the_same_name() -> None:
@@ -851,7 +851,7 @@ def test_methods_of_two_classes_may_have_the_same_name() -> None:
 def test_a_name_of_another_file_is_an_error() -> None:
     finding = only(check("workflows/a.py", OTHER, {"workflows/b.py": ONE}))
     assert (finding.line, finding.rule, finding.severity) == (5, "name-taken", "error")
-    assert "'report' is declared in workflows/b.py too" in finding.message
+    assert "'report' is also declared in workflows/b.py" in finding.message
 
 
 def test_text_that_is_no_code_declares_no_names() -> None:

@@ -196,6 +196,11 @@ def test_hints_of_errors_name_commands() -> None:
         command_words.in_terminal(hint)
         == "Run `durable-workflows status` to see the registered names."
     )
+    hint = 'Call resume(workflow_ids=["import-7"]) to let it go on.'
+    assert (
+        command_words.in_terminal(hint)
+        == "Run `durable-workflows resume import-7` to let it go on."
+    )
     hint = "Call server_status, or run `durable-workflows status`, to see what runs."
     assert command_words.in_terminal(hint) == "Run `durable-workflows status` to see what runs."
     hint = "Call inspect with detail=messages to see the answer."

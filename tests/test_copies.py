@@ -54,7 +54,7 @@ def test_what_runs_wrote_beside_their_code_outlives_the_copy(home: Settings) -> 
     assert (kept / "v2" / "late.txt").read_text(encoding="utf-8") == "2"
     (said,) = problems.of_processes(home, running=True)
     assert "v1/workflows/out/report.json, v2/late.txt" in said
-    assert "Have the code write into the project" in said
+    assert "Change the code to write into the project" in said
 
 
 def test_a_worker_for_suspects_leaves_the_copy_of_the_others_alone(home: Settings) -> None:
@@ -130,7 +130,7 @@ def test_an_import_from_the_project_s_root_says_where_helpers_belong(
     assert loaded.names == ("flow",)
     last = (loaded.error or "").splitlines()[-1]
     assert last.startswith("ModuleNotFoundError: No module named 'shop_helpers'. shop_helpers")
-    assert last.endswith("workflow code has what is in workflows/ only: move it there")
+    assert last.endswith("workflow code sees only workflows/: move it there")
 
 
 def test_the_list_of_a_copy_holds_its_files(home: Settings) -> None:

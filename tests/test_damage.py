@@ -223,7 +223,7 @@ async def test_a_database_that_is_removed_while_it_runs_is_said_and_goes_on_when
             "it is said",
             seconds=60,
         )
-        with pytest.raises(DurableWorkflowsError, match=r"is gone.*put it back"):
+        with pytest.raises(DurableWorkflowsError, match=r"is gone.*Put the directory back"):
             await engine.run("waits")
         away.rename(data)
         await damage.finish(project)

@@ -288,7 +288,7 @@ def test_what_only_this_installation_happens_to_have_is_part_of_a_conflict(place
 def test_what_the_worker_needs_is_not_replaced(place: Site) -> None:
     errors = place.prepare(a=workflow("dbos<3"), b=workflow("ancient")).errors
     ours = f"dbos {version('dbos')}"
-    assert f"It requires dbos<3, and the worker itself runs on {ours}" in errors["workflows/a.py"]
+    assert f"It requires dbos<3, but the worker itself needs {ours}" in errors["workflows/a.py"]
     assert "ancient depend on dbos<3" in errors["workflows/b.py"]
     assert f"The worker itself runs on {ours}" in errors["workflows/b.py"]
 
@@ -296,7 +296,7 @@ def test_what_the_worker_needs_is_not_replaced(place: Site) -> None:
 def test_libraries_with_which_the_worker_cannot_start_are_refused(place: Site) -> None:
     prepared = place.prepare(a=workflow("hiding"), b=workflow("small"))
     assert list(prepared.errors) == ["workflows/a.py"]
-    assert "the worker itself does not start" in prepared.errors["workflows/a.py"]
+    assert "worker itself does not start" in prepared.errors["workflows/a.py"]
     assert "cannot import name" in prepared.errors["workflows/a.py"]
     assert len(place.environments) == 1
 
@@ -307,7 +307,7 @@ def test_another_python_than_ours_is_not_to_be_had(place: Site) -> None:
         new=workflow(requires_python=">=3.99"), old=workflow(requires_python=">=3.8")
     )
     assert list(prepared.errors) == ["workflows/new.py"]
-    assert f"requires Python >=3.99, and workers run on Python {ours}" in str(prepared.errors)
+    assert f"requires Python >=3.99, but workers run on Python {ours}" in str(prepared.errors)
     assert "--python" in str(prepared.errors)
 
 
@@ -351,7 +351,7 @@ def test_uv_is_ended_when_its_time_is_over(
     monkeypatch.setenv("UV_DEFAULT_INDEX", silent_index)
     began = time.monotonic()
     errors = place.prepare(flow=workflow("nowhere")).errors
-    assert "uv was ended: it took longer than" in errors["workflows/flow.py"]
+    assert "uv was stopped: it took longer than" in errors["workflows/flow.py"]
     assert time.monotonic() - began < 20  # uv itself would wait for minutes
     assert not [child for child in psutil.Process().children() if child.name() == "uv"]
 
@@ -400,9 +400,9 @@ def test_an_interpreter_that_cannot_run_workers_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("prints", "message"),
     [
-        ("echo 3.10.13", r"is Python 3\.10\.13, and workers need 3\.11 or newer"),
-        ("echo Welcome", "is no Python interpreter"),
-        ('test "$1" = -c && echo 3.12.1 || echo 0.0.1', r"has durable-workflows 0\.0\.1, and"),
+        ("echo 3.10.13", r"is Python 3\.10\.13, but workers need 3\.11 or newer"),
+        ("echo Welcome", "is not a Python interpreter"),
+        ('test "$1" = -c && echo 3.12.1 || echo 0.0.1', r"has durable-workflows 0\.0\.1, but"),
     ],
 )
 def test_an_interpreter_with_other_versions_is_refused(

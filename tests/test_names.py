@@ -154,7 +154,7 @@ async def test_runs_of_methods_that_a_workflow_calls_are_ordinary_children(named
 async def test_a_number_as_a_key_is_named_with_its_step_and_place(named: Engine) -> None:
     started = await named.start(StartRequest(name="keys"))
     (ended,) = (await named.wait([started.workflow_id], timeout_seconds=60)).done
-    said = "in what step 1 returned, value['rows'][1] has the key 1, which is not text"
+    said = "in the result of step 1, value['rows'][1] has the key 1, which is not a string"
     assert said in str(ended.error)
     run = await named.run(started.workflow_id)
     assert "cannot be recorded" in causes.cause(run, datetime.now(UTC)).text

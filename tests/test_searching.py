@@ -343,7 +343,7 @@ def test_if_nothing_is_found_the_answer_says_what_there_is() -> None:
     found = search("xyzzy")
     answer = render("xyzzy", found)
     assert found == []
-    assert answer.startswith('Nothing contains a word of "xyzzy".')
+    assert answer.startswith('No passage contains a word of "xyzzy".')
     for one in [*documents.references(), *documents.templates()]:
         assert f"/{one.name}: " in answer
     assert len(answer) < wording.BUDGET

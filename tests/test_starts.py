@@ -162,7 +162,7 @@ async def test_a_batch_with_an_id_of_another_workflow_starts_nothing(shared: Eng
             WorkflowIdTaken, match=r"batch\[1\].*of noisy, not of ten_steps"
         ) as error:
             await shared.start_all(batch)
-        assert error.value.hint.startswith("Nothing of the batch was started.")
+        assert error.value.hint.endswith("Nothing of the batch was started.")
         with pytest.raises(UnknownWorkflowId):
             await shared.run(new)
 

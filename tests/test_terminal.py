@@ -94,7 +94,7 @@ def test_a_question_cannot_pass_for_what_we_say_around_it(value: str) -> None:
     assert labels[-1] == ("waits" if value else "The run wai")
     assert len(labels) <= 5
     head, *rest = elicitation.message(waiting(value)).split("\n")
-    assert head.startswith(("A question of the workflow run ", "A message is wanted by "))
+    assert head.startswith(("A question from the workflow run ", "A message is needed by "))
     assert all(line.startswith(">") or not line for line in rest)
     form = json.dumps(elicitation.form(waiting(value)), ensure_ascii=False)
     assert form == fitting.shown(form)

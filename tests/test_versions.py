@@ -265,7 +265,7 @@ async def test_a_file_whose_import_hangs_is_named_until_it_ends(
     flag.unlink()
     for worker in processes_of(folder, "worker"):
         worker.kill()
-    said = "The import of workflows/flow.py takes more than 5 s. What is at the top of a file runs at import: put it into a step."
+    said = "The import of workflows/flow.py is taking more than 5 s. What is at the top of a file runs at import: put it into a step."
 
     async def named() -> bool:
         run = await engine.run(interrupted.workflow_id)
@@ -318,7 +318,7 @@ async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavail
     assert (await engine.wait([started.workflow_id], timeout_seconds=60)).done[0].output == 1
     (failed,) = [one for one in (await engine.catalog()).workflows if one.error]
     assert failed.name == "workflows/long.py"
-    assert "has 5,000 characters; at most 500 are possible" in str(failed.error)
+    assert "has 5,000 characters; the limit is 500" in str(failed.error)
     (why,) = catalog.snapshot(Settings(project=folder)).left_out.values()
     assert why == "its path has more than 2,000 bytes"
 

@@ -98,7 +98,9 @@ async def test_a_fork_says_where_it_began_and_that_its_original_goes_on(shared: 
     parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
     await child_waits(shared, parent)
     fork = await shared.fork(parent, 1)
-    assert fork.note == f"{parent} goes on too (PENDING): cancel it if only one of the two shall."
+    assert (
+        fork.note == f"{parent} goes on too (PENDING): cancel it if only one of the two is wanted."
+    )
     assert (await shared.run(fork.workflow_id)).forked_at == 1
     assert [one.workflow_id for one in (await shared.run(parent)).forks] == [fork.workflow_id]
     ids = [parent, fork.workflow_id]
@@ -169,7 +171,7 @@ async def test_a_cancelled_parent_says_what_goes_on(shared: Engine) -> None:
     child = await child_waits(shared, parent)
     [cancelled] = (await shared.cancel([parent])).workflows
     assert (
-        cancelled.note == f"cancelled; {child} goes on (children=true cancels what it started, too)"
+        cancelled.note == f"cancelled; {child} goes on (children=true also cancels what it started)"
     )
     await shared.cancel([child])
 
@@ -181,12 +183,12 @@ async def test_a_message_repeated_with_its_key_is_known_also_after_the_end(share
     again = await shared.send(workflow_id, "word", "yes", "key-1")
     assert (first.delivered, again.delivered) == (True, True)
     assert again.note == (
-        "A message with this key was sent before: step 1 has received it. Nothing was sent now."
+        "A message with this key was already sent: step 1 has received it. Nothing new was sent."
     )
     other = await shared.send(workflow_id, "word", "no", "key-1")
     assert not other.delivered
     assert other.note is not None
-    assert other.note.startswith("Another message was sent with this key before")
+    assert other.note.startswith("A different message was already sent with this key")
     assert len(await shared.messages(workflow_id)) == 1
 
 

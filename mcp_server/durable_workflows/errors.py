@@ -4,7 +4,7 @@ Each has a message that says what happened and a hint that says what to do next;
 A class's docstring is its default message. The tree:
 
     DurableWorkflowsError
-    ├── UsageError                    the caller asked for something that cannot be; nothing was changed
+    ├── UsageError                    the request is wrong or impossible; nothing changed
     │   ├── UnknownWorkflow
     │   ├── WorkflowUnavailable
     │   ├── NameTaken
@@ -19,7 +19,7 @@ A class's docstring is its default message. The tree:
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   └── InvalidProject
-    ├── SetupError                    something on this machine has to be put right first
+    ├── SetupError                    something on this machine must be fixed first
     │   ├── StateDirectoryUnusable
     │   ├── NoSpaceLeft
     │   ├── PortTaken
@@ -34,7 +34,7 @@ A class's docstring is its default message. The tree:
     │   ├── PythonUnusable
     │   └── SupervisorFailed
     └── DatabaseUnavailable           the database does not answer (now)
-        └── DatabaseSilent            it is there, and says nothing
+        └── DatabaseSilent            it takes connections and does not answer
 """
 
 import inspect
@@ -43,9 +43,7 @@ import inspect
 class DurableWorkflowsError(Exception):
     """Something went wrong in durable-workflows."""
 
-    hint: str = (
-        "Call server_status, or run `durable-workflows status`, to see what runs and what is wrong."
-    )
+    hint: str = "Call server_status, or run `durable-workflows status`, to see what is running and any problems."
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "")
@@ -59,13 +57,13 @@ class DurableWorkflowsError(Exception):
 
 
 class UsageError(DurableWorkflowsError):
-    """The request cannot be carried out; nothing was changed."""
+    """Request rejected; nothing changed."""
 
     hint = "Correct the request and call again."
 
 
 class UnknownWorkflow(UsageError):
-    """There is no workflow of that name."""
+    """There is no workflow with that name."""
 
     hint = "Call workflow_catalog (or `durable-workflows status`) to see the registered names."
 
@@ -73,13 +71,13 @@ class UnknownWorkflow(UsageError):
 class WorkflowUnavailable(UsageError):
     """The file that defines this workflow does not load."""
 
-    hint = "Repair the file; the new version is picked up by itself. Then call again."
+    hint = "Repair the file, then call again; the new version is picked up automatically."
 
 
 class NameTaken(UsageError):
-    """Two workflow files register the same name; only the first of them is loaded."""
+    """Two workflow files register the same name; only the first is loaded."""
 
-    hint = 'Give one of the workflows another name: `@DBOS.workflow(name="…")`.'
+    hint = 'Rename one of the workflows: `@DBOS.workflow(name="…")`.'
 
 
 class InvalidArguments(UsageError):
@@ -97,7 +95,7 @@ class UnknownWorkflowId(UsageError):
 class WorkflowIdTaken(UsageError):
     """That workflow_id belongs to a run of another workflow."""
 
-    hint = "Choose another workflow_id, or leave it out to have one made."
+    hint = "Choose another workflow_id, or omit it to get a generated one."
 
 
 class UnknownStep(UsageError):
@@ -107,45 +105,45 @@ class UnknownStep(UsageError):
 
 
 class WorkflowFinished(UsageError):
-    """The run has ended; it takes no more messages."""
+    """The run has ended; it accepts no more messages."""
 
     hint = "Call inspect to see which step received a message on this topic; fork the run from that step, and send the message to the fork."
 
 
 class MessageTooLarge(UsageError):
-    """The data are larger than the limit of 1 MB."""
+    """The data exceeds the limit of 1 MB."""
 
-    hint = "Write the data to a file in the project and give its path instead."
+    hint = "Write the data to a file in the project and pass its path instead."
 
 
 class PeopleOnly(UsageError):
-    """This topic takes answers from people only."""
+    """This topic accepts answers from people only."""
 
-    hint = "Call answer_in_person, by which the person at this client answers, or have them run `durable-workflows approve` in a terminal."
+    hint = "Call answer_in_person so that the person at this client can answer, or have them run `durable-workflows approve` in a terminal."
 
 
 class NotWaiting(UsageError):
-    """The run does not wait for this any more."""
+    """The run no longer waits for this."""
 
     hint = "Call inspect to see what the run does now."
 
 
 class CannotAsk(UsageError):
-    """This client cannot ask its person."""
+    """This client cannot ask the person."""
 
-    hint = "Show the person what is asked, and have them run `durable-workflows approve` in a terminal."
+    hint = "Show the question to the person, and have them run `durable-workflows approve` in a terminal."
 
 
 class AlreadyAnswered(UsageError):
-    """Somebody has answered this before; that answer counts."""
+    """This question was answered before; the first answer counts."""
 
-    hint = "Call inspect to see the answer, and who gave it."
+    hint = "Call inspect to see the answer and who gave it."
 
 
 class InvalidProject(UsageError):
     """The project directory does not exist or is not a directory."""
 
-    hint = "Give an existing directory with --project, or start in one."
+    hint = "Pass an existing directory with --project, or start in one."
 
 
 class SetupError(DurableWorkflowsError):
@@ -153,7 +151,7 @@ class SetupError(DurableWorkflowsError):
 
 
 class StateDirectoryUnusable(SetupError):
-    """The state directory cannot be created or written."""
+    """The state directory cannot be created or written to."""
 
     hint = (
         "Make the project directory writable for this user, or choose another one with --project."
@@ -169,21 +167,21 @@ class NoSpaceLeft(SetupError):
 class PortTaken(SetupError):
     """The port for the database is in use by another program."""
 
-    hint = "Unset DURABLE_WORKFLOWS_PORT to have a free one chosen, or name another."
+    hint = "Unset DURABLE_WORKFLOWS_PORT to use a free port, or set another one."
 
 
 class NodeFailed(SetupError):
     """Node, which runs the embedded database, did not start."""
 
-    hint = "Read the end of its log above; `durable-workflows status` names the whole log file."
+    hint = "Read the end of its log above; `durable-workflows status` shows where the whole log is."
 
 
 class PGliteNotInstalled(SetupError):
     """PGlite, the embedded database, could not be installed from the npm registry."""
 
     hint = (
-        "Check that the npm registry is reachable. Behind a company's own certificate authority set NODE_USE_SYSTEM_CA=1, or NODE_EXTRA_CA_CERTS to its file."
-        " Or set DBOS_DATABASE_URL to use a Postgres of your own."
+        "Check that the npm registry is reachable. If your network has its own certificate authority, set NODE_USE_SYSTEM_CA=1, or set NODE_EXTRA_CA_CERTS to its file."
+        " Or set DBOS_DATABASE_URL to use your own Postgres."
     )
 
 
@@ -196,54 +194,52 @@ class DataDirectoryLocked(SetupError):
 class DataDirectoryLost(SetupError):
     """The data directory of this project's embedded database is gone."""
 
-    hint = "Its runs are in that directory: put it back, from where it was moved to or from a backup. To begin again without them, remove the file .dbos/pgdata.made."
+    hint = "Put the directory back, from where it was moved or from a backup: it holds the runs. To start over without them, remove the file .dbos/pgdata.made."
 
 
 class DataDirectoryDamaged(SetupError):
     """Postgres cannot open the data directory of this project's embedded database."""
 
-    hint = "Nothing was changed. Put back what was changed in .dbos/pgdata, or a backup of that directory that was made while nothing ran. To begin again without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made."
+    hint = "Undo what was changed in .dbos/pgdata, or restore a backup of it that was made while nothing was running. To start over without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made. The directory is left as it is until then."
 
 
 class DatabaseRefused(SetupError):
-    """The Postgres of DBOS_DATABASE_URL cannot be used."""
+    """The Postgres at DBOS_DATABASE_URL cannot be used."""
 
-    hint = "It looks like postgresql://user:password@host:5432/database. Correct DBOS_DATABASE_URL, or unset it to use the embedded database."
+    hint = "Correct DBOS_DATABASE_URL (it looks like postgresql://user:password@host:5432/database), or unset it to use the embedded database."
 
 
 class OtherDatabase(SetupError):
-    """The project runs on another database than the settings name."""
+    """The project runs on a different database from the one in the settings."""
 
-    hint = "Run `durable-workflows shutdown`, then call again: it starts on the one that is set. `durable-workflows move` takes the runs along."
+    hint = "Run `durable-workflows shutdown`, then call again to start on the database in the settings. To take the runs along, run `durable-workflows move`."
 
 
 class ProjectMoved(SetupError):
     """The runs of this project were moved to an external Postgres."""
 
-    hint = "Set DBOS_DATABASE_URL to that Postgres. What is here is a backup; to go on with it instead, remove the file .dbos/moved."
+    hint = "Set DBOS_DATABASE_URL to that Postgres. The data here is a backup; to use it instead, remove the file .dbos/moved."
 
 
 class PythonUnusable(SetupError):
-    """The interpreter of the setting `python` cannot run workflow code."""
+    """The interpreter in the setting `python` cannot run workflow code."""
 
-    hint = (
-        "Install durable-workflows into its environment, or leave DURABLE_WORKFLOWS_PYTHON unset."
-    )
+    hint = "Install durable-workflows into its environment, or unset DURABLE_WORKFLOWS_PYTHON."
 
 
 class SupervisorFailed(SetupError):
     """The supervisor did not start."""
 
-    hint = "Read the end of its log above; `durable-workflows status` names the whole log file."
+    hint = "Read the end of its log above; `durable-workflows status` shows where the whole log is."
 
 
 class DatabaseUnavailable(DurableWorkflowsError):
     """The database does not answer."""
 
-    hint = "It is restarted by itself; try again in some seconds. `durable-workflows status` shows its state."
+    hint = "Try again in a few seconds: it restarts automatically. `durable-workflows status` shows its state."
 
 
 class DatabaseSilent(DatabaseUnavailable):
-    """The database takes connections, and has not answered for half a minute."""
+    """The database takes connections but has not answered for half a minute."""
 
-    hint = "It may be busy with a long statement of a workflow: call again later. If it stays so, `durable-workflows shutdown` and then any call start it anew: nothing recorded is lost."
+    hint = "Call again later: it may be busy with a long statement of a workflow. If it stays silent, run `durable-workflows shutdown`; the next call starts it again, and nothing recorded is lost."

@@ -1,4 +1,4 @@
-"""What crosses a boundary: the results of the engine, as tools, resources and the command line show them.
+"""What crosses a boundary: the engine's results, as tools, resources and the command line show them.
 
 All are frozen. `name` is a registered workflow, `workflow_id` one run of it; steps carry DBOS's own
 numbers (`function_id`, from 1). Times are aware datetimes.
@@ -22,7 +22,7 @@ Status = Literal[
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED",
 ]
 UNFINISHED: frozenset[str] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
-# Of what is told of a run. A run that another version of DBOS has written may have one that is not known here.
+# As shown: a run that another version of DBOS has written may have a status that is not known here.
 RunStatus = Annotated[str, Field(description=", ".join(get_args(Status)))]
 STOPPED: frozenset[str] = frozenset(
     {"CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
@@ -31,13 +31,13 @@ Schema = dict[str, Any]  # a JSON schema: its shape is the schema language's bus
 
 
 class Model(BaseModel):
-    """The base of all of them."""
+    """The frozen base model."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Connection(Model):
-    """What `connection.json` holds: where the database is, which schemas in it are the project's, and who runs it."""
+    """What `connection.json` holds: where the database is, which of its schemas are the project's, and which process runs it."""
 
     url: str
     mode: Literal["embedded", "external"]
@@ -48,12 +48,12 @@ class Connection(Model):
 
     @property
     def database(self) -> Database:
-        """The project's place."""
+        """The project's database and its schemas there."""
         return Database(self.url, self.schema_name, self.dbos_schema)
 
 
 class CatalogEntry(Model):
-    """A workflow that can be started; with `error` its file does not load, with `not_startable` it is a method without its object."""
+    """A workflow. With `error`, its file does not load; with `not_startable`, it is a method without its object. Otherwise it can be started."""
 
     name: str
     summary: str
@@ -64,7 +64,7 @@ class CatalogEntry(Model):
 
 
 class TemplateEntry(Model):
-    """A file to copy as the beginning of a workflow of one's own."""
+    """A file to copy as the start of your own workflow."""
 
     name: str
     use_when: str
@@ -79,7 +79,7 @@ class Catalog(Model):
 
 
 class StartRequest(Model):
-    """One start, as `batch` takes it."""
+    """One start, as an item of `batch`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,7 +93,7 @@ class StartRequest(Model):
 
 
 class Started(Model):
-    """A run, just started or (`existing`: with the same workflow_id) started before."""
+    """A run that was just started, or (`existing`) started before with the same workflow_id."""
 
     workflow_id: str
     status: RunStatus
@@ -104,14 +104,14 @@ class Started(Model):
 
 
 class Fork(Model):
-    """A run that began where another one was."""
+    """A fork of a run."""
 
     workflow_id: str
     status: RunStatus
 
 
 class RunSummary(Model):
-    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that did; `forks` are the newest ones. `ok` is false where its output begins with that: it ended, and says that it did not succeed."""
+    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that started it; `forks` are its newest forks. `ok` is false if its output begins with `ok: false`: it finished, but says that it did not succeed."""
 
     workflow_id: str
     name: str
@@ -128,7 +128,7 @@ class RunSummary(Model):
 
 
 class RunList(Model):
-    """A page of runs, newest first; how many there are by status, and how many of all wait for a message."""
+    """A page of runs, newest first, with the number of all runs by status and of those that wait for a message."""
 
     workflows: list[RunSummary]
     counts: dict[str, int]
@@ -137,7 +137,7 @@ class RunList(Model):
 
 
 class Ended(Model):
-    """A run that has ended, with what came of it."""
+    """A run that has ended, with its output or error."""
 
     workflow_id: str
     status: RunStatus
@@ -146,7 +146,7 @@ class Ended(Model):
 
 
 class Waiting(Model):
-    """A run that waits for a message; `example` is a right one, where its author said what it must be. `child_of` is the run that was asked for, if it is one that this started."""
+    """A run that waits for a message; `example` is a message that fits, if the author gave a schema. `child_of` is the run that was asked about, if that run started this one."""
 
     workflow_id: str
     topic: str
@@ -158,7 +158,7 @@ class Waiting(Model):
 
 
 class OpenWait(Model):
-    """What a run waits for, with the JSON schema of a right message where its author gave one."""
+    """What a run waits for, with the JSON schema of the message if the author gave one."""
 
     workflow_id: str
     step: int
@@ -194,7 +194,7 @@ class LogLine(Model):
 class Running(Model):
     """A run that is under way or in a queue.
 
-    Of the runs that it started, `children` are under way and `children_done` have ended. `progress` is its event of that name, as JSON.
+    `children` and `children_done` count the runs that it started: those under way, and those that have ended. `progress` is its event of that name, as JSON.
     """
 
     workflow_id: str
@@ -206,7 +206,7 @@ class Running(Model):
 
 
 class WaitResult(Model):
-    """How things stood when the waiting ended."""
+    """How the runs stood when the wait ended."""
 
     done: list[Ended]
     waiting: list[Waiting]
@@ -215,7 +215,7 @@ class WaitResult(Model):
 
 
 class Delivered(Model):
-    """A message that the run will get, or has got already; `note` says so if it does not wait for it now, or if it was sent before."""
+    """A message that the run will get or has already got; `note` says if the run does not wait for it now, or if it was sent before."""
 
     workflow_id: str
     topic: str
@@ -232,7 +232,7 @@ class Startable(Model):
 
 
 class Written(Model):
-    """What became of a workflow file: what is startable now, or why it does not load; and what the check of its text found."""
+    """A written workflow file: the workflows that can be started now, or why it does not load, and what the check found."""
 
     file: str
     version: str | None = None
@@ -243,7 +243,7 @@ class Written(Model):
 
 
 class PersonAnswer(Model):
-    """What became of a question to a person."""
+    """What happened to a question to a person."""
 
     workflow_id: str
     topic: str
@@ -252,7 +252,7 @@ class PersonAnswer(Model):
 
 
 class Forked(Model):
-    """A new run that begins where another one was."""
+    """A new run that was forked from another one."""
 
     workflow_id: str
     forked_from: str
@@ -262,7 +262,7 @@ class Forked(Model):
 
 
 class Changed(Model):
-    """What became of one run of a `cancel` or `resume`."""
+    """What happened to one run of a `cancel` or `resume`."""
 
     workflow_id: str
     changed: bool
@@ -271,14 +271,14 @@ class Changed(Model):
 
 
 class ChangedList(Model):
-    """What became of each; `note` counts the runs that those started and that were left as they were."""
+    """What happened to each run; `note` counts the runs that they started and that were left unchanged."""
 
     workflows: list[Changed]
     note: str | None = None
 
 
 class Preview(Model):
-    """A recorded value as JSON text, cut to a length; `length` is that of the whole, in bytes where it is far longer than the cut."""
+    """A recorded value as JSON text, cut to a length; `length` is that of the whole value, in bytes if it is far longer than the cut text."""
 
     text: str
     length: int
@@ -302,7 +302,7 @@ class Step(Model):
 
 
 class RunningStep(Model):
-    """A step that runs now. `attempt` counts from 1. With `retry_at` it has failed with `error`, and the next attempt begins then."""
+    """A step that is running. `attempt` counts from 1. With `retry_at`, the attempt has failed with `error`, and the next one begins then."""
 
     step: int
     name: str
@@ -314,7 +314,7 @@ class RunningStep(Model):
 
 
 class Message(Model):
-    """A message that was sent to the run. `of_nobody`: its topic is for people and no person gave it, so the run skips it."""
+    """A message that was sent to the run. `of_nobody`: its topic is for people but no person sent it, so the run skips it."""
 
     topic: str
     sent_at: datetime
@@ -324,7 +324,7 @@ class Message(Model):
 
 
 class Answer(Model):
-    """What a person answered at a step. `how` is `terminal`, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, where a fork took its answer over."""
+    """What a person answered at a step. `how` is `terminal`, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer."""
 
     step: int
     topic: str
@@ -348,9 +348,9 @@ class Child(Model):
 
 
 class Suspect(Model):
-    """A run that had code under way when its worker ended unasked: in `ends` workers, the last with this `status` (a negative one is a signal), after the step `after_step`, in `step` where that is known.
+    """A run that had code under way when its worker ended unexpectedly. `ends` counts such workers; `status` is that of the last one (negative: a signal). It happened after the step `after_step`, in `step` if that is known.
 
-    One that is `apart` runs in a worker of its own, or in one with `others`; `alone` counts the ends of a worker in which no other run had code under way.
+    With `apart`, it runs in its own worker, or in one with `others`. `alone` counts the workers in which no other run had code under way.
     """
 
     ends: int
@@ -374,7 +374,7 @@ class WorkerInfo(Model):
 
 
 class QueueInfo(Model):
-    """A queue, with how many runs are in it."""
+    """A queue, with the number of its runs."""
 
     name: str
     concurrency: int | None
@@ -384,7 +384,7 @@ class QueueInfo(Model):
 
 
 class QueuePlace(Model):
-    """What keeps a run in its queue. `holders` are the first of the `running` ones; `ahead` are those queued before it; `next_start` is when the rate allows one."""
+    """What keeps a run in its queue. `holders` are the first of the `running` runs; `ahead` counts the runs queued before it; `next_start` is when the rate limit allows the next start."""
 
     concurrency: int | None
     worker_concurrency: int | None
@@ -397,7 +397,7 @@ class QueuePlace(Model):
 
 
 class Overview(Model):
-    """How a project stands."""
+    """An overview of a project."""
 
     counts: dict[str, int]
     newest: list[RunSummary]
@@ -410,17 +410,17 @@ MOST_EVENTS = 100  # of a run
 
 
 class Event(Model):
-    """What a run says of itself by `DBOS.set_event`: the newest value of a key."""
+    """What a run publishes with `DBOS.set_event`: the newest value of a key."""
 
     key: str
     value: Preview
 
 
 class Run(Model):
-    """Everything about one run but its payloads' full lengths. `steps` may be a page: `total_steps` says of how many. `events` are the `MOST_EVENTS` that were set last. `forked_at` is the first step that a fork ran itself.
+    """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
-    `stopped_children` counts, of a run that is stopped, the cancelled and dead-lettered ones that it started, and theirs.
-    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version runs, `suspect` that it may end its worker.
+    For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
+    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
     workflow_id: str
@@ -461,7 +461,7 @@ class Run(Model):
 
 
 class SessionInfo(Model):
-    """A client that is connected to an MCP server of this project, or was lately."""
+    """A client that is, or recently was, connected to an MCP server of this project."""
 
     session_id: str
     client: str
@@ -473,7 +473,7 @@ class SessionInfo(Model):
 
 
 class ScheduleInfo(Model):
-    """A schedule that workflow code has made. `cron` may have seconds as a sixth field, in front."""
+    """A schedule that workflow code created. `cron` may have a sixth field in front, for seconds."""
 
     name: str
     workflow: str
@@ -483,7 +483,7 @@ class ScheduleInfo(Model):
 
 
 class ServerStatus(Model):
-    """What runs here, and what is wrong. `dotenv` names the variables that workflow code has from the project's `.env`, `http` where it is served over HTTP (the token is in `.dbos/token`); `this_session` is the caller's."""
+    """What is running here and any problems. `dotenv` names the variables that workflow code gets from the project's `.env`, `http` the URLs at which it is served (the token is in `.dbos/token`); `this_session` is the caller's session_id."""
 
     project: str
     mode: Literal["embedded", "external"]

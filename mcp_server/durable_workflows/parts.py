@@ -31,5 +31,5 @@ class Parts:
         ) as error:  # whatever is broken, the rest of the report is wanted all the more
             logger.exception("This part of a report failed: %s", what)
             self.problems.append(
-                f"{what}: this cannot be told because of an error ({type(error).__name__}), which is logged."
+                f"{what}: not available because of an error ({type(error).__name__}), which is in the log."
             )

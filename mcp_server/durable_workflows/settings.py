@@ -106,12 +106,12 @@ class Settings(BaseSettings):
     old_workers: int = Field(
         default=3,
         ge=1,
-        description="How many workers may serve older versions at once; further versions wait their turn.",
+        description="How many workers may serve older versions at once; other versions wait their turn.",
     )
     concurrency: int = Field(
         default=500,
         ge=1,
-        description="How many runs of the default queue one worker has under way at once, those that wait included.",
+        description="How many runs of the default queue one worker may have under way at once, including those that wait.",
     )
     idle_transaction_seconds: float = Field(
         default=60.0,

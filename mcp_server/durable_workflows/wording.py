@@ -19,7 +19,7 @@ STEP = 200  # characters of what a run does now
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
 NO_PLACE = (
-    "other older versions have all workers that --old-workers allows"  # why a run has no worker
+    "other older versions use all the workers that --old-workers allows"  # why a run has no worker
 )
 # Parts of paths; the second is that of recorded errors of 0.1.0.
 _FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py", "/durable_workflows/seam/")
@@ -49,6 +49,16 @@ def clamp(text: str, budget: int) -> str:
 def joined(*parts: str | None) -> str:
     """What there is of several facts, in one line."""
     return " · ".join(part for part in parts if part)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, in the singular for one: `1 run`, `1,000 runs`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def times(number: int) -> str:
+    """How often: `once`, `2 times`."""
+    return "once" if number == 1 else f"{number:,} times"
 
 
 def some(words: Iterable[str]) -> str:
@@ -104,10 +114,9 @@ def inspect(workflow_id: str, **arguments: str | int) -> str:
 def how_it_goes(running: Running) -> str:
     """What a run does now, how many of the runs that it started have ended, and what it says of its progress."""
     started = running.children + running.children_done
-    runs = "run" if started == 1 else "runs"
     return joined(
         line(running.step, STEP) if running.step else None,
-        f"{running.children_done} of {started} {runs} ended" if started else None,
+        f"{running.children_done:,} of {counted(started, 'run')} ended" if started else None,
         f"progress {running.progress}" if running.progress else None,
     )
 
@@ -124,7 +133,7 @@ def suspicion(suspect: Suspect) -> str:
     """What is known of a run that may end its worker, as the end of a sentence that the run begins."""
     place = "a worker of its own"
     if suspect.others:
-        other = "another run" if suspect.others == 1 else f"{suspect.others} other runs"
+        other = "another run" if suspect.others == 1 else counted(suspect.others, "other run")
         place = f"a worker with {other}, to find out which one ends it"
     runs = f"; it runs in {place}" if suspect.apart else ""
     return f"{ended_worker(suspect)}{runs}"
@@ -132,9 +141,8 @@ def suspicion(suspect: Suspect) -> str:
 
 def ended_worker(suspect: Suspect) -> str:
     """How often a run ended its worker, how, and where in its code."""
-    times = "once" if suspect.ends == 1 else f"{suspect.ends} times"
-    known = "ended its worker" if suspect.alone else "was running when its worker ended,"
-    return f"{known} {times} ({how_ended(suspect.status)}), {_where(suspect)}"
+    known = "ended its worker" if suspect.alone else "was running when its worker ended"
+    return f"{known} {times(suspect.ends)} ({how_ended(suspect.status)}), {_where(suspect)}"
 
 
 def _where(suspect: Suspect) -> str:

@@ -249,7 +249,7 @@ def test_cancelled_runs_can_be_resumed(running: Path) -> None:
         (["fork", "not-there", "1"], "There is no run 'not-there'"),
         (["cancel", "not-there"], "There is no run 'not-there'"),
         (["resume", "not-there"], "There is no run 'not-there'"),
-        (["list", "--cursor", "page-2"], "'page-2' is no cursor"),
+        (["list", "--cursor", "page-2"], "'page-2' is not a cursor"),
     ],
 )
 @proves("request:refused")
@@ -292,7 +292,7 @@ def test_after_shutdown_nothing_runs_and_what_was_recorded_is_there(folder: Path
     assert processes_of(folder) == []
     assert "Nothing was running" in succeed("shutdown", folder=folder)
     stopped = succeed("status", folder=folder)
-    assert "Nothing runs" in stopped
+    assert "Nothing is running" in stopped
     assert "problem" not in stopped
     assert processes_of(folder) == []
     listed = read("list", folder=folder)["workflows"]

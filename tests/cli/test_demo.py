@@ -38,7 +38,7 @@ def test_the_demo_comes_true_and_leaves_nothing(shop: Path, temporary: Path) -> 
         "SIGKILL to the worker",
         "none ran again",
         "waits for a message on the topic 'approval'",
-        "send_message: survey ended. ",
+        "send_message: survey finished. ",
         "fork: from step 3",
         "shutdown: no process is left",
     ):

@@ -35,18 +35,18 @@ class Order(BaseModel):
 
 
 CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
-    (None, [("Answer (JSON, or a text): ", "not yet, sorry")], "not yet, sorry"),
-    ({}, [("Answer (JSON, or a text): ", '{"a": [1]}')], {"a": [1]}),
+    (None, [("Answer (JSON or text): ", "not yet, sorry")], "not yet, sorry"),
+    ({}, [("Answer (JSON or text): ", '{"a": [1]}')], {"a": [1]}),
     (
         {"type": "boolean"},
-        [("Answer (y/n): ", "perhaps"), ("Answer y or n.\nAnswer (y/n): ", "Y")],
+        [("Answer (y/n): ", "perhaps"), ("Enter y or n.\nAnswer (y/n): ", "Y")],
         True,
     ),
     (
         {"enum": ["left", "right", 3]},
         [
             ("  1  left\n  2  right\n  3  3\nAnswer: ", "4"),
-            ("Give a number from 1 to 3.\nAnswer: ", "3"),
+            ("Enter a number from 1 to 3.\nAnswer: ", "3"),
         ],
         3,
     ),
@@ -59,18 +59,18 @@ CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
         {"type": "integer", "minimum": 10},
         [
             ("Answer (a whole number): ", "ten"),
-            ("like 3.", "1.5"),
-            ("like 3.", "9"),
+            ("such as 3.", "1.5"),
+            ("such as 3.", "9"),
             ("9 is less than the minimum of 10.", "10"),
         ],
         10,
     ),
     (
         {"type": "number"},
-        [("(a number): ", "NaN"), ("like 3 or 2.5.", "true"), ("like 3 or 2.5.", "1e3")],
+        [("(a number): ", "NaN"), ("such as 3 or 2.5.", "true"), ("such as 3 or 2.5.", "1e3")],
         1000.0,
     ),
-    ({"type": "string"}, [("Answer: ", ""), ("Give a text.\nAnswer: ", "42")], "42"),
+    ({"type": "string"}, [("Answer: ", ""), ("Enter some text.\nAnswer: ", "42")], "42"),
     (
         {"type": "array", "items": {"type": "integer"}},
         [
@@ -80,7 +80,7 @@ CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
         ],
         [1, 2],
     ),
-    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, [("leave it out): ", "")], None),
+    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, [("leave empty to omit): ", "")], None),
     (
         Order.model_json_schema(),
         [
@@ -111,8 +111,8 @@ CASES: list[tuple[dict[str, Any] | None, list[tuple[str, str]], JsonValue]] = [
             "minProperties": 1,
         },
         [
-            ("a (empty: leave it out): ", ""),
-            ("b (y/n) (empty: leave it out): ", ""),
+            ("a (leave empty to omit): ", ""),
+            ("b (y/n) (leave empty to omit): ", ""),
             ("That does not fit", '{"c": 1, "b": true}'),
         ],
         {"c": 1, "b": True},
@@ -145,9 +145,9 @@ def test_an_optional_object_is_only_filled_in_if_the_person_wants_to(tmp_path: P
     with terminal(command, folder=tmp_path) as person:
         for question, answer in [
             ("name: ", "outer"),
-            ("Give inner? [y/N]: ", "y"),
+            ("Add inner? [y/N]: ", "y"),
             ("name: ", "inner"),
-            ("Give inner? [y/N]: ", ""),
+            ("Add inner? [y/N]: ", ""),
         ]:
             person.sees(question)
             person.types(answer)

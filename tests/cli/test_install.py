@@ -136,7 +136,7 @@ def test_install_writes_what_the_client_reads_and_no_path_of_this_machine(
     assert whole == {key: {"durable-workflows": entry}}
     assert str(settings.project) not in text
     again = install(name)
-    assert (again.status, again.output) == (0, f"{path} has it already.\n")
+    assert (again.status, again.output) == (0, f"{path} already has it.\n")
     assert path.read_text(encoding="utf-8") == text
 
 
@@ -253,7 +253,10 @@ def test_an_entry_of_that_name_that_is_another_one_stays(
     path.write_text(text, encoding="utf-8")
     result = install(name)
     assert result.status == 1
-    assert "has another server 'durable-workflows'. It stays as it is." in result.errors
+    assert (
+        "has a different server named 'durable-workflows'. The file was not changed."
+        in result.errors
+    )
     assert '"durable-workflows"' in result.output, "what it would be"
     assert path.read_text(encoding="utf-8") == text
 
@@ -291,7 +294,7 @@ def test_a_file_that_cannot_be_read_is_not_touched_and_the_entry_is_shown_for_pa
     result = install(name)
     assert result.status == 1
     assert f"Error: {path} cannot be read: " in result.errors
-    assert "It stays as it is." in result.errors
+    assert "The file was not changed." in result.errors
     shown = tomllib.loads(result.output) if name == "codex" else json.loads(result.output)
     assert list(shown) == [client.key]
     assert path.read_bytes() == data

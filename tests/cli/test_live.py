@@ -192,11 +192,12 @@ async def test_wait_tells_a_script_whether_it_may_go_on(running: Path, runs: Eng
     ]
     assert "Waiting for an answer: first, second." in waiting.errors
     assert (
-        "`durable-workflows send --id first --topic go --message JSON` gives it" in waiting.errors
+        "Answer with `durable-workflows send --id first --topic go --message JSON`"
+        in waiting.errors
     )
     over = run("wait", "first", "--until", "ended", "--timeout", "0.5", folder=running)
     assert over.status == 1
-    assert "The time is over." in over.errors
+    assert "The time is up." in over.errors
     command = begin("wait", "first", "second", "--until", "ended", folder=running)
     seen(errors_of(command), "first waits")
     await runs.send("first", "go", 1)
@@ -213,7 +214,7 @@ async def test_wait_fails_with_a_run_that_did_not_succeed(running: Path, runs: E
     result = run("wait", "sad", folder=running)
     assert result.status == 1
     assert result.output == "sad  ERROR  ValueError: out of luck\n"
-    assert "`durable-workflows inspect sad` shows what happened." in result.errors
+    assert "Run `durable-workflows inspect sad` to see what happened." in result.errors
 
 
 # inspect --log
@@ -310,7 +311,7 @@ def test_a_watched_dashboard_ends_with_the_project_and_does_not_start_it_again(
     anyio.run(lifecycle.shut_down, Settings(project=folder))
     _, errors = command.communicate(timeout=60)
     assert command.returncode == 0
-    assert f"Nothing runs for {folder} any more" in errors
+    assert f"Nothing is running for {folder} any more" in errors
     assert processes_of(folder) == []
 
 
@@ -417,7 +418,7 @@ async def test_a_plain_wait_is_answered_with_json_or_a_text(running: Path, runs:
     await begun(runs, "wait_for", own, topic="t")
     with terminal(on_own_terminal("approve", own, "--topic", "t"), folder=running) as person:
         person.sees("The run waits for a message.")
-        person.sees("Answer (JSON, or a text): ")
+        person.sees("Answer (JSON or text): ")
         person.types("go ahead")
         person.sees('This will be sent: "go ahead"')
         person.types("y")
@@ -453,7 +454,7 @@ async def test_approve_says_when_there_is_nothing_to_answer(
 ) -> None:
     await begun(runs, "noisy", "over")
     for arguments, said in (
-        (["over"], "over waits for nothing now; its status is SUCCESS."),
+        (["over"], "over is not waiting for anything now; its status is SUCCESS."),
         (["nobody"], "There is no run 'nobody'."),
         ([asking, "--topic", "other"], f"{asking} does not wait on 'other' but on 'verdict'."),
     ):
@@ -516,7 +517,7 @@ async def test_approve_refuses_to_run_where_a_step_of_a_run_has_started_it(
     without = shlex.join(["env", "-u", processes.MARKER, *command])
     for words in (command, ["sh", "-c", f"{without}; exit $?"]):
         with terminal(words, folder=running, columns=200, **marker) as person:
-            person.sees("Error: A step of a run has started this process")
+            person.sees("Error: A step of a run started this process")
             assert person.leaves() == 1
             assert "Finish cake?" not in person.screen
     assert await runs.messages(asking) == []

@@ -62,8 +62,8 @@ def test_a_project_without_a_database_has_nothing_to_move(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["serve", "127.0.0.1:1"], "go with --http"),
-        (["serve", "--allow-remote"], "go with --http"),
+        (["serve", "127.0.0.1:1"], "only with --http"),
+        (["serve", "--allow-remote"], "only with --http"),
         (["move"], "Missing option '--to'"),
         (["check"], "Missing argument 'FILE"),
     ],
@@ -78,7 +78,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str, tmp_path
 def test_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
     result = run("serve", "--http", address, folder=tmp_path)
     assert result.status == 1
-    assert "is no address" in result.errors
+    assert "is not an address" in result.errors
 
 
 def test_a_remote_address_needs_the_flag(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_what_cannot_be_made_is_said_with_a_hint_and_nothing_is_written(
     assert result.output == ""
     assert list(tmp_path.iterdir()) == []
     if "no template" in said:
-        assert f"The templates are {', '.join(TEMPLATES)}." in result.errors
+        assert f"Use one of {', '.join(TEMPLATES)}." in result.errors
 
 
 @pytest.mark.parametrize(

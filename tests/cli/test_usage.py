@@ -130,7 +130,7 @@ def test_a_project_directory_that_does_not_exist_is_said_with_a_hint(
     assert result.output == ""
     assert result.errors.splitlines() == [
         f"Error: {missing} is not a directory.",
-        "Give an existing directory with --project, or start in one.",
+        "Pass an existing directory with --project, or start in one.",
     ]
     assert not missing.exists()
 

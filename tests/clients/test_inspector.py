@@ -188,7 +188,7 @@ async def test_a_wrong_call_is_an_error_that_says_what_is_right(
     assert status == TOOL_FAILED
     assert json.loads(err.splitlines()[-1])["error"]["code"] == "tool_is_error"
     [shown] = json.loads(out)["result"]["content"]
-    assert shown["text"].startswith("Wrong arguments of inspect: workflow_id is missing;")
+    assert shown["text"].startswith("Wrong arguments for inspect: workflow_id is missing;")
     assert "(did you mean 'workflow_id'?)" in shown["text"]
 
 

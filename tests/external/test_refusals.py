@@ -49,28 +49,31 @@ WRONG: dict[str, tuple[Callable[[Cluster], str], str]] = {
     ),
     "no server": (no_server, "Connection refused"),
     "no rights": (user_without_rights, "may not create the schemas durable_workflows_project and"),
-    "another scheme": (lambda _: f"mysql://user:{SECRET}@127.0.0.1/shop", "no URL of a Postgres"),
-    "no URL": (lambda _: f"user:{SECRET}", "no URL of a Postgres"),
-    "nothing but the scheme": (lambda _: "postgresql://", "no URL of a Postgres"),
+    "another scheme": (
+        lambda _: f"mysql://user:{SECRET}@127.0.0.1/shop",
+        "not the URL of a Postgres",
+    ),
+    "no URL": (lambda _: f"user:{SECRET}", "not the URL of a Postgres"),
+    "nothing but the scheme": (lambda _: "postgresql://", "not the URL of a Postgres"),
     "no database": (
         lambda postgres: postgres.url("", password=SECRET),
         "names no database",
     ),
     "an @ in the password": (
         lambda _: f"postgresql://user:x@{SECRET}@127.0.0.1/shop",
-        "no URL of a Postgres",
+        "not the URL of a Postgres",
     ),
     "a slash in the password": (
         lambda _: f"postgresql://user:{SECRET}/x@127.0.0.1/shop",
-        "no URL of a Postgres",
+        "not the URL of a Postgres",
     ),
     "a percent sign in the password": (
         lambda _: f"postgresql://user:{SECRET}%zz@127.0.0.1/shop",
-        "no URL of a Postgres",
+        "not the URL of a Postgres",
     ),
     "no number for a port": (
         lambda _: f"postgresql://user:x@127.0.0.1:{SECRET}/shop",
-        "no URL of a Postgres",
+        "not the URL of a Postgres",
     ),
 }
 
@@ -112,7 +115,7 @@ async def test_a_server_that_never_answers_is_given_up_soon(folder: Path) -> Non
 @proves("request:refused")
 async def test_a_postgres_that_is_too_old_is_refused(database_url: str, folder: Path) -> None:
     database = Settings(project=folder).database(database_url)
-    with pytest.raises(DatabaseRefused, match="99 is the oldest that can be used"):
+    with pytest.raises(DatabaseRefused, match="the oldest supported version is 99"):
         await tables.check(database, oldest=99)
 
 

@@ -228,7 +228,7 @@ async def test_a_machine_that_runs_the_project_already_does_not_help_besides(
     state.prepare(settings)
     with (
         locks.held_lock(state.supervisor_lock(settings)),
-        pytest.raises(UsageError, match="runs this project's workers here already"),
+        pytest.raises(UsageError, match="already runs this project's workers here"),
     ):
         lifecycle.help_out(settings)
 

@@ -90,7 +90,7 @@ def test_small_outputs_stay_whole_beside_large_ones() -> None:
         assert isinstance(one.output, str)
         assert len(one.output) > 1000
         assert one.output.endswith("… (cut)")
-    assert answer.note == "inspect(workflow_id, step=0) brings what is cut or missing."
+    assert answer.note == "inspect(workflow_id, step=0) shows what is cut or missing."
 
 
 def test_failed_runs_are_shown_before_successful_ones() -> None:
@@ -101,8 +101,8 @@ def test_failed_runs_are_shown_before_successful_ones() -> None:
     assert answer.done[0].workflow_id == many[0].workflow_id
     left = len(result.done) - len(answer.done)
     assert answer.note == (
-        f"Left out for length: {left} done; ask for fewer workflow_ids at once, or use list_workflows."
-        " inspect(workflow_id, step=0) brings what is cut or missing."
+        f"Left out for length: {left} done; wait for fewer workflow_ids at once, or use list_workflows."
+        " inspect(workflow_id, step=0) shows what is cut or missing."
     )
 
 
@@ -113,7 +113,7 @@ def test_where_there_is_room_for_few_payloads_they_are_the_errors() -> None:
     assert len(answer.done) == 91
     assert (answer.done[0].error or "").startswith("ValueError: no no")
     assert [one.output for one in answer.done[1:]] == [None] * 90
-    assert answer.note == "inspect(workflow_id, step=0) brings what is cut or missing."
+    assert answer.note == "inspect(workflow_id, step=0) shows what is cut or missing."
 
 
 def test_a_short_answer_is_left_as_it_is() -> None:
@@ -160,7 +160,7 @@ def test_of_many_changed_runs_those_left_as_they_were_come_first() -> None:
     left = 1000 - len(answer.workflows)
     assert (
         answer.note
-        == f"{left} more are not shown: {left} changed, 0 left as they were. list_workflows shows how they stand."
+        == f"{left} more are not shown: {left} changed, 0 unchanged. list_workflows shows their status."
     )
 
 
@@ -177,7 +177,7 @@ def test_a_large_catalog_loses_schemas_before_names() -> None:
     assert [one.name for one in answer.workflows] == [one.name for one in entries]
     assert answer.workflows[0].args_schema == schema
     assert answer.workflows[-1].args_schema == {
-        "description": 'Left out for length: workflow_catalog(query="flow_24") brings it, or read workflows/a.py.'
+        "description": 'Left out for length: workflow_catalog(query="flow_24") shows it, or read workflows/a.py.'
     }
 
 

@@ -211,10 +211,10 @@ CAUSES = [
     Cause("is in its own code", "computes",
         "running its own code after step 1.", WAIT),
     Cause("is between two attempts", "retries",
-        "will try step 1 fetch again at TIME (in SPAN): attempt 1 of 4 failed: ConnectionError: no route to the shop",
-        f'{WAIT}; or, if the code has to be repaired, do that, then cancel(workflow_ids=["ID"]) and fork(workflow_id="ID", from_step=1)'),
+        "will retry step 1 fetch at TIME (in SPAN): attempt 1 of 4 failed: ConnectionError: no route to the shop",
+        f'{WAIT}; or repair the code, then cancel(workflow_ids=["ID"]) and fork(workflow_id="ID", from_step=1)'),
     Cause("waits for a child", "has_child",
-        "waits for child runs, or runs beside them: ID-1 (PENDING)",
+        "waits for child runs, or runs alongside them: ID-1 (PENDING)",
         'inspect(workflow_id="ID-1")'),
     Cause("is delayed", "waits",
         "delayed until TIME (in SPAN).", WAIT,
@@ -224,11 +224,11 @@ CAUSES = [
         'send_message(workflow_id="ID", topic="go", message=…)',
         {"queue": "narrow"}),
     Cause("is queued where it is full", "waits",
-        "queued in narrow, which is full: 1 of 1 runs at once (has-the-place-in-a-queue).",
+        "queued in narrow, which is full: 1 of 1 run at once (has-the-place-in-a-queue).",
         'inspect(workflow_id="has-the-place-in-a-queue")',
         {"queue": "narrow"}),
     Cause("is queued behind another", "waits",
-        "queued in narrow, which is full: 1 of 1 runs at once (has-the-place-in-a-queue); 1 queued before it.",
+        "queued in narrow, which is full: 1 of 1 run at once (has-the-place-in-a-queue); 1 queued before it.",
         'inspect(workflow_id="has-the-place-in-a-queue")',
         {"queue": "narrow"}),
     Cause("has the place in a worker", "waits",
@@ -236,37 +236,37 @@ CAUSES = [
         'send_message(workflow_id="ID", topic="go", message=…)',
         {"queue": "alone"}),
     Cause("is queued where the worker is full", "waits",
-        "queued in alone, which is full: 1 of 1 runs at once in a worker (has-the-place-in-a-worker).",
+        "queued in alone, which is full: 1 of 1 run at once per worker (has-the-place-in-a-worker).",
         'inspect(workflow_id="has-the-place-in-a-worker")',
         {"queue": "alone"}),
     Cause("was just in time", "queues",
-        "it has ended; its output is below.",
-        "nothing: this run needs no more.",
+        "it has finished; its output is below.",
+        "nothing: this run is done.",
         {"queue": "slow"}),
     Cause("is queued where the rate is low", "queues",
-        "queued in slow, which starts 1 run in SPAN: the next one at TIME (in SPAN).", WAIT,
+        "queued in slow, which starts at most 1 run in SPAN: the next one at TIME (in SPAN).", WAIT,
         {"queue": "slow"}),
     Cause("failed in a step", "fails",
         "failed in step 2 charge: ValueError: no such card",
-        'inspect(workflow_id="ID", step=2) for the whole error; once repaired, fork(workflow_id="ID", from_step=2)'),
+        'inspect(workflow_id="ID", step=2) for the whole error; repair the cause, then fork(workflow_id="ID", from_step=2)'),
     Cause("failed in all attempts", "gives_up",
         "failed in step 1 fetch_soon: DBOSMaxStepRetriesExceeded: DBOS Error 7: Step fetch_soon has exceeded its maximum of 2 retries; the last attempt: ConnectionError: no route to the shop",
-        'inspect(workflow_id="ID", step=1) for the whole error; once repaired, fork(workflow_id="ID", from_step=1)'),
+        'inspect(workflow_id="ID", step=1) for the whole error; repair the cause, then fork(workflow_id="ID", from_step=1)'),
     Cause("failed in its own code", "stumbles",
         "failed in the workflow's own code after step 1: IndexError: list index out of range",
         'repair the code (inspect(workflow_id="ID", detail="source")), then fork(workflow_id="ID", from_step=2)'),
     Cause("failed with its child", "fails_with_child",
         "its child run ID-1 failed (step 2 DBOS.getResult): ValueError: no such card",
-        'inspect(workflow_id="ID-1") for the reason; once repaired, fork(workflow_id="ID", from_step=1), which starts it anew'),
+        'inspect(workflow_id="ID-1") for the reason; repair the cause, then fork(workflow_id="ID", from_step=1), which starts the child again'),
     Cause("ran out of time", "sleeps",
         "cancelled: its time-out passed at TIME.",
         'start_workflow(name="sleeps", …) with a larger timeout_seconds, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
         {"timeout_seconds": 0.5}),
     Cause("has ended", "queues",
-        "it has ended; its output is below.",
-        "nothing: this run needs no more."),
+        "it has finished; its output is below.",
+        "nothing: this run is done."),
     Cause("has ended with much to say", "succeeds",
-        "it has ended.",
+        "it has finished.",
         'inspect(workflow_id="ID", step=0) for its output.'),
 ]
 # fmt: on
@@ -395,7 +395,7 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_says_so(
     )
     assert following == (
         'cancel(workflow_ids=["ID"]), and delete the schedule that starts it;'
-        ' or bring the workflow back, then fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"])'
+        ' or restore the workflow, then fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"])'
     )
     await agent.call("cancel", workflow_ids=["lost"])
 
@@ -403,9 +403,7 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_says_so(
 # Runs whose worker is away
 
 
-SERVER_STATUS = (
-    "server_status() for the workers and their problems; it goes on by itself once one runs."
-)
+SERVER_STATUS = "server_status() for the workers and their problems; the run goes on automatically once one is running."
 
 
 async def test_a_run_whose_worker_was_killed_says_what_becomes_of_it(
@@ -416,7 +414,7 @@ async def test_a_run_whose_worker_was_killed_says_what_becomes_of_it(
     kill(engine, "worker")
     following = await agent.told(
         "bereft",
-        "interrupted: no worker of its version VERSION runs now (it is being started); it waited for topic 'go'.",
+        "interrupted: no worker of its version VERSION is running (it is being started); it was waiting on topic 'go'.",
     )
     assert following == SERVER_STATUS
     await agent.told(
@@ -456,12 +454,12 @@ async def test_a_run_that_ends_its_worker_again_and_again_says_so(
     async with supervisor_held(engine, "ended with status -9; starting again"):
         following = await agent.told(
             "deadly",
-            "interrupted: no worker of its version VERSION runs now (the last one ended with status -9; starting again).",
+            "interrupted: no worker of its version VERSION is running (the last one ended with status -9; starting again).",
         )
     assert following == SERVER_STATUS
     following = await agent.told(
         "deadly",
-        "dead-lettered: it was running when its worker ended, 2 times (killed by SIGKILL), after step 1.",
+        "dead-lettered: it was running when its worker ended 2 times (killed by SIGKILL), after step 1.",
     )
     assert following == (
         'repair the code (inspect(workflow_id="ID", detail="source")), then fork(workflow_id="ID", from_step=2); or, if the cause is gone, resume(workflow_ids=["ID"])'
@@ -504,11 +502,11 @@ async def test_a_run_whose_version_waits_for_a_worker_says_so(engine: Engine, ag
         await a_waiting_run(engine, f"fickle_{number}", f"newer-{number}")
     following = await agent.told(
         "newer-1",
-        "interrupted: no worker of its version VERSION, which is not the newest, runs now"
-        " (other older versions have all workers that --old-workers allows); it waited for topic 'go'.",
+        "interrupted: no worker of its version VERSION, which is not the newest, is running"
+        " (other older versions use all the workers that --old-workers allows); it was waiting on topic 'go'.",
     )
     assert following == (
-        "server_status() tells which versions have unfinished runs: it goes on by itself once those of an older one have ended"
+        "server_status() shows which versions have unfinished runs; this run goes on automatically once those of an older version have ended"
         ' (list_workflows(status="PENDING")); or fork(workflow_id="ID", from_step=1) and cancel(workflow_ids=["ID"]) to go on with the newest code'
     )
     ended, (fork, _cancel) = alternatives(following.replace("ID", "newer-1"))
@@ -531,8 +529,8 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
     kill(engine, "worker")
     following = await agent.told(
         "newer-2",
-        "interrupted: no worker of its version VERSION runs now (the last one ended with status 7; starting again);"
-        " it waited for topic 'go'.",
+        "interrupted: no worker of its version VERSION is running (the last one ended with status 7; starting again);"
+        " it was waiting on topic 'go'.",
     )
     assert following == SERVER_STATUS
     flows = FICKLE.replace("fickle", "fickle_3")
@@ -540,7 +538,7 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
     refused = plain(await agent.call("start_workflow", name="waits"))
     assert refused.startswith("No worker could load version VERSION of the code:\n")
     assert refused.endswith(
-        "\nNothing was started. Call server_status (or `durable-workflows status`), which names the folder of the logs."
+        "\nCall server_status (or `durable-workflows status`) for the folder of the logs. Nothing was started."
     )
     assert '"logs":' in await agent.call("server_status")
     (engine.project / "deadly").unlink()
@@ -568,5 +566,5 @@ async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_
         lock.close()
     assert said == (
         "The database ended with status -9; it is started again."
-        " Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
+        " Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
     )

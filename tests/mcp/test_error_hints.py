@@ -94,7 +94,7 @@ async def test_a_start_with_the_arguments_that_the_error_shows_succeeds(
     name: str, args: Json, agent: Agent, shared: Engine
 ) -> None:
     said = await agent.refused("start_workflow", name=name, args=args)
-    right: Json = {} if "It takes no arguments." in said else json_after("look like this:", said)
+    right: Json = {} if "Pass no arguments." in said else json_after("like this:", said)
     started = await agent.does("start_workflow", name=name, args=right)
     await shared.cancel([started["workflow_id"]])
 
@@ -106,9 +106,11 @@ async def test_each_workflow_can_be_started_as_the_error_about_its_arguments_say
     for entry in (await shared.catalog()).workflows:
         if entry.error is None and entry.not_startable is None:
             said = await agent.refused("start_workflow", name=entry.name, args={"no such": 1})
-            assert re.search(r"Arguments look like this: |It takes no arg|The schema of its", said)
-            if "look like this" in said:
-                right = json_after("look like this:", said)
+            assert re.search(
+                r"Pass arguments like this: |Pass no arg|Follow the schema of its", said
+            )
+            if "like this" in said:
+                right = json_after("like this:", said)
                 started = await agent.does(
                     "start_workflow", name=entry.name, args=right, delay_seconds=600
                 )
@@ -178,7 +180,7 @@ async def test_an_option_may_be_what_the_error_shows_or_be_left_out(
 ) -> None:
     start: Json = {"name": "line_counts", "args": {"paths": []}}
     said = await agent.refused("start_workflow", **start, **wrong)
-    queue = re.search(r"The queues are (\w+)", said)
+    queue = re.search(r"Use one of (\w+)", said)
     right = {"queue": queue[1]} if queue else json_after("for example", said)
     for options in (right, {}):
         started = await agent.does("start_workflow", **start, **options)
@@ -190,7 +192,7 @@ async def test_a_workflow_id_that_is_taken_is_replaced_or_left_out(
 ) -> None:
     taken = await run_of(shared, agent, "line_counts", paths=[])
     said = await agent.refused("start_workflow", name="noisy", workflow_id=taken)
-    assert "Choose another workflow_id, or leave it out" in said
+    assert "Choose another workflow_id, or omit it" in said
     for options in ({"workflow_id": f"{taken}-noisy"}, {}):
         assert not (await agent.does("start_workflow", name="noisy", **options)).get("existing")
 
@@ -199,7 +201,7 @@ async def test_a_message_as_the_error_shows_it_is_taken(agent: Agent, shared: En
     run = await run_of(shared, agent, "wait_for_amount")
     wrong = {"workflow_id": run, "topic": "amount"}
     said = await agent.refused("send_message", **wrong, message={"value": "three"})
-    right = json_after("A message looks like this:", said)
+    right = json_after("Send a message like this:", said)
     await agent.does("send_message", **wrong, message=right)
     assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
 
@@ -246,7 +248,7 @@ async def test_without_a_form_the_person_answers_by_the_command_that_the_error_s
         agent = Agent(client)
         run = await run_of(shared, agent, "ask_order")
         said = await agent.refused("answer_in_person", workflow_id=run)
-    command = said.partition("who answers in a terminal: ")[2].partition("\n")[0]
+    command = said.partition("who can answer in a terminal: ")[2].partition("\n")[0]
     with terminal(shlex.split(command), folder=shared.project.parent) as person:
         for question, answer in {"amount": "3", "unit": "", "express": "", "Send it?": "y"}.items():
             person.sees(question)
@@ -261,7 +263,7 @@ async def test_what_is_too_large_for_a_message_goes_into_a_file_as_the_error_say
     run = await run_of(shared, agent, "wait_for", topic="report")
     large = "x" * 2_000_000
     said = await agent.refused("send_message", workflow_id=run, topic="report", message=large)
-    assert "Write the data to a file in the project and give its path instead." in said
+    assert "Write the data to a file in the project and pass its path instead." in said
     (shared.project / "report.txt").write_text(large, encoding="utf-8")
     await agent.does("send_message", workflow_id=run, topic="report", message="report.txt")
     assert (await shared.wait([run], timeout_seconds=30)).done[0].output == "report.txt"
@@ -277,5 +279,5 @@ async def test_a_fork_begins_where_the_error_says(agent: Agent, shared: Engine) 
 
 
 async def test_a_cursor_is_left_out(agent: Agent) -> None:
-    assert "leave it out" in await agent.refused("list_workflows", cursor="page 2")
+    assert "omit it" in await agent.refused("list_workflows", cursor="page 2")
     await agent.does("list_workflows")

@@ -216,7 +216,7 @@ async def test_what_cannot_start_is_told_by_the_tool(empty: Settings, mode: Mode
         async with client_of(served, mode) as client:
             result = await client.call_tool("list_workflows", {})
     assert result.is_error
-    assert "It looks like postgresql://" in str(result.content)
+    assert "Write it as postgresql://" in str(result.content)
     assert "secret" not in str(result.content)
 
 
@@ -383,7 +383,7 @@ async def test_a_port_that_is_taken_is_told(empty: Settings) -> None:
         port = other.getsockname()[1]
         with pytest.raises(PortTaken, match=f"Port {port} of 127.0.0.1 is in use") as refused:
             await serve_http(empty, "127.0.0.1", port, allow_remote=False)
-    assert refused.value.hint == "Name another port, or 0 to have a free one chosen."
+    assert refused.value.hint == "Choose another port, or 0 for any free one."
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ async def test_a_port_that_is_taken_is_told(empty: Settings) -> None:
         ("0.0.0.0", "can be reached from other machines"),
         ("::", "can be reached from other machines"),
         ("192.0.2.1", "can be reached from other machines"),
-        ("no-such-host.invalid", "is no address"),
+        ("no-such-host.invalid", "is not an address"),
     ],
 )
 async def test_other_addresses_are_refused(empty: Settings, host: str, complaint: str) -> None:
@@ -447,7 +447,7 @@ def test_an_address_may_be_short(given: str, host: str, port: int) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(given: str) -> None:
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         address(given)
 
 

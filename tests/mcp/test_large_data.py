@@ -369,7 +369,7 @@ async def test_a_large_payload_is_named_and_comes_in_parts_that_make_the_whole(
     agent: Agent,
 ) -> None:
     summary = await agent.inspect("echoes")
-    assert "Why:** it has ended." in summary
+    assert "Why:** it has finished." in summary
     given = [one for one in calls(summary) if "cursor" in one]
     assert given == [
         'inspect(workflow_id="echoes", step=0, cursor="input:0")',
@@ -377,7 +377,7 @@ async def test_a_large_payload_is_named_and_comes_in_parts_that_make_the_whole(
     ]
     assert json.loads(await agent.whole(given[1])) == "é" * (MEGABYTE // 2 - 100)
     last = await agent.inspect("echoes", step=0, cursor="input:499900")
-    assert "This is its end." in last
+    assert "This is the end." in last
 
 
 async def test_a_large_error_is_told_by_its_beginning_and_can_be_read_to_its_traceback(
@@ -404,7 +404,7 @@ async def test_a_long_question_is_cut_and_the_call_that_brings_it_brings_all_of_
     waited = await agent.call("wait_for_workflows", workflow_ids=["asks"])
     assert waited["waiting"][0]["topic"] == "answer"
     for note in (again["note"], waited["note"]):
-        assert 'inspect(workflow_id, step=0, cursor="prompt:0") brings a whole prompt.' in note
+        assert 'inspect(workflow_id, step=0, cursor="prompt:0") shows a whole prompt.' in note
     summary = await agent.inspect("asks")
     assert "**Why:** waits for a message on topic 'answer'" in summary
     assert whole in calls(summary)
@@ -516,7 +516,7 @@ async def test_a_hundred_runs_that_wait_are_told_of_in_one_answer(agent: Agent) 
     answer = await agent.call("wait_for_workflows", workflow_ids=ids)
     shown = [one["workflow_id"] for one in answer["waiting"]]
     assert all(one["topic"] == "go" for one in answer["waiting"])
-    assert f"Left out for length: {100 - len(shown)} waiting; ask for fewer" in answer["note"]
+    assert f"Left out for length: {100 - len(shown)} waiting; wait for fewer" in answer["note"]
     rest = await agent.call("wait_for_workflows", workflow_ids=ids[len(shown) :])
     assert [one["workflow_id"] for one in rest["waiting"]] == ids[len(shown) :]
 
@@ -526,7 +526,7 @@ async def test_a_hundred_runs_with_large_outputs_are_all_told_of(agent: Agent) -
     answer = await agent.call("wait_for_workflows", workflow_ids=ids)
     assert [one["workflow_id"] for one in answer["done"]] == ids
     assert answer["done"][0]["error"].startswith("ValueError: no card")
-    assert "inspect(workflow_id, step=0) brings what is cut or missing." in answer["note"]
+    assert "inspect(workflow_id, step=0) shows what is cut or missing." in answer["note"]
     assert "x" * 4000 in await agent.inspect("run-1", step=0)
     alone = await agent.call("wait_for_workflows", workflow_ids=["broken"])
     assert "(cut" in alone["done"][0]["error"][-60:]
@@ -574,7 +574,7 @@ async def test_a_catalog_of_two_hundred_has_all_names_and_how_to_get_the_rest(
     agent: Agent,
 ) -> None:
     answer = await agent.call("workflow_catalog")
-    assert "workflow_catalog(query=NAME) brings one" in answer["note"]
+    assert "workflow_catalog(query=NAME) shows one" in answer["note"]
     for number in range(200):
         assert re.search(rf"\bflow_{number}\b", json.dumps(answer))
     assert "many_steps" in json.dumps(answer)
@@ -589,7 +589,7 @@ async def test_of_a_schema_that_is_longer_than_an_answer_the_fields_are_told(age
     [entry] = answer["workflows"]
     assert entry["args_schema"]["required"] == ["wide"]
     assert entry["args_schema"]["properties"]["argument_1"] == {"type": "string"}
-    assert "read workflows/many_b.py for all of it" in entry["args_schema"]["description"]
+    assert "read workflows/many_b.py for the rest" in entry["args_schema"]["description"]
 
 
 async def test_a_status_with_much_of_everything_says_what_it_left_out(agent: Agent) -> None:
@@ -607,7 +607,7 @@ async def test_a_text_that_is_too_long_is_refused(agent: Agent) -> None:
 
 
 async def test_searches_of_any_length_are_answered(agent: Agent) -> None:
-    assert "Nothing contains a word of" in await agent.text("search_docs", query="x")
+    assert "No passage contains a word of" in await agent.text("search_docs", query="x")
     assert "# Passages for" in await agent.text("search_docs", query="fork step " * 100)
     refused = await agent.text("search_docs", error=True, query="fork step " * 200)
     assert "at most 1000 characters" in refused
@@ -629,8 +629,8 @@ async def test_searches_of_any_length_are_answered(agent: Agent) -> None:
         ("inspect", {"workflow_id": "i" * 100_000}, "at most 1024 characters"),
         ("inspect", {"workflow_id": "i" * 1000}, "There is no run 'iii"),
         ("inspect", {"workflow_id": "steps", "z" * 100_000: 1}, "Its arguments are workflow_id"),
-        ("inspect", {"workflow_id": "steps", "cursor": "9" * 100_000}, "is no cursor"),
-        ("list_workflows", {"cursor": "9" * 100_000}, "is no cursor"),
+        ("inspect", {"workflow_id": "steps", "cursor": "9" * 100_000}, "is not a cursor"),
+        ("list_workflows", {"cursor": "9" * 100_000}, "is not a cursor"),
         ("wait_for_workflows", {"workflow_ids": ["i" * 1000] * 500}, "at most 100 items"),
         ("cancel", {"workflow_ids": [f"{n}" for n in range(500)]}, "at most 100 items"),
         ("resume", {"workflow_ids": ["steps", "nobody"]}, "There is no run 'nobody'"),

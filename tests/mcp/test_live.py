@@ -199,7 +199,7 @@ async def mistakes_are_explained(agent: Agent) -> None:
     assert "from 1 to" in await agent.complaint("fork", workflow_id="w-1", from_step=99)
     late = await agent.complaint("send_message", workflow_id="w-1", topic="go", message=1)
     assert "has ended with status SUCCESS" in late
-    assert "is no cursor" in await agent.complaint("inspect", workflow_id="w-1", cursor="x")
+    assert "is not a cursor" in await agent.complaint("inspect", workflow_id="w-1", cursor="x")
     large = await agent.complaint(
         "start_workflow", name="wait_for", args={"topic": ["x" * 500_000]}
     )

@@ -228,17 +228,17 @@ WAIT = "wait_for_workflows"
 # fmt: off
 ENDING = [
     Case("is in a step", "works", "running step", [], {"args": {"seconds": 12}}),
-    Case("is between attempts", "retries", "will try step", []),
+    Case("is between attempts", "retries", "will retry step", []),
     Case("sleeps", "sleeps", "sleeping", [], {"args": {"seconds": 12}}),
     Case("is delayed", "sleeps", "delayed", [], {"args": {"seconds": 0}, "delay_seconds": 12}),
-    Case("is rationed", "queues", "queued in slow, which starts 1 run", [], {"queue": "slow"}),
+    Case("is rationed", "queues", "queued in slow, which starts at most 1 run", [], {"queue": "slow"}),
     Case("is out of time", "sleeps", "cancelled: its time-out passed", ["resume"], {"args": {"seconds": 6}, "timeout_seconds": 0.5}),
     Case("waits for a message", "waits", "waits for a message", ["send_message"]),
     Case("waits for a child", "has_child", "waits for child runs", ["send_message"]),
     Case("waits for a person", "asks", "waits for a message on topic 'person:deploy'", ["answer_in_person"]),
     Case("waits for the question of a child", "has_asking_child", "waits for child runs", ["answer_in_person"]),
     Case("computes", "computes", "running its own code after step 1", [], {"args": {"seconds": 12}}),
-    Case("says much", "says_much", "it has ended.", []),
+    Case("says much", "says_much", "it has finished.", []),
     Case("is queued behind another", "waits", "queued in narrow, which is full", ["send_message", "send_message"], {"queue": "narrow"}),
     Case("is queued in a full worker", "waits", "queued in alone, which is full", ["send_message", "send_message"], {"queue": "alone"}),
     Case("is cancelled", "sleeps", "cancelled", ["resume"], {"args": {"seconds": 0}, "delay_seconds": 600}, cancel=True),
@@ -447,7 +447,7 @@ async def test_a_step_between_attempts_is_repaired_as_the_other_way_says(
     engine: Engine, agent: Agent
 ) -> None:
     healed(engine.project).unlink(missing_ok=True)
-    case = Case("is to be tried much later", "retries_later", "will try step 1", [])
+    case = Case("is to be tried much later", "retries_later", "will retry step 1", [])
     await begun(engine, case)
     waiting, repaired = alternatives(await agent.told(case.workflow_id, case.why))
     healed(engine.project).touch()
@@ -462,7 +462,7 @@ async def test_a_step_between_attempts_is_repaired_as_the_other_way_says(
 STARTED_ANEW = [
     Case("takes longer than it may", "sleeps", "cancelled: its time-out passed", [], {"args": {"seconds": 30}, "timeout_seconds": 0.2}),
     Case("was started wrongly", "takes_even", "failed", [], {"args": {"number": 3}}),
-    Case("says that it is not ok", "run_commands", "it has ended, and says that it did not succeed", [], {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 0.1}]}}),
+    Case("says that it is not ok", "run_commands", "it has finished, but its output says that it did not succeed", [], {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 0.1}]}}),
     Case("is over its budget", "agent_task", "failed", [], {"args": {"task": "x", "command": ["sleep", "1"], "timeout_seconds": 0.1}}),
 ]
 RIGHT: dict[str, Json] = {
@@ -512,5 +512,5 @@ async def test_a_run_that_others_left_is_resumed_or_forked_as_named(
     assert resumed[0] == "resume"
     await agent.call(*resumed)
     assert await agent.output("dead-lettered") == "slept"
-    _, fork = alternatives(await agent.told("of-the-future", "its status PAUSED is none"))
+    _, fork = alternatives(await agent.told("of-the-future", "its status PAUSED is unknown"))
     assert await forked(agent, fork) == "slept"

@@ -120,7 +120,7 @@ async def test_a_person_who_does_not_answer_leaves_the_run_waiting(
     workflow_id = await asked(shared, "ask_order")
     person = Person(lambda _params: ElicitResult(action=action))
     text = await call(project_settings, mode, person, workflow_id)
-    assert f"The person said {action}; the run goes on waiting." in text
+    assert f"The person said {action}; the run keeps waiting." in text
     assert len(await shared.waits(workflow_id)) == 1
     await shared.cancel([workflow_id])
 
@@ -300,7 +300,7 @@ async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_
     shown = [params.message.splitlines()[-1].removeprefix("> ") for params in person.shown]
     if mode == "legacy":
         assert shown == ["Delete the table?"]
-        assert "somebody quicker answered this at" in text
+        assert "somebody quicker already answered this at" in text
         assert await second_is_asked()
         await call(project_settings, mode, accepting(answer=True), workflow_id)
     else:  # the same call asks what is open now

@@ -97,8 +97,8 @@ async def test_what_a_prompt_names_is_there(nowhere: Settings, mode: Mode) -> No
 @pytest.mark.parametrize(
     ("name", "arguments", "complaint"),
     [
-        ("nothing", {}, "There is no prompt 'nothing'. There are orchestrate, new_workflow"),
-        ("orchestrate", {}, "goal is missing. Its arguments are goal, workflow."),
+        ("nothing", {}, "There is no prompt 'nothing'. Use one of orchestrate, new_workflow"),
+        ("orchestrate", {}, "goal is missing. Use its arguments: goal, workflow."),
         ("orchestrate", {"goal": "  "}, "goal is missing"),
         ("orchestrate", {"gaol": "x"}, "there is no 'gaol'; goal is missing"),
         ("new_workflow", {"task": "x" * 20_001}, "task is longer than 20,000 characters"),

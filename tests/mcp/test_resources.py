@@ -156,7 +156,7 @@ async def test_a_cursor_of_another_list_is_refused(
     nowhere: Settings, mode: Mode, cursor: str
 ) -> None:
     async with Client(build_server(nowhere), mode=mode) as client:
-        with pytest.raises(MCPError, match="is no cursor of this list") as caught:
+        with pytest.raises(MCPError, match="is not a cursor of this list") as caught:
             await client.list_resources(cursor=cursor)
     assert caught.value.error.code == -32602
 
@@ -181,7 +181,7 @@ async def test_an_unknown_document_is_answered_with_the_closest_names(
     async with Client(build_server(nowhere), mode=mode) as client:
         wrong = await refused(client, "durable://templates/basic_workflw")
         assert (
-            "no template 'basic_workflw'. Did you mean 'basic_workflow'? There are agent" in wrong
+            "no template 'basic_workflw'. Did you mean 'basic_workflow'? Use one of agent" in wrong
         )
         wrong = await refused(client, "durable://references/recovry")
         assert "There is no reference 'recovry'. Did you mean 'recovery'?" in wrong
@@ -201,7 +201,7 @@ async def test_runs_are_read_in_pages(
         both = [one["workflow_id"] for one in newest["workflows"] + older["workflows"]]
         assert both[:RUNS] == [f"read-{mode}-{number}" for number in range(RUNS)][::-1]
         assert len(set(both)) == len(both)
-        assert "is no cursor" in await refused(client, f"{uris.RUNS}?cursor=x")
+        assert "is not a cursor" in await refused(client, f"{uris.RUNS}?cursor=x")
 
 
 async def test_any_workflow_id_has_its_trace(shared: Engine, there: Settings, mode: Mode) -> None:

@@ -196,7 +196,7 @@ async def test_what_cannot_start_is_told_by_every_tool_that_needs_it(
     ):
         text = await refused(nowhere, mode, tool, **arguments)
         assert text == (
-            f"{nowhere.project} is not a directory. Give an existing directory with --project, or start in one."
+            f"{nowhere.project} is not a directory. Pass an existing directory with --project, or start in one."
         )
 
 
@@ -255,8 +255,8 @@ async def test_an_unexpected_error_reaches_nobody_but_the_log(
     monkeypatch.setattr("durable_workflows.system.state.make_folders", lambda: None)
     text = await refused(nowhere, mode, "list_workflows")
     assert text == (
-        "list_workflows failed because of an error inside the server, which has logged it."
-        " Nothing is lost: call again, or call server_status to see what is wrong."
+        "list_workflows failed because of an error in the server; the error is in its log."
+        " Call again, or call server_status to see what is wrong. Nothing is lost."
     )
     assert "TypeError" in caplog.text
 

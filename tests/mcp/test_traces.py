@@ -15,8 +15,10 @@ from durable_workflows.models import (
     Child,
     Event,
     Fork,
+    LogLine,
     Message,
     Preview,
+    QueuePlace,
     Run,
     RunningStep,
     Status,
@@ -104,18 +106,18 @@ def test_a_run_that_waits_for_a_child_names_it(a_run: RunMaker, a_step: StepMake
         Child(workflow_id="c-3", name="part", status="PENDING", parent_workflow_id="c-2"),
     ]
     text, following = why(a_run(children=children, steps=[a_step(1, child_workflow_id="c-2")]))
-    assert text == "waits for child runs, or runs beside them: c-2 (PENDING)"
+    assert text == "waits for child runs, or runs alongside them: c-2 (PENDING)"
     assert following == 'inspect(workflow_id="c-2")'
 
 
 def test_a_queued_run_names_its_queue(a_run: RunMaker) -> None:
     text, _ = why(a_run(status="ENQUEUED"))
-    assert text == "queued in workflows: its worker takes it up when there is room."
+    assert text == "queued in workflows: its worker starts it when there is room."
 
 
 def test_a_queued_run_without_a_worker_of_its_version_says_so(a_run: RunMaker) -> None:
     text, following = why(a_run(status="ENQUEUED", worker=None, newest_version="v2"))
-    assert text == "queued: no worker of its version v1, which is not the newest, runs now."
+    assert text == "queued: no worker of its version v1, which is not the newest, is running."
     assert following.startswith("server_status()")
 
 
@@ -123,7 +125,7 @@ def test_an_interrupted_run_says_what_was_under_way(a_run: RunMaker) -> None:
     running = RunningStep(step=3, name="fetch", since=EARLIER, attempt=1, max_attempts=1)
     text, _ = why(a_run(worker=dead_worker(), running=[running]))
     assert text == (
-        "interrupted: no worker of its version v1 runs now; step 3 fetch was under way."
+        "interrupted: no worker of its version v1 is running; step 3 fetch was under way."
     )
 
 
@@ -143,7 +145,7 @@ def test_a_failed_run_names_the_step_its_error_and_the_fork(
     assert text == "failed in step 2 charge: ValueError: no such card"
     assert 'inspect(workflow_id="run-1", step=2)' in following
     assert following.endswith(
-        'fork(workflow_id="run-1", from_step=2) (after it ran 3 clean_up: if they undid earlier steps, fork from the first of those)'
+        'fork(workflow_id="run-1", from_step=2) (3 clean_up ran after it: if they undid earlier steps, fork from the first of those)'
     )
     assert "File x\nValueError: no such card\n```" in traces.markdown(run, now=NOW)
 
@@ -178,7 +180,9 @@ def test_a_fork_that_failed_with_a_child_of_its_original_starts_it_anew(
     started = a_step(1, child_workflow_id="run-0-1")
     result = a_step(2, "DBOS.getResult", error=failure, child_workflow_id="run-0-1")
     run = a_run(status="ERROR", error=failure, forked_from="run-0", steps=[started, result])
-    assert why(run)[1].endswith('fork(workflow_id="run-1", from_step=1), which starts it anew')
+    assert why(run)[1].endswith(
+        'fork(workflow_id="run-1", from_step=1), which starts the child again'
+    )
 
 
 def test_an_error_whose_record_is_cut_is_still_read(a_run: RunMaker) -> None:
@@ -465,7 +469,7 @@ def test_a_run_that_ends_its_worker_is_named(a_run: RunMaker) -> None:
     text, following = why(a_run(worker=dead_worker(), suspect=a_suspect()))
     assert text == (
         "it ended its worker 3 times (exit status 3), in the step load, after step 4; it runs in a worker of its own"
-        " · interrupted: that worker does not run now."
+        " · interrupted: that worker is not running."
     )
     assert following.startswith('cancel(workflow_ids=["run-1"]); repair the code (inspect(')
     assert following.endswith('fork(workflow_id="run-1", from_step=5)')
@@ -476,15 +480,15 @@ def test_a_run_that_ends_its_worker_is_named(a_run: RunMaker) -> None:
     [
         (
             a_suspect(alone=0, ends=2, status=-9, step=None),
-            "it was running when its worker ended, 2 times (killed by SIGKILL), after step 4; it runs in a worker of its own",
+            "it was running when its worker ended 2 times (killed by SIGKILL), after step 4; it runs in a worker of its own",
         ),
         (
             a_suspect(alone=0, ends=2, status=-63, others=1, after_step=0),
-            "it was running when its worker ended, 2 times (killed by signal 63), in the step load, at its beginning; it runs in a worker with another run, to find out which one ends it",
+            "it was running when its worker ended 2 times (killed by signal 63), in the step load, at its beginning; it runs in a worker with another run, to find out which one ends it",
         ),
         (
             a_suspect(alone=0, ends=2, others=4, step=None, after_step=0),
-            "it was running when its worker ended, 2 times (exit status 3), at its beginning; it runs in a worker with 4 other runs, to find out which one ends it",
+            "it was running when its worker ended 2 times (exit status 3), at its beginning; it runs in a worker with 4 other runs, to find out which one ends it",
         ),
     ],
 )
@@ -493,7 +497,7 @@ def test_a_run_that_may_end_its_worker_is_not_accused_of_more(
 ) -> None:
     text, following = why(a_run(suspect=suspect))
     assert text == f"{said} · running its own code before its first step."
-    assert following.startswith("nothing: it goes on by itself")
+    assert following.startswith("nothing: it goes on automatically")
 
 
 def test_a_suspect_that_is_not_set_apart_is_told_of_as_all_others(a_run: RunMaker) -> None:
@@ -516,9 +520,9 @@ def test_a_result_that_is_no_json_is_named_as_such(a_run: RunMaker) -> None:
     wrong = error("TypeError", "Object of type function is not portable JSON serializable")
     text, following = why(a_run(status="ERROR", error=wrong))
     assert text.startswith(
-        "failed before a step was recorded: what the next step, or the run, returned"
+        "failed before a step was recorded: the value that the next step, or the run, returned"
     )
-    assert following.startswith("return text, numbers, lists or dicts")
+    assert following.startswith("return plain JSON, such as strings, numbers")
 
 
 def test_of_a_loop_the_ends_are_shown_and_the_rest_is_counted(
@@ -569,7 +573,7 @@ def test_a_failed_run_that_was_forked_sends_the_reader_to_the_fork(
     text, following = why(
         a_run(status="ERROR", error=failed, steps=[a_step(1, error=failed)], forks=forks)
     )
-    assert "It was forked since: f-2 (SUCCESS)." in text
+    assert "It has been forked since: f-2 (SUCCESS)." in text
     assert following == 'inspect(workflow_id="f-2")'
 
 
@@ -577,7 +581,7 @@ def test_a_cancelled_run_that_was_forked_sends_the_reader_to_the_fork(a_run: Run
     text, following = why(
         a_run(status="CANCELLED", forks=[Fork(workflow_id="f-1", status="PENDING")])
     )
-    assert text == "cancelled. · It was forked since: f-1 (PENDING)."
+    assert text == "cancelled. · It has been forked since: f-1 (PENDING)."
     assert following == 'inspect(workflow_id="f-1")'
 
 
@@ -594,14 +598,14 @@ def test_an_agent_over_its_budget_is_to_be_started_with_a_larger_one(
 ) -> None:
     failed = error("agent_task.AgentFailed", said)
     run = a_run(name="agent_task", status="ERROR", error=failed, steps=[a_step(1, error=failed)])
-    wanted = f"with a larger {budget}: a fork has the same one."
+    wanted = f"with a larger {budget}: a fork keeps the old one."
     assert why(run)[1] == f'start_workflow(name="agent_task", …) {wanted}'
 
 
 def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
     wrong = error("durable_workflows.errors.InvalidArguments", "a: give `workflow`.")
     following = why(a_run(status="ERROR", error=wrong))[1]
-    assert following.startswith('start_workflow(name="report", …) with what is right')
+    assert following.startswith('start_workflow(name="report", …) with correct arguments')
 
 
 def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMaker) -> None:
@@ -619,6 +623,48 @@ def test_a_bundled_workflow_with_a_time_out_too_short_is_to_be_started_with_a_la
     following = why(a_run(name=name, status="SUCCESS", output=output))[1]
     assert f'start_workflow(name="{name}", …) with a larger timeout_seconds' in following
     assert "timeout_seconds" in (content.folder("workflows") / f"{name}.py").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "plural", "said"),
+    [
+        (0, "run", None, "0 runs"),
+        (1, "run", None, "1 run"),
+        (2, "run", None, "2 runs"),
+        (1_000, "message", None, "1,000 messages"),
+        (1, "library", "libraries", "1 library"),
+        (3, "library", "libraries", "3 libraries"),
+    ],
+)
+def test_a_number_is_told_with_its_noun(
+    number: int, noun: str, plural: str | None, said: str
+) -> None:
+    assert wording.counted(number, noun, plural) == said
+
+
+def test_one_of_a_thing_is_told_in_the_singular(a_run: RunMaker) -> None:
+    assert "recovered once" in traces.markdown(a_run(recovery_attempts=2), now=NOW)
+    assert "recovered 2 times" in traces.markdown(a_run(recovery_attempts=3), now=NOW)
+    child = Child(workflow_id="c-1", name="part", status="PENDING", parent_workflow_id="run-1")
+    assert "\n1 run: 1 PENDING\n" in pages.tree("run-1", [child])
+    message = Message(topic="go", sent_at=NOW, consumed_by_step=None, message=preview("1"))
+    assert "\n1 message\n" in pages.messages("run-1", [message])
+    line = LogLine(id=1, at=NOW, step=None, stream="out", text="hello")
+    assert "\n1 of 1 kept line\n" in pages.log("run-1", [line])
+    assert "\n2 of 2 kept lines\n" in pages.log("run-1", [line, line])
+    dead = a_run(status="MAX_RECOVERY_ATTEMPTS_EXCEEDED", recovery_attempts=1)
+    assert why(dead)[0].startswith("dead-lettered after 1 attempt: ")
+    place = QueuePlace(
+        concurrency=1,
+        worker_concurrency=None,
+        rate_limit=None,
+        rate_seconds=None,
+        running=1,
+        holders=["run-0"],
+        ahead=0,
+        next_start=None,
+    )
+    assert "full: 1 of 1 run at once (run-0)" in why(a_run(status="ENQUEUED", place=place))[0]
 
 
 def test_unread_messages_are_named_by_their_topics_beside_what_the_run_waits_for(
@@ -656,8 +702,8 @@ def test_the_pages_of_the_full_trace_hold_every_step_once(
         cursor = next_cursor(page)
     assert numbers == list(range(1, 61))
     short = a_run(steps=run.steps[:3])
-    assert traces.full_markdown(short).endswith("\nThese are all finished steps.")
-    assert traces.full_markdown(a_run()).endswith("\nThese are all finished steps.")
+    assert traces.full_markdown(short).endswith("\nAll finished steps are shown.")
+    assert traces.full_markdown(a_run()).endswith("\nAll finished steps are shown.")
 
 
 def test_the_pages_of_a_step_give_its_whole_output(a_step: StepMaker) -> None:
@@ -746,4 +792,4 @@ def test_source_is_shown_as_python_in_pages() -> None:
     assert "```python\nline\n" in page
     cursor = next_cursor(page)
     assert cursor is not None
-    assert "This is its end." in pages.source("r", "a.py", text, offset=len(text) - 10)
+    assert "This is the end." in pages.source("r", "a.py", text, offset=len(text) - 10)

@@ -57,7 +57,7 @@ async def test_a_workflow_is_written_loaded_started_repaired_and_forked(
         failed = json.loads(await text_of(client, "start_workflow", wait_seconds=30, **run))
         assert failed["status"] == "ERROR"
         taken = await text_of(client, "write_workflow", name="my_flow", source=FLOW, error=True)
-        assert "workflows/my_flow.py exists" in taken
+        assert "workflows/my_flow.py already exists" in taken
         assert "overwrite=true" in taken
         again = await text_of(client, "write_workflow", name="my_flow", source=FLOW, overwrite=True)
         repaired = json.loads(again)
@@ -73,7 +73,7 @@ async def test_what_is_wrong_with_a_text_is_said_with_its_line_and_nothing_is_wr
     settings: Settings, folder: Path, mode: Mode
 ) -> None:
     wrong = {
-        "def broken(:\n": "this is not Python",
+        "def broken(:\n": "this is not valid Python",
         "x = 1\n": "defines no workflow",
         FLOW + FLOW.split('"""A flow."""')[1]: "doubled",
     }
@@ -122,4 +122,4 @@ async def test_the_documentation_is_searched_without_anything_running(
         assert "durable://references/" in found or "durable://templates/" in found
         assert "timeout" in found
         nothing = await text_of(client, "search_docs", query="zzqx")
-        assert "Nothing contains" in nothing
+        assert "No passage contains" in nothing

@@ -101,7 +101,7 @@ def inside_project(cwd: str) -> Path:
     project = Path.cwd().resolve()
     directory = (project / cwd).resolve()
     if not directory.is_relative_to(project):
-        raise ValueError(f"cwd {cwd!r} is outside of the project: {directory}")
+        raise ValueError(f"cwd {cwd!r} is outside the project: {directory}")
     return directory
 
 

@@ -276,8 +276,8 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
         Draft202012Validator.check_schema(schema)  # pyright: ignore[reportUnknownMemberType]
     except SchemaError as error:
         raise InvalidArguments(
-            f"The schema of receive is no JSON schema: {error.message}.",
-            hint='Right is a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
+            f"The schema passed to receive is not a JSON schema: {error.message}.",
+            hint='Pass a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
         ) from error
 
     def fitting(message: Any) -> Any:

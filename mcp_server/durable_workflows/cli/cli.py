@@ -132,7 +132,7 @@ def _main(
 ) -> None:
     """Durable workflows for AI agents: runs that survive crashes, closed sessions and reboots.
 
-    Each setting is a flag of every command; `durable-workflows bootstrap --help` lists them.
+    Each setting is an option of every command; `durable-workflows bootstrap --help` lists them.
     """
 
 

@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 _SAYS_NOTHING: tuple[tuple[str, object], ...] = (("type", "stdio"), ("env", {}))
 _TO_INSTALL = (
-    "Install it with `uv tool install` or `pipx install`, or name another command with --command."
+    "Install it with `uv tool install` or `pipx install`, or set another command with --command."
 )
 
 State = Literal["missing", "same", "different", "unreadable"]
@@ -57,7 +57,7 @@ CLIENTS = (
         ".mcp.json",
         "mcpServers",
         ("serve",),
-        "Start Claude Code in the project; it asks once whether the server may be used.",
+        "Start Claude Code in the project; it asks once whether to use the server.",
     ),
     Client(
         "claude-desktop",
@@ -73,7 +73,7 @@ CLIENTS = (
         ".codex/config.toml",
         "mcp_servers",
         ("serve",),
-        "Start Codex in the project's directory, and trust it: only then it reads this file.",
+        "Start Codex in the project directory and trust the directory: Codex reads this file only then.",
         kind=None,
     ),
     Client(
@@ -81,14 +81,14 @@ CLIENTS = (
         ".vscode/mcp.json",
         "servers",
         ("serve", "--project", "${workspaceFolder}"),
-        "In VS Code, `MCP: List Servers` starts it.",
+        "In VS Code, start it with `MCP: List Servers`.",
     ),
     Client(
         "cursor",
         ".cursor/mcp.json",
         "mcpServers",
         ("serve", "--project", "${workspaceFolder}"),
-        "In Cursor's settings, under MCP, switch it on.",
+        "In Cursor's settings, under MCP, turn it on.",
     ),
 )
 
@@ -156,7 +156,7 @@ def write(plan: Plan) -> None:
 def _unusable(path: Path, error: OSError) -> SetupError:
     return SetupError(
         f"{path} cannot be used: {error.strerror or error}.",
-        hint="Make it a file that this user may read and write; `--dry-run` shows what belongs into it.",
+        hint="Make it a file that this user may read and write; `--dry-run` shows what belongs in it.",
     )
 
 

@@ -69,6 +69,7 @@ _ARGUMENT = re.compile(r"(?:, )?([a-z_]+)=")
 _MENTION = re.compile(
     rf"\bCall ({_NAMES})\b(?: with detail=([a-z]+))?|\b({'|'.join(name for name in FORMS if '_' in name)})\b"
 )
+_CALLED = re.compile(rf"\bCall (?=`{_PROGRAM} )")  # what a call has become
 _TWICE = re.compile(r"(`[^`]+`)(?: \(or \1\)|, or run \1,)")
 # The lines of a page that are ours from their beginning, and those that are only at their end.
 _OURS = re.compile(
@@ -81,7 +82,7 @@ _FENCE = re.compile(r"`{3,}")
 
 def in_terminal(text: str) -> str:
     """A text of ours in which each tool is a command: calls with their arguments, and tools that are only named."""
-    with_calls = "".join(_pieces(text))
+    with_calls = _CALLED.sub("Run ", "".join(_pieces(text)))
     return _TWICE.sub(r"\1", _MENTION.sub(_mentioned, with_calls))
 
 

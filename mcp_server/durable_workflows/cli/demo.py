@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import fitting
+from durable_workflows import fitting, wording
 from durable_workflows.cli import printing
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import (
@@ -185,7 +185,7 @@ async def _play(demo: _Demo) -> None:
             await _see_the_rest(demo, survey)
             await _approve(demo, survey)
             await _fork(demo, survey)
-            demo.stage.event("inspect: what is recorded of the run")
+            demo.stage.event("inspect: what the run recorded")
             trace = await demo.call("inspect", workflow_id=survey)
             printing.print_trace(trace["result"])
 
@@ -204,7 +204,7 @@ async def _prepare(demo: _Demo) -> None:
                 line.update(Text(text))
 
         connection = await lifecycle.ensure_running(demo.settings, progress)
-    demo.stage.event(f"The supervisor and the {connection.mode} Postgres run.")
+    demo.stage.event(f"The supervisor and the {connection.mode} Postgres are running.")
 
 
 async def _look_around(demo: _Demo) -> None:
@@ -262,7 +262,7 @@ async def _see_the_rest(demo: _Demo, survey: str) -> None:
     result = await demo.wait(survey)
     _check(bool(result.waiting), f"survey should wait for a message: {result.model_dump_json()}")
     worker = await demo.worker()
-    demo.stage.event(f"Another worker, process {worker.pid}, took over by itself.")
+    demo.stage.event(f"Another worker, process {worker.pid}, took over automatically.")
     runs = RunList.model_validate(await demo.call("list_workflows", name="measure"))
     ended = [run.workflow_id for run in runs.workflows if run.status == "SUCCESS"]
     _check(len(ended) == 3, f"Not all of measure succeeded: {runs.model_dump_json()}")
@@ -272,8 +272,8 @@ async def _see_the_rest(demo: _Demo, survey: str) -> None:
     _check(max(times.values()) <= 2, f"A step ran more than twice: {times}")
     twice = sum(times[step] == 2 for step in in_flight)
     demo.stage.event(
-        f"All 3 ended. {len(finished)} steps had finished before the kill: none ran again."
-        f" {twice} in flight ran again."
+        f"All 3 finished. {wording.counted(len(finished), 'step')} had finished before the kill: none ran again."
+        f" {twice} that were in flight ran again."
     )
 
 
@@ -287,9 +287,7 @@ async def _approve(demo: _Demo, survey: str) -> None:
     output = (await demo.ended(survey)).output
     if not isinstance(output, dict) or output.get("answer") != message:
         raise DemoFailed(f"survey did not get the message: {output}")
-    demo.stage.event(
-        f"send_message: survey ended. {output['files']} files, {output['lines']} lines, {output['words']} words."
-    )
+    demo.stage.event(f"send_message: survey finished. {_counts(output)}.")
 
 
 async def _fork(demo: _Demo, survey: str) -> None:
@@ -337,6 +335,15 @@ async def _until(fact: Callable[[], bool]) -> None:
             if fact():
                 return
             await anyio.sleep(_POLL_SECONDS)
+
+
+def _counts(output: Mapping[str, Any]) -> str:
+    """What the survey found: `3 files, 120 lines, 900 words`."""
+    found = (
+        wording.counted(output[name], name.removesuffix("s"))
+        for name in ("files", "lines", "words")
+    )
+    return ", ".join(found)
 
 
 def _check(true: bool, otherwise: str) -> None:

@@ -39,20 +39,20 @@ class Json:
     def _content(self, text: str) -> dict[str, Any]:
         whole: Any = json.loads(text, object_pairs_hook=_without_doubles) if text.strip() else {}
         if not isinstance(whole, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it does not hold a JSON object")
         return cast("dict[str, Any]", whole)
 
     def _table(self, whole: dict[str, Any]) -> dict[str, Any]:
         table = whole.get(self._key, {})
         if not isinstance(table, dict):
-            raise ValueError(f"its {self._key!r} is no JSON object")
+            raise ValueError(f"its {self._key!r} is not a JSON object")
         return cast("dict[str, Any]", table)
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):  # one of them would be lost
-        raise ValueError("a name is in it twice")
+        raise ValueError("it has a name twice")
     return found
 
 
@@ -75,7 +75,7 @@ class Toml:
         """Those that the file has. A ValueError says why it cannot be read."""
         table = tomllib.loads(text).get(self._key, {})
         if not isinstance(table, dict):
-            raise ValueError(f"its {self._key!r} is no table")
+            raise ValueError(f"its {self._key!r} is not a table")
         return cast("dict[str, Any]", table)
 
     def added(self, text: str) -> str:

@@ -80,7 +80,7 @@ def _ask(
 
 
 def _ask_object(schema: Schema, label: str, root: Schema, *, required: bool, depth: int) -> _Answer:
-    if not required and not terminal.confirm(f"Give {label}?"):
+    if not required and not terminal.confirm(f"Add {label}?"):
         return _LEFT
     found: dict[str, JsonValue] = {}
     properties: dict[str, Schema | bool] = schema["properties"]
@@ -111,7 +111,7 @@ def _ask_line(
     if not isinstance(default, _Left):
         label = f"{label} [{'none' if default is None else _text(default)}]"
     elif not required:
-        label = f"{label} (empty: leave it out)"
+        label = f"{label} (leave empty to omit)"
     while True:
         text = terminal.ask(label).strip()
         if not text and (not required or not isinstance(default, _Left)):
@@ -220,7 +220,7 @@ def _parser(schema: Schema, choices: list[_Choice]) -> tuple[Callable[[str], Jso
         case "string":
             return _some_text, ""
         case None if not schema.keys() - {"title", "description", "default"}:
-            return _json_or_text, " (JSON, or a text)"
+            return _json_or_text, " (JSON or text)"
         case _:
             return _json, " (JSON)"
 
@@ -233,14 +233,14 @@ def _choice_parser(choices: list[_Choice]) -> Callable[[str], JsonValue]:
         for choice in choices:
             if text == choice.label:
                 return choice.value
-        raise ValueError(f"Give a number from 1 to {len(choices)}.")
+        raise ValueError(f"Enter a number from 1 to {len(choices)}.")
 
     return parse
 
 
 def _yes_or_no(text: str) -> JsonValue:
     if text.lower() not in _YES + _NO:
-        raise ValueError("Answer y or n.")
+        raise ValueError("Enter y or n.")
     return text.lower() in _YES
 
 
@@ -248,7 +248,7 @@ def _whole_number(text: str) -> JsonValue:
     try:
         return int(text)
     except ValueError as error:
-        raise ValueError("Give a whole number, like 3.") from error
+        raise ValueError("Enter a whole number, such as 3.") from error
 
 
 def _number(text: str) -> JsonValue:
@@ -257,13 +257,13 @@ def _number(text: str) -> JsonValue:
     except ValueError:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("Give a number, like 3 or 2.5.")
+        raise ValueError("Enter a number, such as 3 or 2.5.")
     return value
 
 
 def _some_text(text: str) -> JsonValue:
     if not text:
-        raise ValueError("Give a text.")
+        raise ValueError("Enter some text.")
     return text
 
 

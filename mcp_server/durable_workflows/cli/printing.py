@@ -156,17 +156,17 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
     """A project whose database does not answer, or that nothing runs for."""
     if running:
         terminal.out(
-            f"The supervisor of {settings.project} runs, but its database does not answer."
+            f"The supervisor of {settings.project} is running, but its database does not answer."
         )
     elif not settings.state.is_dir():
         terminal.out(f"{settings.project} has no durable workflows yet.")
         terminal.out(
-            "`durable-workflows bootstrap` prepares it; so does the first use of any command."
+            "Run `durable-workflows bootstrap` to set it up; the first use of any command does so too."
         )
     else:
-        terminal.out(f"Nothing runs for {settings.project}; what was recorded is kept.")
+        terminal.out(f"Nothing is running for {settings.project}; what was recorded is kept.")
         terminal.out(
-            "`durable-workflows bootstrap` starts it; so does the first use of any command."
+            "Run `durable-workflows bootstrap` to start it; the first use of any command does so too."
         )
     print_pairs(("problem", command_words.at_end(problem)) for problem in problems)
 
@@ -201,7 +201,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
 def print_runs(runs: RunList) -> None:
     """A list of runs; how many there are in all goes to standard error."""
     if not runs.workflows:
-        terminal.out("There are no such runs." if runs.counts else "There are no runs yet.")
+        terminal.out("No runs match." if runs.counts else "There are no runs yet.")
         return
     rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
     now = datetime.now(UTC)
@@ -214,14 +214,14 @@ def print_runs(runs: RunList) -> None:
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
     waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
-    errors_console.print(fitting.shown(f"In all {counts}{waiting}{more}"), style="dim")
+    errors_console.print(fitting.shown(f"Total: {counts}{waiting}{more}"), style="dim")
 
 
 def _note(run: RunSummary) -> str:
     if run.waiting_on is not None:
         return f"waits: {run.waiting_on}"
     if run.ok is False:
-        return "its output says: ok false"
+        return "output says ok: false"
     return (run.error or "").split("\n", 1)[0]
 
 
@@ -253,7 +253,7 @@ def print_ended(ended: Ended, as_json: bool) -> None:
         text = json.dumps(ended.output, indent=2, ensure_ascii=False)
         print_model(ended, as_json, text)
     if ended.status != "SUCCESS":
-        hint = f"`durable-workflows inspect {ended.workflow_id}` shows what happened."
+        hint = f"Run `durable-workflows inspect {ended.workflow_id}` to see what happened."
         fail(f"{ended.workflow_id} ended with {ended.status}: {ended.error or ''}", hint)
 
 

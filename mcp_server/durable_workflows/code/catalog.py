@@ -26,17 +26,15 @@ MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong in the co
 # Limits for files other than Python: prompts, schemas, queries. Each version that changes one stores all of them again.
 MAX_DATA_BYTES = 20_000_000
 MAX_DATA_FILES = 1000
-_ELSEWHERE = (
-    "keep data in the project, outside of the workflow folder, and open it by its path from there"
-)
+_ELSEWHERE = "keep data in the project, outside the workflow folder, and open it by its path relative to the project"
 _TOO_LARGE = f"it has more than {MAX_FILE_BYTES // 1_000_000} MB; {_ELSEWHERE}"
-_TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} files that are no Python belong to a version, the smallest ones; {_ELSEWHERE}"
+_TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} non-Python files belong to a version, the smallest first; {_ELSEWHERE}"
 _VERSION_LENGTH = 12
 # An index of Postgres takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
 MAX_NAME = 500  # characters
 MAX_PATH_BYTES = 2000
 _UNREADABLE = "this user may not read it"
-_LET_READ = "Let this user read it. Until then nothing can be started; what runs goes on."
+_LET_READ = "Let this user read it. Until then nothing can be started; runs under way go on."
 _LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
 # What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
 _PROMISES = b"arguments are what their type hints say"

@@ -46,7 +46,7 @@ def problem(settings: Settings) -> str | None:
         return None
     names = ", ".join(str(path.relative_to(kept)) for path in files[:_SHOWN])
     more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-    return f"Runs wrote files beside `__file__`, which is in a copy of the workflow folder: {names}{more}. They are kept in {kept}. Have the code write into the project, by a path from the working directory; then remove that folder."
+    return f"Runs wrote files next to `__file__`, which is in a copy of the workflow folder: {names}{more}. They are kept in {kept}. Change the code to write into the project, with a path relative to the working directory; then remove that folder."
 
 
 def _kept(settings: Settings) -> Path:
@@ -59,7 +59,11 @@ def _remove(settings: Settings, folders: Iterable[Path]) -> None:
             version = re.split(r"[.-]", folder.name, maxsplit=1)[0]
             _keep_written(folder, _kept(settings) / version)
         except OSError as error:
-            logger.warning("%s stays: what runs wrote there cannot be moved: %s", folder, error)
+            logger.warning(
+                "%s is kept, because the files that runs wrote there cannot be moved: %s",
+                folder,
+                error,
+            )
         else:
             shutil.rmtree(folder, ignore_errors=True)
 

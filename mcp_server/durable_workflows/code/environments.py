@@ -34,7 +34,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
-from durable_workflows import content
+from durable_workflows import content, wording
 from durable_workflows.code.needs import OURS, Need, applicable, fits, needs, own_libraries, unmet
 from durable_workflows.errors import PythonUnusable
 from durable_workflows.settings import Settings
@@ -56,7 +56,7 @@ _UNREACHABLE = ("error sending request", "network was disabled", "Network connec
 _DISTRUSTED = "invalid peer certificate"
 _VERSION_PROBE = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
 _PROBE = "import durable_workflows.host.worker, durable_workflows.content as c; print(c.package_version())"
-_NAME_ANOTHER = "Name another interpreter with --python, or leave the setting out."
+_NAME_ANOTHER = "Name another interpreter with --python, or omit the setting."
 
 Progress = Callable[[str], None]
 
@@ -100,18 +100,18 @@ def check_interpreter(python: Path) -> None:
     """
     found = _output(python, "-c", _VERSION_PROBE)
     if not re.fullmatch(r"\d+\.\d+\.\d+", found):
-        raise PythonUnusable(f"{python} is no Python interpreter.", hint=_NAME_ANOTHER)
+        raise PythonUnusable(f"{python} is not a Python interpreter.", hint=_NAME_ANOTHER)
     if tuple(int(number) for number in found.split(".")) < _OLDEST_PYTHON:
         wanted = ".".join(map(str, _OLDEST_PYTHON))
         raise PythonUnusable(
-            f"{python} is Python {found}, and workers need {wanted} or newer.", hint=_NAME_ANOTHER
+            f"{python} is Python {found}, but workers need {wanted} or newer.", hint=_NAME_ANOTHER
         )
-    hint = f"Run `{python} -m pip install {_installable()}`, or leave out the setting --python."
+    hint = f"Run `{python} -m pip install {_installable()}`, or omit --python."
     theirs = _output(python, "-P", "-c", _PROBE, hint=hint)
     if theirs != content.package_version():
         ours = content.package_version()
         raise PythonUnusable(
-            f"{python} has durable-workflows {theirs}, and this is {ours}.", hint=hint
+            f"{python} has durable-workflows {theirs}, but this is {ours}.", hint=hint
         )
 
 
@@ -135,15 +135,15 @@ class _Maker:
         wanted = need.requires_python
         if wanted is not None and not SpecifierSet(wanted).contains(ours, prereleases=True):
             return (
-                f"It requires Python {wanted}, and workers run on Python {ours} ({sys.executable}). Run durable-workflows under "
-                "such a Python, or name one with the setting --python."
+                f"It requires Python {wanted}, but workers run on Python {ours} ({sys.executable}). Run durable-workflows with "
+                "such a Python, or set one with --python."
             )
         for requirement in applicable(need.dependencies):
             version = self._own.get(canonicalize_name(requirement.name))
             if version is not None and not fits(requirement, version):
                 return (
-                    f"It requires {requirement}, and the worker itself runs on {requirement.name} {version}, which no environment "
-                    "replaces. Make the requirement fit, or leave it out."
+                    f"It requires {requirement}, but the worker itself needs {requirement.name} {version}, which no environment "
+                    "replaces. Change the requirement to fit, or remove it."
                 )
         return None
 
@@ -260,7 +260,7 @@ class _Maker:
         status, said = _run([str(python), "-P", "-c", _PROBE], self._given, folder, _PROBE_SECONDS)
         if status != 0:
             raise _Refused(
-                f"With these libraries the worker itself does not start: {_bounded(said)}"
+                f"The worker itself does not start with these libraries: {_bounded(said)}"
             )
 
     def _uv(self, lock: Lock, folder: Path, *arguments: str) -> None:
@@ -283,7 +283,9 @@ class _Maker:
 
     def _refusal(self, said: str, status: int) -> _Refused:
         if status == -signal.SIGKILL and self._seconds_left() <= 0:
-            return _Refused(f"uv was ended: it took longer than {_LIMIT_SECONDS / 60:.0f} minutes.")
+            return _Refused(
+                f"uv was stopped: it took longer than {_LIMIT_SECONDS / 60:.0f} minutes."
+            )
         unreachable = _is_unreachable(said)
         text = _essence(said)
         if unreachable:
@@ -457,12 +459,12 @@ def _named(requirements: Sequence[str]) -> str:
     """Their number and first names: `3 libraries (httpx, polars, rich)`."""
     names = sorted({Requirement(text).name for text in requirements})
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
-    return f"{len(names)} {'library' if len(names) == 1 else 'libraries'} ({shown})"
+    return f"{wording.counted(len(names), 'library', 'libraries')} ({shown})"
 
 
 def _listed(paths: Sequence[str]) -> str:
     rest = len(paths) - 1
-    return paths[0] + (f" and {rest} more workflow file{'s' if rest > 1 else ''}" if rest else "")
+    return paths[0] + (f" and {wording.counted(rest, 'more workflow file')}" if rest else "")
 
 
 def _output(python: Path, *arguments: str, hint: str = _NAME_ANOTHER) -> str:

@@ -85,7 +85,7 @@ def _template(name: str) -> str:
     if name not in files:
         meant = wording.closest(name, files, cutoff=0.5)
         raise UsageError(
-            f"There is no template {name!r}.{meant}", hint=f"The templates are {', '.join(files)}."
+            f"There is no template {name!r}.{meant}", hint=f"Use one of {', '.join(files)}."
         )
     return files[name].read_text(encoding="utf-8")
 
@@ -97,15 +97,16 @@ def check_name(name: str) -> None:
         UsageError: it does not.
     """
     hint = (
-        "Nothing was written. Choose a name like nightly_report: letters, digits and underscores."
+        "Choose a name like nightly_report: letters, digits and underscores. Nothing was written."
     )
     if not (name.isascii() and name.isidentifier() and len(name) <= _LONGEST):
         raise UsageError(f"{name!r} cannot be the name of a workflow file.", hint=hint)
     if keyword.iskeyword(name) or hasattr(builtins, name) or name.startswith("__"):
-        raise UsageError(f"{name!r} means something in Python.", hint=hint)
+        raise UsageError(f"{name!r} already has a meaning in Python.", hint=hint)
     if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None:
         raise UsageError(
-            f"{name!r} is the name of a Python module; imports would find that one.", hint=hint
+            f"{name!r} is the name of a Python module; imports would find that module instead.",
+            hint=hint,
         )
 
 
@@ -129,7 +130,7 @@ def _identifiers(source: str) -> set[str]:
 
 def _taken(name: str, by: str) -> UsageError:
     return UsageError(
-        f"The name {name!r} is taken by {by}.", hint="Nothing was written. Choose another name."
+        f"The name {name!r} is taken by {by}.", hint="Choose another name. Nothing was written."
     )
 
 

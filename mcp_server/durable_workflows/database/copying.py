@@ -145,7 +145,7 @@ async def _copy_slice(
             async for part in taken:
                 await given.write(part)
         if reader.rowcount != writer.rowcount:
-            raise SetupError(f"{writer.rowcount} rows of {reader.rowcount} were copied.")
+            raise SetupError(f"Only {writer.rowcount} of {reader.rowcount} rows were copied.")
         return writer.rowcount
 
 

@@ -111,20 +111,20 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
                 found = await fetch(connection, "what_is_allowed", other=database.dbos_schema)
     except (TimeoutError, psycopg.errors.ConnectionTimeout) as error:
         raise DatabaseRefused(
-            f"The Postgres of DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
+            f"The Postgres at DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
         ) from error
     except psycopg.Error as error:
         raise DatabaseRefused(f"{DatabaseRefused.__doc__} {first_sentence(error)}") from error
     if version < oldest:
         raise DatabaseRefused(
-            f"The Postgres of DBOS_DATABASE_URL is version {version}; {oldest} is the oldest that can be used.",
-            hint="Name a newer one, or unset DBOS_DATABASE_URL to use the embedded database.",
+            f"The Postgres at DBOS_DATABASE_URL is version {version}; the oldest supported version is {oldest}.",
+            hint="Use a newer one, or unset DBOS_DATABASE_URL to use the embedded database.",
         )
     if found[0]["is_replica"]:
-        raise DatabaseRefused("The Postgres of DBOS_DATABASE_URL is a read-only replica.")
+        raise DatabaseRefused("The Postgres at DBOS_DATABASE_URL is a read-only replica.")
     if not found[0]["may_create"]:
         raise DatabaseRefused(
-            f"The user of DBOS_DATABASE_URL may not create the schemas {database.schema} and {database.dbos_schema}.",
+            f"The user in DBOS_DATABASE_URL may not create the schemas {database.schema} and {database.dbos_schema}.",
             hint="Grant CREATE on that database, or create both schemas and make the user their owner.",
         )
 
@@ -138,8 +138,8 @@ def _check_url(url: str) -> None:
     where = re.split("[@/]", url.partition("://")[2], maxsplit=1)[-1].partition("?")[0]
     if not parts or "@" in where or not str(parts.get("port", 0)).isdecimal():
         raise DatabaseRefused(
-            "DBOS_DATABASE_URL is no URL of a Postgres.",
-            hint="It looks like postgresql://user:password@host:5432/database. Special characters of the password are written as %40 (@), %2F (/), %3A (:), %25 (%).",
+            "DBOS_DATABASE_URL is not the URL of a Postgres.",
+            hint="Write it as postgresql://user:password@host:5432/database, with special characters of the password as %40 (@), %2F (/), %3A (:), %25 (%).",
         )
     if "dbname" not in parts:
         raise DatabaseRefused("DBOS_DATABASE_URL names no database.")
@@ -232,8 +232,8 @@ class Session:
             except (psycopg.DataError, UnicodeEncodeError) as error:
                 # A text has NUL or a lone surrogate in it, a number is beyond all bounds.
                 raise InvalidArguments(
-                    f"The database cannot take this: {first_sentence(error)}",
-                    hint="Nothing was done. Correct that argument and call again.",
+                    f"The database rejected this: {first_sentence(error)} Nothing was done.",
+                    hint="Correct that argument and call again.",
                 ) from error
             except psycopg.OperationalError as error:
                 await self._drop()

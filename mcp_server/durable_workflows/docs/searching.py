@@ -100,7 +100,7 @@ def render(query: str, found: Sequence[Passage], budget: int = wording.BUDGET) -
 
 
 def _nothing(query: str) -> str:
-    head = f"Nothing contains a word of {_quoted(query)}. Try names of tools, settings, errors or functions. There is:\n"
+    head = f"No passage contains a word of {_quoted(query)}. Try the names of tools, settings, errors or functions. These documents exist:\n"
     texts = [f"- {_uri(one)}: {one.summary or one.title}" for one in _documents()]
     return "\n".join([head, *(wording.line(text, _POINTER) for text in texts)])
 

@@ -38,15 +38,15 @@ async def write(
     if (source is None) == (template is None):
         given = "neither is" if source is None else "both are"
         raise InvalidArguments(
-            f"Give either source or template: {given} given.",
-            hint='Nothing was written. Right are {"name": "my_flow", "source": "…"} or {"name": "my_flow", "template": "basic_workflow"}.',
+            f"Give either source or template: {given} given. Nothing was written.",
+            hint='Give {"name": "my_flow", "source": "…"} or {"name": "my_flow", "template": "basic_workflow"}.',
         )
     writing.check_name(name)
     path = f"{settings.workflows.name}/{name}.py"
     if not overwrite and (settings.project / path).exists():
         raise UsageError(
-            f"{path} exists.",
-            hint="Nothing was written. Choose another name, or pass overwrite=true to replace the file.",
+            f"{path} already exists. Nothing was written.",
+            hint="Choose another name, or pass overwrite=true to replace the file.",
         )
     text, findings = await anyio.to_thread.run_sync(
         _checked, settings, name, source, template, overwrite
@@ -59,7 +59,7 @@ async def write(
     try:
         found = await engine.catalog()
     except (WorkflowUnavailable, DatabaseUnavailable) as error:
-        note = f"The file is written, but not loaded yet: {error}"
+        note = f"The file was written but is not loaded yet: {error}"
         return written.model_copy(update={"note": note})
     entries = [entry for entry in found.workflows if entry.source == path]
     error = next((entry.error for entry in entries if entry.error), None)
@@ -89,7 +89,7 @@ def _checked(
     errors = [one for one in findings if one.severity == "error" or one.rule == "no-workflow"]
     if errors:
         raise InvalidArguments(
-            f"This is no workflow file that can be loaded:\n{checking.render(path, errors)}",
-            hint="Nothing was written. Call again with a text in which that is right.",
+            f"This workflow file cannot be loaded:\n{checking.render(path, errors)}",
+            hint="Correct the source and call again. Nothing was written.",
         )
     return text, findings

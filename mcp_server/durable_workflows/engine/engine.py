@@ -63,8 +63,8 @@ from durable_workflows.seam import dbos_internals
 from durable_workflows.settings import APPLICATION, PERSON, QUEUE, Settings
 from durable_workflows.system import processes
 
-_NOT_KNOWN = "The database has not answered for half a minute. Whether this was done is not known; it may yet be."
-_STILL_LOADING = "none has begun with it yet, or says how far it is."
+_NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
+_STILL_LOADING = "no worker has begun to load it, or reported its progress, yet."
 _CATALOG_SECONDS = 40.0  # a worker needs some seconds to start; clients give up after sixty
 _POLL_SECONDS = 0.05
 _THREADS = 8
@@ -149,11 +149,11 @@ class Engine(Reader):
         if stage == "saved" and reason:
             raise WorkflowUnavailable(
                 f"Version {version} of the code is being prepared: {reason}",
-                hint="Nothing was started. Call again in some seconds; it goes on meanwhile.",
+                hint="Call again in a few seconds; the preparation goes on. Nothing was started.",
             )
         raise WorkflowUnavailable(
             f"No worker could load version {version} of the code:\n{reason or _STILL_LOADING}",
-            hint="Nothing was started. Call server_status (or `durable-workflows status`), which names the folder of the logs.",
+            hint="Call server_status (or `durable-workflows status`) for the folder of the logs. Nothing was started.",
         )
 
     async def _entry(self, name: str, version: str) -> CatalogEntry:
@@ -177,7 +177,7 @@ class Engine(Reader):
         if entry.not_startable is not None:
             raise WorkflowUnavailable(
                 f"{name} cannot be started. {entry.not_startable}",
-                hint=f"Nothing was started. Write a workflow function in {entry.source} that calls the method, and start that.",
+                hint=f"Write a workflow function in {entry.source} that calls the method, and start that. Nothing was started.",
             )
         return entry
 
@@ -223,8 +223,10 @@ class Engine(Reader):
         arguments.check_options(request)
         if request.queue is not None and request.queue not in queues:
             raise InvalidArguments(
-                f"There is no queue {request.queue!r}." + wording.closest(request.queue, queues),
-                hint=f"Nothing was started. The queues are {', '.join(queues)}; leave `queue` out to use {QUEUE!r}, or register another one in a workflow.",
+                f"There is no queue {request.queue!r}."
+                + wording.closest(request.queue, queues)
+                + " Nothing was started.",
+                hint=f"Use one of {', '.join(queues)}, omit `queue` to use {QUEUE!r}, or register another one in a workflow.",
             )
 
     async def _queue_names(self) -> list[str]:
@@ -290,7 +292,7 @@ class Engine(Reader):
         """
         arguments.check_texts(topic=topic, idempotency_key=idempotency_key)
         if topic.startswith(PERSON):
-            raise PeopleOnly(f"The topic {topic!r} takes answers from people only.")
+            raise PeopleOnly(f"The topic {topic!r} accepts answers from people only.")
         if idempotency_key is not None:
             earlier = await self._sent_before(workflow_id, topic, message, idempotency_key)
             if earlier is not None:
@@ -314,10 +316,12 @@ class Engine(Reader):
         row = rows[0]
         same = (records.topic(row["topic"]), json.loads(row["message"])) == (topic, message)
         read = row["consumed_by_step"]
-        received = f"step {read} has received it" if read is not None else "it is not received yet"
-        note = f"A message with this key was sent before: {received}. Nothing was sent now."
+        received = (
+            f"step {read} has received it" if read is not None else "it has not been received yet"
+        )
+        note = f"A message with this key was already sent: {received}. Nothing new was sent."
         if not same:
-            note = f"Another message was sent with this key before: {received}. This one was not sent; give it a key of its own."
+            note = f"A different message was already sent with this key: {received}. This one was not sent; give it its own key."
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=same, note=note)
 
     async def _not_awaited(
@@ -350,7 +354,7 @@ class Engine(Reader):
         open_waits = await self._awaited(wait.workflow_id, value)
         earlier = await self._fetch("find_answer", workflow_id=wait.workflow_id, step=wait.step)
         if not earlier and wait.step not in [one.step for one in open_waits]:
-            raise NotWaiting(f"{wait.workflow_id} does not wait for {wait.topic!r} any more.")
+            raise NotWaiting(f"{wait.workflow_id} no longer waits for {wait.topic!r}.")
         arguments.check_message(wait, value)
         rows = await self._fetch(
             "note_answer",
@@ -369,7 +373,7 @@ class Engine(Reader):
         sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], noted["message_key"])
         if (noted["who"], noted["answer"]) != (who, value):
             at = noted["answered_at"].isoformat(timespec="seconds")
-            raise AlreadyAnswered(f"{noted['who']} answered this at {at}.")
+            raise AlreadyAnswered(f"{noted['who']} already answered this at {at}.")
         return sent
 
     async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
@@ -422,7 +426,7 @@ class Engine(Reader):
         under_way = (await self._steps_under_way([workflow_id])).get(workflow_id)
         note = f"{under_way} of {workflow_id} still runs." if under_way else None
         if head["status"] in UNFINISHED:
-            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two shall."
+            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two is wanted."
         taken = [one for one in await self.answers(workflow_id) if one.step < from_step]
         note = " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None
         return Forked(
@@ -459,14 +463,14 @@ class Engine(Reader):
             active |= await self._cancel(targets)
         notes = dict.fromkeys(active, "cancelled")
         for one, step in (await self._steps_under_way(list(active))).items():
-            notes[one] += f"; {step} runs on until it returns, and its result is kept"
+            notes[one] += f"; {step} still runs until it returns, and its result is kept"
         if not children:
             going_on = await self._descendants_in(list(active), UNFINISHED)
             for one, (number, first) in going_on.items():
-                more = f"{first} goes on" if number == 1 else f"{number} runs go on"
-                notes[one] += f"; {more} (children=true cancels what it started, too)"
-        left = dict.fromkeys((one for one in targets if one not in active), "it had ended before")
-        return await self._changed(notes, left, workflow_ids, "had ended before")
+                more = f"{first} goes on" if number == 1 else f"{number:,} runs go on"
+                notes[one] += f"; {more} (children=true also cancels what it started)"
+        left = dict.fromkeys((one for one in targets if one not in active), "it had already ended")
+        return await self._changed(notes, left, workflow_ids, "had already ended")
 
     async def _steps_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
         """The steps that run now, whatever the status of their runs is."""
@@ -511,10 +515,10 @@ class Engine(Reader):
                 which = (
                     f"{first}, which it started, stays"
                     if number == 1
-                    else f"{number} runs that it started stay"
+                    else f"{number:,} runs that it started stay"
                 )
                 notes[one] += (
-                    f"; {which} stopped, and it takes that as their end (children=true resumes what it started, too)"
+                    f"; {which} stopped, and it takes that as their end (children=true also resumes what it started)"
                 )
         other = "only cancelled and dead-lettered runs can be resumed; fork a failed one"
         left = dict.fromkeys((one for one in targets if one not in notes), other) | left
@@ -558,9 +562,7 @@ class Engine(Reader):
         notes = {one: said[one] for one in named if one in said} | changed
         heads = await self._heads(list(notes))
         unnamed = len(left.keys() - set(named))
-        runs = (
-            "1 run that these started" if unnamed == 1 else f"{unnamed:,} runs that these started"
-        )
+        runs = f"{wording.counted(unnamed, 'run')} that these started"
         return ChangedList(
             workflows=[
                 Changed(
@@ -614,8 +616,8 @@ class Engine(Reader):
             sqlalchemy.exc.DataError
         ) as error:  # a text with NUL in it, a number beyond all bounds
             raise InvalidArguments(
-                f"The database cannot take this: {error.orig}.",
-                hint="Nothing was done. Correct that argument and call again.",
+                f"The database rejected this: {error.orig}. Nothing was done.",
+                hint="Correct that argument and call again.",
             ) from error
         except sqlalchemy.exc.DBAPIError as error:
             logger.warning("dbos could not use the database: %s", error.orig)
@@ -633,10 +635,10 @@ def _receiving_again(workflow_id: str, status: str) -> str:
     """How a run that has ended, or one in its place, takes a message after all."""
     if status in STOPPED:
         resumed = wording.call("resume", workflow_ids=[workflow_id])
-        return f"Nothing was sent. {resumed} lets it go on; then call again."
+        return f"Call {resumed} to let it go on, then call again. Nothing was sent."
     found = wording.inspect(workflow_id, detail="messages")
     again = f"{wording.call('fork', workflow_id=workflow_id)[:-1]}, from_step=N)"
-    return f"Nothing was sent. {found} shows which step received a message on which topic: {again} from that step, and send the message to the fork. Where no step received one, start a new run."
+    return f"Call {found} to see which step received a message on which topic; then {again} from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent."
 
 
 def _started(run: tables.Row, *, again: bool) -> Started:
@@ -663,7 +665,7 @@ def _of_batch(place: int, requests: int) -> Generator[None]:
     except UsageError as error:
         if requests == 1:
             raise
-        hint = (
-            f"Nothing of the batch was started. {error.hint.removeprefix('Nothing was started. ')}"
-        )
-        raise type(error)(f"batch[{place}]: {error.message}", hint=hint) from error
+        none = " Nothing was started."  # which the hint says of the whole batch
+        message = f"batch[{place}]: {error.message.removesuffix(none)}"
+        hint = f"{error.hint.removesuffix(none)} Nothing of the batch was started."
+        raise type(error)(message, hint=hint) from error

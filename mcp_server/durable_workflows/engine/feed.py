@@ -84,7 +84,7 @@ class Feed:
             try:
                 await self._follow()
             except (DatabaseUnavailable, SetupError, OSError) as error:
-                logger.info("Subscriptions wait for the database: %s", error)
+                logger.info("Subscriptions are waiting for the database: %s", error)
                 await anyio.sleep(_AGAIN_SECONDS)
 
     @property

@@ -64,7 +64,7 @@ def _where(cursor: str | None) -> tuple[str | None, int]:
     found = _CURSOR.fullmatch(cursor or "0")
     if found is None:
         raise InvalidArguments(
-            f"{short(cursor or '', 60)!r} is no cursor of this page.",
-            hint="Copy the cursor from the page before, or leave it out for the first page.",
+            f"{short(cursor or '', 60)!r} is not a cursor of this page.",
+            hint="Copy the cursor from the previous page, or omit it for the first page.",
         )
     return found[1], int(found[2])

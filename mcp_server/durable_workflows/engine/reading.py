@@ -51,13 +51,11 @@ _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
 ANSWER_SECONDS = (
     30.0  # after which a database that says nothing is given up: clients wait for a minute
 )
-_AGAIN = (
-    "Nothing is lost: call again in some seconds. `durable-workflows status` shows how it stands."
-)
+_AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
 _ELSEWHERE = (
-    "Nothing is lost, and runs go on once it answers: see to that server, or call again later."
+    "Check that server, or call again later: nothing is lost, and runs go on once it answers."
 )
-_MORE_CONNECTIONS = "Nothing is lost. End programs that hold connections, have fewer workers, or raise max_connections of that server: a worker takes up to 14 connections, an MCP server or a command up to ten. Then call again."
+_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 14 connections, an MCP server or a command up to ten. Nothing is lost."
 _PREVIEW = 600  # characters of a payload in a run's details
 _SESSIONS = 10
 _SUSPECTS = 10
@@ -99,7 +97,7 @@ class Reader:
             said = tables.first_sentence(error)
             hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
             return DatabaseUnavailable(
-                f"The Postgres of DBOS_DATABASE_URL does not answer: {said}", hint=hint
+                f"The Postgres at DBOS_DATABASE_URL does not answer: {said}", hint=hint
             )
         if state.is_full(self._settings):
             return NoSpaceLeft()
@@ -282,8 +280,8 @@ class Reader:
         rows = await self._fetch("version_source", version=head["version"], name=head["name"])
         if not rows:
             raise UsageError(
-                f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not kept here.",
-                hint="Call inspect without detail to see what the run did, or workflow_catalog for the workflows as they are now.",
+                f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not stored here.",
+                hint="Call inspect without detail to see what the run did, or workflow_catalog for the current workflows.",
             )
         return rows[0]["path"], bytes(rows[0]["content"]).decode(errors="replace")
 
@@ -463,7 +461,7 @@ class Reader:
                 said = f"it runs ({running['name']})"
                 return UnknownStep(f"Step {step} of {workflow_id} has not finished: {said}.")
         last = await self.last_step(workflow_id)
-        which = f"the last one is {last}" if last else "it has finished none"
+        which = f"its last one is {last}" if last else "none has finished"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
 
     async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
@@ -475,7 +473,9 @@ class Reader:
 
 
 def _orphan_line(row: tables.Row) -> str:
+    runs = wording.counted(row["runs"], "unfinished run")
+    them = "it" if row["runs"] == 1 else "them"
     return (
-        f"{row['runs']} unfinished runs are of {row['name']!r}, which version {row['version']} does not have:"
-        " cancel them, and pause or delete the schedule that starts them."
+        f"{runs} of {row['name']!r}, which version {row['version']} does not have:"
+        f" cancel {them}, and pause or delete the schedule that starts {them}."
     )

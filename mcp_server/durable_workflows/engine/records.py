@@ -318,8 +318,8 @@ def read_cursor(cursor: str | None) -> tuple[int | None, str | None]:
         return int(created_at), str(workflow_id)
     except (ValueError, TypeError, OverflowError) as error:
         raise InvalidArguments(
-            f"{cursor!r} is no cursor.",
-            hint="Pass the next_cursor of the page before, or leave it out for the first page.",
+            f"{cursor!r} is not a cursor.",
+            hint="Pass the next_cursor of the previous page, or omit it for the first page.",
         ) from error
 
 
@@ -384,7 +384,7 @@ def _awaiting(row: Row) -> str | None:
     number, which = row["children"], row["child"]
     if not number:
         return None
-    return f"{number} runs that it started are under way" if number > 1 else f"its run {which}"
+    return f"{number:,} runs that it started are under way" if number > 1 else f"its run {which}"
 
 
 def _listed(row: Row, key: str) -> list[dict[str, Any]]:

@@ -132,7 +132,9 @@ class Activity:
                 async with await tables.connect(database, role="activity") as connection:
                     await self._publish_with(connection)
             except tables.Lost as error:
-                logger.info("Activity is not published while the database is away: %s", error)
+                logger.info(
+                    "Activity is not published while the database does not answer: %s", error
+                )
                 await anyio.sleep(_RETRY_SECONDS)
 
     @property

@@ -42,7 +42,7 @@ class Names:
         """
         if len(name) > MAX_NAME:
             raise ValueError(
-                f"The workflow name {name[:40]!r}… has {len(name):,} characters; at most {MAX_NAME} are possible."
+                f"The workflow name {name[:40]!r}… has {len(name):,} characters; the limit is {MAX_NAME}."
             )
         path = self._being_imported()
         if path is not None:
@@ -188,7 +188,7 @@ def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> st
     top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     for place in (project / f"{top}.py", project / top) if top else ():
         if place.exists():
-            return f". {place.name} is in the project's directory; workflow code has what is in {workflows}/ only: move it there"
+            return f". {place.name} is in the project directory, but workflow code sees only {workflows}/: move it there"
     return ""
 
 

@@ -104,7 +104,9 @@ class RunLog:
                 async with await tables.connect(database, role="log") as connection:
                     await self._publish(connection)
             except tables.Lost as error:
-                logger.info("Logs of runs are not written while the database is away: %s", error)
+                logger.info(
+                    "Logs of runs are not written while the database does not answer: %s", error
+                )
                 await anyio.sleep(_RETRY_SECONDS)
 
     async def _publish(self, connection: tables.Connection) -> None:

@@ -89,7 +89,7 @@ def run(
         lock = settings.state / "locks" / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
             _Worker(settings, version, executor_id, parent, faults, apart=apart).main()
-            logger.info("The worker of version %s ends.", version)
+            logger.info("The worker of version %s is ending.", version)
             _leave(0)
     except BaseException:
         logger.exception("The worker of version %s failed.", version)
@@ -248,7 +248,7 @@ class _Worker:
                 if idle and not await self._is_at_work():
                     return
             except tables.Lost as error:
-                logger.info("The database is away: %s", error)
+                logger.info("The database does not answer: %s", error)
 
     async def _is_at_work(self) -> bool:
         async with await tables.connect(self._database, role="worker") as connection:
@@ -267,7 +267,7 @@ class _Worker:
             with anyio.move_on_after(_LAST_LINES_SECONDS):
                 await self._log.flush(self._database)
         except tables.Lost as error:
-            logger.info("The last lines of runs' logs are lost: %s", error)
+            logger.info("The last log lines of runs are lost: %s", error)
 
     def _prepare_dbos(self) -> None:
         dbos_internals.refuse_pickle()
@@ -377,13 +377,15 @@ class _Worker:
             timer.join()
 
     async def _say_slow(self, path: str) -> None:
-        text = f"The import of {path} takes more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
+        text = (
+            f"The import of {path} is taking more than {_SLOW_IMPORT_SECONDS:.0f} s. {_AT_IMPORT}"
+        )
         logger.warning("%s", text)
         try:
             async with await tables.connect(self._database, role="worker") as connection:
                 await self._note_progress(connection, text)
         except (DatabaseUnavailable, tables.Error) as error:  # then the log alone says it
-            logger.info("The database is away: %s", error)
+            logger.info("The database does not answer: %s", error)
 
     async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
         said = None if text is None else fitting.text(text)
@@ -398,7 +400,9 @@ class _Worker:
         here = {str(entry["name"]): entry["error"] for entry in entries}
         lacking = [f"{name}: {error}" for name, error in here.items() if error and name in fine]
         if lacking and not self._settings.embedded:
-            raise SetupError(f"What loads elsewhere does not load here: {'; '.join(lacking)}")
+            raise SetupError(
+                f"Workflow files that load on other machines do not load here: {'; '.join(lacking)}"
+            )
 
     def _launch(self) -> None:
         DBOS.launch()
@@ -445,7 +449,7 @@ class _Worker:
                     self._bell.ring_all()  # for what was missed while not listening
                     await self._hear(connection)
             except tables.Lost as error:
-                logger.info("The database is away: %s", error)
+                logger.info("The database does not answer: %s", error)
                 await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _look_again(self) -> None:

@@ -24,13 +24,13 @@ from durable_workflows.models import (
     Written,
 )
 from durable_workflows.settings import PERSON
-from durable_workflows.wording import line, short
+from durable_workflows.wording import counted, line, short
 
 ROOM = 7500  # characters for the items of an answer; the rest of the budget is for what is said about them
 _CUT = "… (cut)"
-_WHOLE = "inspect(workflow_id, step=0) brings what is cut or missing."
-_PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") brings a whole prompt.'
-_EXAMPLE = "A long example was left out; inspect(workflow_id) shows how it begins."
+_WHOLE = "inspect(workflow_id, step=0) shows what is cut or missing."
+_PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") shows a whole prompt.'
+_EXAMPLE = "A long example was left out; inspect(workflow_id) shows the start of it."
 _SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
 _SCHEDULES = 10
 _WIDTHS = [
@@ -41,7 +41,7 @@ _WIDTHS = [
 _LOADING_ERROR = 800
 _MARGIN = 700  # characters for what stands beside a schema in its entry
 _LONGEST_SCHEMA = 4000  # characters of a schema, beyond which only its fields are told
-_LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") brings it, or read {source}.'
+_LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") shows it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
 _WARNINGS, _ERROR_END = 8, 2000  # of a written file
 _WORKERS, _VERSIONS, _PROBLEMS, _DOTENV = 12, 20, 5, 30  # in a status
@@ -56,7 +56,7 @@ class StartedRun(Ended):
 
 
 class StartAnswer(Model):
-    """One run that was started, or those of a batch in `workflows`; `note` says what was left out and what to do."""
+    """One started run, or the runs of a batch in `workflows`; `note` says what was left out and what to do."""
 
     workflow_id: str | None = None
     status: RunStatus | None = None
@@ -69,13 +69,13 @@ class StartAnswer(Model):
 
 
 class WaitAnswer(WaitResult):
-    """How things stand; `note` says what was left out."""
+    """How the runs stand; `note` says what was left out."""
 
     note: str | None = None
 
 
 class ChangedAnswer(ChangedList):
-    """What became of each; `note` says what was left out."""
+    """What happened to each run; `note` says what was left out."""
 
     note: str | None = None
 
@@ -87,7 +87,7 @@ class CatalogAnswer(Catalog):
 
 
 class StatusAnswer(ServerStatus):
-    """What runs here, and what is wrong; `note` says what was left out."""
+    """What is running here and any problems; `note` says what was left out."""
 
     note: str | None = None
 
@@ -113,7 +113,8 @@ def fit_started(
     version = versions.pop() if len(versions) == 1 else None
     items = _outcomes(started, result, with_version=version is None)
     shown, left = _fit(items, ROOM - len(waits))
-    hidden = f"{left} more were started and are not shown; list_workflows lists them."
+    were = "was started and is" if left == 1 else "were started and are"
+    hidden = f"{left:,} more {were} not shown; list_workflows lists the rest."
     cut = _WHOLE if shown != items[: len(shown)] else ""
     note = _note(hidden if left else "", cut, waits, _existing_note(started))
     if single:
@@ -141,8 +142,10 @@ def _existing_note(started: Sequence[Started]) -> str:
     existing = [one.workflow_id for one in started if one.existing]
     if not existing:
         return ""
-    which = "This run was" if len(started) == 1 else f"{len(existing)} of these runs were"
-    return f"{which} there before, with the arguments of then: for that nothing was started now."
+    if len(started) == 1:
+        return "A run with this id already exists with its original arguments; nothing new was started."
+    its, they = ("its", "it was") if len(existing) == 1 else ("their", "they were")
+    return f"{len(existing):,} of these runs already existed, with {its} original arguments; {they} not started again."
 
 
 def _waiting_note(waiting: Sequence[Waiting]) -> str:
@@ -151,7 +154,8 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
     wait = waiting[0]
     prompt = f" It asks: {short(wait.prompt, 300)}" if wait.prompt else ""
     tool = "answer_in_person" if wait.topic.startswith(PERSON) else "send_message"
-    more = f" {len(waiting) - 1} more wait too." if len(waiting) > 1 else ""
+    others = len(waiting) - 1
+    more = f" {others:,} more {'waits' if others == 1 else 'wait'} too." if others else ""
     whole = f" {_PROMPT}" if len(wait.prompt or "") > 300 else ""
     return f"{fitting.shown_line(wait.workflow_id)} waits for a message on topic {short(wait.topic, 100)!r}: {tool}.{prompt}{whole}{more}"
 
@@ -171,7 +175,7 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
     shown, left_done = _fit(done, ROOM - _sizes(waiting) - _sizes(running))
     order = {one.workflow_id: place for place, one in enumerate(result.done)}
     left = {"waiting": left_waiting, "done": left_done, "running": left_running}
-    hidden = _left_out(left, "ask for fewer workflow_ids at once, or use list_workflows.")
+    hidden = _left_out(left, "wait for fewer workflow_ids at once, or use list_workflows.")
     return WaitAnswer(
         done=sorted(shown, key=lambda one: order[one.workflow_id]),
         waiting=waiting,
@@ -202,7 +206,8 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     if not left:
         return ChangedAnswer(workflows=result.workflows, note=result.note)
     changed = sum(one.changed for one in ordered[len(shown) :])
-    note = f"{left} more are not shown: {changed} changed, {left - changed} left as they were. list_workflows shows how they stand."
+    are = "is" if left == 1 else "are"
+    note = f"{left:,} more {are} not shown: {changed:,} changed, {left - changed:,} unchanged. list_workflows shows their status."
     return ChangedAnswer(workflows=shown, note=_note(result.note, note))
 
 
@@ -221,7 +226,7 @@ def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
         bare = [*named, *map(_bare, others)]
         shown, _ = _first(bare, max(room - _NAMES, _sizes(named)))
         note = _left_names([one.name for one in bare[len(shown) :]], room - _sizes(shown))
-    hidden = _left_out({"templates": left_templates}, "they are resources.")
+    hidden = _left_out({"templates": left_templates}, "read them as resources.")
     return CatalogAnswer(
         workflows=shown, templates=templates, version=catalog.version, note=_note(note, hidden)
     )
@@ -242,7 +247,7 @@ def _without_schemas(entries: Sequence[CatalogEntry], room: int) -> list[Catalog
 
 def _left_names(names: Sequence[str], room: int) -> str:
     """What is told of a catalog without schemas."""
-    how = "Schemas were left out for length: workflow_catalog(query=NAME) brings one."
+    how = "Schemas were left out for length: workflow_catalog(query=NAME) shows one."
     if not names:
         return how
     told, room = 0, room - 200
@@ -250,7 +255,7 @@ def _left_names(names: Sequence[str], room: int) -> str:
         room -= len(names[told]) + 2
         told += 1
     more = f" and {len(names) - told} more" if told < len(names) else ""
-    return f"{how} Left out for length: {len(names)} workflows, namely {', '.join(names[:told])}{more}; narrow the list with query."
+    return f"{how} Left out for length: {counted(len(names), 'workflow')}: {', '.join(names[:told])}{more}; narrow the list with query."
 
 
 def _undescribed(entry: CatalogEntry) -> CatalogEntry:
@@ -292,8 +297,8 @@ def _outline(schema: Schema, where: str) -> Schema:
             break
         shown[name] = field
     left = len(fields) - len(shown)
-    more = f", and {left} fields" if left else ""
-    said = f"Descriptions and inner schemas{more} were left out for length: {where} for all of it."
+    more = f", and {counted(left, 'field')}" if left else ""
+    said = f"Descriptions and inner schemas{more} were left out for length: {where} for the rest."
     return {
         "description": said,
         "type": "object",
@@ -322,8 +327,8 @@ def fit_written(written: Written) -> Written:
         return fitted
     bare = [_shortened(one, summary=80).model_copy(update={"args_schema": {}}) for one in workflows]
     kept, left = _first(bare, ROOM - 300 - length(fitted.model_copy(update={"workflows": []})))
-    more = f", and {left} workflows" if left else ""
-    said = f"Schemas{more} were left out for length: workflow_catalog(query=NAME) brings them."
+    more = f", and {counted(left, 'workflow')}" if left else ""
+    said = f"Schemas{more} were left out for length: workflow_catalog(query=NAME) shows them."
     return fitted.model_copy(
         update={"workflows": kept, "note": f"{fitted.note} {said}" if fitted.note else said}
     )
@@ -346,7 +351,7 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
     }
     left = {name: len(getattr(status, name)) - len(kept) for name, kept in cut.items()}
     left["problems"] = len(status.problems[_PROBLEMS:])
-    note = _left_out(left, "`durable-workflows status` in a terminal shows all.")
+    note = _left_out(left, "`durable-workflows status` in a terminal shows everything.")
     answer = StatusAnswer(**dict(status), note=note or None)
     for width in _PROBLEM_WIDTHS:
         problems = [short(problem, width) for problem in status.problems[:_PROBLEMS]]

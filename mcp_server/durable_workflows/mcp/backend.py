@@ -59,7 +59,7 @@ class Backend:
             return start.result()
         raise SetupError(
             f"The workflow engine is still starting: {self._news}.",
-            hint="The first start on a machine takes a minute. Call again in some seconds.",
+            hint="Call again in a few seconds. The first start on a machine takes a minute.",
         )
 
     async def when_running(
@@ -81,7 +81,7 @@ class Backend:
         except UsageError:
             raise
         except (DurableWorkflowsError, OSError) as error:
-            logger.info("Left unanswered: %s", error)
+            logger.info("Not answered: %s", error)
         return otherwise
 
     async def keep(self) -> None:
@@ -125,9 +125,9 @@ class Backend:
         try:
             await self.sessions.beat(engine)
         except DurableWorkflowsError as error:  # the next one may do better
-            logger.info("The connected clients were not noted: %s", error)
+            logger.info("The connected clients were not recorded: %s", error)
         except Exception:  # whatever it is: it must not end the server, which has better to do
-            logger.exception("The connected clients were not noted")
+            logger.exception("The connected clients were not recorded")
 
     async def _say_goodbye(self) -> None:
         engine = self._started()
@@ -136,7 +136,7 @@ class Backend:
         try:
             await self.sessions.leave(engine)
         except DurableWorkflowsError as error:  # then they are seen to be silent
-            logger.info("That the clients have gone was not noted: %s", error)
+            logger.info("The leaving of the clients was not recorded: %s", error)
 
     def _note(self, text: str) -> None:
         self._news = text
@@ -166,7 +166,7 @@ class Backend:
         try:
             self._lock = locks.shared_lock(path)
         except (locks.LockHeld, OSError) as error:
-            logger.info("The lock of the connected servers is tried again: %s", error)
+            logger.info("Trying again to take the lock of the connected servers: %s", error)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(

@@ -86,9 +86,9 @@ def message(wait: OpenWait) -> str:
         f"the workflow run {who} (topic {wait.topic!r}, since {wording.time(wait.since)}{until})"
     )
     if not wait.prompt:
-        return f"A message is wanted by {about}."
+        return f"A message is needed by {about}."
     lines = fitting.shown(wait.prompt).split("\n")
-    return "\n".join([f"A question of {about}:", "", *(f"> {line}".rstrip() for line in lines)])
+    return "\n".join([f"A question from {about}:", "", *(f"> {line}".rstrip() for line in lines)])
 
 
 def in_terminal(settings: Settings, wait: OpenWait) -> str:
@@ -120,7 +120,7 @@ def value(wait: OpenWait, content: Any) -> JsonValue:
     """The answer that the person gave in the form of `form`.
 
     Raises:
-        InvalidArguments: it should be JSON and is none.
+        InvalidArguments: it should be JSON and is not.
     """
     schema = wait.message_schema
     fields = cast("dict[str, JsonValue]", content or {})
@@ -134,7 +134,7 @@ def value(wait: OpenWait, content: Any) -> JsonValue:
     except ValueError as error:
         raise InvalidArguments(
             f"The person's answer is not JSON ({error}).",
-            hint="Nothing was sent. Call again to ask once more.",
+            hint="Call again to ask once more. Nothing was sent.",
         ) from error
 
 

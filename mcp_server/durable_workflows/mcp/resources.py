@@ -62,7 +62,7 @@ def _add_runs(server: MCPServer[Backend], backend: Backend) -> None:
     @server.resource(
         uris.RUNS,
         title="Recent workflows",
-        description=f"The {NEWEST} newest runs of this project with their status, as JSON.",
+        description=f"The newest {NEWEST} runs of this project with their status, as JSON.",
         mime_type="application/json",
         annotations=_FOR_BOTH,
         icons=icons(),
@@ -74,7 +74,7 @@ def _add_runs(server: MCPServer[Backend], backend: Backend) -> None:
         uris.RUNS_PAGE,
         name="workflows-page",
         title="Older workflows",
-        description=f"The runs before those of {uris.RUNS}: `cursor` is the `next_cursor` of the page before.",
+        description=f"The runs before those in {uris.RUNS}: `cursor` is the `next_cursor` of the previous page.",
         mime_type="application/json",
         annotations=_FOR_BOTH,
         icons=icons(),
@@ -87,7 +87,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     @server.resource(
         uris.TRACE,
         title="Trace of a workflow",
-        description="Why a run is where it is and what its steps did, as Markdown; the same as the tool `inspect` shows.",
+        description="Why a run is where it is and what its steps did, as Markdown, as the tool `inspect` shows it.",
         mime_type="text/markdown",
         annotations=_FOR_BOTH,
         icons=icons(),
@@ -101,7 +101,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
         uris.TRACE_JSON,
         name="trace.json",
         title="Trace of a workflow as JSON",
-        description="What is recorded of a run, its steps, children and messages, for programs; `left_out` says what is not in it, and the calls that bring it.",
+        description="A run with its steps, children and messages, for programs; `left_out` says what is missing, and the calls that show it.",
         mime_type="application/json",
         annotations=Annotations(audience=["user"]),
         icons=icons(),
@@ -120,7 +120,7 @@ def _add_documents(server: MCPServer[Backend]) -> None:
     @server.resource(
         uris.TEMPLATE,
         title="Template",
-        description="A workflow file to begin with: copy it and change what its docstring says.",
+        description="A workflow file to start from: copy it and change what its docstring says to change.",
         mime_type="text/x-python",
         annotations=_FOR_BOTH,
         icons=icons(),
@@ -131,7 +131,7 @@ def _add_documents(server: MCPServer[Backend]) -> None:
     @server.resource(
         uris.REFERENCE,
         title="Reference",
-        description="What to know about one subject before writing or repairing workflows.",
+        description="What to know about one topic before you write or repair workflows.",
         mime_type="text/markdown",
         annotations=_FOR_MODELS,
         icons=icons(),
@@ -146,7 +146,7 @@ async def _text(kind: str, known: Iterable[Document], name: str) -> str:
         close = difflib.get_close_matches(name, paths, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise ResourceNotFoundError(
-            f"There is no {kind} {wording.short(name, _DETAIL)!r}.{meant} There are {', '.join(paths)}."
+            f"There is no {kind} {wording.short(name, _DETAIL)!r}.{meant} Use one of {', '.join(paths)}."
         )
     return await anyio.Path(paths[name]).read_text(encoding="utf-8")
 
@@ -207,8 +207,8 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
     shown, dot, rest = cursor.partition(".")
     if not (dot and shown.isdecimal() and len(shown) < len(str(_LISTED)) + 1):
         raise InvalidArguments(
-            f"{wording.short(cursor, _DETAIL)!r} is no cursor of this list.",
-            hint="Pass the nextCursor of the page before, or leave it out for the first page.",
+            f"{wording.short(cursor, _DETAIL)!r} is not a cursor of this list.",
+            hint="Pass the nextCursor of the previous page, or omit it for the first page.",
         )
     return int(shown), rest
 

@@ -127,7 +127,7 @@ class Server(MCPServer[Backend]):
         """Call a tool. What there is instead of an unknown one is said."""
         names = [spec.function.__name__ for spec in TOOLS]
         if name not in names:
-            raise ToolError(f"There is no tool {name[:100]!r}. There are {', '.join(names)}.")
+            raise ToolError(f"There is no tool {name[:100]!r}. Use one of {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
 
     async def run_stdio_async(self) -> None:
@@ -166,7 +166,7 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
         return await call_next(ctx)
     except MCPError as error:
         if error.error.message.startswith(_UNKNOWN_RESOURCE):
-            message = f"{error.error.message}. There are {', '.join(uris.ALL)}."
+            message = f"{error.error.message}. Use one of {', '.join(uris.ALL)}."
             raise MCPError(error.error.code, message, error.error.data) from error
         raise
     except ValidationError:
@@ -176,7 +176,7 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
         raise MCPError(code, str(error)) from error
     except Exception as error:
         logger.exception("%s failed", ctx.method)
-        message = f"{ctx.method} failed because of an error inside the server, which has logged it."
+        message = f"{ctx.method} failed because of an error in the server; the error is in its log."
         raise MCPError(INTERNAL_ERROR, message) from error
 
 

@@ -51,7 +51,9 @@ def address(text: str) -> tuple[str, int]:
         found = urlsplit(f"//{text}")
         if found.netloc == text and found.username is None:
             return found.hostname or _LOOPBACK[0], found.port or 0
-    raise UsageError(f"{text!r} is no address.", hint="Give HOST:PORT, for example 127.0.0.1:8765.")
+    raise UsageError(
+        f"{text!r} is not an address.", hint="Give HOST:PORT, for example 127.0.0.1:8765."
+    )
 
 
 async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: bool) -> None:
@@ -157,11 +159,11 @@ def _bind(host: str, port: int, *, allow_remote: bool) -> socket.socket:
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise UsageError(f"{host!r} is no address: {error.strerror}.") from error
+        raise UsageError(f"{host!r} is not an address: {error.strerror}.") from error
     if not (allow_remote or ipaddress.ip_address(where[0]).is_loopback):
         raise UsageError(
             f"{host} can be reached from other machines.",
-            hint="Serve on 127.0.0.1, or give --allow-remote: what goes over the network is not encrypted.",
+            hint="Serve on 127.0.0.1, or pass --allow-remote; the traffic is not encrypted.",
         )
     try:
         return socket.create_server((where[0], port), family=family)
@@ -173,11 +175,11 @@ def _translated(error: OSError, host: str, port: int) -> SetupError | UsageError
     if error.errno == errno.EADDRINUSE:
         return PortTaken(
             f"Port {port} of {host} is in use by another program.",
-            hint="Name another port, or 0 to have a free one chosen.",
+            hint="Choose another port, or 0 for any free one.",
         )
     return UsageError(
         f"{host}:{port} cannot be served: {error.strerror}.",
-        hint="Name an address of this machine and a port above 1023.",
+        hint="Use an address of this machine and a port above 1023.",
     )
 
 

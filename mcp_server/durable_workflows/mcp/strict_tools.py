@@ -137,8 +137,8 @@ class _StrictTool(Tool):
         if isinstance(cause, DurableWorkflowsError):
             return ToolError(_shortened(str(cause)))
         return UnexpectedToolError(
-            f"{self.name} failed because of an error inside the server, which has logged it. "
-            "Nothing is lost: call again, or call server_status to see what is wrong."
+            f"{self.name} failed because of an error in the server; the error is in its log. "
+            "Call again, or call server_status to see what is wrong. Nothing is lost."
         )
 
     def _wrong_arguments(self, error: ValidationError) -> str:
@@ -154,7 +154,7 @@ class _StrictTool(Tool):
         ]
         right = "".join(f" {name}: {fields[name]['description']}" for name in concerned)
         takes = f"Its arguments are {', '.join(known)}." if known else "It takes no arguments."
-        return f"Wrong arguments of {self.name}: {shown}.{said} Nothing was done.{right} {takes}"
+        return f"Wrong arguments for {self.name}: {shown}.{said} Nothing was done.{right} {takes}"
 
 
 def _answer(result: object) -> CallToolResult | InputRequiredResult:

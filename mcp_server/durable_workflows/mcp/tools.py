@@ -253,15 +253,15 @@ async def answer_in_person(
     wait = _the_wait(workflow_id, topic, await engine.questions(workflow_id))
     if not elicitation.can_ask(ctx):
         raise CannotAsk(
-            f"This client cannot ask its person: {short(elicitation.message(wait), 500)}",
-            hint=f"Show this to the person, who answers in a terminal: {elicitation.in_terminal(settings, wait)}\n"
+            f"This client cannot ask the person: {short(elicitation.message(wait), 500)}",
+            hint=f"Show this to the person, who can answer in a terminal: {elicitation.in_terminal(settings, wait)}\n"
             f"The resource durable://workflows/{workflow_id}/trace shows the run.",
         )
     result = await elicitation.ask(ctx, wait)
     if isinstance(result, InputRequiredResult):
         return result
     answered = result.action == "accept"
-    note = f"The person said {result.action}; the run goes on waiting."
+    note = f"The person said {result.action}; the run keeps waiting."
     if answered:
         session = ctx.request_context.lifespan_context.sessions.of(ctx)
         who = f"the person at {session.client} {session.version}".strip()
@@ -394,7 +394,7 @@ TOOLS: tuple[ToolSpec, ...] = (
         start_workflow,
         "Start workflow",
         open_world=True,
-        unknown="Give the workflow's name in `name`, and its arguments in `args`.",
+        unknown="Put the workflow's name in `name`, and its arguments in `args`.",
     ),
     ToolSpec(list_workflows, "List workflows", reads=True),
     ToolSpec(wait_for_workflows, "Wait for workflows", reads=True),
@@ -441,29 +441,29 @@ def _the_wait(workflow_id: str, topic: str | None, waits: Sequence[OpenWait]) ->
     found = own or [one for one in waits if topic in (None, one.topic)]
     topics = ", ".join(repr(one.topic) for one in waits)
     if not waits:
-        raise NotWaiting(f"{workflow_id} asks nothing now: it waits for no message.")
+        raise NotWaiting(f"{workflow_id} asks nothing now: it is not waiting for a message.")
     if not found:
         raise NotWaiting(f"{workflow_id} does not wait for {topic!r}; it waits for {topics}.")
     if len(found) > 1 and not own:
         asking = ", ".join(f"{one.workflow_id} on {one.topic!r}" for one in found)
         raise InvalidArguments(
-            f"Several runs that {workflow_id} started ask something: {asking}.",
-            hint="Nobody was asked. Give one of these as workflow_id.",
+            f"Several runs that {workflow_id} started ask something: {asking}. No one was asked.",
+            hint="Give one of these as workflow_id.",
         )
     if len(found) > 1:
         raise InvalidArguments(
-            f"{workflow_id} waits for several things: {topics}.",
-            hint="Nobody was asked. Give one of them as topic.",
+            f"{workflow_id} waits for several things: {topics}. No one was asked.",
+            hint="Give one of them as topic.",
         )
     return found[0]
 
 
 def _requests(batch: list[StartRequest] | None, **options: JsonValue) -> list[StartRequest]:
     given = {name: value for name, value in options.items() if value is not None}
-    hint = 'Nothing was started. Right are {"name": "…", "args": {…}} or {"batch": [{"name": "…", "args": {…}}]}.'
+    hint = 'Pass {"name": "…", "args": {…}} or {"batch": [{"name": "…", "args": {…}}]}.'
     if batch and given:
-        wrong = f"With batch, {', '.join(given)} must be given in its items."
+        wrong = f"With batch, {', '.join(given)} must be given in its items. Nothing was started."
         raise InvalidArguments(wrong, hint=hint)
     if not batch and "name" not in given:
-        raise InvalidArguments("Neither name nor batch was given.", hint=hint)
+        raise InvalidArguments("Neither name nor batch was given. Nothing was started.", hint=hint)
     return batch or [StartRequest.model_validate(given)]

@@ -87,4 +87,4 @@ def _translated_errors(settings: Settings) -> Generator[None]:
     except (
         LockHeld
     ) as error:  # in the cache: another process has not finished its installation for minutes
-        raise StateDirectoryUnusable(f"The cache is in use for too long: {error}.") from error
+        raise StateDirectoryUnusable(f"The cache has been in use for too long: {error}.") from error

@@ -163,7 +163,7 @@ async def _ready(process: Process, launch: Launch) -> int:
             await process.stdin.send(json.dumps(configuration).encode() + b"\n")
             event = await _event(process.stdout)
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
-            _fail("It ended without a word.", launch)
+            _fail("It ended without an error message.", launch)
     if not event:
         _fail(f"It was not ready after {_READY_SECONDS} seconds.", launch)
     if event["event"] != "ready":

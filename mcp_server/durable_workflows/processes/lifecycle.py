@@ -94,8 +94,8 @@ def help_out(settings: Settings) -> NoReturn:
         lock = _take_lock(settings, 0)
     except locks.LockHeld as held:
         raise errors.UsageError(
-            f"Process {held.holder} runs this project's workers here already.",
-            hint="Nothing needs to be done; or run `durable-workflows shutdown` first.",
+            f"Process {held.holder} already runs this project's workers here.",
+            hint="Do nothing, or run `durable-workflows shutdown` first.",
         ) from held
     ready = os.open(os.devnull, os.O_WRONLY)
     command = processes.python(
@@ -127,7 +127,7 @@ def _check_same(settings: Settings, connection: Connection) -> None:
         return
     if settings.database(settings.database_url) != connection.database:
         raise errors.OtherDatabase(
-            f"This project runs on another database ({connection.mode}) than DBOS_DATABASE_URL names."
+            f"This project runs on a different database ({connection.mode}) from the one in DBOS_DATABASE_URL."
         )
 
 
@@ -254,7 +254,7 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
             _check_readable(lock)
             who = f"process {pid}" if pid else "another process"
             raise errors.SupervisorFailed(
-                f"{lock.file} is held by {who}, which is none of ours.",
+                f"{lock.file} is held by {who}, which is not one of ours.",
                 hint="End that process by hand, then try again.",
             )
         time.sleep(_POLL_SECONDS)

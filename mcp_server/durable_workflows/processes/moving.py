@@ -76,8 +76,8 @@ async def _alone(settings: Settings, progress: Progress) -> locks.Lock:
         except locks.LockHeld:  # somebody has just started it again
             if time.monotonic() >= deadline:
                 raise UsageError(
-                    "The project is started again and again, so it cannot be moved.",
-                    hint="End the programs that use it, MCP clients for one, then try again.",
+                    "Something keeps starting the project, so it cannot be moved.",
+                    hint="End the programs that use it, such as MCP clients, then try again.",
                 ) from None
 
 
@@ -121,8 +121,8 @@ class _Move:
     async def _check_empty(self, target: tables.Connection) -> None:
         if sum((await _counts(target)).values()):
             raise UsageError(
-                f"The project has runs in {_place(target)} already.",
-                hint="Name a database without runs of this project, or give the project another name there with --application.",
+                f"The project already has runs in {_place(target)}.",
+                hint="Choose a database without runs of this project, or give the project another name there with --application.",
             )
         for worker in await _living_workers(target):
             if processes.identity_of(worker["executor_id"]) != self._identity:
@@ -168,7 +168,7 @@ class _Move:
             what = "The project was not moved" if known else "It is not known if it was moved"
             raise DatabaseUnavailable(
                 f"{what}: {tables.first_sentence(error)}",
-                hint="Put that right, then run `durable-workflows move` again.",
+                hint="Fix that, then run `durable-workflows move` again.",
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a project, and what to do about it, as far as its processes and its catalog can tell."""
+"""Problems of a project and what to do about them, as far as its processes and its catalog can tell."""
 
 from durable_workflows import fitting
 from durable_workflows.code import copies
@@ -49,7 +49,7 @@ def unavailable(settings: Settings) -> ServerStatus:
 def of_code(catalog: Catalog | None) -> list[str]:
     """The files that do not load. None: the newest version has no catalog yet."""
     if catalog is None:
-        return ["No worker has loaded the newest version yet; its log says why."]
+        return ["No worker has loaded the newest version yet; see the worker's log for the reason."]
     return [
         f"{entry.name} in {entry.source} does not load: {entry.error.strip().splitlines()[-1]}"
         for entry in catalog.workflows
@@ -61,7 +61,11 @@ def _left_behind(settings: Settings) -> list[str]:
     identity = state.identity(settings)
     left = processes.marked(identity) if identity else []
     ids = ", ".join(str(process.pid) for process in left)
-    return [f"Left behind: {ids}. `durable-workflows shutdown` ends them."] if left else []
+    return (
+        [f"Processes left behind: {ids}. Run `durable-workflows shutdown` to end them."]
+        if left
+        else []
+    )
 
 
 def _why_not(settings: Settings) -> list[str]:
@@ -85,12 +89,14 @@ def _reported(settings: Settings) -> list[str]:
     others += state.in_the_way(settings.state / "supervisor.json")
     if waiting_apart:
         others.append(
-            f"Runs that may end their worker wait for a worker of their own: {waiting_apart} more are needed."
+            f"Runs that may end their worker wait for their own worker; still needed: {waiting_apart}."
         )
     if waiting:
-        others.append(f"Unfinished runs of {waiting} wait for a worker; --old-workers allows more.")
+        others.append(
+            f"Unfinished runs of {waiting} wait for a worker; allow more workers with --old-workers."
+        )
     if misplaced := settings.misplaced():
         others.append(
-            f"{', '.join(misplaced)} in .env: settings are not read from there. Export them, or give the flags."
+            f"{', '.join(misplaced)} in .env: settings are not read from there. Export them, or pass them as options."
         )
     return others

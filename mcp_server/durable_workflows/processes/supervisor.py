@@ -178,7 +178,7 @@ class Supervisor:
             worker = _Worker(snapshot.version)
             self._ahead[worker] = self._start_worker(worker)
         except (OSError, DurableWorkflowsError) as error:  # found again when the version is saved
-            logger.info("No worker was started ahead: %s", error)
+            logger.info("No worker was started in advance: %s", error)
 
     async def _end_ahead(self, needed: Collection[_Worker]) -> None:
         """End what was started ahead, has not begun, and is not needed."""
@@ -226,7 +226,7 @@ class Supervisor:
             finally:
                 self._node = None
             full = ": no space is left on its device" if state.is_full(self._settings) else ""
-            note = f"ended with status {status}{full}; it is started again"
+            note = f"ended with status {status}{full}; it is restarting"
             logger.warning("The database %s.", note)
             self._note("database", note)
 
@@ -313,7 +313,7 @@ class Supervisor:
                 with anyio.move_on_after(_TICK_SECONDS):
                     await self._changed.wait()
                 self._changed = anyio.Event()
-            logger.info("Nothing is left to do.")
+            logger.info("Nothing is left to do; ending.")
             self._stopping.set()
             group.cancel_scope.cancel()
 
@@ -321,7 +321,7 @@ class Supervisor:
         try:
             state.bound_logs(self._settings)
         except OSError as error:  # a full disk, or a log that was removed: the next time
-            logger.warning("The logs were not cut: %s", error)
+            logger.warning("The logs were not shortened: %s", error)
 
     async def _look_after_files(self) -> None:
         """Put right what was removed or damaged; end a database whose directory is not in its place any more.
@@ -339,7 +339,7 @@ class Supervisor:
             if node is not None and node.is_in_place():
                 node.name_holder()
             elif node is not None:
-                logger.error("The data directory was moved away or replaced: the database ends.")
+                logger.error("The data directory was moved or replaced; ending the database.")
                 await node.stop()
 
     def _are_files_whole(self) -> bool:
@@ -371,7 +371,10 @@ class Supervisor:
                 if folder.is_dir():
                     await self._watch(folder)
             except (OSError, RuntimeError) as error:  # too many watches, a folder that vanished
-                logger.info("The workflow folder is looked at from time to time: %s", error)
+                logger.info(
+                    "Cannot watch the workflow folder; checking it from time to time instead: %s",
+                    error,
+                )
             await anyio.sleep(_TICK_SECONDS)
             await self._save_folder()
 
@@ -418,7 +421,7 @@ class Supervisor:
         try:
             needed = await self._needed()
         except (DatabaseUnavailable, tables.Error) as error:  # the next tick may do better
-            logger.warning("Which workers are needed is not known: %s", error)
+            logger.warning("Cannot tell which workers are needed: %s", error)
             self._busy_at = time.monotonic()  # runs may wait for the database to come back
             return
         for worker, scope in self._workers.items():
@@ -604,7 +607,7 @@ class Supervisor:
         if self._connection is not None:
             wrong += state.restore_connection(self._settings, self._connection)
         if (said := " ".join(wrong)) != self._report.get("state files", ""):
-            logger.error("Files that cannot be written: %s", said or "none any more")
+            logger.error("Files that cannot be written: %s", said or "none")
             self._note("state files", said)
 
 

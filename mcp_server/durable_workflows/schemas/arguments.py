@@ -71,8 +71,8 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
     problems = [_problem(error) for error in wrong]
     if problems:
         raise InvalidArguments(
-            f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was started. {_right_arguments(entry.args_schema, wrong)}",
+            f"The arguments of {entry.name} are wrong: {'; '.join(problems[:_SHOWN])}. Nothing was started.",
+            hint=_right_arguments(entry.args_schema, wrong),
         )
 
 
@@ -88,10 +88,10 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     problems = [_problem(error) for error in found]
     if problems:
         right = as_json(example(wait.message_schema))
-        shown = f" A message looks like this: {right}" if has_example(wait.message_schema) else ""
+        shown = f"Send a message like this: {right} " if has_example(wait.message_schema) else ""
         raise InvalidArguments(
-            f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}.",
-            hint=f"Nothing was sent; the run goes on waiting.{shown} Its schema is {_shown_schema(wait.message_schema)}",
+            f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}. Nothing was sent; the run keeps waiting.",
+            hint=f"{shown}The schema is {_shown_schema(wait.message_schema)}",
         )
 
 
@@ -163,8 +163,8 @@ def check_texts(**texts: str | None) -> None:
     for name, text in texts.items():
         if text is not None and not fitting.is_storable(text):
             raise InvalidArguments(
-                f"{name} has a NUL or a lone surrogate in it, which cannot be stored.",
-                hint=f"Nothing was done. Give another {name}.",
+                f"{name} contains a NUL or a lone surrogate, which cannot be stored. Nothing was done.",
+                hint=f"Give another {name}.",
             )
 
 
@@ -178,14 +178,14 @@ def check_size(value: JsonValue, what: str) -> None:
     if fitting.is_deep(value, MAX_PAYLOAD_LEVELS):
         raise InvalidArguments(
             f"The {what} would be nested more than {MAX_PAYLOAD_LEVELS} levels deep.",
-            hint="Give a flatter value, or its JSON as a text.",
+            hint="Pass a flatter value, or its JSON as a string.",
         )
     try:
         size = len(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
     except ValueError as error:
         raise InvalidArguments(
             f"The {what} cannot be recorded: {error}.",
-            hint="Give long numbers as texts.",
+            hint="Pass long numbers as strings.",
         ) from error
     if size > MAX_PAYLOAD_BYTES:
         raise MessageTooLarge(
@@ -245,9 +245,9 @@ def _right_arguments(schema: Schema, wrong: Iterable[ValidationError]) -> str:
     required = [*schema.get("required", []), *names]
     shown = schema | {"required": list(dict.fromkeys(required))}
     if not has_example(shown):
-        return f"The schema of its arguments is {_shown_schema(schema)}"
+        return f"Follow the schema of its arguments: {_shown_schema(schema)}"
     right = example(shown)
-    return f"Arguments look like this: {as_json(right)}" if right else "It takes no arguments."
+    return f"Pass arguments like this: {as_json(right)}" if right else "Pass no arguments."
 
 
 def _shown_schema(schema: Schema) -> str:
@@ -260,8 +260,8 @@ def _is_id(text: str) -> bool:
 
 def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments:
     return InvalidArguments(
-        f"{problem}.",
-        hint=f"Nothing was started. Right is for example {as_json({name: right})}; it may be left out.",
+        f"{problem}. Nothing was started.",
+        hint=f"Pass for example {as_json({name: right})}, or omit {name}.",
     )
 
 

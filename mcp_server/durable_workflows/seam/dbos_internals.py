@@ -163,7 +163,7 @@ def _name_steps_as_recorded() -> None:
 
 def _place_of_misfit(value: Any) -> str:
     run = current_run()
-    step = f"in what step {run[1]} returned, " if run and run[1] is not None else ""
+    step = f"in the result of step {run[1]}, " if run and run[1] is not None else ""
     return f": {step}{next(_misfits(value, 'value'), 'value')}"
 
 
@@ -172,7 +172,7 @@ def _misfits(value: Any, place: str) -> Iterator[str]:
     if isinstance(value, Mapping):
         for key, one in cast("Mapping[Any, Any]", value).items():
             if not isinstance(key, str):
-                yield f"{place} has the key {key!r}, which is not text"
+                yield f"{place} has the key {key!r}, which is not a string"
             yield from _misfits(one, f"{place}[{key!r}]")
     elif isinstance(value, list | tuple | set):
         for number, one in enumerate(cast("Iterable[Any]", value)):
@@ -430,7 +430,9 @@ def take_answers_of_people(find: FindAnswer) -> None:
         if found is not None:
             return found[0]
         for message in skipped:
-            logger.warning("A message for %r was skipped: no person gave it (%s).", topic, message)
+            logger.warning(
+                "A message for %r was skipped: it did not come from a person (%s).", topic, message
+            )
         if skipped or self.record_sleep(workflow_uuid, function_id + 1, 0.0) > 0:
             raise _NotAnswered
         return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
@@ -864,7 +866,7 @@ def _refuse_messages_to_people(scope: Any) -> None:
                 return recorded
         raise PeopleOnly(
             f"Workflow code cannot send to the topic {topics[0]!r}: only people answer there.",
-            hint="Ask the person with `ask_human`; for a message between runs take another topic, and `receive`.",
+            hint="Ask the person with `ask_human`; for a message between runs, use another topic and `receive`.",
         )
 
     scope._send_bulk_txn = sent

@@ -148,8 +148,8 @@ def refuse_in_worker() -> None:
     own = psutil.Process()
     if any(MARKER in _environment(one) for one in (own, *own.parents())):
         raise PeopleOnly(
-            "A step of a run has started this process: nobody can answer here in a person's name.",
-            hint="Have the person answer in a terminal or a client that they have opened themselves.",
+            "A step of a run started this process: it cannot answer for a person.",
+            hint="Have the person answer in a terminal or client that they opened themselves.",
         )
 
 

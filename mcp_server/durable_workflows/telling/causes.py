@@ -23,6 +23,7 @@ from durable_workflows.wording import (
     PAYLOAD,
     as_json,
     call,
+    counted,
     ended_worker,
     inspect,
     joined,
@@ -120,11 +121,13 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
     if (said := _not_ok(run.output)) is not None:
         again = ""
         if run.name in _TIMED:
-            again = f" If a time-out was too short: {_start(run)} with a larger timeout_seconds; a fork has the same one."
-        return Cause(f"it has ended, and says that it did not succeed: {said}", whole + again)
+            again = f" If a time-out was too short, {_start(run)} with a larger timeout_seconds; a fork keeps the old one."
+        return Cause(
+            f"it has finished, but its output says that it did not succeed: {said}", whole + again
+        )
     if run.output is not None and len(run.output.text) < PAYLOAD and not run.output.cut:
-        return Cause("it has ended; its output is below.", "nothing: this run needs no more.")
-    return Cause("it has ended.", whole)
+        return Cause("it has finished; its output is below.", "nothing: this run is done.")
+    return Cause("it has finished.", whole)
 
 
 def _not_ok(output: Preview | None) -> str | None:
@@ -146,11 +149,11 @@ def _failed(run: Run, _now: datetime) -> Cause:
     if (forked := _forked(run, found.text)) is not None:
         return forked
     if error and error.name.endswith(_AGENT) and (budget := _budget(error)):
-        again = f"{_start(run)} with a larger {budget}: a fork has the same one."
+        again = f"{_start(run)} with a larger {budget}: a fork keeps the old one."
         return Cause(found.text, again)
     if error and error.name.rpartition(".")[2] in _WRONG_START and not _child_of(step):
         return Cause(
-            found.text, f"{_start(run)} with what is right: a fork has the same arguments."
+            found.text, f"{_start(run)} with correct arguments: a fork keeps the old ones."
         )
     return found
 
@@ -166,7 +169,7 @@ def _forked(run: Run, text: str) -> Cause | None:
     fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
     if fork is None:
         return None
-    since = f"{text} · It was forked since: {fitting.shown_line(fork.workflow_id)} ({fork.status})."
+    since = f"{text} · It has been forked since: {fitting.shown_line(fork.workflow_id)} ({fork.status})."
     return Cause(since, inspect(fork.workflow_id))
 
 
@@ -177,8 +180,8 @@ def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
     after = f"after step {last}" if last else "before a step was recorded"
     if any(words in said for words in _NO_JSON):
         return Cause(
-            f"failed {after}: what the next step, or the run, returned cannot be recorded: {said}",
-            f"return text, numbers, lists or dicts with text as keys ({_source(run)}), then {_fork(run, last + 1)}",
+            f"failed {after}: the value that the next step, or the run, returned cannot be recorded: {said}",
+            f"return plain JSON, such as strings, numbers, lists, or dicts with string keys ({_source(run)}), then {_fork(run, last + 1)}",
         )
     return Cause(
         f"failed in the workflow's own code {after}: {said}",
@@ -201,7 +204,7 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
     whole = inspect(run.workflow_id, step=step.step)
     return Cause(
         f"failed in step {step.step} {name}: {said}",
-        f"{whole} for the whole error; once repaired, {_fork(run, step.step)}{_undone(run, step)}",
+        f"{whole} for the whole error; repair the cause, then {_fork(run, step.step)}{_undone(run, step)}",
     )
 
 
@@ -210,11 +213,11 @@ def _another_child(run: Run, child: str) -> str:
     first = next(one for one in run.steps if one.child_workflow_id == child)
     again = _fork(run, first.step)
     if first.name == GET_RESULT:
-        return f"this run did not start it, so let this one wait for its fork: {_start(run)} where its id is an argument, or write that id into the code, then {again}"
+        return f"this run did not start it, so make this run wait for a fork of it: {_start(run)} if its id is an argument, or write the fork's id into the code, then {again}"
     derived = any(child.startswith(f"{one}-") for one in (run.workflow_id, run.forked_from))
     if derived:
-        return f"once repaired, {again}, which starts it anew"
-    return f"its id is fixed in the code, so a fork of this run would find it failed again: once repaired, change that id, then {again}"
+        return f"repair the cause, then {again}, which starts the child again"
+    return f"its id is fixed in the code, so a fork of this run would find the same failed child: repair the cause, change that id, then {again}"
 
 
 def _undone(run: Run, failed: Step) -> str:
@@ -225,7 +228,7 @@ def _undone(run: Run, failed: Step) -> str:
     if not after:
         return ""
     names = some(f"{one.step} {line(one.name, NAME)}" for one in after)
-    return f" (after it ran {names}: if they undid earlier steps, fork from the first of those)"
+    return f" ({names} ran after it: if they undid earlier steps, fork from the first of those)"
 
 
 def _failing_step(run: Run, error: Failure | None) -> Step | None:
@@ -248,7 +251,7 @@ def _cancelled(run: Run, now: datetime) -> Cause:
     with_it = f"; {_stopped(run.stopped_children)}" if run.stopped_children else ""
     if run.running:
         steps = some(f"step {one.step} {line(one.name, NAME)}" for one in run.running)
-        with_it += f"; {steps} runs on until it returns, and its result is kept"
+        with_it += f"; {steps} still runs until it returns, and its result is kept"
     if run.deadline is not None and run.deadline <= (run.completed_at or now):
         return Cause(
             f"cancelled: its time-out passed at {time(run.deadline)}{with_it}.",
@@ -258,11 +261,8 @@ def _cancelled(run: Run, now: datetime) -> Cause:
 
 
 def _stopped(children: int) -> str:
-    return (
-        "1 run that it started is stopped, too"
-        if children == 1
-        else f"{children:,} runs that it started are stopped, too"
-    )
+    are = "is" if children == 1 else "are"
+    return f"{counted(children, 'run')} that it started {are} stopped too"
 
 
 def _dead_lettered(run: Run, _now: datetime) -> Cause:
@@ -273,8 +273,8 @@ def _dead_lettered(run: Run, _now: datetime) -> Cause:
         )
     where = f" after step {_last_step(run)}" if run.steps else " in its first step"
     return Cause(
-        f"dead-lettered after {run.recovery_attempts} attempts: its worker ended each time{where}, before the run did.",
-        f"find what ends the worker (server_status() names the logs), then {_resume(run)}",
+        f"dead-lettered after {counted(run.recovery_attempts, 'attempt')}: its worker ended each time{where}, before the run finished.",
+        f"find out what ends the worker (server_status() names the logs), then {_resume(run)}",
     )
 
 
@@ -291,7 +291,7 @@ def _queued(run: Run, now: datetime) -> Cause:
     place = run.place
     if place is None:
         return Cause(
-            f"queued in {run.queue}: its worker takes it up when there is room.", _wait_for(run)
+            f"queued in {run.queue}: its worker starts it when there is room.", _wait_for(run)
         )
     before = f"; {place.ahead} queued before it" if place.ahead else ""
     if full := _full(place):
@@ -299,24 +299,24 @@ def _queued(run: Run, now: datetime) -> Cause:
             f"queued in {run.queue}, which is full: {full}{before}.", inspect(place.holders[0])
         )
     if place.rate_limit and place.next_start is not None and place.next_start > now:
-        runs = f"{place.rate_limit} {'run' if place.rate_limit == 1 else 'runs'}"
+        runs = counted(place.rate_limit, "run")
         period = span(timedelta(seconds=place.rate_seconds or 0))
         next_start = f"{time(place.next_start)} (in {span(place.next_start - now)})"
         return Cause(
-            f"queued in {run.queue}, which starts {runs} in {period}: the next one at {next_start}{before}.",
+            f"queued in {run.queue}, which starts at most {runs} in {period}: the next one at {next_start}{before}.",
             _wait_for(run),
         )
-    return Cause(f"queued in {run.queue}: its worker takes it up soon{before}.", _wait_for(run))
+    return Cause(f"queued in {run.queue}: its worker starts it soon{before}.", _wait_for(run))
 
 
 def _full(place: QueuePlace) -> str | None:
     """How many runs have the places of a queue without a free one, and which."""
-    limits = {"at once": place.concurrency, "at once in a worker": place.worker_concurrency}
+    limits = {"at once": place.concurrency, "at once per worker": place.worker_concurrency}
     for words, limit in limits.items():
         if limit is not None and place.running >= limit and place.holders:
             hidden = place.running - len(place.holders)
             more = f" and {hidden} more" if hidden else ""
-            return f"{place.running} of {limit} runs {words} ({', '.join(place.holders)}{more})"
+            return f"{place.running:,} of {counted(limit, 'run')} {words} ({', '.join(place.holders)}{more})"
     return None
 
 
@@ -338,7 +338,7 @@ def _pending(run: Run, now: datetime) -> Cause:
     children.sort(key=lambda one: one.waiting_on is None)
     if children:
         names = some(map(_child, children))
-        text = f"waits for child runs, or runs beside them: {names}"
+        text = f"waits for child runs, or runs alongside them: {names}"
         return Cause(text, inspect(children[0].workflow_id))
     last = f"after step {_last_step(run)}" if run.steps else "before its first step"
     return Cause(f"running its own code {last}.", _wait_for(run))
@@ -370,8 +370,8 @@ def _in_steps(run: Run, now: datetime) -> Cause:
     more = f" (and {len(retried) - 1} more)" if len(retried) > 1 else ""
     when = f"at {time(at)} (in {span(at - now)})"
     return Cause(
-        f"will try step {step.step} {line(step.name, NAME)} again {when}{more}: attempt {step.attempt} of {step.max_attempts} failed: {line(step.error or '', _ERROR)}",
-        f"{_wait_for(run)}; or, if the code has to be repaired, do that, then {_cancel(run)} and {_fork(run, step.step)}",
+        f"will retry step {step.step} {line(step.name, NAME)} {when}{more}: attempt {step.attempt} of {step.max_attempts} failed: {line(step.error or '', _ERROR)}",
+        f"{_wait_for(run)}; or repair the code, then {_cancel(run)} and {_fork(run, step.step)}",
     )
 
 
@@ -394,17 +394,15 @@ def _without_worker(run: Run) -> Cause:
     age = "" if run.version == run.newest_version else ", which is not the newest,"
     where = ""
     if run.waiting:
-        where = f"; it waited for topic {line(run.waiting[0].topic, NAME)!r}"
+        where = f"; it was waiting on topic {line(run.waiting[0].topic, NAME)!r}"
     elif run.running:
         where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
-    following = (
-        "server_status() for the workers and their problems; it goes on by itself once one runs."
-    )
+    following = "server_status() for the workers and their problems; the run goes on automatically once one is running."
     if run.absence == NO_PLACE:
-        following = f"server_status() tells which versions have unfinished runs: it goes on by itself once those of an older one have ended ({call('list_workflows', status='PENDING')}); or {_moved_on(run)} to go on with the newest code"
+        following = f"server_status() shows which versions have unfinished runs; this run goes on automatically once those of an older version have ended ({call('list_workflows', status='PENDING')}); or {_moved_on(run)} to go on with the newest code"
     return Cause(
-        f"{state}: no worker of its version {run.version}{age} runs now{why}{where}.", following
+        f"{state}: no worker of its version {run.version}{age} is running{why}{where}.", following
     )
 
 
@@ -413,9 +411,9 @@ def _suspected(run: Run, suspect: Suspect, now: datetime) -> Cause:
         now_doing = _CAUSES[run.status](run, now).text.removesuffix(".")
     else:
         why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
-        now_doing = f"{'queued' if run.status == 'ENQUEUED' else 'interrupted'}: that worker does not run now{why}"
+        now_doing = f"{'queued' if run.status == 'ENQUEUED' else 'interrupted'}: that worker is not running{why}"
     if suspect.others or not suspect.alone:
-        following = f"nothing: it goes on by itself; {_wait_for(run)}"
+        following = f"nothing: it goes on automatically; {_wait_for(run)}"
     else:
         following = f"{_cancel(run)}; repair the code ({_source(run)}), then {_fork(run, suspect.after_step + 1)}"
     return Cause(f"it {suspicion(suspect)} · {now_doing}.", following)
@@ -425,7 +423,7 @@ def _unavailable(run: Run, traceback: str) -> Cause:
     if traceback.startswith(_GONE):
         return Cause(
             f"its version {run.version} has no such workflow: {line(traceback, _ERROR)}.",
-            f"{_cancel(run)}, and delete the schedule that starts it; or bring the workflow back, then {_moved_on(run)}",
+            f"{_cancel(run)}, and delete the schedule that starts it; or restore the workflow, then {_moved_on(run)}",
         )
     last = traceback.strip().rpartition("\n")[2]
     return Cause(
@@ -436,7 +434,7 @@ def _unavailable(run: Run, traceback: str) -> Cause:
 
 def _unknown(run: Run, _now: datetime) -> Cause:
     return Cause(
-        f"its status {run.status} is none that this version of durable-workflows knows.",
+        f"its status {run.status} is unknown to this version of durable-workflows.",
         f"upgrade durable-workflows: a newer release may have written it; or {_fork(run, _last_step(run) + 1)} to go on as a new run",
     )
 

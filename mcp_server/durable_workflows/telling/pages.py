@@ -23,7 +23,7 @@ from durable_workflows.wording import (
 )
 
 PART = 6900  # characters of one payload in one page; the rest of the budget is for what is said about it
-_NOTHING = "Nothing was printed. The runs that it started have logs of their own."
+_NOTHING = "Nothing was printed. Runs that it started have their own logs."
 _DEEPEST = 10  # levels of a tree that are drawn
 _MOST = 1000  # runs of a tree, and messages, that are read
 _LEAST = 600  # characters of a payload that are read, if it has so many
@@ -87,9 +87,13 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     """The runs that a run started, and theirs, as a tree; `offset` runs are left out at the beginning."""
     counts = Counter(child.status for child in children)
     total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    more = "" if len(children) < _MOST else f"; the first {_MOST:,}: see those of each for more"
-    none = "none (a fork has its own only: those of the steps that it took over belong to the run it was forked from)"
-    head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{len(children)} runs: {total or none}{more}\n"
+    more = (
+        ""
+        if len(children) < _MOST
+        else f"; only the first {_MOST:,}: look at the tree of each for more"
+    )
+    none = "none (a fork lists only its own: runs started by steps that it took over belong to the run it was forked from)"
+    head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{wording.counted(len(children), 'run')}: {total or none}{more}\n"
     lines = [
         f"{'  ' * min(depth, _DEEPEST)}- {fitting.shown_line(child.workflow_id)} {line(child.name, NAME)} {child.status}"
         + (f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else "")
@@ -101,8 +105,8 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
 
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
     """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
-    first = "" if len(found) < _MOST else ", the first there are"
-    head = f"# Messages to {fitting.shown_line(workflow_id)}\n{len(found)} messages{first}\n"
+    first = "" if len(found) < _MOST else ", the oldest"
+    head = f"# Messages to {fitting.shown_line(workflow_id)}\n{wording.counted(len(found), 'message')}{first}\n"
     lines = [_message(workflow_id, number, message) for number, message in enumerate(found, 1)]
     return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))
 
@@ -118,7 +122,7 @@ def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
         if room < 0 and shown:
             break
         shown.insert(0, clamp(text, room + len(text)))
-    head = f"# Log of {fitting.shown_line(workflow_id)}\n{len(shown)} of {len(lines)} lines that are kept"
+    head = f"# Log of {fitting.shown_line(workflow_id)}\n{len(shown):,} of {wording.counted(len(lines), 'kept line')}"
     if len(shown) < len(asked):
         oldest = asked[-len(shown)].id
         head += f"; older ones: {inspect(workflow_id, detail='log', cursor=str(oldest))}"
@@ -135,15 +139,15 @@ def log_line(found: LogLine) -> str:
 
 def size(cut: Preview) -> str:
     """How long the whole of a payload is that was cut. Of one that is far longer its bytes are known: to count characters it would have to be read."""
-    unit = "bytes" if cut.length > 4 * max(len(cut.text), _LEAST) else "characters"
-    return f"{cut.length:,} {unit}"
+    unit = "byte" if cut.length > 4 * max(len(cut.text), _LEAST) else "character"
+    return wording.counted(cut.length, unit)
 
 
 def _message(workflow_id: str, number: int, message: Message) -> str:
     reader = message.consumed_by_step
     read = f"received by step {reader}" if reader is not None else "not received yet"
     if message.of_nobody and reader is not None:
-        read = f"skipped by step {reader}: no person gave it"
+        read = f"skipped by step {reader}: not given by a person"
     text = line(message.message.text, PAYLOAD)
     whole = f": {inspect(workflow_id, step=reader)}" if reader is not None else ""
     more = f" ({size(message.message)}{whole})" if message.message.cut else ""
@@ -219,7 +223,7 @@ def _payload_page(
     if part is None:
         return f"{head}\n{title}: nothing was recorded."
     if not part.text:
-        return f"{head}\n{title}: it has {part.length:,} characters, none from {offset} on."
+        return f"{head}\n{title}: it has {wording.counted(part.length, 'character')}, none from {offset} on."
     if offset == 0 and not part.cut:
         whole = fitting.shown(_readable(part.text))
         readable = f"{head}\n\n{title}:\n{fenced(whole, language)}"
@@ -228,7 +232,7 @@ def _payload_page(
     said = len(head) + len(title) + len(next_page(part.length)) + 120 + 2 * LONGEST_FENCE
     text = part.text[: max(1, BUDGET - said)]
     end = offset + len(text)
-    rest = f"Next part: {next_page(end)}" if end < part.length else "This is its end."
+    rest = f"Next part: {next_page(end)}" if end < part.length else "This is the end."
     span = f"{title}, characters {offset:,} to {end:,} of {part.length:,}:"
     return f"{head}\n\n{span}\n{fenced(text, language)}\n{rest}"
 

@@ -21,6 +21,7 @@ from durable_workflows.wording import (
     SHOWN,
     as_json,
     clamp,
+    counted,
     fenced,
     inspect,
     joined,
@@ -28,6 +29,7 @@ from durable_workflows.wording import (
     some,
     span,
     time,
+    times,
     title_of,
     took,
     traceback_of_project,
@@ -62,7 +64,7 @@ def full_markdown(run: Run, *, after_step: int = 0) -> str:
     head = clamp("\n".join(lines), BUDGET // 2)
     steps = [step for step in run.steps if step.step > after_step]
     if after_step == 0 and len(run.steps) >= run.total_steps:
-        end = "These are all finished steps."
+        end = "All finished steps are shown."
     elif steps:
         end = f"Next: {_full_call(run, steps[-1].step)}"
     else:
@@ -102,7 +104,7 @@ def _facts(run: Run, now: datetime) -> str:
         f"{'created' if run.status in _NOT_BEGUN else 'started'} {time(run.created_at)}",
         f"ended {time(run.completed_at)} (took {age})" if run.completed_at else f"{age} ago",
         f"version {run.version}{newest}" if run.version else None,
-        f"recovered {run.recovery_attempts - 1} times" if run.recovery_attempts > 1 else None,
+        f"recovered {times(run.recovery_attempts - 1)}" if run.recovery_attempts > 1 else None,
         f"time-out at {time(run.deadline)}" if run.deadline else None,
         _origin(run),
         f"started by {fitting.shown_line(run.parent_workflow_id)}"
@@ -119,9 +121,7 @@ def _unread(run: Run) -> str | None:
     """How many messages nobody has received, on which topics, and whether the run receives on another one."""
     if not run.unread_messages:
         return None
-    number = (
-        "1 unread message" if run.unread_messages == 1 else f"{run.unread_messages} unread messages"
-    )
+    number = counted(run.unread_messages, "unread message")
     topics = some(repr(line(topic, NAME)) for topic in run.unread_topics)
     awaited = [one.topic for one in run.waiting if one.workflow_id == run.workflow_id]
     others = some(repr(line(topic, NAME)) for topic in awaited if topic not in run.unread_topics)
@@ -132,7 +132,7 @@ def _unread(run: Run) -> str | None:
 def _origin(run: Run) -> str | None:
     if run.forked_from is None:
         return None
-    own = f" at step {run.forked_at}: those before it were taken over" if run.forked_at else ""
+    own = f" at step {run.forked_at}: the steps before it were taken over" if run.forked_at else ""
     return f"forked from {run.forked_from}{own}"
 
 
@@ -179,7 +179,7 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _events(run: Run) -> list[str]:
     shown = [f"{line(one.key, NAME)}: {line(one.value.text, EVENT)}" for one in run.events]
-    title = "Events" if len(shown) < MOST_EVENTS else f"Events, the {MOST_EVENTS} set last"
+    title = "Events" if len(shown) < MOST_EVENTS else f"Events, the newest {MOST_EVENTS}"
     lines = _section(title, shown)
     if len(shown) > SHOWN or any(one.value.length > EVENT for one in run.events):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='events:0')}")
@@ -188,7 +188,7 @@ def _events(run: Run) -> list[str]:
 
 def _answers(run: Run) -> list[str]:
     """What people answered; the whole of what they were shown is a page of its own."""
-    lines = _section("Answers of people", [answer_line(one) for one in run.answers])
+    lines = _section("Answers from people", [answer_line(one) for one in run.answers])
     if any(not _is_whole(one) for one in run.answers):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='answers:0')}")
     return lines
@@ -202,7 +202,7 @@ def answer_line(answer: Answer) -> str:
         f"by {line(answer.who, NAME)} ({_HOW.get(answer.how, answer.how)})",
         time(answer.at),
         f"shown: {line(answer.shown, EVENT)!r}",
-        f"taken over from {where}: not asked again, a fork from step {answer.step} asks"
+        f"taken over from {where}: not asked again; a fork from step {answer.step} asks again"
         if where
         else None,
     )
@@ -292,8 +292,8 @@ def _with_gaps(run: Run, chosen: Sequence[Step]) -> list[str]:
 def _often(steps: Sequence[Step]) -> str:
     """What the steps are, most of them."""
     names = Counter(line(step.name, _OFTEN_NAME) for step in steps).most_common(_OFTEN)
-    counted = ", ".join(f"{name} ×{number:,}" for name, number in names)
-    return f" ({counted})" if counted else ""
+    shown = ", ".join(f"{name} ×{number:,}" for name, number in names)
+    return f" ({shown})" if shown else ""
 
 
 def _step_line(step: Step, width: int) -> str:

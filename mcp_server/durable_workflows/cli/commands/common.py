@@ -30,7 +30,7 @@ def json_value(text: str) -> JsonValue:
         raise _too_deep() from error
     except ValueError as error:
         raise typer.BadParameter(
-            f'{text!r} is not JSON ({error}). An object is written as \'{{"name": "value"}}\', a text as \'"yes"\'.'
+            f'{text!r} is not JSON ({error}). Write an object as \'{{"name": "value"}}\', a string as \'"yes"\'.'
         ) from error
     if fitting.is_deep(value, MAX_PAYLOAD_LEVELS):
         raise _too_deep()
@@ -39,7 +39,7 @@ def json_value(text: str) -> JsonValue:
 
 def _too_deep() -> typer.BadParameter:
     return typer.BadParameter(
-        f"The JSON is nested more than {MAX_PAYLOAD_LEVELS} levels deep. Give a flatter value, or its JSON as a text."
+        f"The JSON is nested more than {MAX_PAYLOAD_LEVELS} levels deep. Pass a flatter value, or its JSON as a string."
     )
 
 
@@ -90,11 +90,13 @@ IdOption = Annotated[
     ),
 ]
 OwnId = Annotated[
-    str | None, typer.Option("--id", help="An id of your own: with it, a run starts once.")
+    str | None, typer.Option("--id", help="Your own id; repeating it never starts a second run.")
 ]
 Args = Annotated[
     dict[str, Any] | None,
-    typer.Option(parser=json_object, metavar="JSON", help="Its arguments, by name."),
+    typer.Option(
+        parser=json_object, metavar="JSON", help="The arguments by name, as a JSON object."
+    ),
 ]
 
 

@@ -30,23 +30,25 @@ def new(
     template: Annotated[
         str | None,
         typer.Argument(
-            metavar="TEMPLATE", help="What to copy.", autocompletion=shell_completion.templates
+            metavar="TEMPLATE",
+            help="The template to copy.",
+            autocompletion=shell_completion.templates,
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="The name of the new workflow, and of its file."),
+        typer.Argument(metavar="NAME", help="The name of the new workflow and of its file."),
     ] = None,
     *,
     list_them: Annotated[
-        bool, typer.Option("--list", help="Only list the templates, each with its use.")
+        bool, typer.Option("--list", help="Only list the templates and when to use each.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="List them as JSON.")] = False,
 ) -> None:
-    """Make a workflow of a template.
+    """Create a workflow from a template.
 
-    Puts a copy of TEMPLATE into the project's workflow folder, under a name of your own. What is there is never overwritten. Without
-    arguments it lists the templates.
+    Copies TEMPLATE into the project's workflow folder, under your own name. Never overwrites a file. Without arguments, lists
+    the templates.
     """
     if list_them or template is None:
         printing.print_templates(catalog.templates(), as_json)
@@ -65,10 +67,10 @@ def check(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what is wrong in workflow files, without running them.
+    """Check workflow files for problems, without running them.
 
-    Errors keep a workflow from being started; warnings are code that may go another way when a run is replayed. The exit status is 1 if there is either:
-    for pre-commit. A line with a comment `# deterministic: <reason>` is not warned of.
+    Errors keep a workflow from being started. Warnings mark code that may take a different path when a run is replayed. The exit status is 1 if there is either,
+    as pre-commit wants it. A comment `# deterministic: <reason>` on a line turns off its warnings.
     """
     found: list[tuple[str, checking.Finding]] = []
     for file in files:
@@ -103,12 +105,12 @@ def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
 def search(
     _settings: Settings,
     query: Annotated[
-        list[str], typer.Argument(metavar="QUERY...", help="Some words, or an error's text.")
+        list[str], typer.Argument(metavar="QUERY...", help="A few words, or the text of an error.")
     ],
 ) -> None:
     """Search the references and templates of this installation.
 
-    Shows the passages that fit best. It needs no project and no network.
+    Shows the best matching passages. Needs no project and no network.
     """
     asked = " ".join(query)
     terminal.out(searching.render(asked, searching.search(asked)))
@@ -130,10 +132,10 @@ async def run(
     workflow_id: OwnId = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the workflow of a file, and show what it does.
+    """Run the workflow in a file and show what it does.
 
-    Its steps, waits and log lines appear on standard error as they come, its output on standard output. The exit status is 1 if it does
-    not succeed. The run goes on if this command is interrupted.
+    Steps, waits and log lines appear on standard error as they happen, the output on standard output. The exit status is 1 if the run
+    does not succeed. The run goes on if this command is interrupted.
     """
     path = _workflow_path(settings, file)
     async with engine_of(settings) as engine:
@@ -155,7 +157,7 @@ async def _followed(engine: "Engine", workflow_id: str) -> Ended:
     except anyio.get_cancelled_exc_class():
         own = shlex.quote(workflow_id)
         printing.say(
-            f"The run goes on. `durable-workflows wait {own}` waits for it, `durable-workflows inspect {own}` shows it."
+            f"The run goes on. Wait for it with `durable-workflows wait {own}`, or look at it with `durable-workflows inspect {own}`."
         )
         raise
 
@@ -164,14 +166,14 @@ def _workflow_path(settings: Settings, file: Path) -> str:
     """A file as the catalog names it. It may be given from the working directory or from the project's."""
     folder = settings.workflow_folder
     given = file if file.exists() else settings.project / file
-    hint = "`durable-workflows new` makes a workflow file; `durable-workflows start NAME` runs a workflow by its name."
+    hint = "Create a workflow file with `durable-workflows new`, or start a workflow by its name with `durable-workflows start NAME`."
     if not given.is_file():
         raise UsageError(f"There is no file {file}.", hint=hint)
     place = given.parent.resolve() / given.name  # where the file itself is a link, the link counts
     if not place.is_relative_to(folder.resolve()):
         raise UsageError(
             f"{file} is not in the project's workflow folder, {folder}.",
-            hint="Move it there: workers run what is in that folder. --project names another project, --workflows another folder in it.",
+            hint="Move it there: workers run only files in that folder. Or name another project with --project, or another folder in it with --workflows.",
         )
     return f"{settings.workflows.name}/{place.relative_to(folder.resolve()).as_posix()}"
 

@@ -32,21 +32,22 @@ def approve(
     topic: Annotated[
         str | None,
         typer.Option(
-            help="What to answer, where the run waits for several things.",
+            help="What to answer, if the run waits for several things.",
             autocompletion=shell_completion.questions,
         ),
     ] = None,
 ) -> None:
-    """Answer what a run, or one that it started, asks a person.
+    """Answer a question that a run asks a person.
 
-    Shows what is asked, asks for an answer that fits, shows what will be sent, and sends it once you say so. It needs a terminal, and
-    refuses to run where a step of a run has started it. The answer is noted with the name of the user, and with what was shown.
+    The question may also come from a run that it started. Shows the question, asks for an answer that fits, shows what will be
+    sent, and sends it once you confirm. It needs a terminal, and refuses to run if a step of a run has started it. The answer is
+    recorded with your user name and with what you were shown.
     """
     processes.refuse_in_worker()
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "This command is for people only: its input and output must be a terminal.",
-            hint="Run it in a terminal yourself. Programs answer with `durable-workflows send`, where a run takes their answers.",
+            hint="Run it in a terminal yourself. Programs answer with `durable-workflows send`, where a run accepts their answers.",
         )
     # jsonschema takes half a second to import, and no other command needs it.
     forms = importlib.import_module("durable_workflows.cli.forms")
@@ -61,7 +62,7 @@ def approve(
     value: JsonValue = forms.ask(wait.message_schema)
     terminal.out(f"This will be sent: {json.dumps(value, ensure_ascii=False)}")
     if not terminal.confirm("Send it?"):
-        raise UsageError("Nothing was sent.", hint="The run goes on waiting.")
+        raise UsageError("Nothing was sent.", hint="The run keeps waiting.")
     anyio.run(_answer, settings, wait, value, shown)
     terminal.out(f"The answer was sent to {wait.workflow_id}.")
 
@@ -87,16 +88,16 @@ def _login() -> str:
 def _matching(run: Run, waits: Sequence[OpenWait], topic: str | None) -> list[OpenWait]:
     if not waits:
         raise NotWaiting(
-            f"{run.workflow_id} waits for nothing now; its status is {run.status}.",
-            hint="`durable-workflows list --waiting` shows which runs wait.",
+            f"{run.workflow_id} is not waiting for anything now; its status is {run.status}.",
+            hint="Run `durable-workflows list --waiting` to see which runs wait.",
         )
     found = [one for one in waits if topic in (None, one.topic, one.topic.removeprefix(PERSON))]
     if not found:
         topics = ", ".join(repr(one.topic.removeprefix(PERSON)) for one in waits)
         own = shlex.quote(run.workflow_id)
         raise NotWaiting(
-            f"{run.workflow_id} does not wait on {topic!r} but on {topics}.",
-            hint=f"`durable-workflows approve {own}` asks which.",
+            f"{run.workflow_id} waits on {topics}, not on {topic!r}.",
+            hint=f"Run `durable-workflows approve {own}` to choose one.",
         )
     return found
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import anyio
 import typer
 
+from durable_workflows import wording
 from durable_workflows.cli import printing, terminal
 from durable_workflows.cli.commands.common import AsJson, engine_of, is_running
 from durable_workflows.models import Catalog, ServerStatus
@@ -21,7 +22,7 @@ _CATALOG_SECONDS = 5.0  # `status` shows what is there; it does not wait for a w
 async def bootstrap(settings: Settings) -> None:
     """Start the project's processes.
 
-    Its database and its workers, unless they run; then show what is ready. The first start on a machine installs PGlite from npm into the user's cache directory.
+    Starts its database and workers unless they are running, then shows what is ready. The first start on a machine installs PGlite from npm into the user's cache directory.
     """
     async with engine_of(settings) as engine:
         catalog = await engine.catalog()
@@ -33,7 +34,7 @@ async def bootstrap(settings: Settings) -> None:
 async def shutdown(settings: Settings) -> None:
     """End all processes of the project.
 
-    That is its workers, its database and its supervisor. What is recorded stays. Unfinished runs go on where they were as soon as anything starts the project again.
+    Ends its workers, its database and its supervisor. What is recorded stays. Unfinished runs go on where they were as soon as anything starts the project again.
     """
     with printing.progress("Ending the project's processes"):
         were_there = await lifecycle.shut_down(settings)
@@ -44,9 +45,9 @@ async def shutdown(settings: Settings) -> None:
 
 
 async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
-    """Show what runs, and what is wrong.
+    """Show what is running and any problems.
 
-    Nothing is started by this command.
+    This command starts nothing.
     """
     running = is_running(settings)
     parts = Parts()
@@ -76,8 +77,8 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
 def worker(settings: Settings) -> None:
     """Lend this machine to a project that uses an external Postgres.
 
-    Stays in the foreground and runs what is started elsewhere on the same DBOS_DATABASE_URL and --application; the code comes from the database. Ends its
-    workers on Ctrl-C or SIGTERM.
+    Stays in the foreground and runs what is started elsewhere with the same DBOS_DATABASE_URL and --application; the code comes from the database. Ctrl-C or
+    SIGTERM ends its workers.
     """
     lifecycle.help_out(settings)
 
@@ -87,20 +88,22 @@ async def move(
     *,
     to: Annotated[
         str,
-        typer.Option("--to", metavar="URL", envvar="DBOS_DATABASE_URL", help="postgresql://…"),
+        typer.Option(
+            "--to", metavar="URL", envvar="DBOS_DATABASE_URL", help="Where to move: postgresql://…"
+        ),
     ],
 ) -> None:
     """Move the project's embedded database to an external Postgres.
 
-    All runs, messages and code go there, unfinished runs included, and go on there once DBOS_DATABASE_URL names it. The embedded data stay as a backup.
-    The project's processes are ended. May be repeated after an interruption.
+    Moves all runs, messages and code. Unfinished runs go on there once DBOS_DATABASE_URL names it. The embedded data stays as a backup.
+    Ends the project's processes. After an interruption, run it again.
     """
     with printing.progress("Moving") as progress:
         moved = await moving.move(settings, to, progress)
     terminal.out(
-        f"Moved to {moved.target}: {moved.runs} runs, {moved.unfinished} of them unfinished."
+        f"Moved to {moved.target}: {wording.counted(moved.runs, 'run')}, {moved.unfinished:,} of them unfinished."
     )
-    printing.say("Next: set DBOS_DATABASE_URL to that Postgres; what starts then goes on there.")
+    printing.say("Next: set DBOS_DATABASE_URL to that Postgres; the project then goes on there.")
 
 
 def demo(
@@ -110,18 +113,18 @@ def demo(
         typer.Argument(
             exists=True,
             file_okay=False,
-            help="What to look at; it is only read. Default: the project directory.",
+            help="The directory that the demo reads; it is not changed. Default: the project directory.",
         ),
     ] = None,
     *,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the demo's project folder for a look around.")
+        bool, typer.Option("--keep", help="Keep the demo's project folder, to look around in it.")
     ] = False,
 ) -> None:
-    """Play an agent's session, to see it work.
+    """Play an agent's session as a demo.
 
     In a temporary project, a real MCP client talks to a real server: it starts workflows, kills their worker, sends a
-    message, forks a run. Takes well under a minute, but for the first start on a machine.
+    message and forks a run. Takes well under a minute, except for the first start on a machine.
     """
     # It imports the MCP client, which takes a second.
     played = importlib.import_module("durable_workflows.cli.demo")

@@ -28,7 +28,7 @@ from durable_workflows.telling import traces
 _WHOLE = 10_000_000  # characters: a step's output as it is
 _ALL_STEPS = 2**31 - 1
 
-Children = Annotated[bool, typer.Option(help="Also the runs that they started.")]
+Children = Annotated[bool, typer.Option(help="Include the runs that they started, and theirs.")]
 
 
 async def start(
@@ -44,13 +44,19 @@ async def start(
     *,
     args: Args = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it has ended; print its output.")
+        bool, typer.Option("--wait", help="Wait until the run has ended, then print its output.")
     ] = False,
     workflow_id: OwnId = None,
-    queue: Annotated[str | None, typer.Option(help="A registered queue.")] = None,
-    delay_seconds: Annotated[float | None, typer.Option(help="Start so much later.")] = None,
-    timeout_seconds: Annotated[float | None, typer.Option(help="Cancel it after that.")] = None,
-    priority: Annotated[int | None, typer.Option(help="1 goes first.")] = None,
+    queue: Annotated[str | None, typer.Option(help="The registered queue to start in.")] = None,
+    delay_seconds: Annotated[
+        float | None, typer.Option(help="Delay the start by this many seconds.")
+    ] = None,
+    timeout_seconds: Annotated[
+        float | None, typer.Option(help="Cancel the run after this many seconds.")
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option(help="The priority in the queue; 1 goes first.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a run of a workflow.
@@ -72,10 +78,10 @@ async def start(
         own = started.workflow_id
         if started.existing:
             printing.say(
-                f"{own} was there before, with the arguments of then: nothing was started."
+                f"A run with the id {own} already exists with its original arguments; nothing new was started."
             )
         if not wait:
-            done = "is there as" if started.existing else "was started as"
+            done = "already exists as" if started.existing else "was started as"
             printing.print_model(started, as_json, f"{name} {done} {own}")
             return
         with printing.progress(f"{own} is under way") as progress:
@@ -97,19 +103,21 @@ async def wait(
     until: Annotated[
         Until,
         typer.Option(
-            help="all: each has ended or waits for a message. any: one has. change: anything about them. ended: all have ended, whatever they wait for meanwhile."
+            help="all: each run has ended or waits for a message. any: at least one has or does. change: anything about them has changed. ended: all have ended; waits for messages do not count."
         ),
     ] = "all",
     timeout_seconds: Annotated[
         float | None,
-        typer.Option("--timeout", min=0, help="Seconds, at most. Default: as long as it takes."),
+        typer.Option(
+            "--timeout", min=0, help="The longest time to wait, in seconds. Default: no limit."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Wait for runs.
 
-    The exit status is 0 if what was waited for has come about and every run that has ended has succeeded; a run that
-    waits for a message has not, unless it was asked for by --until any or change. The runs go on if this command is interrupted.
+    The exit status is 0 if the condition of --until was met and no run failed or was cancelled; with --until all or ended, no
+    run may wait for a message either. The runs go on if this command is interrupted.
     """
     async with reader_of(settings) as reader:
         with printing.progress(f"Waiting for {', '.join(workflow_ids)}") as progress:
@@ -129,15 +137,17 @@ def _judge(result: WaitResult, until: Until) -> None:
     """Fail the command where a script must not go on."""
     failed = [one.workflow_id for one in result.done if one.status != "SUCCESS"]
     if failed:
-        hint = f"`durable-workflows inspect {failed[0]}` shows what happened."
+        hint = f"Run `durable-workflows inspect {failed[0]}` to see what happened."
         printing.fail(f"Not successful: {', '.join(failed)}.", hint)
     if result.timed_out:
-        printing.fail("The time is over.", "The runs go on; wait again, or longer.")
+        printing.fail("The time is up.", "Wait again, or longer; the runs go on.")
     if result.waiting and until in ("all", "ended"):
         ids = ", ".join(one.workflow_id for one in result.waiting)
         first = result.waiting[0]
         command = following.answer_command(first.workflow_id, first.topic)
-        printing.fail(f"Waiting for an answer: {ids}.", f"`{command}` gives it; then wait again.")
+        printing.fail(
+            f"Waiting for an answer: {ids}.", f"Answer with `{command}`, then wait again."
+        )
 
 
 async def list_runs(
@@ -146,21 +156,25 @@ async def list_runs(
     status: Annotated[
         Status | None,
         typer.Option(
-            case_sensitive=False, metavar="STATUS", help="Only those of this status, like PENDING."
+            case_sensitive=False,
+            metavar="STATUS",
+            help="Only runs with this status, such as PENDING.",
         ),
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Only those of this workflow.", autocompletion=shell_completion.names),
+        typer.Option(help="Only runs of this workflow.", autocompletion=shell_completion.names),
     ] = None,
     waiting: Annotated[
-        bool, typer.Option("--waiting", help="Only those that wait for a message.")
+        bool, typer.Option("--waiting", help="Only runs that wait for a message.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Where the list before ended.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many runs to list.")] = 20,
+    cursor: Annotated[
+        str | None, typer.Option(help="The cursor that the previous list ended with.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, newest first."""
     async with reader_of(settings) as reader:
         runs = await reader.runs(
             status=status, name=name, waiting=waiting or None, limit=limit, cursor=cursor
@@ -177,29 +191,31 @@ async def inspect_run(
     *,
     step: Annotated[
         int | None,
-        typer.Option(min=0, help="Only this step, with its whole output. 0: that of the run."),
+        typer.Option(
+            min=0, help="Show only this step, with its whole output. 0: the output of the run."
+        ),
     ] = None,
     detail: Annotated[
         Detail,
         typer.Option(
-            help="full: the steps with more of their outputs. tree: the runs it started. messages: those sent to it. source: the code that it runs."
+            help="full: the steps with more of their outputs. tree: the runs that it started. messages: the messages sent to it. source: the code that it runs."
         ),
     ] = "summary",
     cursor: Annotated[
-        str | None, typer.Option(help="As the page before said, for the next page.")
+        str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
     ] = None,
     log: Annotated[
-        bool, typer.Option("--log", help="Only what the run printed and logged.")
+        bool, typer.Option("--log", help="Show only what the run printed and logged.")
     ] = False,
     lines: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many lines of the log, the newest.")
+        int, typer.Option(min=1, max=100_000, help="How many of the newest log lines to show.")
     ] = 200,
-    budget: Annotated[int, typer.Option(min=500, help="The length of the trace, at most.")] = 8000,
+    budget: Annotated[int, typer.Option(min=500, help="The longest trace, in characters.")] = 8000,
     as_json: AsJson = False,
 ) -> None:
     """Show the trace of a run.
 
-    Its status, what it waits for or why it is stuck, its steps with their durations and outputs. With --log, its prints and log records.
+    Shows its status, what it waits for or why it is stuck, and its steps with their durations and outputs. With --log, shows what it printed and logged.
     """
     async with reader_of(settings) as reader:
         if log:
@@ -230,20 +246,23 @@ async def send(
     *,
     workflow_id: IdOption,
     topic: Annotated[
-        str, typer.Option(help="What the run waits for.", autocompletion=shell_completion.topics)
+        str,
+        typer.Option(
+            help="The topic that the run waits on.", autocompletion=shell_completion.topics
+        ),
     ] = "",
     message: Annotated[
         GivenJson, typer.Option(parser=given_json, metavar="JSON", help="The message.")
     ],
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="With it, the message arrives once, however often it is sent."),
+        typer.Option(help="With a key, the message arrives once, however often it is sent."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a message to an unfinished run.
 
-    A run that does not wait for it yet gets it when it does.
+    A run that does not wait for it yet gets the message when it does.
     """
     async with engine_of(settings) as engine:
         sent = await engine.send(workflow_id, topic, message.value, idempotency_key)
@@ -258,14 +277,17 @@ async def fork(
     from_step: Annotated[int, typer.Argument(metavar="STEP", help="The first step to run again.")],
     *,
     same_version: Annotated[
-        bool, typer.Option("--same-version", help="On the code of the original, not the newest.")
+        bool,
+        typer.Option(
+            "--same-version", help="Run on the code of the original run, not on the newest."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a copy of a run from a step.
 
-    The new run has the finished steps of the other one before STEP. This is how a bug is fixed: edit the workflow's
-    file, then fork the run from the step that failed.
+    The new run keeps the results of the finished steps before STEP. To repair a failed run, edit the workflow file, then
+    fork the run from the step that failed.
     """
     async with engine_of(settings) as engine:
         forked = await engine.fork(workflow_id, from_step, same_version=same_version)
@@ -282,7 +304,7 @@ async def cancel(
     children: Children = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel runs: each ends before its next step."""
+    """Cancel runs; each stops before its next step."""
     async with engine_of(settings) as engine:
         changed = await engine.cancel(workflow_ids, children=children)
     printing.print_model(changed, as_json, printing.changed_text(changed))
@@ -295,9 +317,9 @@ async def resume(
     children: Children = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let cancelled runs go on.
+    """Resume cancelled or dead-lettered runs.
 
-    They go on after their last finished step. Give --children if they were cancelled with it.
+    They go on after their last finished step. Pass --children if they were cancelled with it.
     """
     async with engine_of(settings) as engine:
         changed = await engine.resume(workflow_ids, children=children)

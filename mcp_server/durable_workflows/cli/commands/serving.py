@@ -14,25 +14,28 @@ def serve(
     settings: Settings,
     address: Annotated[
         str | None,
-        typer.Argument(metavar="HOST:PORT", help="With --http. Default: a free port of 127.0.0.1."),
+        typer.Argument(
+            metavar="HOST:PORT",
+            help="With --http, where to listen. Default: a free port of 127.0.0.1.",
+        ),
     ] = None,
     *,
     http: Annotated[
         bool, typer.Option("--http", help="Serve over HTTP, for clients that have the token.")
     ] = False,
     allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Allow an address that is no loopback one.")
+        bool, typer.Option("--allow-remote", help="Allow a non-loopback address.")
     ] = False,
 ) -> None:
     """Serve MCP on standard input and output, or over HTTP.
 
-    This is the command that an MCP client starts. The project is that of CLAUDE_PROJECT_DIR, which Claude Code sets, or the working directory; with --project `ps` shows whose server it is. Over HTTP,
+    This is the command that an MCP client starts. The project is CLAUDE_PROJECT_DIR, which Claude Code sets, or else the working directory; with --project, `ps` shows which project a server belongs to. Over HTTP,
     clients send the project's token (`durable-workflows status` names its file) as a bearer token.
     """
     # The imports take a second, and no other command needs them.
     if not http:
         if address is not None or allow_remote:
-            raise typer.BadParameter("An address and --allow-remote go with --http.")
+            raise typer.BadParameter("Use an address or --allow-remote only with --http.")
         server = importlib.import_module("durable_workflows.mcp.server")
         anyio.run(server.serve, settings)
         return

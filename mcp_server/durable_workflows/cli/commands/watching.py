@@ -35,14 +35,18 @@ def dashboard(
     settings: Settings,
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until ctrl-C: live, or in a pipe at each change.")
+        bool,
+        typer.Option(
+            "--watch",
+            help="Keep showing it until Ctrl-C: live on a terminal, in a pipe at each change.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how the project stands.
+    """Show an overview of the project.
 
-    Runs by status, the newest runs, who waits on what topic since when, queues, workers; with --watch also the newest log lines.
-    With --watch and --json, each change is a line of JSON.
+    Shows the runs by status, the newest runs, which runs wait on which topic and since when, the queues and the workers; with --watch also the
+    newest log lines. With --watch and --json, each change is a line of JSON.
     """
     if not watch:
         anyio.run(_once, settings, as_json)
@@ -68,7 +72,9 @@ async def _watch(settings: Settings, as_json: bool) -> None:
         while (connection := state.read_connection(settings)) is not None:
             with suppress(DatabaseUnavailable):
                 await _look(settings, connection, show)
-    printing.say(f"Nothing runs for {settings.project} any more; the next command starts it again.")
+    printing.say(
+        f"Nothing is running for {settings.project} any more; the next command starts it again."
+    )
 
 
 async def _look(settings: Settings, connection: Connection, show: Show) -> None:

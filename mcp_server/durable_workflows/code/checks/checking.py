@@ -22,19 +22,19 @@ from durable_workflows.models import Model
 Severity = Literal["error", "warning", "note"]
 
 RULES: Mapping[str, str] = {
-    "syntax": "Error: the file is not Python. Warning: it is nested too deeply to be checked.",
-    "no-workflow": "Note: the file defines no workflow; it may be a module for others.",
-    "no-parentheses": "Error: `@DBOS.workflow` or `@DBOS.step` stands without parentheses.",
+    "syntax": "Error: the file is not valid Python. Warning: it is nested too deeply to be checked.",
+    "no-workflow": "Note: the file defines no workflow; it may be a module that others import.",
+    "no-parentheses": "Error: `@DBOS.workflow` or `@DBOS.step` has no parentheses.",
     "name-taken": "Error: two workflows have the same name, in the file or in two files of the folder.",
-    "overrides": "Note: a workflow takes the place of a bundled one.",
+    "overrides": "Note: a workflow replaces a bundled one.",
     **misuse.ERRORS,
     **misuse.WARNINGS,
     **determinism.RULES,
 }
 _REASON = re.compile(r"#\s*deterministic:\s*\S")
-_DEFINE = "If there should be: write `from dbos import DBOS`, and `@DBOS.workflow()` above the function to be started."
-_PARTS = "Make long expressions of several shorter ones."
-_RENAME = 'Give one of them another name: `@DBOS.workflow(name="…")`.'
+_DEFINE = "To define one, write `from dbos import DBOS`, and `@DBOS.workflow()` above the function to start."
+_PARTS = "Split long expressions into several shorter ones."
+_RENAME = 'Rename one of them: `@DBOS.workflow(name="…")`.'
 
 
 class Finding(Model):
@@ -85,8 +85,8 @@ def _parsed(path: str, source: str) -> ast.Module:
 
 
 def _unreadable(problem: str, line: int | None = None, column: int | None = None) -> Finding:
-    advice = "Correct it; the rest of the file is checked after that."
-    found = _top("syntax", "error", f"this is not Python: {problem}", advice)
+    advice = "Correct it; the rest of the file is checked then."
+    found = _top("syntax", "error", f"this is not valid Python: {problem}", advice)
     return found.model_copy(update={"line": line or 1, "column": column or 1})
 
 
@@ -142,7 +142,7 @@ def _doubles(module: Module, workflows: Sequence[Function]) -> Iterator[Finding]
     for function in workflows:
         known = first.setdefault(function.registered_name, function)
         if known is not function:
-            message = f"the name {function.registered_name!r} is declared in line {known.node.lineno} too, and only one of them is registered"
+            message = f"the name {function.registered_name!r} is also declared in line {known.node.lineno}, and only one of them is registered"
             yield _finding(module, "name-taken", "error", function.node, message, _RENAME)
 
 
@@ -156,11 +156,11 @@ def _clashes(
         if name in homes:
             home = homes[name]
             if _is_bundled(home):
-                message = f"the workflow {name!r} takes the place of the bundled one of that name"
+                message = f"the workflow {name!r} replaces the bundled one with that name"
                 advice = f"If it should not: {_RENAME}"
                 yield _finding(module, "overrides", "note", node, message, advice)
             else:
-                message = f"the name {name!r} is declared in {home} too, and only one of the files is loaded"
+                message = f"the name {name!r} is also declared in {home}, and only one of the files is loaded"
                 yield _finding(module, "name-taken", "error", node, message, _RENAME)
 
 

@@ -15,7 +15,7 @@ from durable_workflows.code.checks.scopes import Function, Located, Module, Scop
 
 RULES: Mapping[str, str] = {
     "time": "A workflow reads the clock.",
-    "random": "A workflow draws random numbers, or uses what differs between processes (`hash`, `id`).",
+    "random": "A workflow draws random numbers, or uses values that differ between processes (`hash`, `id`).",
     "uuid": "A workflow makes an id.",
     "network": "A workflow talks to a server, a database or a model.",
     "files": "A workflow reads, writes or looks at files.",
@@ -24,16 +24,16 @@ RULES: Mapping[str, str] = {
     "input": "A workflow reads from the terminal.",
     "sleep": "A workflow waits without a record.",
     "threads": "A workflow uses threads or processes of its own.",
-    "timing": "A workflow depends on the clock and on who is first: `asyncio.wait`, `as_completed`, `wait_for`, `timeout`.",
-    "order": "Coroutines that start several steps each run at the same time: the order of the steps is left to chance.",
+    "timing": "A workflow depends on timing: `asyncio.wait`, `as_completed`, `wait_for`, `timeout`.",
+    "order": "Coroutines that start several steps each run at the same time: the order of the steps is unpredictable.",
     "set-order": "A workflow starts steps in the order of a set.",
-    "globals": "A workflow changes what the module holds.",
-    "async-call": "An async workflow calls what raises there, and has an `_async` twin.",
-    "not-in-workflow": "A workflow calls what DBOS refuses there.",
-    "step-in-step": "A step calls a step: an ordinary call, of which nothing is recorded.",
-    "not-in-step": "A step calls what DBOS refuses there: a wait, a durable sleep, a start of a run.",
-    "values": "A step returns what is not plain JSON, as its type hint says: a set, bytes, a time, a path, a dict with numbers as keys.",
-    "child": "A child run is of a function that is no workflow, or of one that is defined inside of a workflow or step.",
+    "globals": "A workflow changes a variable of the module.",
+    "async-call": "An async workflow calls a sync function that raises there; use its `_async` variant.",
+    "not-in-workflow": "A workflow calls something that DBOS refuses in a workflow.",
+    "step-in-step": "A step calls a step: an ordinary call, which is not recorded.",
+    "not-in-step": "A step calls something that DBOS refuses in a step: a wait, a durable sleep, the start of a run.",
+    "values": "By its type hint, a step returns something that is not plain JSON: a set, bytes, a time, a path, a dict with numbers as keys.",
+    "child": "A child run is started from a function that is not a workflow, or from one that is defined inside a workflow or step.",
 }
 
 WAITS = r"durable_workflows\.(authoring\.)?(receive|ask_human)"  # and `_async` after it
@@ -202,7 +202,7 @@ def _async_calls(place: _Place, words: _Words) -> Iterator[Problem]:
     for node, meaning in place.calls() if place.root.is_async else ():
         if _SYNC.fullmatch(meaning):
             name = meaning.removeprefix("dbos.").removeprefix("durable_workflows.")
-            harm = "raises in an async workflow: it would stop all others"
+            harm = "raises in an async workflow, because it would block all other runs"
             yield words.problem("async-call", node, harm, f"Write `await {name}_async(…)`.")
 
 
@@ -213,7 +213,7 @@ def _unordered(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Proble
         if any(steps.started_by(part, place.scope) for part in body):
             for over in overs:
                 if _is_unordered(over, place.scope):
-                    harm = "has no order: on a replay its steps start in another one"
+                    harm = "has no fixed order: on a replay the steps start in a different one"
                     advice = f"Sort it: `sorted({words.code(over)})`."
                     yield words.problem("set-order", over, harm, advice)
 
@@ -226,9 +226,7 @@ def _branches(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Problem
         if node in awaited or function is None or not _makes_coroutine(function):
             continue
         if steps.of(function) > 1:
-            harm = (
-                "starts several steps while others run: which gets which number is left to chance"
-            )
+            harm = "starts several steps while others run: their numbers are unpredictable"
             advice = (
                 f"Decorate {function.name} with `@DBOS.workflow()` and start it in a fixed order: "
                 f"`handle = await DBOS.start_workflow_async({function.name}, …)`."
@@ -237,10 +235,8 @@ def _branches(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Problem
 
 
 def _globals(place: _Place, words: _Words) -> Iterator[Problem]:
-    harm = "changes what the module holds: other runs see it, and a restart forgets it"
-    advice = (
-        "Keep it in a local variable; what steers a run comes from its arguments and its steps."
-    )
+    harm = "changes a variable of the module: other runs see the change, and a restart loses it"
+    advice = "Keep it in a local variable; take what controls a run from its arguments and steps."
     for node in place.function.code:
         if isinstance(node, ast.Global) or (
             isinstance(node, ast.expr) and _changes_global(node, place.scope)
@@ -252,14 +248,14 @@ def _children(place: _Place, words: _Words) -> Iterator[Problem]:
     nested = {one.node: one for one in place.module.functions if "<locals>" in one.name}
     for node in place.function.code:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and nested[node].kind == "workflow":  # fmt: skip
-            message = f"workflow {node.name} is defined when {place} runs: after a restart it is not registered, and its runs cannot go on"
+            message = f"workflow {node.name} is defined while {place} runs: after a restart it is not registered, and its runs cannot go on"
             yield Problem(node, "child", message, "Define it at the top of the file.")
     for node, meaning in place.calls():
         if started := _CHILD.fullmatch(meaning):
             number = 1 if started["queued"] else 0
             function = place.module.function(node.args[number], place.scope) if len(node.args) > number else None  # fmt: skip
             if function is not None and function.kind == "plain":
-                harm = f"raises: {function.name} is no workflow"
+                harm = f"raises: {function.name} is not a workflow"
                 advice = f"Write `@DBOS.workflow()` above {function.name}, at the top of the file."
                 yield words.problem("child", node, harm, advice)
 
@@ -273,10 +269,10 @@ def _in_step(place: _Place, words: _Words) -> Iterator[Problem]:
         kind = "plain" if function is None else function.kind
         if kind == "step" or re.fullmatch(_RUN_STEP, meaning):
             harm = "is an ordinary call: both are recorded as one step"
-            advice = "Call one after the other in the workflow; what steps share is a function without a decorator."
+            advice = "Call both from the workflow, one after the other; put shared code in a function without a decorator."
             yield words.problem("step-in-step", node, harm, advice)
         elif kind == "workflow" or _NOT_IN_STEP.fullmatch(meaning):
-            harm = "is refused by DBOS inside of a step"
+            harm = "is refused by DBOS inside a step"
             advice = "Call it in the workflow, before or after the step."
             yield words.problem("not-in-step", node, harm, advice)
 
@@ -285,12 +281,14 @@ def _values(function: Function, words: _Words) -> Iterator[Problem]:
     hint = function.node.returns
     for part in ast.walk(hint) if hint is not None else ():
         if isinstance(part, ast.expr) and _NOT_JSON.fullmatch(function.scope.meaning(part) or ""):
-            harm = "is not plain JSON: it cannot be recorded, or a replay gets a list or a text in its place"
-            advice = "Return lists, dicts with text as keys, text, numbers, booleans and None, and make the rest of them in the workflow."
+            harm = "is not plain JSON: it cannot be recorded, or a replay gets a list or a string in its place"
+            advice = "Return lists, dicts with string keys, strings, numbers, booleans and None, and build everything else from them in the workflow."
             yield words.problem("values", part, harm, advice)
     for key in _keys(function):
-        harm = "is not text, as the keys of a JSON object are: the step fails when it is recorded"
-        yield words.problem("values", key, harm, "Make it text: `str(key)`.")
+        harm = (
+            "is not a string, as keys of a JSON object must be: recording the step's result fails"
+        )
+        yield words.problem("values", key, harm, "Make it a string: `str(key)`.")
 
 
 def _keys(function: Function) -> Iterator[ast.expr]:

@@ -24,7 +24,7 @@ def _effect(rule: str, calls: str, harm: str, advice: str) -> Effect:
 
 
 _UNSEEDED = "unseeded"
-_CLOCK = "reads the clock: a replay reads another time"
+_CLOCK = "reads the clock: a replay reads a different time"
 # A function of a library, or a method of what its classes and functions like `connect` return; not of an answer.
 _NETWORK = r"""
     (requests|httpx|urllib3|aiohttp|http\.client|smtplib|imaplib|poplib|ftplib|xmlrpc\.client|websockets?|grpc|paramiko
@@ -63,38 +63,38 @@ _EFFECTS = (
         "random",
         r"""random\.(?!(Random|seed|shuffle)\b)\w+ | secrets\.\w+ | os\.urandom | builtins\.(hash|id)
         | numpy\.random\.(?!(default_rng|RandomState|Generator|SeedSequence|PCG64|seed|shuffle)\b)\w+""",
-        "gives something else on a replay",
+        "gives a different value on a replay",
         'Draw it in a step, which records it: `$run({"name": "draw"}, lambda: $code)`.',
     ),
     _effect(
         "random",
         r"(numpy\.)?random\.shuffle",
-        "gives another order on a replay",
+        "gives a different order on a replay",
         'Draw the order in a step: `$argument = $run({"name": "shuffle"}, lambda: random.sample($argument, len($argument)))`.',
     ),
     _effect(
         "random",
         rf"{_UNSEEDED} | (numpy\.)?random\.seed",
-        "gives other numbers on a replay",
+        "gives different numbers on a replay",
         'Draw the seed in a step: `random.Random($run({"name": "draw_seed"}, random.getrandbits, 32))`.',
     ),
     _effect(
         "uuid",
         r"uuid\.(uuid[1467]|getnode) | ulid\.\w+",
-        "makes another id on a replay",
-        """Make it in a step, `$run({"name": "new_id"}, lambda: str($code))`, or of the run's own id, `f"{DBOS.workflow_id}-1"`.""",
+        "makes a different id on a replay",
+        """Make it in a step, `$run({"name": "new_id"}, lambda: str($code))`, or derive it from the run's id, `f"{DBOS.workflow_id}-1"`.""",
     ),
     _effect(
         "network",
         _NETWORK,
-        "talks to something outside: a replay asks again, and may get another answer",
-        "Do it in a step that returns plain JSON: `@DBOS.step(retries_allowed=True)` above a function of its own.",
+        "talks to something outside the run: a replay asks again and may get a different answer",
+        "Do it in a step that returns plain JSON: `@DBOS.step(retries_allowed=True)` above a separate function.",
     ),
     _effect(
         "files",
         _FILES,
         "touches files: a replay does so again, and they may have changed",
-        "Do it in a step that returns what the workflow needs: `@DBOS.step()` above a function of its own.",
+        "Do it in a step that returns what the workflow needs: `@DBOS.step()` above a separate function.",
     ),
     _effect(
         "processes",
@@ -102,46 +102,46 @@ _EFFECTS = (
         | asyncio\.create_subprocess_\w+ | anyio\.(run_process|open_process)
         | os\.(system|popen|exec\w+|spawn\w+|posix_spawnp?|fork|forkpty|kill|killpg|startfile)""",
         "starts or signals a program: a replay does so again",
-        "Do it in a step that returns its exit status and output: `@DBOS.step()` above a function of its own.",
+        "Do it in a step that returns its exit status and output: `@DBOS.step()` above a separate function.",
     ),
     _effect(
         "environment",
         r"""os\.(environb?|getenv|getlogin|getpid|getppid|uname|cpu_count) | socket\.(gethostname|getfqdn)
         | platform\.\w+ | getpass\.getuser | dotenv\.\w+""",
-        "depends on the machine and its environment: a replay may find another",
+        "depends on the machine and its environment: a replay may find different ones",
         'Take it as an argument, or read it in a step: `$run({"name": "read_variable"}, os.environ.get, "NAME")`.',
     ),
     _effect(
         "input",
         r"builtins\.input | getpass\.getpass",
-        "reads from a terminal, and a worker has none",
-        'Ask a person, with `ask_human` of `durable_workflows`: `${wait}ask_human$suffix("…")`.',
+        "reads from a terminal, but a worker has none",
+        'Ask a person with `ask_human` from `durable_workflows`: `${wait}ask_human$suffix("…")`.',
     ),
     _effect(
         "sleep",
         r"(time|asyncio|anyio|trio)\.sleep",
         "waits without a record: a replay waits again from the beginning",
-        "Use the sleep whose end is recorded: `${wait}DBOS.sleep$suffix($argument)`.",
+        "Use the durable sleep, whose end is recorded: `${wait}DBOS.sleep$suffix($argument)`.",
     ),
     _effect(
         "threads",
         r"""threading\.(Thread|Timer) | _thread\.start_new_thread | concurrent\.futures\.(\w+\.)?\w+PoolExecutor
         | multiprocessing\.(\w+\.)?\w+ | joblib\.\w+ | asyncio\.(to_thread|run_coroutine_threadsafe) | anyio\.to_thread\.\w+
         | (.*\.)?run_in_executor""",
-        "runs code beside the workflow: steps in it are not recorded, or in an order left to chance",
+        "runs code alongside the workflow: steps in it are not recorded, or are recorded in an unpredictable order",
         "Start child runs, `${wait}DBOS.start_workflow$suffix(child, item)`, or in an async workflow `await asyncio.gather(*(step(item) for item in items))`.",
     ),
     _effect(
         "timing",
         r"asyncio\.(wait|as_completed|wait_for|timeout|timeout_at) | anyio\.(move_on_after|move_on_at|fail_after|fail_at)",
-        "depends on the clock and on who is first: a replay may go another way",
-        "Use what records it: `done, pending = await DBOS.asyncio_wait(tasks, timeout=seconds)`; a step takes `timeout_seconds`.",
+        "depends on timing: a replay may take a different path",
+        "Use the call that records the outcome: `done, pending = await DBOS.asyncio_wait(tasks, timeout=seconds)`; a step takes `timeout_seconds`.",
     ),
     _effect(
         "not-in-workflow",
         r"dbos\.DBOS\.(apply_schedules|backfill_schedule|trigger_schedule)(_async)?",
-        "is refused by DBOS inside of a workflow",
-        "Call it in a step: `@DBOS.step()` above a function of its own.",
+        "is refused by DBOS inside a workflow",
+        "Call it in a step: `@DBOS.step()` above a separate function.",
     ),
 )
 # With no more arguments than that they read the clock, or draw their seed, as another call does.

@@ -12,20 +12,20 @@ from durable_workflows.code.checks.scopes import Located, Module, Scope
 from durable_workflows.seam import dbos_names
 
 ERRORS: Mapping[str, str] = {
-    "not-in-dbos": "Error: the file uses what the installed dbos does not have, like `@DBOS.scheduled`, `@DBOS.transaction` or `Queue(…)`.",
-    "sync-timeout": "Error: a sync step has `timeout_seconds` or `preemptible`, which DBOS takes for async steps only.",
+    "not-in-dbos": "Error: the file uses something that the installed dbos does not have, such as `@DBOS.scheduled`, `@DBOS.transaction` or `Queue(…)`.",
+    "sync-timeout": "Error: a sync step has `timeout_seconds` or `preemptible`, which DBOS accepts for async steps only.",
     "typed-dict": "Error: arguments or messages are a `typing.TypedDict`, which pydantic refuses before Python 3.12.",
 }
 WARNINGS: Mapping[str, str] = {
     "chdir": "Code changes the working directory, which all runs share.",
-    "beside-file": "Code writes beside `__file__`, or goes from there to the project: `__file__` is in a copy of the workflow folder.",
+    "beside-file": "Code writes next to `__file__`, or finds the project from there: `__file__` is in a copy of the workflow folder.",
 }
 
 _STEP = "Write `@DBOS.step()` above it."
 _INSTEAD: Mapping[str, str] = {
-    "scheduled": "Decorate it with `@DBOS.workflow()` only, and make the schedule in a step, with `DBOS.apply_schedules(schedules)`.",
+    "scheduled": "Decorate it with `@DBOS.workflow()` only, and create the schedule in a step, with `DBOS.apply_schedules(schedules)`.",
     "transaction": _STEP,
-    "sql_session": "Open a connection of your own in a step.",
+    "sql_session": "Open your own connection in a step.",
 }
 _CHDIR = re.compile(r"os\.f?chdir|contextlib\.chdir")
 _PATHS = re.compile(r"pathlib\.(Path|PurePath|PosixPath) | builtins\.str | os\.fspath | os\.path\.(join|abspath|realpath|normpath)", re.VERBOSE)  # fmt: skip
@@ -48,8 +48,8 @@ def warnings(module: Module, path: str) -> Iterator[Problem]:
     """What works otherwise than it seems; `path` is that of the file in a snapshot of the catalog."""
     for node, scope in module.nodes():
         if isinstance(node, ast.Call) and _CHDIR.fullmatch(scope.meaning(node.func) or ""):
-            message = f"`{_code(module, node)}` changes the working directory of all runs; after an import it is set back"
-            advice = "Leave it out: it is the project's directory. A program that you start takes `cwd=…`."
+            message = f"`{_code(module, node)}` changes the working directory of all runs; after the import it is reset"
+            advice = "Remove it: the working directory is the project directory. Pass `cwd=…` to a program that you start."
             yield Problem(node, "chdir", message, advice)
     yield from _beside_file(module, max(len(PurePosixPath(path).parts) - 1, 1))
 
@@ -81,8 +81,8 @@ def _not_in_dbos(module: Module) -> Iterator[Problem]:
 
 
 def _absent(node: Located, name: str, advice: str) -> Problem:
-    message = f"`{name}` is not in the installed dbos: it raises"
-    return Problem(node, "not-in-dbos", message, advice or "Leave it out.")
+    message = f"`{name}` does not exist in the installed dbos, so it raises"
+    return Problem(node, "not-in-dbos", message, advice or "Remove it.")
 
 
 def _sync_timeouts(module: Module) -> Iterator[Problem]:
@@ -107,10 +107,8 @@ def _is_set(value: ast.expr) -> bool:
 
 
 def _refused(node: Located, step: str, option: str) -> Problem:
-    message = (
-        f"`{option}` of {step} is refused by DBOS: the step is sync, and cannot be interrupted"
-    )
-    advice = "Make it an `async def`, or give a time-out to the call that may hang."
+    message = f"`{option}` of {step} is refused by DBOS: a sync step cannot be interrupted"
+    advice = "Make it an `async def`, or set a time-out on the call that may hang."
     return Problem(node, "sync-timeout", message, advice)
 
 
@@ -126,7 +124,9 @@ def _typed_dicts(module: Module) -> Iterator[Problem]:
         for part in ast.walk(hint):
             if isinstance(part, ast.expr) and scope.meaning(part) in found:
                 message = f"`{_code(module, part)}` is a `typing.TypedDict`, which pydantic refuses before Python 3.12"
-                advice = "Import it from there: `from typing_extensions import TypedDict`."
+                advice = (
+                    "Import it from typing_extensions: `from typing_extensions import TypedDict`."
+                )
                 yield Problem(part, "typed-dict", message, advice)
 
 
@@ -151,12 +151,12 @@ def _beside_file(module: Module, depth: int) -> Iterator[Problem]:
     for node, scope in module.nodes():
         paths.note(node, scope)
         if isinstance(node, ast.expr) and paths.leaves(node, scope):
-            message = f"`{_code(module, node)}` is not the project's directory: `__file__` is in a copy of the workflow folder"
-            advice = "The working directory is the project's: use `Path(name)` alone."
+            message = f"`{_code(module, node)}` is not the project directory: `__file__` is in a copy of the workflow folder"
+            advice = "Use `Path(name)` alone: the working directory is the project directory."
             yield Problem(node, "beside-file", message, advice)
         elif isinstance(node, ast.Call) and paths.is_written(node, scope):
-            message = f"`{_code(module, node)}` writes beside `__file__`, into a copy of the workflow folder that the next version does not have"
-            advice = "Write into the project, by a path from the working directory: `Path(name)`."
+            message = f"`{_code(module, node)}` writes next to `__file__`, into a copy of the workflow folder that the next version does not have"
+            advice = "Write into the project with a path relative to the working directory: `Path(name)`."
             yield Problem(node, "beside-file", message, advice)
 
 
