@@ -88,7 +88,13 @@ def test_the_entries_of_the_readme_are_those_that_install_writes(tmp_path: Path)
 
 @pytest.mark.anyio
 async def test_the_transcript_of_the_readme_is_what_happens(project: Project, folder: Path) -> None:
-    write_workflow(folder, blocks("What it looks like", "python")[0])
+    """But for the time that a step takes: the second one ends with its process, or at once."""
+    slow = "sleep(3)"
+    (source,) = blocks("What it looks like", "python")
+    assert source.count(slow) == 1
+    killed = folder / "killed"
+    stays = f"path == 'b.txt' and not Path({str(killed)!r}).exists()"
+    write_workflow(folder, source.replace(slow, f"sleep(600 if {stays} else 0)"))
     engine = await project.engine()
     for name in ("a.txt", "b.txt", "c.txt"):
         (folder / name).write_text(name, encoding="utf-8")
@@ -100,6 +106,7 @@ async def test_the_transcript_of_the_readme_is_what_happens(project: Project, fo
             await until_found(lambda: second_step(engine), "the second step runs")
             worker = (await engine.status()).workers[0]
             assert re.fullmatch(r"kill -9 \d+", command)
+            killed.touch()
             os.kill(worker.pid, signal.SIGKILL)
             continue
         said = (await commanded(folder, command)).splitlines()
