@@ -83,7 +83,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 @pytest.fixture
 async def dbos_client(shared: Engine) -> AsyncIterator[DBOSClient]:
     """A client of dbos on the database of the shared project."""
-    await shared.counts()  # the tables are there
+    await shared.reader.counts()  # the tables are there
     found = shared.connection.database
     dbos_internals.connect_alone()
     client = DBOSClient(

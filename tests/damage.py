@@ -76,7 +76,7 @@ async def finish(project: Project) -> None:
     engine = await project.engine()
     await engine.send("waits", "t", "sent")
     with anyio.fail_after(_ENDS_SECONDS):
-        while not (waited := await engine.wait(["waits"], timeout_seconds=2)).done:
+        while not (waited := await engine.reader.wait(["waits"], timeout_seconds=2)).done:
             move_away(problems.of_processes(project.settings, running=True))
     assert waited.done[0].output == "sent", waited
 
@@ -115,7 +115,7 @@ async def running(settings: Settings, kind: str) -> None:
 async def is_ready(engine: Engine) -> bool:
     """Whether a worker has announced itself; the copied rows name one that is not here."""
     workers = {process.pid for process in processes_of(engine.project, "worker")}
-    return any(worker.pid in workers for worker in (await engine.status([])).workers)
+    return any(worker.pid in workers for worker in (await engine.reader.status([])).workers)
 
 
 def whole(settings: Settings) -> bool:

@@ -27,8 +27,15 @@ FLOORS = [
 ]
 # Where foreign libraries may be imported: rooms, or single modules of one.
 PLACES = {
-    "dbos": {"authoring", "engine.engine", "host.worker", "seam", "cli.demo_workflow"},
-    "sqlalchemy": {"engine.engine", "seam"},
+    "dbos": {
+        "authoring",
+        "engine.calls",
+        "engine.starting",
+        "host.worker",
+        "seam",
+        "cli.demo_workflow",
+    },
+    "sqlalchemy": {"engine.calls", "seam"},
     "mcp": {"mcp", "cli.demo"},
     "starlette": {"mcp.serving_http"},
     "uvicorn": {"mcp.serving_http", "mcp.http_connections"},

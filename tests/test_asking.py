@@ -45,7 +45,7 @@ async def open_wait(engine: Engine, workflow_id: str, *, after_step: int = 0) ->
     """What the run waits for, once it waits after that step."""
 
     async def found() -> OpenWait | None:
-        waits = await engine.waits(workflow_id)
+        waits = await engine.reader.waits(workflow_id)
         return next((one for one in waits if one.step > after_step), None)
 
     return await until_found(found, "the run waits")
@@ -53,7 +53,7 @@ async def open_wait(engine: Engine, workflow_id: str, *, after_step: int = 0) ->
 
 async def output(engine: Engine, workflow_id: str) -> JsonValue:
     async def ended() -> Ended | None:
-        done = (await engine.wait([workflow_id], until="change", timeout_seconds=5)).done
+        done = (await engine.reader.wait([workflow_id], until="change", timeout_seconds=5)).done
         return done[0] if done else None
 
     found = await until_found(ended, "the run has ended", seconds=60)
@@ -69,7 +69,7 @@ async def test_a_wait_shows_its_prompt_its_schema_and_no_deadline(shared: Engine
     assert wait.message_schema is not None
     assert wait.message_schema["required"] == ["value"]
     assert not wait.person_only
-    assert (await shared.run(workflow_id)).waiting[0].prompt == "How much?"
+    assert (await shared.reader.run(workflow_id)).waiting[0].prompt == "How much?"
     await shared.send(workflow_id, "amount", {"value": 3, "unit": "t"})
     assert await output(shared, workflow_id) == "3 t"
 
@@ -83,8 +83,8 @@ async def test_a_wait_whose_schema_is_wrong_itself_takes_any_message(shared: Eng
                 "update durable_workflows.waits set schema = %s where workflow_id = %s and function_id = %s",
                 [json.dumps(schema), workflow_id, wait.step],
             )
-        assert (await shared.run(workflow_id)).waiting
-        assert (await shared.wait([workflow_id], until="any", timeout_seconds=0)).waiting
+        assert (await shared.reader.run(workflow_id)).waiting
+        assert (await shared.reader.wait([workflow_id], until="any", timeout_seconds=0)).waiting
         assert (await shared.send(workflow_id, "t", str(number))).delivered
     assert await output(shared, workflow_id) == [
         str(number) for number in range(len(WRONG_SCHEMAS))
@@ -110,7 +110,7 @@ async def test_a_message_that_does_not_fit_is_refused_at_its_sender_and_the_wait
     assert reason in refused.value.message
     assert "the run keeps waiting" in refused.value.message
     assert '"required": ["value"]' in refused.value.hint
-    assert await shared.messages(workflow_id) == []
+    assert await shared.reader.messages(workflow_id) == []
     await shared.send(workflow_id, "amount", {"value": 2})
     assert await output(shared, workflow_id) == "2 kg"
 
@@ -126,7 +126,7 @@ async def test_a_message_that_came_too_early_to_be_refused_is_skipped_and_noted(
     assert await output(shared, workflow_id) == "left"
 
     async def noted() -> bool:
-        lines = await shared.log(workflow_id)
+        lines = await shared.reader.log(workflow_id)
         return any("'way' does not fit and was skipped: 'up'" in line.text for line in lines)
 
     await until_found(noted, "the skipped message is in the log")
@@ -156,7 +156,7 @@ async def test_a_wait_with_a_time_out_ends_in_time_though_a_wrong_message_came(
     began = time.monotonic()
     assert await output(shared, workflow_id) == "nothing came"
     assert 1.5 < time.monotonic() - began < 15
-    run = await shared.run(workflow_id)
+    run = await shared.reader.run(workflow_id)
     assert [step.name for step in run.steps if step.name == "time_left"] == ["time_left"]
 
 
@@ -172,7 +172,7 @@ async def test_a_question_to_a_person_takes_no_message_before_or_while_it_waits(
     assert (wait.topic, wait.prompt, wait.person_only) == ("person:1", "Delete the table?", True)
     with pytest.raises(PeopleOnly, match="people only"):
         await shared.send(workflow_id, wait.topic, True)
-    assert await shared.messages(workflow_id) == []
+    assert await shared.reader.messages(workflow_id) == []
     await shared.cancel([workflow_id])
 
 
@@ -190,7 +190,7 @@ async def skipped(engine: Engine, workflow_id: str) -> None:
     """Return once the log of the run says that it has skipped a message of no person."""
 
     async def noted() -> bool:
-        lines = await engine.log(workflow_id)
+        lines = await engine.reader.log(workflow_id)
         return any("was skipped: it did not come from a person" in line.text for line in lines)
 
     await until_found(noted, "the skipped message is in the log")
@@ -221,7 +221,7 @@ async def test_messages_of_no_person_do_not_put_off_or_end_the_time_of_a_questio
         await forge(shared, wait, {"amount": 7}, key=str(number))
     await skipped(shared, workflow_id)
     assert await output(shared, workflow_id) is None
-    run = await shared.run(workflow_id)
+    run = await shared.reader.run(workflow_id)
     assert run.completed_at is not None
     assert wait.deadline is not None
     assert timedelta(0) <= run.completed_at - wait.deadline < timedelta(seconds=10)
@@ -237,7 +237,7 @@ async def test_workflow_code_cannot_send_to_a_topic_of_people(shared: Engine, wa
     said = await output(shared, other)
     assert isinstance(said, str)
     assert said.startswith("PeopleOnly: Workflow code cannot send to the topic 'person:order'")
-    assert await shared.messages(asking) == []
+    assert await shared.reader.messages(asking) == []
     await shared.cancel([asking])
 
 
@@ -248,7 +248,7 @@ async def test_workflow_code_cannot_note_an_answer_by_our_own_engine(shared: Eng
     other = await started(shared, "impersonate", to=asking, topic="", way="engine")
     said = await output(shared, other)
     assert str(said).startswith("PeopleOnly: A step of a run started this process")
-    assert (await shared.run(asking)).answers == []
+    assert (await shared.reader.run(asking)).answers == []
     await shared.cancel([asking])
 
 
@@ -256,7 +256,7 @@ async def test_workflow_code_cannot_note_an_answer_by_our_own_engine(shared: Eng
 async def test_a_run_that_sends_to_a_topic_of_people_fails_with_the_reason(shared: Engine) -> None:
     asking = await started(shared, "ask_order")
     other = await started(shared, "impersonate_async", to=asking, topic="person:order")
-    [ended] = (await shared.wait([other], timeout_seconds=30)).done
+    [ended] = (await shared.reader.wait([other], timeout_seconds=30)).done
     assert ended.status == "ERROR"
     assert str(ended.error).startswith("durable_workflows.errors.PeopleOnly: ")
     await shared.cancel([asking])
@@ -297,14 +297,14 @@ async def test_a_fork_that_takes_an_answer_over_says_so_and_one_from_the_questio
     )
     assert "a fork from step 1 asks again" in str(fork.note)
     assert (await open_wait(shared, fork.workflow_id)).prompt == "Really?"
-    [taken] = (await shared.run(fork.workflow_id)).answers
+    [taken] = (await shared.reader.run(fork.workflow_id)).answers
     assert (taken.who, taken.taken_from) == ("ann", workflow_id)
     again = await shared.fork(fork.workflow_id, 1)
     assert "ann" not in str(again.note)
     assert (await open_wait(shared, again.workflow_id)).prompt == "Delete the table?"
-    assert (await shared.run(again.workflow_id)).answers == []
+    assert (await shared.reader.run(again.workflow_id)).answers == []
     second_fork = await shared.fork(fork.workflow_id, second.step)  # over two generations
-    [taken] = (await shared.run(second_fork.workflow_id)).answers
+    [taken] = (await shared.reader.run(second_fork.workflow_id)).answers
     assert taken.taken_from == workflow_id
     for one in (workflow_id, fork.workflow_id, again.workflow_id, second_fork.workflow_id):
         await shared.cancel([one])
@@ -321,7 +321,7 @@ async def test_what_a_person_answered_is_in_the_trace_with_who_when_how_and_what
     shown = "run        …\n\nWhat shall be ordered?"
     await shared.answer(wait, {"amount": 2}, who="ann", how="terminal", shown=shown)
     await output(shared, workflow_id)
-    run = await shared.run(workflow_id, preview=20_000)
+    run = await shared.reader.run(workflow_id, preview=20_000)
     [answer] = run.answers
     assert (answer.step, answer.topic, answer.answer.text) == (1, "person:order", '{"amount": 2}')
     assert (answer.shown, answer.taken_from) == (shown, None)
@@ -331,7 +331,7 @@ async def test_what_a_person_answered_is_in_the_trace_with_who_when_how_and_what
     assert "shown: 'run … What shall be ordered?'" in told
     assert 'cursor="answers:0"' in text
     assert shown in pages.payload(run, which="answers")
-    listed = pages.messages(workflow_id, await shared.messages(workflow_id))
+    listed = pages.messages(workflow_id, await shared.reader.messages(workflow_id))
     assert 'skipped by step 1: not given by a person: {"amount": 7}' in listed
     assert 'received by step 1: {"amount":2}' in listed
 
@@ -350,7 +350,7 @@ async def test_the_first_answer_counts_and_the_next_question_is_another_one(
     assert second.prompt == "Really?"
     await shared.answer(second, False, who="bob", how="terminal")
     assert await output(shared, workflow_id) == [True, False]
-    assert len(await shared.messages(workflow_id)) == 2
+    assert len(await shared.reader.messages(workflow_id)) == 2
     with pytest.raises(WorkflowFinished):
         await shared.answer(second, True, who="ann", how="terminal")
 
@@ -371,7 +371,7 @@ async def test_two_people_who_answer_at_once_give_one_answer(shared: Engine) -> 
         group.start_soon(answer, "ann")
         group.start_soon(answer, "bob")
     assert len(refused) == 1
-    assert len(await shared.messages(workflow_id)) == 1
+    assert len(await shared.reader.messages(workflow_id)) == 1
     await shared.cancel([workflow_id])
 
 
@@ -386,7 +386,7 @@ async def test_an_answer_that_does_not_fit_or_comes_for_another_step_is_refused(
     other = wait.model_copy(update={"step": 7})
     with pytest.raises(NotWaiting):
         await shared.answer(other, True, who="ann", how="terminal")
-    assert await shared.messages(workflow_id) == []
+    assert await shared.reader.messages(workflow_id) == []
     await shared.cancel([workflow_id])
 
 
@@ -410,12 +410,12 @@ async def test_after_a_killed_worker_the_same_question_waits_until_the_same_dead
         kill_worker(folder)
 
         async def again() -> bool:
-            assert await engine.waits(workflow_id) == [before]
+            assert await engine.reader.waits(workflow_id) == [before]
             with pytest.raises(InvalidArguments):
                 await engine.send(workflow_id, "amount", "wrong")
             return await row() != first
 
         await until_found(again, "the next worker has said what the run waits for")
-    assert await engine.waits(workflow_id) == [before]
+    assert await engine.reader.waits(workflow_id) == [before]
     await engine.send(workflow_id, "amount", {"value": 1})
     assert await output(engine, workflow_id) == "1 kg"

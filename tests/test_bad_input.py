@@ -65,20 +65,20 @@ pytestmark = [pytest.mark.anyio, proves("request:refused")]
 async def test_a_start_with_bad_input_says_what_is_wrong_and_starts_nothing(
     request_: dict[str, Any], error: type[UsageError], said: str, shared: Engine
 ) -> None:
-    before = await shared.counts()
+    before = await shared.reader.counts()
     with pytest.raises(error) as caught:
         await shared.start(StartRequest(**request_))
     assert said in str(caught.value)
     assert caught.value.hint
-    assert await shared.counts() == before
+    assert await shared.reader.counts() == before
 
 
 async def test_one_bad_start_of_a_batch_starts_none(shared: Engine) -> None:
-    before = await shared.counts()
+    before = await shared.reader.counts()
     good = StartRequest(name="ten_steps", args={"file": "x"})
     with pytest.raises(UnknownWorkflow):
         await shared.start_all([good, StartRequest(name="nothing")])
-    assert await shared.counts() == before
+    assert await shared.reader.counts() == before
 
 
 async def test_a_workflow_id_of_another_workflow_is_refused(shared: Engine, folder: Path) -> None:
@@ -97,20 +97,20 @@ async def test_an_unknown_workflow_id_is_refused_everywhere_with_the_closest(
     args = {"file": str(folder / "lines")}
     await shared.start(StartRequest(name="ten_steps", args=args, workflow_id="nightly-report"))
     calls: dict[str, Callable[[str], Awaitable[object]]] = {
-        "run": shared.run,
+        "run": shared.reader.run,
         "send": lambda one: shared.send(one, "topic", 1),
         "fork": lambda one: shared.fork(one, 1),
         "cancel": lambda one: shared.cancel(["nightly-report", one]),
         "resume": lambda one: shared.resume([one]),
-        "wait": lambda one: shared.wait([one]),
-        "messages": shared.messages,
-        "tree": shared.tree,
+        "wait": lambda one: shared.reader.wait([one]),
+        "messages": shared.reader.messages,
+        "tree": shared.reader.tree,
     }
     with pytest.raises(UnknownWorkflowId, match="nightly-report"):
         await calls[what]("nightly-reprot")
-    await shared.wait(["nightly-report"])
+    await shared.reader.wait(["nightly-report"])
     assert (
-        await shared.run("nightly-report")
+        await shared.reader.run("nightly-report")
     ).status == "SUCCESS"  # not cancelled with the unknown one
 
 
@@ -121,36 +121,36 @@ async def test_a_fork_from_a_step_that_is_not_there_is_refused(
     started = await shared.start(
         StartRequest(name="ten_steps", args={"file": str(folder / "lines")})
     )
-    await shared.wait([started.workflow_id])
+    await shared.reader.wait([started.workflow_id])
     with pytest.raises(UnknownStep, match="from 1 to 11"):
         await shared.fork(started.workflow_id, step)
-    assert (await shared.run(started.workflow_id)).forks == []
+    assert (await shared.reader.run(started.workflow_id)).forks == []
 
 
 async def test_a_message_to_a_finished_run_is_refused(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="noisy"))
-    await shared.wait([started.workflow_id])
+    await shared.reader.wait([started.workflow_id])
     with pytest.raises(WorkflowFinished, match="SUCCESS"):
         await shared.send(started.workflow_id, "topic", 1)
-    assert await shared.messages(started.workflow_id) == []
+    assert await shared.reader.messages(started.workflow_id) == []
 
 
 async def test_a_message_over_one_megabyte_is_refused(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="wait_for", args={"topic": "t"}))
     with pytest.raises(MessageTooLarge, match="1,000,"):
         await shared.send(started.workflow_id, "t", "x" * 1_000_001)
-    assert await shared.messages(started.workflow_id) == []
+    assert await shared.reader.messages(started.workflow_id) == []
     await shared.cancel([started.workflow_id])
 
 
 async def test_a_cursor_of_ones_own_invention_is_refused(shared: Engine) -> None:
     with pytest.raises(InvalidArguments, match="cursor"):
-        await shared.runs(cursor="page 2")
+        await shared.reader.runs(cursor="page 2")
 
 
 async def test_finished_runs_are_neither_cancelled_nor_resumed(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="noisy"))
-    await shared.wait([started.workflow_id])
+    await shared.reader.wait([started.workflow_id])
     for answer in (
         await shared.cancel([started.workflow_id]),
         await shared.resume([started.workflow_id]),

@@ -46,7 +46,7 @@ async def bad(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]
 
 async def worker_of(engine: Engine) -> int:
     async def found() -> int | None:
-        workers = (await engine.status()).workers
+        workers = (await engine.reader.status()).workers
         return workers[0].pid if workers else None
 
     return await until_found(found, "a worker has announced itself")
@@ -56,7 +56,7 @@ async def ended(engine: Engine, requests: list[StartRequest]) -> list[str]:
     """Start runs; return their ids once all have ended, all in the same worker."""
     worker = await worker_of(engine)
     runs = [one.workflow_id for one in await engine.start_all(requests)]
-    result = await engine.wait(runs, timeout_seconds=90)
+    result = await engine.reader.wait(runs, timeout_seconds=90)
     assert not result.timed_out
     assert not result.waiting
     assert await worker_of(engine) == worker
@@ -67,25 +67,25 @@ async def test_what_json_can_hold_comes_back_from_a_run_as_it_was(bad: Engine) -
     values = [*TEXTS, *NUMBERS[:-1], *SHAPES[:2], *SHAPES[3:]]
     runs = await ended(bad, [StartRequest(name="gives", args={"value": one}) for one in values])
     for run in runs:
-        assert (await bad.run(run)).status == "SUCCESS"
+        assert (await bad.reader.run(run)).status == "SUCCESS"
 
 
 async def test_what_it_cannot_hold_is_the_end_of_that_run_only(bad: Engine) -> None:
     kinds = ["long", "bytes", "keys", "900", "5000"]
     runs = await ended(bad, [StartRequest(name="makes", args={"kind": one}) for one in kinds])
     for run in runs:
-        assert (await bad.run(run)).status == "ERROR"
+        assert (await bad.reader.run(run)).status == "ERROR"
 
 
 async def test_texts_that_are_printed_logged_and_raised_end_no_worker(bad: Engine) -> None:
     runs = await ended(bad, [StartRequest(name="says", args={"text": one}) for one in TEXTS])
     for run in runs:
-        found = await bad.run(run)
+        found = await bad.reader.run(run)
         assert found.status == "ERROR"
         failure = causes.failure(found.error)
         assert failure is not None
         assert failure.name == "ValueError"
-    assert [line.text for line in await bad.log(runs[0])][:2] == ["a\ufffdb"] * 2
+    assert [line.text for line in await bad.reader.log(runs[0])][:2] == ["a\ufffdb"] * 2
 
 
 @pytest.mark.parametrize("what", ["step", "event", "topic", "child"])
@@ -95,9 +95,9 @@ async def test_a_run_can_take_a_text_as_a_name_and_goes_on_past_it(what: str, ba
     runs = await ended(bad, requests)
     after = 3 if what == "topic" else 2
     forks = [(await bad.fork(run, after)).workflow_id for run in runs]
-    assert not (await bad.wait(forks, timeout_seconds=90)).waiting
+    assert not (await bad.reader.wait(forks, timeout_seconds=90)).waiting
     for run in runs + forks:
-        assert ((await bad.run(run)).status, run) == ("SUCCESS", run)
+        assert ((await bad.reader.run(run)).status, run) == ("SUCCESS", run)
 
 
 async def test_a_file_that_cannot_be_described_or_saved_costs_itself_only(bad: Engine) -> None:
@@ -120,11 +120,11 @@ async def test_what_a_caller_names_is_refused_if_it_cannot_be_stored(bad: Engine
             bad.send("innocent", text, 1),
             bad.send("innocent", "go", 1, text),
             bad.send(text, "go", 1),
-            bad.run(text),
+            bad.reader.run(text),
             bad.cancel([text]),
             bad.fork(text, 1),
-            bad.runs(name=text),
-            bad.wait([text]),
+            bad.reader.runs(name=text),
+            bad.reader.wait([text]),
         ]
         for call in calls:
             with pytest.raises(UsageError):
@@ -171,29 +171,29 @@ async def insert_odd_runs(engine: Engine) -> list[str]:
 
 async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(bad: Engine) -> None:
     ids = await insert_odd_runs(bad)
-    listed = {one.workflow_id: one for one in (await bad.runs(limit=100)).workflows}
+    listed = {one.workflow_id: one for one in (await bad.reader.runs(limit=100)).workflows}
     assert {"from-the-future", "no-json", "nothing-known"} <= listed.keys()
     async with Client(build_server(Settings(project=bad.project)), mode="legacy") as client:
         resources = {one.uri for one in (await client.list_resources()).resources}
         assert uris.expand(uris.TRACE, workflow_id="nothing-known") in resources
         assert (await client.read_resource(uris.RUNS)).contents
-    assert (await bad.counts())["SOMETHING_NEW"] == 1
-    overview = await bad.overview()
+    assert (await bad.reader.counts())["SOMETHING_NEW"] == 1
+    overview = await bad.reader.overview()
     assert dashboard.picture(overview, width=None)
-    waited = await bad.wait(ids, timeout_seconds=5)
+    waited = await bad.reader.wait(ids, timeout_seconds=5)
     assert [one.workflow_id for one in waited.done] == ids
     assert len(answers.fit_waited(waited).done) == len(ids)
     for one in ids:
-        run = await bad.run(one)
+        run = await bad.reader.run(one)
         text = traces.markdown(run)
         assert text.startswith("# ")
         assert not any(line.startswith("**Next:** `cancel`") for line in text.splitlines())
         assert len(traces.full_markdown(run)) < 8000
         assert pages.payload(run, which="input", offset=0)
         assert json.loads(run.model_dump_json())
-        whole = json.loads(trace_json.text(run, await bad.messages(one), 0))
+        whole = json.loads(trace_json.text(run, await bad.reader.messages(one), 0))
         assert (whole["workflow_id"], whole["left_out"] != []) == (one, one == "deep")
-    status = await bad.status()
+    status = await bad.reader.status()
     assert status.database == "up"
     assert status.counts
     assert not [one for one in status.problems if "cannot be told" in one]
@@ -204,8 +204,8 @@ async def test_all_that_is_told_of_nasty_runs_can_be_seen_and_is_of_bounded_leng
 ) -> None:
     for text in TEXTS:
         await bad.start(StartRequest(name="says", args={"text": text}))
-    runs = (await bad.runs(name="says", limit=100)).workflows
-    await bad.wait([one.workflow_id for one in runs], timeout_seconds=60)
+    runs = (await bad.reader.runs(name="says", limit=100)).workflows
+    await bad.reader.wait([one.workflow_id for one in runs], timeout_seconds=60)
     server = build_server(Settings(project=bad.project))
     async with Client(server, mode="legacy") as client:
         for one in runs[: len(TEXTS)]:
@@ -220,5 +220,5 @@ async def test_all_that_is_told_of_nasty_runs_can_be_seen_and_is_of_bounded_leng
 
 async def test_a_deep_output_is_given_as_text(bad: Engine) -> None:
     run = await bad.start(StartRequest(name="makes", args={"kind": "200"}))
-    result = await bad.wait([run.workflow_id], timeout_seconds=60)
+    result = await bad.reader.wait([run.workflow_id], timeout_seconds=60)
     assert result.done[0].output == "[" * 201 + "]" * 201

@@ -28,14 +28,14 @@ async def started(engine: Engine, name: str, **args: str) -> str:
 
 async def seen(engine: Engine, workflow_id: str, ready: Callable[[Run], object]) -> Run:
     async def found() -> Run | None:
-        run = await engine.run(workflow_id)
+        run = await engine.reader.run(workflow_id)
         return run if ready(run) else None
 
     return await until_found(found, "the run is seen so")
 
 
 async def output(engine: Engine, workflow_id: str) -> object:
-    [ended] = (await engine.wait([workflow_id], timeout_seconds=30)).done
+    [ended] = (await engine.reader.wait([workflow_id], timeout_seconds=30)).done
     return ended.output
 
 
@@ -53,7 +53,7 @@ async def step_of(engine: Engine, folder: Path, name: str = "works", then: str =
 
 async def follow_next(engine: Engine, workflow_id: str) -> None:
     """Do what `inspect` says, to the letter."""
-    text = traces.markdown(await engine.run(workflow_id))
+    text = traces.markdown(await engine.reader.run(workflow_id))
     found = re.search(r"\*\*Next:?\*\*:? (\w+)\((.*?)\)", text)
     assert found is not None, text
     tool, arguments = found.groups()
@@ -73,7 +73,7 @@ async def test_a_cancelled_run_stops_waiting(shared: Engine, tmp_path: Path, nam
     for how in WAYS:
         await until(left[how].exists, f"the wait for a {how} has ended", seconds=15)
     for run in runs:
-        for child in (await shared.run(run)).children:
+        for child in (await shared.reader.run(run)).children:
             assert child.status == "PENDING"
             await shared.cancel([child.workflow_id])
 
@@ -91,7 +91,7 @@ async def test_the_end_of_a_run_does_not_end_the_wait_for_its_event(
     await seen(shared, late, lambda run: run.steps)
     await shared.cancel([late])
     await until((tmp_path / "late").exists, "a later cancellation was heard of")
-    assert (await shared.run(waits)).status == "PENDING"
+    assert (await shared.reader.run(waits)).status == "PENDING"
     await shared.cancel([waits])
 
 
@@ -104,7 +104,7 @@ async def test_who_awaits_a_cancelled_run_goes_on_at_once(shared: Engine, tmp_pa
         for kind in ("sleep", "step")
     ]
     runs.append(await started(shared, "calls_timed_child"))
-    result = await shared.wait(runs, timeout_seconds=20)
+    result = await shared.reader.wait(runs, timeout_seconds=20)
     assert [one.output for one in result.done] == ["cancelled"] * len(runs)
     (tmp_path / "go-on").touch()
 
@@ -139,7 +139,7 @@ async def test_the_result_of_a_step_is_kept_whose_run_was_cancelled_meanwhile(
     [cancelled] = (await shared.cancel([workflow_id])).workflows
     kept = "step 1 work still runs until it returns, and its result is kept"
     assert cancelled.note == f"cancelled; {kept}"
-    run = await shared.run(workflow_id)
+    run = await shared.reader.run(workflow_id)
     assert f"cancelled; {kept}." in traces.markdown(run)
     (tmp_path / "go-on").touch()
     run = await seen(shared, workflow_id, lambda run: run.steps)
@@ -211,7 +211,7 @@ async def test_after_a_cancellation_with_children_the_next_call_brings_all_to_th
     changed = {one.workflow_id for one in cancelled.workflows}
     assert changed == {fan, *(f"{fan}-{number}" for number in waiting)}
     assert cancelled.note == "2 runs that these started had already ended."
-    run = await shared.run(fan)
+    run = await shared.reader.run(fan)
     assert run.stopped_children == 3
     assert "cancelled; 3 runs that it started are stopped too." in traces.markdown(run)
     await follow_next(shared, fan)

@@ -1038,7 +1038,7 @@ async def test_dbos_refuses_in_steps_and_workflows_what_the_rules_say(
     (folder / "workflows").mkdir()
     (folder / "workflows" / "refusals.py").write_text(REFUSED, encoding="utf-8")
     started = await engine.start(StartRequest(name="refusals", args={}))
-    (ended,) = (await engine.wait([started.workflow_id], timeout_seconds=60)).done
+    (ended,) = (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert ended.output == {"step": not_in_step(), "workflow": "DBOSException"}
 
 

@@ -65,9 +65,9 @@ async def test_two_servers_and_the_command_line_start_200_runs_each_done_once(
     assert len(processes_of(folder, "supervisor")) == 1
     engine = await project.engine()
     ids = [f"run-{number}" for number in range(total)]
-    result = await engine.wait(ids, timeout_seconds=120)
+    result = await engine.reader.wait(ids, timeout_seconds=120)
     assert Counter(one.status for one in result.done) == {"SUCCESS": total}
-    assert await engine.counts() == {"SUCCESS": total}
+    assert await engine.reader.counts() == {"SUCCESS": total}
     assert (folder / "lines").read_text(encoding="utf-8").count("\n") == total
 
 
@@ -89,7 +89,7 @@ async def test_a_used_workflow_id_names_the_run_that_has_it(engine: Engine, fold
         name="ten_steps", args={"file": str(folder / "lines")}, workflow_id="the-one"
     )
     await asyncio.gather(*(engine.start(request) for _ in range(5)))
-    await engine.wait(["the-one"])
+    await engine.reader.wait(["the-one"])
     again = await engine.start(request)
     assert (again.workflow_id, again.status) == ("the-one", "SUCCESS")
     assert (folder / "lines").read_text(encoding="utf-8").split() == [str(n) for n in range(1, 11)]

@@ -43,12 +43,12 @@ async def test_an_engine_closes_all_its_connections_also_while_a_statement_runs(
     engine = await project.engine()
     args = {"topic": "t", "timeout_seconds": 0.0}
     run = await engine.start(StartRequest(name="wait_for", args=args))
-    await engine.wait([run.workflow_id], timeout_seconds=30)
+    await engine.reader.wait([run.workflow_id], timeout_seconds=30)
     assert open_connections(url) > before
     entered = anyio.Event()
 
     async def use() -> None:
-        async with engine._session.connection():  # pyright: ignore[reportPrivateUsage]
+        async with engine._rows.connected():  # pyright: ignore[reportPrivateUsage]
             entered.set()
             await anyio.sleep_forever()
 

@@ -47,20 +47,20 @@ async def until_started(engine: Engine, workflow_id: str, *, children: int) -> N
     """Return once the run has started so many others."""
 
     async def found() -> bool:
-        return len(await engine.tree(workflow_id)) == children
+        return len(await engine.reader.tree(workflow_id)) == children
 
     await until_found(found, f"{workflow_id} has started {children} runs", seconds=120)
 
 
 async def why(engine: Engine, workflow_id: str) -> str:
     """What `inspect` says first."""
-    text = traces.markdown(await engine.run(workflow_id))
+    text = traces.markdown(await engine.reader.run(workflow_id))
     return text.partition("**Why:** ")[2].partition("\n")[0]
 
 
 async def following(engine: Engine, workflow_id: str) -> str:
     """What `inspect` says after **Next:**."""
-    text = traces.markdown(await engine.run(workflow_id))
+    text = traces.markdown(await engine.reader.run(workflow_id))
     return text.partition("**Next:** ")[2].partition("\n")[0]
 
 
@@ -69,7 +69,7 @@ async def is_to_be_cancelled(engine: Engine, workflow_id: str) -> bool:
 
 
 async def outputs(engine: Engine, workflow_ids: Collection[str]) -> set[str]:
-    result = await engine.wait(list(workflow_ids), timeout_seconds=120)
+    result = await engine.reader.wait(list(workflow_ids), timeout_seconds=120)
     assert len(result.done) == len(workflow_ids), result
     return {str(one.output) for one in result.done}
 
@@ -92,16 +92,16 @@ async def test_a_run_that_ends_its_worker_is_named_and_ends_and_no_other_suffers
         await start(engine, workflow_id, "steps_along", steps=4, seconds=0.5)
     await start(engine, "culprit", "crashes", healed=str(folder / "healed"))
     assert await outputs(engine, STEPPING) == {"4"}
-    assert (await engine.run("culprit")).status in ("PENDING", "ENQUEUED")
+    assert (await engine.reader.run("culprit")).status in ("PENDING", "ENQUEUED")
     await until_says(engine, "culprit", "it runs in a worker of its own")
-    [problem] = (await engine.status()).problems
+    [problem] = (await engine.reader.status()).problems
     assert problem.startswith("culprit (crashes) ")
     assert "(exit status 3), " in problem
     named = "(exit status 3), in the step leave_at_once, after step 1."
     await until_says(engine, "culprit", named)
     assert (await why(engine, "culprit")).startswith("dead-lettered: it ended its worker ")
     for one in waiting:
-        run = await engine.run(one)
+        run = await engine.reader.run(one)
         assert (run.suspect, run.recovery_attempts) == (None, 1), one
     await until_left_alone(engine, folder)
     repaired, resumed = alternatives(await following(engine, "culprit"))
@@ -119,7 +119,7 @@ async def until_left_alone(engine: Engine, folder: Path) -> None:
 
     async def alone() -> bool:
         apart = processes_of(folder, "--apart")
-        left[:] = [*apart, *(await engine.status()).problems]
+        left[:] = [*apart, *(await engine.reader.status()).problems]
         return not left
 
     with suppress(AssertionError):
@@ -150,10 +150,10 @@ async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     healed.touch()
     assert await outputs(engine, ["in-partition"]) == {"healed"}
     await start(engine, "limited", "lacks_memory")
-    (limited,) = (await engine.wait(["limited"], timeout_seconds=30)).done
+    (limited,) = (await engine.reader.wait(["limited"], timeout_seconds=30)).done
     assert limited.status == "ERROR"
     assert "MemoryError" in str(limited.error)
-    assert (await engine.run("limited")).suspect is None
+    assert (await engine.reader.run("limited")).suspect is None
     cancelled, looked, forked = calls_made
     assert (cancelled, looked[0]) == (("cancel", {"workflow_ids": ["in-step"]}), "inspect")
     await engine.cancel(["in-step"])

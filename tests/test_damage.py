@@ -42,7 +42,7 @@ async def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with locks.shared_lock(state.servers_lock(settings)):
         request = StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits")
         await engine.start(request)
-        await engine.wait(["waits"], until="any")
+        await engine.reader.wait(["waits"], until="any")
     await project.aclose()
     connection = (settings.state / "connection.json").read_bytes()
     await lifecycle.shut_down(settings)
@@ -201,7 +201,7 @@ async def test_a_lost_database_is_said_at_every_start_and_never_replaced(
     shutil.copytree(pristine / ".dbos" / "pgdata", data)
     project = Project(settings)
     try:
-        assert (await (await project.engine()).run("waits")).workflow_id == "waits"
+        assert (await (await project.engine()).reader.run("waits")).workflow_id == "waits"
     finally:
         await project.aclose()
         await lifecycle.shut_down(settings)
@@ -224,7 +224,7 @@ async def test_a_database_that_is_removed_while_it_runs_is_said_and_goes_on_when
             seconds=60,
         )
         with pytest.raises(DurableWorkflowsError, match=r"is gone.*Put the directory back"):
-            await engine.run("waits")
+            await engine.reader.run("waits")
         away.rename(data)
         await damage.finish(project)
     finally:

@@ -56,16 +56,18 @@ async def test_a_run_uses_the_library_that_its_file_names_also_after_a_kill(
         WorkflowUnavailable, match=r"lacks cannot be started: its file workflows/lacks\.py"
     ):
         await engine.start(StartRequest(name="lacks"))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     await again(engine, started.workflow_id, kill_worker(folder))
     await engine.send(started.workflow_id, "go", True)
-    assert (await engine.wait([started.workflow_id], timeout_seconds=60)).done[0].output == "1.0"
+    assert (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done[
+        0
+    ].output == "1.0"
     await project.aclose()
 
 
 async def again(engine: Engine, workflow_id: str, killed: Collection[int]) -> None:
     async def recovered() -> bool:
-        return is_taken_up_again(await engine.run(workflow_id), killed)
+        return is_taken_up_again(await engine.reader.run(workflow_id), killed)
 
     await until_found(recovered, "the run is taken up again", seconds=60)
 

@@ -104,7 +104,7 @@ async def test_the_transcript_of_the_readme_is_what_happens(project: Project, fo
         command, *shown = part.splitlines()
         if command.startswith("kill"):
             await until_found(lambda: second_step(engine), "the second step runs")
-            worker = (await engine.status()).workers[0]
+            worker = (await engine.reader.status()).workers[0]
             assert re.fullmatch(r"kill -9 \d+", command)
             killed.touch()
             os.kill(worker.pid, signal.SIGKILL)
@@ -123,7 +123,7 @@ def without_values(line: str) -> str:
 async def second_step(engine: Engine) -> bool:
     """Whether the log has the line with which the second step begins."""
     return "counting b.txt" in (
-        await inspecting.page(engine, "first", step=None, detail="log", cursor=None)
+        await inspecting.page(engine.reader, "first", step=None, detail="log", cursor=None)
     )
 
 
@@ -137,7 +137,7 @@ async def test_the_waiting_workflow_of_the_readme_runs_with_its_commands(
         if "send" in command:
             await until_found(lambda: waiting(engine), "the run waits")
         await commanded(folder, command)
-    result = await engine.wait(["hello"])
+    result = await engine.reader.wait(["hello"])
     assert result.done[0].output == "Hello, Ada"
 
 
@@ -154,7 +154,7 @@ async def commanded(folder: Path, command: str) -> str:
 
 
 async def waiting(engine: Engine) -> list[RunSummary]:
-    return (await engine.runs(waiting=True)).workflows
+    return (await engine.reader.runs(waiting=True)).workflows
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

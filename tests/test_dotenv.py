@@ -32,7 +32,7 @@ def variable(name: str) -> str | None:
 
 async def variable(engine: Engine, name: str) -> object:
     run = await engine.start(StartRequest(name="variable", args={"name": name}))
-    return (await engine.wait([run.workflow_id], timeout_seconds=60)).done[0].output
+    return (await engine.reader.wait([run.workflow_id], timeout_seconds=60)).done[0].output
 
 
 async def test_workflow_code_has_the_variables_of_dotenv_but_not_our_settings_from_it(
@@ -53,7 +53,7 @@ async def test_workflow_code_has_the_variables_of_dotenv_but_not_our_settings_fr
     assert (
         await variable(engine, "PGSERVICE") == "shop"
     )  # and the worker's own connections do not need one
-    status = await engine.status(problems.of_processes(settings, running=True))
+    status = await engine.reader.status(problems.of_processes(settings, running=True))
     assert status.dotenv == ["PGCLIENTENCODING", "PGSERVICE", "TOKEN_OF_DOTENV"]
     assert "a secret value" not in status.model_dump_json()
     assert [one for one in status.problems if one.startswith("DBOS_DATABASE_URL in .env:")]

@@ -120,7 +120,7 @@ async def test_a_copy_and_its_original_leave_each_other_alone_and_both_go_on_wit
 ) -> None:
     copy_flow("messages", folder)
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     await lifecycle.shut_down(project.settings)
     copy = Settings(project=Path(shutil.copytree(folder, tmp_path / "copy")))
     engine = await project.engine()
@@ -131,7 +131,7 @@ async def test_a_copy_and_its_original_leave_each_other_alone_and_both_go_on_wit
         await there.catalog()
         assert len(processes_of(folder)) == len(processes_of(copy.project)) == 3
         await there.send(started.workflow_id, "t", "in the copy")
-        found = await there.wait([started.workflow_id], timeout_seconds=60)
+        found = await there.reader.wait([started.workflow_id], timeout_seconds=60)
         assert found.done[0].output == "in the copy"
     finally:
         await other.aclose()
@@ -139,5 +139,5 @@ async def test_a_copy_and_its_original_leave_each_other_alone_and_both_go_on_wit
     assert not processes_of(copy.project)
     assert len(processes_of(folder)) == 3
     await engine.send(started.workflow_id, "t", "at home")
-    found = await engine.wait([started.workflow_id], timeout_seconds=60)
+    found = await engine.reader.wait([started.workflow_id], timeout_seconds=60)
     assert found.done[0].output == "at home"

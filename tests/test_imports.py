@@ -114,9 +114,9 @@ async def loaded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 async def ran(engine: Engine, name: str) -> tuple[object, list[tuple[str, str]]]:
     """What a run returned, and what it said: streams and texts."""
     started = await engine.start(StartRequest(name=name))
-    (ended,) = (await engine.wait([started.workflow_id], timeout_seconds=60)).done
+    (ended,) = (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert ended.status == "SUCCESS", ended.error
-    lines = await engine.log(started.workflow_id)
+    lines = await engine.reader.log(started.workflow_id)
     return ended.output, [(line.stream, line.text) for line in lines]
 
 

@@ -37,13 +37,13 @@ async def test_after_a_shutdown_no_process_is_left_and_unfinished_runs_go_on_lat
     copy_flow("messages", folder)
     engine = await project.engine()
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     assert await lifecycle.shut_down(project.settings)
     assert processes_of(folder) == []
     assert not await lifecycle.shut_down(project.settings)
     engine = await project.engine()
     await engine.send(started.workflow_id, "t", "late")
-    result = await engine.wait([started.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([started.workflow_id], timeout_seconds=30)
     assert result.done[0].output == "late"
 
 
@@ -92,7 +92,7 @@ async def test_a_worker_started_before_its_database_is_the_one_that_runs(
         await project.engine()
     engine = await project.engine()
     await engine.catalog()
-    assert [worker.pid for worker in (await engine.status()).workers] == found
+    assert [worker.pid for worker in (await engine.reader.status()).workers] == found
 
 
 @pytest.mark.long
@@ -122,7 +122,7 @@ async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Pa
     await until(lambda: (folder / "begun").exists(), "the step runs")
     await lifecycle.shut_down(project.settings)
     engine = await project.engine()
-    await engine.wait([started.workflow_id], timeout_seconds=30)
+    await engine.reader.wait([started.workflow_id], timeout_seconds=30)
     assert (folder / "begun").read_text(encoding="utf-8") == "begun\n"
 
 
@@ -217,7 +217,7 @@ async def test_the_database_comes_back_at_the_same_port(
 
 async def _answers(engine: Engine) -> bool:
     try:
-        await engine.counts()
+        await engine.reader.counts()
     except Exception:  # noqa: BLE001 - whatever it is, it does not answer
         return False
     return True
@@ -258,7 +258,7 @@ async def test_a_supervisor_whose_project_was_moved_away_leaves_and_its_runs_go_
 ) -> None:
     copy_flow("messages", folder)
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     moved = Settings(project=_moved_away(folder))
     there = Project(moved)
     try:
@@ -266,7 +266,7 @@ async def test_a_supervisor_whose_project_was_moved_away_leaves_and_its_runs_go_
         assert not os.listdir(folder)
         again = await there.engine()
         await again.send(started.workflow_id, "t", "there")
-        result = await again.wait([started.workflow_id], timeout_seconds=60)
+        result = await again.reader.wait([started.workflow_id], timeout_seconds=60)
         assert result.done[0].output == "there"
     finally:
         await there.aclose()
@@ -350,14 +350,14 @@ async def test_a_newer_installation_takes_over_from_the_processes_of_an_older_on
     copy_flow("messages", folder)
     engine = await project.engine()
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     pid = engine.connection.pid
     _claim_version(project.settings, engine.connection, "0.0.1")
     engine = await project.engine()
     assert engine.connection.pid != pid
     assert not processes.is_alive(pid)
     await engine.send(started.workflow_id, "t", "still there")
-    result = await engine.wait([started.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([started.workflow_id], timeout_seconds=30)
     assert result.done[0].output == "still there"
 
 

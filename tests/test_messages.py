@@ -19,19 +19,19 @@ async def test_a_plain_recv_shows_its_topic_since_when_and_until_when(shared: En
     began = datetime.now(UTC)
     args = {"topic": "decision", "timeout_seconds": 300}
     started = await shared.start(StartRequest(name="wait_for", args=args))
-    result = await shared.wait([started.workflow_id], until="any")
+    result = await shared.reader.wait([started.workflow_id], until="any")
     waiting = result.waiting[0]
     assert waiting.topic == "decision"
     assert waiting.since is not None
     assert abs(waiting.since - began) < timedelta(seconds=10)
     assert waiting.deadline is not None
     assert abs(waiting.deadline - waiting.since - timedelta(seconds=300)) < timedelta(seconds=1)
-    listed = await shared.runs(waiting=True)
+    listed = await shared.reader.runs(waiting=True)
     assert (started.workflow_id, "decision") in [
         (r.workflow_id, r.waiting_on) for r in listed.workflows
     ]
     await shared.send(started.workflow_id, "decision", "yes")
-    result = await shared.wait([started.workflow_id])
+    result = await shared.reader.wait([started.workflow_id])
     assert (result.done[0].output, result.waiting) == ("yes", [])
 
 
@@ -46,11 +46,11 @@ async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(
         source.read_text(encoding="utf-8"), encoding="utf-8"
     )
     started = await engine.start(StartRequest(name="wait_for", args={"topic": "decision"}))
-    before = (await engine.wait([started.workflow_id], until="any")).waiting[0]
+    before = (await engine.reader.wait([started.workflow_id], until="any")).waiting[0]
     killed = kill_worker(folder)
 
     async def waits_again() -> Run | None:
-        run = await engine.run(started.workflow_id)
+        run = await engine.reader.run(started.workflow_id)
         return run if run.waiting and is_taken_up_again(run, killed) else None
 
     after = await until_found(waits_again, "the new worker waits")
@@ -63,13 +63,13 @@ async def test_the_step_that_runs_now_is_shown(shared: Engine, folder: Path) -> 
     started = await shared.start(StartRequest(name="one_slow_step", args=args))
 
     async def running() -> Run | None:
-        run = await shared.run(started.workflow_id)
+        run = await shared.reader.run(started.workflow_id)
         return run if run.running else None
 
     run = await until_found(running, "the step is shown")
     assert (run.running[0].step, run.running[0].name, run.running[0].attempt) == (1, "slow", 1)
-    await shared.wait([started.workflow_id])
-    assert (await shared.run(started.workflow_id)).running == []
+    await shared.reader.wait([started.workflow_id])
+    assert (await shared.reader.run(started.workflow_id)).running == []
 
 
 @proves("wait:visible")
@@ -77,7 +77,7 @@ async def test_the_attempt_of_a_step_that_is_tried_again_is_shown(shared: Engine
     started = await shared.start(StartRequest(name="retries"))
 
     async def tried_again() -> Run | None:
-        run = await shared.run(started.workflow_id)
+        run = await shared.reader.run(started.workflow_id)
         return run if run.running and run.running[0].attempt >= 3 else None
 
     run = await until_found(tried_again, "the third attempt is shown")
@@ -91,7 +91,7 @@ async def test_a_message_with_an_idempotency_key_arrives_once(shared: Engine) ->
     for _ in range(3):
         await shared.send(started.workflow_id, "t", "first", idempotency_key="a")
     await shared.send(started.workflow_id, "t", "second", idempotency_key="b")
-    result = await shared.wait([started.workflow_id])
+    result = await shared.reader.wait([started.workflow_id])
     assert result.done[0].output == ["first", "second"]
 
 
@@ -100,17 +100,17 @@ async def test_messages_of_one_topic_arrive_in_their_order(shared: Engine) -> No
     started = await shared.start(StartRequest(name="collect", args={"topic": "t", "count": 20}))
     for number in range(20):
         await shared.send(started.workflow_id, "t", number)
-    result = await shared.wait([started.workflow_id])
+    result = await shared.reader.wait([started.workflow_id])
     assert result.done[0].output == list(range(20))
 
 
 async def test_a_cancelled_run_that_waits_ends_now_and_not_at_its_deadline(shared: Engine) -> None:
     started = await shared.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await shared.wait([started.workflow_id], until="any")
+    await shared.reader.wait([started.workflow_id], until="any")
     await shared.cancel([started.workflow_id])
     await shared.resume([started.workflow_id])
     await shared.send(started.workflow_id, "t", "go on")
-    result = await shared.wait([started.workflow_id], timeout_seconds=30)
+    result = await shared.reader.wait([started.workflow_id], timeout_seconds=30)
     assert result.done[0].output == "go on"
 
 
@@ -123,7 +123,7 @@ async def test_a_wait_that_times_out_is_an_answer(
     started = await shared.start(StartRequest(name="one_slow_step", args=args))
     await until(lambda: (folder / "begun").exists(), "the step runs")
     while (
-        result := await shared.wait([started.workflow_id], until=until_, timeout_seconds=0.5)
+        result := await shared.reader.wait([started.workflow_id], until=until_, timeout_seconds=0.5)
     ).timed_out is False:
         assert until_ == "change"  # the step became visible
     assert result.running[0].workflow_id == started.workflow_id
@@ -137,17 +137,17 @@ async def test_a_receive_that_is_woken_without_a_message_waits_on(
     """So it is woken when the notification of a message comes after that was received, and the run receives on that topic again."""
     args = {"topic": "t"} | ({"count": 1} if name == "collect" else {})
     run = (await shared.start(StartRequest(name=name, args=args))).workflow_id
-    await shared.wait([run], until="any")
+    await shared.reader.wait([run], until="any")
     async with await tables.connect(shared.connection.database, role="test") as connection:
         for _ in range(3):
             await connection.execute(
                 "select pg_notify('dbos_notifications_channel', %s)", [f"{run}::t"]
             )
     await shared.send(run, "other", None)  # behind the notifications, in the same session
-    [waiting] = (await shared.wait([run], until="any")).waiting
+    [waiting] = (await shared.reader.wait([run], until="any")).waiting
     assert waiting.topic == "t"
     await shared.send(run, "t", None)
-    [done] = (await shared.wait([run])).done
+    [done] = (await shared.reader.wait([run])).done
     assert done.output == ([None] if name == "collect" else None)
-    messages = [one for one in await shared.messages(run) if one.topic == "t"]
+    messages = [one for one in await shared.reader.messages(run) if one.topic == "t"]
     assert [one.consumed_by_step is not None for one in messages] == [True]

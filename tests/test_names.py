@@ -73,7 +73,7 @@ async def named(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engin
 
 async def output(engine: Engine, name: str, **args: str | int) -> object:
     started = await engine.start(StartRequest(name=name, args=dict(args)))
-    (ended,) = (await engine.wait([started.workflow_id], timeout_seconds=60)).done
+    (ended,) = (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert ended.status == "SUCCESS", ended.error
     return ended.output
 
@@ -127,7 +127,7 @@ async def test_methods_of_a_class_and_of_its_only_object_are_started_without_the
         await named.start(StartRequest(name="Shop.sell"))
     items: dict[str, JsonValue] = {"workflow": "Import.again", "items": [{"path": "/y"}]}
     started = await named.start(StartRequest(name="fan_out", args=items))
-    (ended,) = (await named.wait([started.workflow_id], timeout_seconds=60)).done
+    (ended,) = (await named.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert "Import/y" in str(ended.output)
 
 
@@ -147,16 +147,16 @@ async def test_a_method_without_its_object_is_refused_with_the_reason(
 async def test_runs_of_methods_that_a_workflow_calls_are_ordinary_children(named: Engine) -> None:
     children = await output(named, "post_twice")
     ids = cast("list[str]", children)
-    assert [(await named.run(one)).name for one in ids] == ["Mail.post", "Mail.post"]
-    assert (await named.startable_names()).count("Mail.post") == 0
+    assert [(await named.reader.run(one)).name for one in ids] == ["Mail.post", "Mail.post"]
+    assert (await named.reader.startable_names()).count("Mail.post") == 0
 
 
 async def test_a_number_as_a_key_is_named_with_its_step_and_place(named: Engine) -> None:
     started = await named.start(StartRequest(name="keys"))
-    (ended,) = (await named.wait([started.workflow_id], timeout_seconds=60)).done
+    (ended,) = (await named.reader.wait([started.workflow_id], timeout_seconds=60)).done
     said = "in the result of step 1, value['rows'][1] has the key 1, which is not a string"
     assert said in str(ended.error)
-    run = await named.run(started.workflow_id)
+    run = await named.reader.run(started.workflow_id)
     assert "cannot be recorded" in causes.cause(run, datetime.now(UTC)).text
 
 

@@ -28,13 +28,13 @@ async def client(shared: Engine) -> AsyncIterator[Client]:
 async def start(engine: Engine, name: str, **args: Any) -> str:
     workflow_id = (await engine.start(StartRequest(name=name, args=args))).workflow_id
     if not args:
-        await engine.wait([workflow_id], until="any", timeout_seconds=30)
+        await engine.reader.wait([workflow_id], until="any", timeout_seconds=30)
     return workflow_id
 
 
 async def output(engine: Engine, workflow_id: str) -> object:
     async def ended() -> str | None:
-        done = (await engine.wait([workflow_id], timeout_seconds=30)).done
+        done = (await engine.reader.wait([workflow_id], timeout_seconds=30)).done
         return str(done[0].output) if done else None
 
     return await until_found(ended, "the run has ended")
@@ -61,7 +61,7 @@ async def test_a_message_on_another_topic_is_named_beside_the_one_that_is_waited
 ) -> None:
     workflow_id = await start(shared, "say_message")
     await shared.send(workflow_id, "og", "mistyped")
-    run = await shared.run(workflow_id)
+    run = await shared.reader.run(workflow_id)
     assert (run.unread_messages, run.unread_topics) == (1, ["og"])
     assert "1 unread message on 'og' (it waits on 'go')" in traces.markdown(run)
     await shared.cancel([workflow_id])

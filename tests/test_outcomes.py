@@ -19,7 +19,7 @@ BASE_EXCEPTIONS = [
 
 async def ended(engine: Engine, requests: list[StartRequest]) -> list[Ended]:
     started = [one.workflow_id for one in await engine.start_all(requests)]
-    return (await engine.wait(started, timeout_seconds=30)).done
+    return (await engine.reader.wait(started, timeout_seconds=30)).done
 
 
 @proves("replay:same-error")
@@ -27,7 +27,7 @@ async def test_a_fork_past_an_error_takes_the_way_of_the_first_run(shared: Engin
     kinds = ["os", "called", "http", "invalid", "group", "keywords", "some key"]
     first = await ended(shared, [StartRequest(name="handles", args={"kind": one}) for one in kinds])
     forks = [(await shared.fork(one.workflow_id, 2)).workflow_id for one in first]
-    again = (await shared.wait(forks, timeout_seconds=30)).done
+    again = (await shared.reader.wait(forks, timeout_seconds=30)).done
     assert [one.output for one in again] == [one.output for one in first]
     assert first[0].output == "not there"
     assert first[3].output == "invalid int_parsing"
@@ -74,5 +74,5 @@ async def test_a_run_fails_that_awaits_what_was_cancelled(
 async def test_a_child_that_its_parent_gave_up_has_failed(shared: Engine) -> None:
     [one] = await ended(shared, [StartRequest(name="gives_up")])
     assert one.output == "gave up"
-    [child] = (await shared.run(one.workflow_id)).children
+    [child] = (await shared.reader.run(one.workflow_id)).children
     assert child.status == "ERROR"

@@ -83,14 +83,14 @@ async def test_a_run_of_ten_steps_survives_sigkill_at_random_moments(
         )  # a random moment, not a wait for something
         kill(folder, ROLES[victim])
         await project.engine()
-    result = await (await project.engine()).wait([started.workflow_id], timeout_seconds=90)
+    result = await (await project.engine()).reader.wait([started.workflow_id], timeout_seconds=90)
     assert result.done, await describe(await project.engine(), started.workflow_id)
     assert (result.done[0].status, result.done[0].output) == ("SUCCESS", 55)
     assert_each_step_once(lines, KILLS)
 
 
 async def describe(engine: Engine, workflow_id: str) -> Run:
-    return await engine.run(workflow_id)
+    return await engine.reader.run(workflow_id)
 
 
 @proves("recovery:server-killed", "client:gone")
@@ -175,7 +175,9 @@ async def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_it_is_not(fol
         await until_found(lambda: says_that_it_is_full(engine), "it is said", seconds=60)
         larger = ["mount", "-o", "remount,size=300m", str(state_directory)]
         await anyio.run_process(larger)
-        result = await (await project.engine()).wait([started.workflow_id], timeout_seconds=200)
+        result = await (await project.engine()).reader.wait(
+            [started.workflow_id], timeout_seconds=200
+        )
         assert result.done[0].output == 60_000_000
     finally:
         await project.aclose()
@@ -205,7 +207,7 @@ async def test_a_start_while_the_worker_is_away_is_taken_and_runs_when_it_is_bac
     )
     another = Project(settings)
     started = await (await another.engine()).start(StartRequest(name="noisy"))
-    result = await engine.wait([started.workflow_id], timeout_seconds=40)
+    result = await engine.reader.wait([started.workflow_id], timeout_seconds=40)
     assert result.done[0].output == "said"
     await another.aclose()
 
@@ -219,7 +221,7 @@ async def test_a_replayed_error_is_caught_by_its_class(engine: Engine, folder: P
     )
     await until(begun.exists, "the step after the caught error runs")
     kill(folder, ["worker"])
-    result = await engine.wait([started.workflow_id], timeout_seconds=60)
+    result = await engine.reader.wait([started.workflow_id], timeout_seconds=60)
     assert result.done[0].output == "as a ValueError"
 
 

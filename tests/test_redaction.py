@@ -76,8 +76,8 @@ def password(engine: Engine) -> str:
 async def test_the_log_of_a_run_has_names_in_the_place_of_secrets(telling: Engine) -> None:
     args = {"password": password(telling)}
     run = await telling.start(StartRequest(name="tells", args=args))
-    await telling.wait([run.workflow_id], timeout_seconds=60)
-    lines = [line.text for line in await telling.log(run.workflow_id)]
+    await telling.reader.wait([run.workflow_id], timeout_seconds=60)
+    lines = [line.text for line in await telling.reader.log(run.workflow_id)]
     assert lines[:3] == [
         "printed [SIGNED] [database password]",
         "as bytes [API_TOKEN]",
@@ -108,8 +108,8 @@ async def test_outputs_of_commands_have_names_in_the_place_of_secrets(telling: E
     command = {"name": "tell", "run": run, "env": {"DEPLOY_KEY": "key-of-the-command"}}
     args: dict[str, JsonValue] = {"commands": [cast(JsonValue, command)]}
     started = await telling.start(StartRequest(name="run_commands", args=args))
-    await telling.wait([started.workflow_id], timeout_seconds=60)
-    step = await telling.step(started.workflow_id, 1, offset=0, length=10_000)
+    await telling.reader.wait([started.workflow_id], timeout_seconds=60)
+    step = await telling.reader.step(started.workflow_id, 1, offset=0, length=10_000)
     assert step.output is not None
     output = json.loads(step.output.text)["output"]
     assert output.splitlines() == [

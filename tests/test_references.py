@@ -53,7 +53,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 @pytest.fixture(scope="module")
 async def played(engine: Engine) -> dict[str, Played]:
     """What came of all examples."""
-    return await play(engine, Path((await engine.status()).project))
+    return await play(engine, Path((await engine.reader.status()).project))
 
 
 # The examples
@@ -98,15 +98,15 @@ async def test_a_schedule_starts_runs_at_its_times(
     assert run.workflow_id.startswith("sched-nightly-")
     reports = [step.output.text for step in run.steps if step.output is not None]
     assert [report.startswith('"a short report for ') for report in reports] == [True]
-    shown = [(one.name, one.workflow) for one in (await engine.status()).schedules]
+    shown = [(one.name, one.workflow) for one in (await engine.reader.status()).schedules]
     assert shown == [("nightly", "nightly_report")]
     removed = await engine.start(StartRequest(name="remove_schedules", args={"names": ["nightly"]}))
-    assert (await engine.wait([removed.workflow_id])).done[0].status == "SUCCESS"
+    assert (await engine.reader.wait([removed.workflow_id])).done[0].status == "SUCCESS"
 
 
 async def a_scheduled_run(engine: Engine) -> Run | None:
-    runs = (await engine.runs(name="nightly_report", status="SUCCESS")).workflows
-    return await engine.run(runs[0].workflow_id) if runs else None
+    runs = (await engine.reader.runs(name="nightly_report", status="SUCCESS")).workflows
+    return await engine.reader.run(runs[0].workflow_id) if runs else None
 
 
 @pytest.mark.anyio

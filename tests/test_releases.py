@@ -52,14 +52,14 @@ async def test_runs_of_an_earlier_release_finish_on_its_code(
     question = await waiting(engine, "plan-go", "")
     kill_worker(folder)
     await engine.answer(question, {"approved": True}, who="ann", how="test")
-    [ended] = (await engine.wait(["plan"], timeout_seconds=60)).done
+    [ended] = (await engine.reader.wait(["plan"], timeout_seconds=60)).done
     report: Any = ended.output
     assert report["ok"], report
     outputs = {node["id"]: node["output"] for node in report["nodes"]}
     assert outputs["commands"]["commands"]["greet"]["output"] == "hello\n"
     assert outputs["agent"]["answer"] == "Say it."
     assert [item["output"] for item in outputs["numbers"]["results"]] == [20, 30]
-    assert (await engine.run("plan")).version == version
+    assert (await engine.reader.run("plan")).version == version
 
 
 def files_of(release: Path) -> Mapping[str, bytes]:
@@ -90,7 +90,7 @@ async def waiting(engine: Engine, workflow_id: str, topic: str) -> OpenWait:
 
     async def find() -> OpenWait | None:
         try:
-            waits = await engine.waits(workflow_id)
+            waits = await engine.reader.waits(workflow_id)
         except UnknownWorkflowId:
             return None
         return next((wait for wait in waits if wait.topic.startswith(topic)), None)

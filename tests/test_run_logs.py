@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 async def talked(engine: Engine, lines: int = 2) -> str:
     run = await engine.start(StartRequest(name="talk", args={"lines": lines}))
-    await engine.wait([run.workflow_id], timeout_seconds=60)
+    await engine.reader.wait([run.workflow_id], timeout_seconds=60)
     return run.workflow_id
 
 
@@ -30,7 +30,7 @@ async def log_with(engine: Engine, workflow_id: str, text: str) -> list[LogLine]
     """The whole log, once it has that line."""
 
     async def found() -> list[LogLine] | None:
-        lines = await engine.log(workflow_id, limit=10_000)
+        lines = await engine.reader.log(workflow_id, limit=10_000)
         return lines if any(line.text == text for line in lines) else None
 
     return await until_found(found, f"{text!r} is in the log")
@@ -53,7 +53,7 @@ async def test_prints_and_log_records_are_kept_in_order_with_their_step(shared: 
 @proves("log:kept")
 async def test_what_a_run_prints_at_its_end_is_there_when_it_has_ended(shared: Engine) -> None:
     for _ in range(20):
-        lines = await shared.log(await talked(shared))
+        lines = await shared.reader.log(await talked(shared))
         assert [line.text for line in lines][-1:] == ["no line feed"]
 
 
@@ -95,7 +95,7 @@ async def texts(engine: Engine, workflow_id: str) -> list[str]:
 async def test_runs_that_print_at_the_same_time_do_not_mix(shared: Engine) -> None:
     starts = [StartRequest(name="talk", args={"lines": 50 + number}) for number in range(6)]
     runs = await shared.start_all(starts)
-    await shared.wait([run.workflow_id for run in runs], timeout_seconds=60)
+    await shared.reader.wait([run.workflow_id for run in runs], timeout_seconds=60)
     for number, run in enumerate(runs):
         lines = await log_with(shared, run.workflow_id, "no line feed")
         printed = [line.text for line in lines if line.step == 1 and line.stream == "out"]
@@ -137,7 +137,7 @@ async def test_a_step_that_has_run_prints_nothing_again_after_a_kill(
     for process in processes_of(folder, "worker"):
         process.kill()
     await engine.send(run.workflow_id, "go", True)
-    await engine.wait([run.workflow_id], timeout_seconds=60)
+    await engine.reader.wait([run.workflow_id], timeout_seconds=60)
     lines = await log_with(engine, run.workflow_id, "no line feed")
     assert [line.text for line in lines].count("line 1") == 1
     assert [line.text for line in lines].count("from the workflow") == 2

@@ -17,7 +17,7 @@ async def worker_is_up(shared: Engine) -> None:
     """What a worker that starts sets up is done."""
     args = {"topic": "t", "timeout_seconds": 0.0}
     run = await shared.start(StartRequest(name="wait_for", args=args))
-    await shared.wait([run.workflow_id], timeout_seconds=60)
+    await shared.reader.wait([run.workflow_id], timeout_seconds=60)
 
 
 async def test_what_is_set_up_is_left_alone(shared: Engine) -> None:

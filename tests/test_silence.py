@@ -26,9 +26,9 @@ async def test_a_database_that_hangs_is_given_up_and_goes_on_where_it_was(
     node.send_signal(signal.SIGSTOP)
     try:
         with pytest.raises(DatabaseSilent):
-            await engine.run("waits")
+            await engine.reader.run("waits")
     finally:
         node.send_signal(signal.SIGCONT)
-    assert (await engine.run("waits")).status in ("PENDING", "ENQUEUED")
+    assert (await engine.reader.run("waits")).status in ("PENDING", "ENQUEUED")
     await engine.send("waits", "t", "still there")
-    assert (await engine.wait(["waits"], timeout_seconds=60)).done[0].output == "still there"
+    assert (await engine.reader.wait(["waits"], timeout_seconds=60)).done[0].output == "still there"

@@ -164,7 +164,7 @@ async def test_a_batch_with_an_id_of_another_workflow_starts_nothing(shared: Eng
             await shared.start_all(batch)
         assert error.value.hint.endswith("Nothing of the batch was started.")
         with pytest.raises(UnknownWorkflowId):
-            await shared.run(new)
+            await shared.reader.run(new)
 
 
 async def test_a_batch_with_an_id_that_another_workflow_takes_at_this_moment_starts_nothing(
@@ -194,7 +194,7 @@ async def test_a_batch_with_an_id_that_another_workflow_takes_at_this_moment_sta
         await anyio.sleep(0.2)  # what it asked for waits for the end of this transaction
     assert len(errors) == 1
     with pytest.raises(UnknownWorkflowId):
-        await shared.run(new)
+        await shared.reader.run(new)
 
 
 async def test_a_batch_may_name_a_run_twice(shared: Engine) -> None:

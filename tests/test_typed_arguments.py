@@ -38,7 +38,7 @@ SEEN = [
 
 
 async def output_of(engine: Engine, workflow_id: str) -> object:
-    result = await engine.wait([workflow_id], timeout_seconds=60)
+    result = await engine.reader.wait([workflow_id], timeout_seconds=60)
     assert [one.status for one in result.done] == ["SUCCESS"], result
     return result.done[0].output
 
@@ -84,7 +84,7 @@ async def test_an_argument_that_does_not_fit_in_a_call_ends_the_run_with_its_nam
     shared: Engine,
 ) -> None:
     started = await shared.start(StartRequest(name="typed_wrongly"))
-    result = await shared.wait([started.workflow_id], timeout_seconds=60)
+    result = await shared.reader.wait([started.workflow_id], timeout_seconds=60)
     error = result.done[0].error
     assert error is not None
     assert (
@@ -103,7 +103,7 @@ async def test_a_run_that_python_called_with_objects_has_the_same_arguments_afte
     parent = (await engine.start(request)).workflow_id
 
     async def waiting() -> str | None:
-        children = (await engine.run(parent)).children
+        children = (await engine.reader.run(parent)).children
         return next((one.workflow_id for one in children if one.waiting_on), None)
 
     child = await until_found(waiting, "the child waits")

@@ -57,13 +57,13 @@ async def test_an_edit_changes_later_starts_and_not_the_runs_under_way(
 ) -> None:
     write_flow(folder, "old")
     before = await engine.start(StartRequest(name="flow"))
-    await engine.wait([before.workflow_id], until="any")
+    await engine.reader.wait([before.workflow_id], until="any")
     write_flow(folder, "new")
     after = await engine.start(StartRequest(name="flow"))
     assert before.version != after.version
     for one in (before, after):
         await engine.send(one.workflow_id, "go", None)
-    result = await engine.wait([before.workflow_id, after.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([before.workflow_id, after.workflow_id], timeout_seconds=30)
     assert [one.output for one in result.done] == ["old", "new"]
 
 
@@ -73,13 +73,13 @@ async def test_after_a_kill_a_run_still_finishes_on_its_own_code(
 ) -> None:
     write_flow(folder, "old")
     started = await engine.start(StartRequest(name="flow"))
-    await engine.wait([started.workflow_id], until="any")
+    await engine.reader.wait([started.workflow_id], until="any")
     write_flow(folder, "new")
     await engine.catalog()
     for worker in processes_of(folder, "worker"):
         worker.kill()
     await engine.send(started.workflow_id, "go", None)
-    result = await engine.wait([started.workflow_id], timeout_seconds=60)
+    result = await engine.reader.wait([started.workflow_id], timeout_seconds=60)
     assert result.done[0].output == "old"
 
 
@@ -99,7 +99,7 @@ async def test_a_syntax_error_makes_only_its_own_workflows_unavailable(
     other = await engine.start(StartRequest(name="other"))
     for one in (running, other):
         await engine.send(one.workflow_id, "go", None)
-    result = await engine.wait([running.workflow_id, other.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([running.workflow_id, other.workflow_id], timeout_seconds=30)
     assert [one.output for one in result.done] == ["fine", "other"]
 
 
@@ -126,13 +126,16 @@ async def test_a_file_that_fails_on_import_is_in_the_catalog_with_its_traceback(
 async def test_a_failed_run_is_repaired_by_an_edit_and_a_fork(engine: Engine, folder: Path) -> None:
     flow = copy_flow("odd", folder)
     failed = await engine.start(StartRequest(name="fails", args={"message": "no"}))
-    await engine.wait([failed.workflow_id])
+    await engine.reader.wait([failed.workflow_id])
     text = flow.read_text(encoding="utf-8")
     flow.write_text(text.replace("raise ValueError(message)", "pass"), encoding="utf-8")
     forked = await engine.fork(failed.workflow_id, 2)
-    result = await engine.wait([forked.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([forked.workflow_id], timeout_seconds=30)
     assert result.done[0].status == "SUCCESS"
-    original, repaired = await engine.run(failed.workflow_id), await engine.run(forked.workflow_id)
+    original, repaired = (
+        await engine.reader.run(failed.workflow_id),
+        await engine.reader.run(forked.workflow_id),
+    )
     assert original.status == "ERROR"
     assert repaired.steps[0].completed_at == original.steps[0].completed_at  # copied, not run again
     assert repaired.version != original.version
@@ -159,7 +162,7 @@ async def test_a_workflow_file_can_import_its_neighbours(engine: Engine, folder:
     )
     started = await engine.start(StartRequest(name="flow"))
     await engine.send(started.workflow_id, "go", None)
-    result = await engine.wait([started.workflow_id])
+    result = await engine.reader.wait([started.workflow_id])
     assert result.done[0].output == "hello"
 
 
@@ -172,7 +175,7 @@ async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
     await engine.catalog()
     await until(lambda: len(processes_of(folder, "worker")) == 2, "a worker for each version")
     await engine.send(started.workflow_id, "go", None)
-    await engine.wait([started.workflow_id])
+    await engine.reader.wait([started.workflow_id])
     await until(lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone")
 
 
@@ -197,7 +200,7 @@ async def test_versions_beyond_the_allowed_workers_wait_their_turn_and_say_so(fo
     await until(lambda: len(processes_of(folder, "worker")) == 2, "one old worker and the newest")
     for one in started:
         await engine.send(one.workflow_id, "go", None)
-    result = await engine.wait([one.workflow_id for one in started], timeout_seconds=60)
+    result = await engine.reader.wait([one.workflow_id for one in started], timeout_seconds=60)
     assert [one.output for one in result.done] == ["first", "second", "third"]
     await project.aclose()
 
@@ -225,7 +228,7 @@ async def test_of_two_files_with_the_same_workflow_name_the_first_one_counts(
     assert clash.error == "The name 'flow' is already used in workflows/flow.py."
     started = await engine.start(StartRequest(name="flow"))
     await engine.send(started.workflow_id, "go", None)
-    assert (await engine.wait([started.workflow_id])).done[0].output == "first"
+    assert (await engine.reader.wait([started.workflow_id])).done[0].output == "first"
 
 
 @pytest.mark.long
@@ -245,7 +248,7 @@ async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too
                 "select version_name from dbos.application_versions order by version_timestamp desc limit 1"
             )
             row = await cursor.fetchone()
-        status = await engine.status()
+        status = await engine.reader.status()
         return row is not None and row["version_name"] == first == status.version
 
     await until_found(latest_for_dbos, "the first version is the latest again", seconds=60)
@@ -261,14 +264,14 @@ async def test_a_file_whose_import_hangs_is_named_until_it_ends(
     flow = write_flow(folder, "here")
     flow.write_text(head + flow.read_text(encoding="utf-8"), encoding="utf-8")
     interrupted = await engine.start(StartRequest(name="flow"))
-    await until_found(lambda: engine.waits(interrupted.workflow_id), "it waits")
+    await until_found(lambda: engine.reader.waits(interrupted.workflow_id), "it waits")
     flag.unlink()
     for worker in processes_of(folder, "worker"):
         worker.kill()
     said = "The import of workflows/flow.py is taking more than 5 s. What is at the top of a file runs at import: put it into a step."
 
     async def named() -> bool:
-        run = await engine.run(interrupted.workflow_id)
+        run = await engine.reader.run(interrupted.workflow_id)
         return run.absence == f"it is being started: {said}"
 
     await until_found(named, "the run names it")
@@ -278,17 +281,19 @@ async def test_a_file_whose_import_hangs_is_named_until_it_ends(
         group.start_soon(engine.start, StartRequest(name="other", workflow_id="started"))
 
         async def both() -> bool:
-            found[:] = (await engine.status()).problems
+            found[:] = (await engine.reader.status()).problems
             return len(found) == 2
 
         await until_found(both, "status names it for both versions")
         flag.touch()
-    versions = [(await engine.run(one)).version for one in (interrupted.workflow_id, "started")]
+    versions = [
+        (await engine.reader.run(one)).version for one in (interrupted.workflow_id, "started")
+    ]
     assert found == [f"Version {version} is being loaded: {said}" for version in versions]
-    assert (await engine.status()).problems == []
+    assert (await engine.reader.status()).problems == []
     for workflow_id in (interrupted.workflow_id, "started"):
         await engine.send(workflow_id, "go", None)
-    result = await engine.wait([interrupted.workflow_id, "started"], timeout_seconds=30)
+    result = await engine.reader.wait([interrupted.workflow_id, "started"], timeout_seconds=30)
     assert [one.output for one in result.done] == ["here", "there"]
 
 
@@ -297,10 +302,10 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
 ) -> None:
     write_flow(folder, "one")
     await insert_lost_run(engine, "lost-1")
-    run = await engine.run("lost-1")
+    run = await engine.reader.run("lost-1")
     assert run.unavailable == "there is no workflow 'removed' in this version"
-    [problem] = [one for one in (await engine.status()).problems if "'removed'" in one]
-    assert "cancel them" in problem
+    [problem] = [one for one in (await engine.reader.status()).problems if "'removed'" in one]
+    assert "cancel it" in problem
 
 
 @proves("version:broken-file")
@@ -315,7 +320,7 @@ async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavail
     for path, name in [("fine", "fine"), ("long", long), (f"{deep}/deep", "deep")]:
         (workflows / f"{path}.py").write_text(flow.format(name=name), encoding="utf-8")
     started = await engine.start(StartRequest(name="fine"))
-    assert (await engine.wait([started.workflow_id], timeout_seconds=60)).done[0].output == 1
+    assert (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done[0].output == 1
     (failed,) = [one for one in (await engine.catalog()).workflows if one.error]
     assert failed.name == "workflows/long.py"
     assert "has 5,000 characters; the limit is 500" in str(failed.error)
@@ -340,7 +345,7 @@ async def test_a_workflow_folder_that_cannot_be_read_is_said_and_leaves_the_newe
     said = f"files: The workflow folder {workflows} cannot be read"
     await until(lambda: said in str(problems.of_processes(settings, running=True)), "it is said")
     await engine.send(started.workflow_id, "go", None)
-    assert (await engine.wait([started.workflow_id])).done[0].output == "first"
+    assert (await engine.reader.wait([started.workflow_id])).done[0].output == "first"
     workflows.unlink()
     (folder / "away").rename(workflows)
     assert (await engine.catalog()).version == before

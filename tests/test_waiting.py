@@ -22,8 +22,8 @@ async def child_waits(engine: Engine, parent: str) -> str:
     child = f"{parent}-child"
 
     async def waits() -> bool:
-        there = [one.workflow_id for one in await engine.tree(parent)]
-        return child in there and bool(await engine.waits(child))
+        there = [one.workflow_id for one in await engine.reader.tree(parent)]
+        return child in there and bool(await engine.reader.waits(child))
 
     await until_found(waits, "the child waits")
     return child
@@ -31,24 +31,24 @@ async def child_waits(engine: Engine, parent: str) -> str:
 
 async def test_a_wait_for_a_run_ends_when_one_that_it_started_asks(shared: Engine) -> None:
     parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
-    found = await shared.wait([parent], timeout_seconds=60)
+    found = await shared.reader.wait([parent], timeout_seconds=60)
     [asked] = found.waiting
     assert (asked.workflow_id, asked.child_of) == (f"{parent}-child", parent)
     assert (asked.topic, asked.prompt, asked.example) == ("word", "Shall I?", "yes")
     assert found.running == []
     assert not found.timed_out
     await shared.send(asked.workflow_id, asked.topic, asked.example)
-    ended = await shared.wait([parent], timeout_seconds=60)
+    ended = await shared.reader.wait([parent], timeout_seconds=60)
     assert [one.output for one in ended.done] == ["yes"]
 
 
 async def test_a_message_between_runs_ends_no_wait(shared: Engine) -> None:
     parent = await started(shared, "starts_one_that_asks", prompt=None)
     child = await child_waits(shared, parent)
-    found = await shared.wait([parent], timeout_seconds=0.5)
+    found = await shared.reader.wait([parent], timeout_seconds=0.5)
     assert found.timed_out
     assert [(one.workflow_id, one.step) for one in found.running] == [(parent, f"its run {child}")]
-    both = await shared.wait([parent, child], timeout_seconds=0.5)
+    both = await shared.reader.wait([parent, child], timeout_seconds=0.5)
     assert [(one.workflow_id, one.child_of) for one in both.waiting] == [(child, None)]
     await shared.cancel([parent], children=True)
 
@@ -57,7 +57,7 @@ async def test_a_run_that_sleeps_says_until_when(shared: Engine) -> None:
     workflow_id = await started(shared, "sleeps", seconds=3600)
 
     async def asleep() -> str | None:
-        [running] = (await shared.wait([workflow_id], timeout_seconds=0.1)).running
+        [running] = (await shared.reader.wait([workflow_id], timeout_seconds=0.1)).running
         return running.step if (running.step or "").startswith("sleeps until 20") else None
 
     assert await until_found(asleep, "it says until when it sleeps")
@@ -81,7 +81,7 @@ async def test_a_message_for_which_a_run_does_not_wait_is_kept_and_that_is_said(
     assert nothing.note is not None
     assert nothing.note.endswith("it does not wait for a message now.")
     assert (await shared.send(child, "word", "no")).note is None
-    assert (await shared.wait([parent], timeout_seconds=60)).done[0].output == "no"
+    assert (await shared.reader.wait([parent], timeout_seconds=60)).done[0].output == "no"
 
 
 async def test_a_start_with_an_id_that_is_taken_says_that_nothing_was_started(
@@ -101,20 +101,22 @@ async def test_a_fork_says_where_it_began_and_that_its_original_goes_on(shared: 
     assert (
         fork.note == f"{parent} goes on too (PENDING): cancel it if only one of the two is wanted."
     )
-    assert (await shared.run(fork.workflow_id)).forked_at == 1
-    assert [one.workflow_id for one in (await shared.run(parent)).forks] == [fork.workflow_id]
+    assert (await shared.reader.run(fork.workflow_id)).forked_at == 1
+    assert [one.workflow_id for one in (await shared.reader.run(parent)).forks] == [
+        fork.workflow_id
+    ]
     ids = [parent, fork.workflow_id]
     await shared.cancel(ids, children=True)
     assert (await shared.fork(parent, 1)).note is None
-    forks = [one.workflow_id for one in (await shared.run(parent)).forks]
+    forks = [one.workflow_id for one in (await shared.reader.run(parent)).forks]
     await shared.cancel(forks, children=True)
 
 
 async def test_the_list_tells_who_waits_and_who_belongs_to_whom(shared: Engine) -> None:
-    before = (await shared.runs()).waiting
+    before = (await shared.reader.runs()).waiting
     parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
     child = await child_waits(shared, parent)
-    page = await shared.runs()
+    page = await shared.reader.runs()
     assert page.waiting == before + 1
     parents = {run.workflow_id: run.parent_workflow_id for run in page.workflows}
     assert (parents[child], parents[parent]) == (parent, None)
@@ -124,13 +126,13 @@ async def test_the_list_tells_who_waits_and_who_belongs_to_whom(shared: Engine) 
 async def test_a_wait_for_a_change_lasts_until_something_changes(shared: Engine) -> None:
     parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
     await child_waits(shared, parent)
-    same = await shared.wait([parent], until="change", timeout_seconds=1)
+    same = await shared.reader.wait([parent], until="change", timeout_seconds=1)
     assert same.timed_out
     assert len(same.waiting) == 1
     changes: list[bool] = []
 
     async def waited() -> None:
-        found = await shared.wait([parent], until="change", timeout_seconds=60)
+        found = await shared.reader.wait([parent], until="change", timeout_seconds=60)
         changes.append(not found.timed_out)
 
     async with anyio.create_task_group() as group:
@@ -138,13 +140,13 @@ async def test_a_wait_for_a_change_lasts_until_something_changes(shared: Engine)
         await anyio.wait_all_tasks_blocked()
         await shared.send(f"{parent}-child", "word", "yes")
     assert changes == [True]
-    await shared.wait([parent], timeout_seconds=60)
+    await shared.reader.wait([parent], timeout_seconds=60)
 
 
 @pytest.mark.parametrize("name", ["exits_in_step", "exits_in_async_step", "exits_in_body"])
 async def test_code_that_calls_exit_fails_its_run(shared: Engine, name: str) -> None:
     workflow_id = await started(shared, name, status="usage: nothing")
-    [ended] = (await shared.wait([workflow_id], timeout_seconds=60)).done
+    [ended] = (await shared.reader.wait([workflow_id], timeout_seconds=60)).done
     assert ended.status == "ERROR"
     assert ended.error == "RuntimeError: The code called sys.exit('usage: nothing')."
 
@@ -156,7 +158,7 @@ async def test_a_fork_says_that_a_step_of_its_original_still_runs(
     workflow_id = await started(shared, "slow_step", begun=str(begun), go_on=str(go_on))
 
     async def shown() -> bool:
-        return bool((await shared.run(workflow_id)).running)
+        return bool((await shared.reader.run(workflow_id)).running)
 
     await until_found(shown, "the step is seen to run")
     await shared.cancel([workflow_id])
@@ -179,7 +181,7 @@ async def test_a_cancelled_parent_says_what_goes_on(shared: Engine) -> None:
 async def test_a_message_repeated_with_its_key_is_known_also_after_the_end(shared: Engine) -> None:
     workflow_id = await started(shared, "asks", prompt=None)
     first = await shared.send(workflow_id, "word", "yes", "key-1")
-    assert (await shared.wait([workflow_id], timeout_seconds=60)).done[0].output == "yes"
+    assert (await shared.reader.wait([workflow_id], timeout_seconds=60)).done[0].output == "yes"
     again = await shared.send(workflow_id, "word", "yes", "key-1")
     assert (first.delivered, again.delivered) == (True, True)
     assert again.note == (
@@ -189,7 +191,7 @@ async def test_a_message_repeated_with_its_key_is_known_also_after_the_end(share
     assert not other.delivered
     assert other.note is not None
     assert other.note.startswith("A different message was already sent with this key")
-    assert len(await shared.messages(workflow_id)) == 1
+    assert len(await shared.reader.messages(workflow_id)) == 1
 
 
 async def test_an_output_that_says_that_it_did_not_succeed_is_seen_in_lists(
@@ -201,11 +203,11 @@ async def test_an_output_that_says_that_it_did_not_succeed_is_seen_in_lists(
     items: JsonValue = [{"commands": commands}]
     args: dict[str, JsonValue] = {"workflow": "run_commands", "items": items}
     many = (await shared.start(StartRequest(name="fan_out", args=args))).workflow_id
-    done = (await shared.wait([not_ok, many], timeout_seconds=60)).done
+    done = (await shared.reader.wait([not_ok, many], timeout_seconds=60)).done
     assert [one.status for one in done] == ["SUCCESS", "SUCCESS"]
-    listed = {run.workflow_id: run.ok for run in (await shared.runs()).workflows}
+    listed = {run.workflow_id: run.ok for run in (await shared.reader.runs()).workflows}
     assert (listed[not_ok], listed[many]) == (False, False)
-    assert [child.ok for child in await shared.tree(many)] == [False]
+    assert [child.ok for child in await shared.reader.tree(many)] == [False]
     report = done[1].output
     assert isinstance(report, dict)
     assert 'it returned `ok` false, failed: ["fails"]' in str(report["failures"])

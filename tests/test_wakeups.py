@@ -27,15 +27,15 @@ async def test_a_delayed_run_begins_at_its_time_and_one_whose_time_is_over_ends(
     asked = time.time()
     args: dict[str, JsonValue] = {"topic": "t", "timeout_seconds": 0.1}
     delayed = await engine.start(StartRequest(name="wait_for", args=args, delay_seconds=7))
-    ended = await engine.wait([delayed.workflow_id], timeout_seconds=60)
+    ended = await engine.reader.wait([delayed.workflow_id], timeout_seconds=60)
     assert ended.done[0].status == "SUCCESS"
-    first, *_ = (await engine.run(delayed.workflow_id)).steps
+    first, *_ = (await engine.reader.run(delayed.workflow_id)).steps
     assert first.started_at is not None
     assert first.started_at > datetime.fromtimestamp(asked + 7, UTC)
     late = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}, timeout_seconds=1))
 
     async def ended_by_its_timeout() -> bool:
-        return (await engine.run(late.workflow_id)).status == "CANCELLED"
+        return (await engine.reader.run(late.workflow_id)).status == "CANCELLED"
 
     await until_found(ended_by_its_timeout, "its time is over")
 

@@ -118,7 +118,7 @@ class Ours:
 
     async def results(self, workflow_ids: Sequence[str]) -> list[Any]:
         """See Contender."""
-        found = await self._engine.wait(workflow_ids, timeout_seconds=_SECONDS)
+        found = await self._engine.reader.wait(workflow_ids, timeout_seconds=_SECONDS)
         done = {ended.workflow_id: ended for ended in found.done}
         failed = [one for one in workflow_ids if one not in done or done[one].error]
         assert not failed, f"not ended well: {failed}: {found}"
@@ -145,7 +145,11 @@ class Ours:
     def looks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         """What reads many runs."""
         engine = self._engine
-        return {"list": engine.runs, "counts": engine.counts, "status": engine.status}
+        return {
+            "list": engine.reader.runs,
+            "counts": engine.reader.counts,
+            "status": engine.reader.status,
+        }
 
 
 @asynccontextmanager

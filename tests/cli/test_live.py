@@ -55,7 +55,7 @@ def errors_of(command: Popen[str]) -> Iterator[str]:
 async def begun(runs: Engine, name: str, own: str, /, **args: JsonValue) -> None:
     """Start a run, and wait until it waits or has ended."""
     await runs.start(StartRequest(name=name, args=args, workflow_id=own))
-    result = await runs.wait([own])
+    result = await runs.reader.wait([own])
     assert not result.timed_out
 
 
@@ -234,7 +234,7 @@ async def test_inspect_shows_what_a_run_printed_and_logged(running: Path, runs: 
 
 
 async def last_line(runs: Engine) -> bool:
-    return "no line feed" in [line.text for line in await runs.log("talker")]
+    return "no line feed" in [line.text for line in await runs.reader.log("talker")]
 
 
 # dashboard
@@ -366,7 +366,7 @@ async def test_a_person_sees_what_is_asked_answers_and_confirms(
         person.types("y")
         person.sees(f"The answer was sent to {asking}.")
         assert person.leaves() == 0
-    result = await runs.wait([asking])
+    result = await runs.reader.wait([asking])
     assert result.done[0].output == "CAKE approve 2.5 1 with care"
     database = Settings(project=running).database(runs.connection.url)
     async with await tables.connect(database, role="test") as connection:
@@ -394,8 +394,8 @@ async def test_without_a_confirmation_nothing_is_sent(
         person.sees_one_of(ANSWERS)
         person.interrupts()
         assert person.leaves() == 1
-    assert (await runs.waits(asking))[0].topic == "person:verdict"
-    assert await runs.messages(asking) == []
+    assert (await runs.reader.waits(asking))[0].topic == "person:verdict"
+    assert await runs.reader.messages(asking) == []
 
 
 async def test_what_was_answered_meanwhile_is_not_answered_again(
@@ -403,13 +403,13 @@ async def test_what_was_answered_meanwhile_is_not_answered_again(
 ) -> None:
     with terminal(on_own_terminal("approve", asking), folder=running) as slow:
         fill_in(slow)
-        [wait] = await runs.waits(asking)
+        [wait] = await runs.reader.waits(asking)
         await runs.answer(wait, {"verdict": "reject", "amount": 1}, who="somebody", how="test")
-        await runs.wait([asking])
+        await runs.reader.wait([asking])
         slow.types("y")
         slow.sees("Error: ")
         assert slow.leaves() == 1
-    result = await runs.wait([asking])
+    result = await runs.reader.wait([asking])
     assert result.done[0].output == "CAKE reject 1.0 1 None"
 
 
@@ -423,7 +423,7 @@ async def test_a_plain_wait_is_answered_with_json_or_a_text(running: Path, runs:
         person.sees('This will be sent: "go ahead"')
         person.types("y")
         assert person.leaves() == 0
-    assert (await runs.wait([own])).done[0].output == "go ahead"
+    assert (await runs.reader.wait([own])).done[0].output == "go ahead"
 
 
 async def test_of_several_waits_the_person_chooses(running: Path, runs: Engine) -> None:
@@ -442,11 +442,11 @@ async def test_of_several_waits_the_person_chooses(running: Path, runs: Engine) 
         person.types("true")
         person.types("y")
         assert person.leaves() == 0
-    assert (await runs.wait([own])).done[0].output == [True, "to the right"]
+    assert (await runs.reader.wait([own])).done[0].output == [True, "to the right"]
 
 
 async def two_waits(runs: Engine, own: str) -> bool:
-    return len(await runs.waits(own)) == 2
+    return len(await runs.reader.waits(own)) == 2
 
 
 async def test_approve_says_when_there_is_nothing_to_answer(
@@ -456,7 +456,7 @@ async def test_approve_says_when_there_is_nothing_to_answer(
     for arguments, said in (
         (["over"], "over is not waiting for anything now; its status is SUCCESS."),
         (["nobody"], "There is no run 'nobody'."),
-        ([asking, "--topic", "other"], f"{asking} does not wait on 'other' but on 'verdict'."),
+        ([asking, "--topic", "other"], f"{asking} waits on 'verdict', not on 'other'."),
     ):
         with terminal(on_own_terminal("approve", *arguments), folder=running) as person:
             person.sees(f"Error: {said}"[:79])
@@ -475,7 +475,7 @@ async def test_approve_insists_on_a_terminal_at_both_ends(
         with terminal(["sh", "-c", command], folder=running) as person:
             person.sees("for people only")
             assert person.leaves() == 1
-    assert await runs.messages(asking) == []
+    assert await runs.reader.messages(asking) == []
 
 
 @proves("person:asked-by-child")
@@ -487,7 +487,7 @@ async def test_approve_finds_what_the_runs_ask_that_a_run_started(
     await begun(runs, "fan_out", own, workflow="in_its_own_time", items=items)
 
     async def both_ask() -> bool:
-        return len(await runs.questions(own)) == 2
+        return len(await runs.reader.questions(own)) == 2
 
     await until_found(both_ask, "both children ask")
     with terminal(on_own_terminal("approve", own), folder=running, columns=200) as person:
@@ -505,7 +505,7 @@ async def test_approve_finds_what_the_runs_ask_that_a_run_started(
         fill_in(person)
         person.types("y")
         assert person.leaves() == 0
-    assert (await runs.wait([own], timeout_seconds=30)).done[0].status == "SUCCESS"
+    assert (await runs.reader.wait([own], timeout_seconds=30)).done[0].status == "SUCCESS"
 
 
 @proves("person:only")
@@ -520,7 +520,7 @@ async def test_approve_refuses_to_run_where_a_step_of_a_run_has_started_it(
             person.sees("Error: A step of a run started this process")
             assert person.leaves() == 1
             assert "Finish cake?" not in person.screen
-    assert await runs.messages(asking) == []
+    assert await runs.reader.messages(asking) == []
 
 
 # Completion

@@ -46,7 +46,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
 @pytest.fixture(scope="session")
 async def there(shared: Engine) -> Settings:
     """The settings of the shared project."""
-    return Settings(project=Path((await shared.status()).project))
+    return Settings(project=Path((await shared.reader.status()).project))
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ async def test_it_inspects_a_run(
 ) -> None:
     run = "inspector-inspected"
     await shared.start(StartRequest(name="fails", args={"message": "no card"}, workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     words = ("--tool-name", "inspect", "--tool-arg", f"workflow_id={run}")
     [shown] = (await inspector.result(by_command, "tools/call", *words))["content"]
     assert shown["text"].startswith(f"# {run}: fails ERROR\n")
@@ -212,7 +212,7 @@ async def test_it_reads_a_trace(
 ) -> None:
     run = f"inspector-trace-{era}"
     await shared.start(StartRequest(name="talk", workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     uri = uris.expand(uris.TRACE, workflow_id=run)
     [shown] = (await inspector.result(target, "resources/read", "--uri", uri))["contents"]
     assert (shown["uri"], shown["mimeType"]) == (uri, "text/markdown")
@@ -224,7 +224,7 @@ async def test_it_reads_a_trace_as_json(
 ) -> None:
     run = "inspector-trace-json"
     await shared.start(StartRequest(name="talk", workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     uri = uris.expand(uris.TRACE_JSON, workflow_id=run)
     [shown] = (await inspector.result(by_command, "resources/read", "--uri", uri))["contents"]
     assert (shown["uri"], shown["mimeType"]) == (uri, "application/json")
@@ -244,7 +244,7 @@ async def test_it_gets_a_prompt_with_arguments(inspector: Inspector, by_command:
     [message] = (await inspector.result(by_command, "prompts/get", *words))["messages"]
     assert message["role"] == "user"
     assert "Release 2" in message["content"]["text"]
-    assert "Use the workflow `release` for it" in message["content"]["text"]
+    assert "Use the workflow `release`" in message["content"]["text"]
 
 
 async def test_of_an_inspector_that_is_killed_nothing_is_left_but_the_run(
@@ -255,13 +255,15 @@ async def test_of_an_inspector_that_is_killed_nothing_is_left_but_the_run(
     call = ("--method", "tools/call", "--tool-name", "start_workflow", "--tool-arg", *words)
 
     async def started() -> bool:
-        return run in [one.workflow_id for one in (await shared.runs(waiting=True)).workflows]
+        return run in [
+            one.workflow_id for one in (await shared.reader.runs(waiting=True)).workflows
+        ]
 
     async with inspector.started("--cli", *by_command, *call) as process:
         await until_found(started, "the run waits")
         process.send_signal(signal.SIGKILL)
     await shared.send(run, "go", "hello")
-    [ended] = (await shared.wait([run])).done
+    [ended] = (await shared.reader.wait([run])).done
     assert ended.output == "hello"
 
 

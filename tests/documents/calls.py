@@ -21,7 +21,7 @@ async def make(engine: Engine, block: Block) -> Ended:
     started = await engine.start(StartRequest.model_validate_json(block.text))
     assert not started.existing, started
     while True:
-        result = await engine.wait([started.workflow_id], timeout_seconds=_SECONDS)
+        result = await engine.reader.wait([started.workflow_id], timeout_seconds=_SECONDS)
         assert not result.timed_out, result
         if result.done:
             return result.done[0]
@@ -35,7 +35,7 @@ async def _answer(engine: Engine, wait: Waiting) -> None:
         await engine.send(**_call("send_message", workflow_id=wait.workflow_id, topic=wait.topic))
         return
     assert _call("answer_in_person", workflow_id=wait.workflow_id)
-    (question,) = await engine.waits(wait.workflow_id)
+    (question,) = await engine.reader.waits(wait.workflow_id)
     agreed = arguments.example(question.message_schema or {})
     await engine.answer(question, agreed, who="reader", how="test")
 

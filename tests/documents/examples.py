@@ -79,7 +79,7 @@ async def play(engine: Engine, folder: Path) -> dict[str, Played]:
         replayed = await player.replay_all(found, first)
         return {
             one.name: Played(
-                run=await engine.run(first[one.name].workflow_id),
+                run=await engine.reader.run(first[one.name].workflow_id),
                 ended=first[one.name],
                 replay=replayed[one.name],
                 file=_text_of(player.args(one).get("path")),
@@ -113,19 +113,19 @@ class _Player:
             await self._engine.send(workflow_id, sent["topic"], sent["message"])
         answer = example.option("answer")
         if answer is not None:
-            waits = await until_found(lambda: self._engine.waits(workflow_id), "it asks")
+            waits = await until_found(lambda: self._engine.reader.waits(workflow_id), "it asks")
             await self._engine.answer(waits[0], json.loads(answer), who="reader", how="test")
 
     async def replay_all(self, found: list[Example], first: dict[str, Ended]) -> dict[str, Ended]:
         ids: dict[str, str] = {}
         for example in found:
-            original = await self._engine.run(first[example.name].workflow_id)
+            original = await self._engine.reader.run(first[example.name].workflow_id)
             step = int(example.option("fork") or original.total_steps + 1)
             ids[example.name] = (await self._engine.fork(original.workflow_id, step)).workflow_id
         return await self._ends(ids)
 
     async def _ends(self, ids: dict[str, str]) -> dict[str, Ended]:
-        result = await self._engine.wait(list(ids.values()), timeout_seconds=_SECONDS)
+        result = await self._engine.reader.wait(list(ids.values()), timeout_seconds=_SECONDS)
         assert not result.timed_out, result
         assert not result.waiting, result.waiting
         ended = {one.workflow_id: one for one in result.done}

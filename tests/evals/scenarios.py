@@ -32,7 +32,7 @@ async def _start(engine: Engine, workflow_id: str, name: str, **args: JsonValue)
 
 
 async def _output(engine: Engine, workflow_id: str) -> JsonValue:
-    return (await engine.wait([workflow_id], timeout_seconds=30)).done[0].output
+    return (await engine.reader.wait([workflow_id], timeout_seconds=30)).done[0].output
 
 
 # Find why a run failed
@@ -41,7 +41,7 @@ async def _output(engine: Engine, workflow_id: str) -> JsonValue:
 async def _arrange_failed(engine: Engine) -> None:
     await _start(engine, "order-1", "order", item="apple")
     await _start(engine, "order-2", "order", item="plum")
-    await engine.wait(["order-1", "order-2"], timeout_seconds=30)
+    await engine.reader.wait(["order-1", "order-2"], timeout_seconds=30)
 
 
 async def _script_why(agent: Agent, _folder: Path) -> str:
@@ -62,7 +62,7 @@ async def _check_why(_engine: Engine, said: str) -> None:
 
 async def _arrange_purchase(engine: Engine) -> None:
     await _start(engine, "purchase-1", "purchase", amount=12)
-    await engine.wait(["purchase-1"], until="any", timeout_seconds=30)
+    await engine.reader.wait(["purchase-1"], until="any", timeout_seconds=30)
 
 
 async def _script_approve(agent: Agent, _folder: Path) -> str:
@@ -90,10 +90,10 @@ async def _script_repair(agent: Agent, folder: Path) -> str:
 
 
 async def _check_repaired(engine: Engine, _said: str) -> None:
-    runs = (await engine.runs(name="order", status="SUCCESS")).workflows
+    runs = (await engine.reader.runs(name="order", status="SUCCESS")).workflows
     outputs = [await _output(engine, run.workflow_id) for run in runs]
     assert "reserved plum for 5" in outputs
-    newest = await engine.run(runs[0].workflow_id)
+    newest = await engine.reader.run(runs[0].workflow_id)
     assert newest.forked_from == "order-2"
 
 
@@ -119,7 +119,7 @@ async def _script_fan_out(agent: Agent, _folder: Path) -> str:
 
 
 async def _check_fanned_out(engine: Engine, said: str) -> None:
-    runs = (await engine.runs(name="order", status="SUCCESS")).workflows
+    runs = (await engine.reader.runs(name="order", status="SUCCESS")).workflows
     assert len(runs) >= 4
     assert "reserved pear for 4" in said
 
@@ -130,7 +130,7 @@ async def _check_fanned_out(engine: Engine, said: str) -> None:
 async def _arrange_runaway(engine: Engine) -> None:
     await _start(engine, "poll-1", "poll_for_ever")
     await _start(engine, "order-1", "order", item="apple")
-    await engine.wait(["poll-1"], until="change", timeout_seconds=30)
+    await engine.reader.wait(["poll-1"], until="change", timeout_seconds=30)
 
 
 async def _script_stop(agent: Agent, _folder: Path) -> str:
@@ -140,8 +140,8 @@ async def _script_stop(agent: Agent, _folder: Path) -> str:
 
 
 async def _check_stopped(engine: Engine, _said: str) -> None:
-    assert (await engine.run("poll-1")).status == "CANCELLED"
-    assert (await engine.run("order-1")).status == "SUCCESS"
+    assert (await engine.reader.run("poll-1")).status == "CANCELLED"
+    assert (await engine.reader.run("order-1")).status == "SUCCESS"
 
 
 SCENARIOS = (

@@ -102,7 +102,7 @@ async def start(engine: Engine, name: str, workflow_id: str, **args: object) -> 
 
 
 async def status(engine: Engine, workflow_id: str) -> str:
-    return (await engine.run(workflow_id)).status
+    return (await engine.reader.run(workflow_id)).status
 
 
 async def start_all_sorts(engine: Engine, home: Path) -> None:
@@ -114,12 +114,12 @@ async def start_all_sorts(engine: Engine, home: Path) -> None:
     await start(engine, "fails", "failed", message="no")
     await start(engine, "talk", "talked", lines=5)
     await start(engine, "much_noise", "large", steps=3, size=4_000_000)  # copied in slices
-    await engine.wait(["failed", "talked", "large"], timeout_seconds=40)
+    await engine.reader.wait(["failed", "talked", "large"], timeout_seconds=40)
     await start(engine, "flow", "of-old-code")
-    await engine.wait(["of-old-code"], until="any", timeout_seconds=40)
+    await engine.reader.wait(["of-old-code"], until="any", timeout_seconds=40)
     write_flow(home, "new")
     await start(engine, "mixed", "waits", file=str(home / "mixed"))
-    await engine.wait(["waits"], until="any", timeout_seconds=40)
+    await engine.reader.wait(["waits"], until="any", timeout_seconds=40)
     await start(engine, "collect", "collects", topic="t", count=3)
     await engine.send("collects", "t", "before the move")
     await engine.send("waits", "another topic", "unread")
@@ -143,7 +143,7 @@ async def test_a_moved_project_goes_on_with_everything(
 ) -> None:
     before, after = projects
     await start_all_sorts(await before.engine(), home)
-    talked = await (await before.engine()).log("talked")
+    talked = await (await before.engine()).reader.log("talked")
     said: list[str] = []
     moved = await moving.move(before.settings, database_url, said.append)
     assert processes_of(home) == []
@@ -157,16 +157,16 @@ async def test_a_moved_project_goes_on_with_everything(
         await before.engine()
 
     engine = await after.engine()
-    assert await engine.log("talked") == talked
-    assert (await engine.run("large")).steps[0].output is not None
-    assert "ValueError" in str((await engine.run("failed")).error)
+    assert await engine.reader.log("talked") == talked
+    assert (await engine.reader.run("large")).steps[0].output is not None
+    assert "ValueError" in str((await engine.reader.run("failed")).error)
     for topic, message in (("go", "went"), ("another topic", "and more")):
         await engine.send("waits", topic, message)
     for message in ("second", "third"):
         await engine.send("collects", "t", message)
     await engine.send("of-old-code", "go", None)
     ids = ["waits", "collects", "of-old-code", "steps", "queued", "delayed"]
-    ended = (await engine.wait(ids, timeout_seconds=120)).done
+    ended = (await engine.reader.wait(ids, timeout_seconds=120)).done
     assert {run.workflow_id: run.output for run in ended} == {
         "waits": ["went", 6, 50],
         "collects": ["before the move", "second", "third"],
@@ -179,13 +179,13 @@ async def test_a_moved_project_goes_on_with_everything(
     assert_each_step_once(home / "steps", 1)
     for name in ("queued", "delayed"):
         assert lines_of(home / name) == list(range(1, 11))
-    unread = [one for one in await engine.messages("waits") if one.consumed_by_step is None]
+    unread = [one for one in await engine.reader.messages("waits") if one.consumed_by_step is None]
     assert [one.topic for one in unread] == ["another topic", "another topic"]
     forked = await engine.fork("failed", 2)
-    assert (await engine.wait([forked.workflow_id])).done[0].status == "ERROR"
+    assert (await engine.reader.wait([forked.workflow_id])).done[0].status == "ERROR"
     await start(engine, "talk", "talks-again")  # its lines get numbers that no line has
-    await engine.wait(["talks-again"], timeout_seconds=40)
-    await until_found(lambda: engine.log("talks-again"), "its log is there")
+    await engine.reader.wait(["talks-again"], timeout_seconds=40)
+    await until_found(lambda: engine.reader.log("talks-again"), "its log is there")
 
 
 @pytest.mark.long
@@ -207,10 +207,10 @@ async def test_a_move_that_is_killed_at_any_moment_is_made_by_the_next_one(
         assert state.moved_to(before.settings) is None
         assert await runs_in(database_url) == 0
     engine = await before.engine()  # nothing has become of the project
-    assert (await engine.run("steps")).status in ("PENDING", "SUCCESS")
+    assert (await engine.reader.run("steps")).status in ("PENDING", "SUCCESS")
     await moving.move(before.settings, database_url)
     engine = await after.engine()
-    result = await engine.wait(["steps"], timeout_seconds=60)
+    result = await engine.reader.wait(["steps"], timeout_seconds=60)
     assert result.done[0].output == 55
     assert_each_step_once(home / "steps", 1)
 
@@ -250,7 +250,7 @@ async def test_a_move_that_broke_off_just_before_or_after_its_commit_is_cleared_
     settings, database = before.settings, after.settings.database(database_url)
     engine = await before.engine()
     await start(engine, "approval", "waits", request="Deploy?")
-    await engine.wait(["waits"], until="any", timeout_seconds=40)
+    await engine.reader.wait(["waits"], until="any", timeout_seconds=40)
     await before.aclose()
 
     class KilledError(Exception):

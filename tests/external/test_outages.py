@@ -31,13 +31,13 @@ async def test_a_message_that_dbos_was_not_told_of_is_found_once_it_listens_agai
     project = Project(Settings(project=folder, database_url=url))
     engine = await project.engine()
     run = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await until_found(lambda: engine.waits(run.workflow_id), "it waits")
+    await until_found(lambda: engine.reader.waits(run.workflow_id), "it waits")
     with psycopg.connect(url, autocommit=True) as connection:
         found = connection.execute(f"select pg_terminate_backend(pid) {LISTENERS}").fetchall()
         assert found == [(True,)]
         await engine.send(run.workflow_id, "t", "into the silence")
         assert connection.execute(f"select pid {LISTENERS}").fetchall() == []
-    result = await engine.wait([run.workflow_id], timeout_seconds=30)
+    result = await engine.reader.wait([run.workflow_id], timeout_seconds=30)
     assert [one.output for one in result.done] == ["into the silence"]
     await project.aclose()
 
@@ -64,7 +64,7 @@ async def test_runs_go_on_after_the_database_was_away(folder: Path) -> None:
         postgres.start()
         await engine.send(waits.workflow_id, "t", "after it")
         ids = [waits.workflow_id, steps.workflow_id]
-        result = await engine.wait(ids, timeout_seconds=90)
+        result = await engine.reader.wait(ids, timeout_seconds=90)
         assert [run.output for run in result.done] == ["after it", 55]
         assert lines_of(lines) == list(range(1, 11))
         assert {process.pid for process in processes_of(folder)} == running
@@ -86,8 +86,8 @@ async def test_a_server_without_a_free_connection_is_said_as_what_it_is(
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'crowd'",
     )
     with pytest.raises(DatabaseUnavailable, match="too many connections") as caught:
-        await engine.runs()
+        await engine.reader.runs()
     assert "max_connections" in caught.value.hint
     postgres.execute("alter role crowd connection limit -1")
-    assert (await engine.runs()).workflows == []
+    assert (await engine.reader.runs()).workflows == []
     await project.aclose()

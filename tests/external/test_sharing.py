@@ -59,16 +59,16 @@ async def test_two_projects_with_the_same_names_do_not_see_each_others_runs(
         await one.start(StartRequest(name="ten_steps", args=args, workflow_id="the-one"))
         await one.start(StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits"))
     await engine.send("waits", "t", "to the first only")
-    await engine.wait(["the-one", "waits"], timeout_seconds=30)
-    assert await engine.counts() == {"SUCCESS": 2}
-    await engines[elsewhere].wait(["the-one"], timeout_seconds=30)
-    assert await engines[elsewhere].counts() == {"SUCCESS": 1, "PENDING": 1}
+    await engine.reader.wait(["the-one", "waits"], timeout_seconds=30)
+    assert await engine.reader.counts() == {"SUCCESS": 2}
+    await engines[elsewhere].reader.wait(["the-one"], timeout_seconds=30)
+    assert await engines[elsewhere].reader.counts() == {"SUCCESS": 1, "PENDING": 1}
     for directory, one in engines.items():
         assert lines_of(directory / "lines") == list(range(1, 11))
         assert await executors(one.connection) == {identity(directory)}
     await lifecycle.shut_down(Settings(project=folder))
     await engines[elsewhere].send("waits", "t", "to the second")
-    result = await engines[elsewhere].wait(["waits"], timeout_seconds=30)
+    result = await engines[elsewhere].reader.wait(["waits"], timeout_seconds=30)
     assert result.done[0].output == "to the second"
     await other.aclose()
 
@@ -89,7 +89,7 @@ async def divided(
         request = StartRequest(name="wait_for", args={"topic": "t"})
         started = await engine.start_all([request, request])
         ids = [one.workflow_id for one in started]
-        await engine.wait(ids, timeout_seconds=60)
+        await engine.reader.wait(ids, timeout_seconds=60)
         yield engine, ids
         await project.aclose()
 
@@ -102,7 +102,7 @@ async def test_a_helping_machine_takes_part_also_one_that_was_there_first(
     assert await executors(engine.connection) == {identity(folder), identity(elsewhere)}
     for one in ids:
         await engine.send(one, "t", one)
-    result = await engine.wait(ids, timeout_seconds=30)
+    result = await engine.reader.wait(ids, timeout_seconds=30)
     assert [run.output for run in result.done] == ids
 
 
@@ -114,7 +114,7 @@ async def test_the_runs_of_a_machine_that_is_gone_go_on_at_another_one(
         file.write(ON_DEMAND)
     lines = folder / "lines"
     started = await engine.start(StartRequest(name="on_demand", args={"file": str(lines)}))
-    await engine.wait([started.workflow_id], until="any")  # the first machine has it
+    await engine.reader.wait([started.workflow_id], until="any")  # the first machine has it
     with helping(elsewhere):
         await until_found(
             lambda: _is_worker(engine, elsewhere), "the other machine is ready", seconds=60
@@ -127,7 +127,7 @@ async def test_the_runs_of_a_machine_that_is_gone_go_on_at_another_one(
             engine.connection,
             f"update {{ours}}.workers set seen_at = seen_at - interval '1 hour' where executor_id like '{identity(folder)}%'",
         )
-        result = await engine.wait([started.workflow_id], timeout_seconds=90)
+        result = await engine.reader.wait([started.workflow_id], timeout_seconds=90)
         assert result.done[0].output == 55
         assert await executors(engine.connection) == {identity(elsewhere)}
         assert_each_step_once(lines, 1)
@@ -170,7 +170,7 @@ async def _goes_on_after(directory: Path, lose: Callable[[Path], None], forget: 
     project = Project(Settings(project=directory))
     engine = await project.engine()
     waits = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
-    await until_found(lambda: engine.waits(waits.workflow_id), "it waits", seconds=60)
+    await until_found(lambda: engine.reader.waits(waits.workflow_id), "it waits", seconds=60)
     args = {"file": str(lines), "seconds": 1}
     steps = await engine.start(StartRequest(name="ten_steps", args=args))
     await until(lambda: len(lines_of(lines)) >= 3, "it is under way", seconds=60)
@@ -184,7 +184,7 @@ async def _goes_on_after(directory: Path, lose: Callable[[Path], None], forget: 
     engine = await again.engine()
     assert identity(directory) != before
     await engine.send(waits.workflow_id, "t", "after it")
-    result = await engine.wait([waits.workflow_id, steps.workflow_id], timeout_seconds=90)
+    result = await engine.reader.wait([waits.workflow_id, steps.workflow_id], timeout_seconds=90)
     assert [run.output for run in result.done] == ["after it", 55]
     assert_each_step_once(lines, 1)
     assert await executors(connection) == {identity(directory)}
@@ -253,7 +253,7 @@ async def test_a_command_without_the_setting_finds_the_external_postgres_that_is
     found = await lifecycle.ensure_running(Settings(project=folder))
     assert found == engine.connection
     project = Project(Settings(project=folder))
-    assert await (await project.engine()).counts() == {}
+    assert await (await project.engine()).reader.counts() == {}
     await project.aclose()
 
 
@@ -296,5 +296,5 @@ async def test_a_worker_whose_own_sign_of_life_is_late_takes_nothing_over(
         return found == [(True,)]
 
     await until_found(all_were_heard_of, "each has said that it lives")
-    runs = [await engine.run(one) for one in ids]
+    runs = [await engine.reader.run(one) for one in ids]
     assert [(run.status, run.recovery_attempts) for run in runs] == [("PENDING", 1)] * 2

@@ -9,11 +9,11 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_what_is_read_in_a_snapshot_is_of_one_moment(shared: Engine) -> None:
-    await shared.counts()  # the tables are there
+    await shared.reader.counts()  # the tables are there
     session = tables.Session(shared.connection.database, role="test")
 
     async def names() -> set[str]:
-        return {one.session_id for one in await shared.sessions()}
+        return {one.session_id for one in await shared.reader.sessions()}
 
     async def read(fetch: tables.Fetch) -> list[set[str]]:
         found = [await fetch("sessions", seconds=60, limit=100)]

@@ -64,7 +64,7 @@ def answer_by_engine(to: str, _topic: str) -> None:
         project = Project(Settings())
         try:
             engine = await project.engine()
-            [wait] = await engine.waits(to)
+            [wait] = await engine.reader.waits(to)
             await engine.answer(wait, {"amount": 7}, who="ann", how="terminal")
         finally:
             await project.aclose()

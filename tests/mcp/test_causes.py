@@ -325,7 +325,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     project = Project(Settings(project=folder, old_workers=1))
     engine = await project.engine()
     await engine.start(StartRequest(name="queues", workflow_id="queues"))
-    await engine.wait(["queues"], timeout_seconds=30)
+    await engine.reader.wait(["queues"], timeout_seconds=30)
     yield engine
     await project.aclose()
     await lifecycle.shut_down(project.settings)
@@ -350,7 +350,7 @@ async def agent(engine: Engine) -> AsyncIterator[Agent]:
 async def a_waiting_run(engine: Engine, name: str, workflow_id: str) -> str:
     """The version of a run that waits for a message."""
     started = await engine.start(StartRequest(name=name, workflow_id=workflow_id))
-    await engine.wait([workflow_id], until="any", timeout_seconds=30)
+    await engine.reader.wait([workflow_id], until="any", timeout_seconds=30)
     return str(started.version)
 
 
@@ -486,11 +486,11 @@ async def test_a_run_whose_file_does_not_load_any_more_says_why(
     source_file.write_text(FICKLE.replace("if Path", "if False and Path", 1), encoding="utf-8")
     forked = json.loads(await agent.call(fork[0], **fork[1]))["workflow_id"]
     await agent.call(cancel[0], **cancel[1])
-    assert (await engine.run("unloaded")).status == "CANCELLED"
+    assert (await engine.reader.run("unloaded")).status == "CANCELLED"
     flag.unlink()
-    await engine.wait([forked], until="any", timeout_seconds=60)
+    await engine.reader.wait([forked], until="any", timeout_seconds=60)
     await engine.send(forked, "go", "on")
-    assert (await engine.wait([forked], timeout_seconds=60)).done[0].status == "SUCCESS"
+    assert (await engine.reader.wait([forked], timeout_seconds=60)).done[0].status == "SUCCESS"
 
 
 async def test_a_run_whose_version_waits_for_a_worker_says_so(engine: Engine, agent: Agent) -> None:
@@ -555,7 +555,7 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
 async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_why(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_workflows.engine.reading._PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("durable_workflows.engine.rows._PATIENCE_SECONDS", 1.0)
     settings = Settings(project=engine.project, old_workers=1)
     async with Client(build_server(settings)) as client:
         agent = Agent(client)
@@ -565,6 +565,6 @@ async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_
         said = await agent.call("inspect", workflow_id="has-ended")
         lock.close()
     assert said == (
-        "The database ended with status -9; it is started again."
+        "The database ended with status -9; it is restarting."
         " Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
     )

@@ -30,7 +30,7 @@ Reference = PromptReference | ResourceTemplateReference
 @pytest.fixture
 async def there(shared: Engine) -> Settings:
     """The settings of the shared project."""
-    return Settings(project=Path((await shared.status()).project))
+    return Settings(project=Path((await shared.reader.status()).project))
 
 
 async def words(
@@ -75,7 +75,7 @@ async def test_names_and_topics_are_those_of_the_project(
     run = f"topic-{mode}"
     args = {"topic": f"go-{mode}"}
     await shared.start(StartRequest(name="wait_for", args=args, workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     async with Client(build_server(there), mode=mode) as client:
         await client.call_tool("list_workflows", {})
         found = await words(client, ORCHESTRATE, "workflow", "wait_f")

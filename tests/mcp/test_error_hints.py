@@ -67,7 +67,7 @@ async def agent(shared: Engine) -> AsyncIterator[Agent]:
 async def run_of(shared: Engine, agent: Agent, name: str, **args: Any) -> str:
     """A run that has ended, or waits."""
     started = await agent.does("start_workflow", name=name, args=args)
-    await shared.wait([started["workflow_id"]], timeout_seconds=30)
+    await shared.reader.wait([started["workflow_id"]], timeout_seconds=30)
     return str(started["workflow_id"])
 
 
@@ -203,7 +203,7 @@ async def test_a_message_as_the_error_shows_it_is_taken(agent: Agent, shared: En
     said = await agent.refused("send_message", **wrong, message={"value": "three"})
     right = json_after("Send a message like this:", said)
     await agent.does("send_message", **wrong, message=right)
-    assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
+    assert (await shared.reader.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
 
 
 async def test_a_message_for_a_run_that_has_ended_goes_to_a_fork_or_to_the_resumed_run(
@@ -212,7 +212,7 @@ async def test_a_message_for_a_run_that_has_ended_goes_to_a_fork_or_to_the_resum
     run = await run_of(shared, agent, "wait_for_amount")
     message: Json = {"topic": "amount", "message": {"value": 1}}
     await agent.does("send_message", workflow_id=run, **message)
-    await shared.wait([run], timeout_seconds=30)
+    await shared.reader.wait([run], timeout_seconds=30)
     said = await agent.refused("send_message", workflow_id=run, **message)
     [looked, _] = calls(said.replace("from_step=N", "from_step=…"))
     page = (await agent.does(looked[0], **looked[1]))["text"]
@@ -227,7 +227,7 @@ async def test_a_message_for_a_run_that_has_ended_goes_to_a_fork_or_to_the_resum
     both = [fork["workflow_id"], cancelled]
     for one in both:
         await agent.does("send_message", workflow_id=one, **message)
-    done = (await shared.wait(both, timeout_seconds=30)).done
+    done = (await shared.reader.wait(both, timeout_seconds=30)).done
     assert [one.status for one in done] == ["SUCCESS", "SUCCESS"]
 
 
@@ -238,7 +238,7 @@ async def test_a_persons_topic_is_answered_as_the_error_says(agent: Agent, share
     )
     assert "Call answer_in_person" in said
     assert (await agent.does("answer_in_person", workflow_id=run))["answered"]
-    assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
+    assert (await shared.reader.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
 
 
 async def test_without_a_form_the_person_answers_by_the_command_that_the_error_shows(
@@ -254,7 +254,7 @@ async def test_without_a_form_the_person_answers_by_the_command_that_the_error_s
             person.sees(question)
             person.types(answer)
         assert person.leaves() == 0, person.screen
-    assert (await shared.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
+    assert (await shared.reader.wait([run], timeout_seconds=30)).done[0].status == "SUCCESS"
 
 
 async def test_what_is_too_large_for_a_message_goes_into_a_file_as_the_error_says(
@@ -266,7 +266,7 @@ async def test_what_is_too_large_for_a_message_goes_into_a_file_as_the_error_say
     assert "Write the data to a file in the project and pass its path instead." in said
     (shared.project / "report.txt").write_text(large, encoding="utf-8")
     await agent.does("send_message", workflow_id=run, topic="report", message="report.txt")
-    assert (await shared.wait([run], timeout_seconds=30)).done[0].output == "report.txt"
+    assert (await shared.reader.wait([run], timeout_seconds=30)).done[0].output == "report.txt"
 
 
 async def test_a_fork_begins_where_the_error_says(agent: Agent, shared: Engine) -> None:
@@ -275,7 +275,7 @@ async def test_a_fork_begins_where_the_error_says(agent: Agent, shared: Engine) 
     last = re.search(r"give one from 1 to (\d+)", said)
     assert last is not None
     fork = await agent.does("fork", workflow_id=run, from_step=int(last[1]))
-    assert (await shared.wait([fork["workflow_id"]])).done[0].status == "SUCCESS"
+    assert (await shared.reader.wait([fork["workflow_id"]])).done[0].status == "SUCCESS"
 
 
 async def test_a_cursor_is_left_out(agent: Agent) -> None:

@@ -884,13 +884,13 @@ async def start_runs(engine: Engine) -> None:
         for workflow_id, (name, args) in runs.items()
     ]
     await engine.start_all(requests)
-    await engine.wait(list(runs), timeout_seconds=30)
+    await engine.reader.wait(list(runs), timeout_seconds=30)
     await until_found(lambda: waits_for(engine, "both", "right"), "it waits for both")
     await insert_lost_run(engine)
 
 
 async def waits_for(engine: Engine, workflow_id: str, topic: str) -> bool:
-    return topic in [one.topic for one in await engine.waits(workflow_id)]
+    return topic in [one.topic for one in await engine.reader.waits(workflow_id)]
 
 
 @pytest.fixture(scope="module", params=["auto", "legacy"])
@@ -944,7 +944,7 @@ async def refusal(client: Client, method: str, arguments: Json) -> str:
 async def standing(engine: Engine) -> tuple[dict[str, int], list[str]]:
     """What no refused request may change."""
     files = sorted(str(path) for path in (engine.project / "workflows").rglob("*.py"))
-    return await engine.counts(), files
+    return await engine.reader.counts(), files
 
 
 async def without_chance(engine: Engine, text: str) -> str:
@@ -1010,7 +1010,7 @@ async def the_run_is_cancelled(engine: Engine, workflow_id: str) -> None:
 
 
 async def another_answers(engine: Engine, workflow_id: str) -> None:
-    [wait] = await engine.waits(workflow_id)
+    [wait] = await engine.reader.waits(workflow_id)
     await engine.answer(wait, True, who="the night shift", how="terminal")
 
 
@@ -1030,7 +1030,7 @@ async def test_an_answer_that_cannot_be_taken_is_explained(
     case: Answered, engine: Engine, made: list[DurableWorkflowsError]
 ) -> None:
     run = (await engine.start(StartRequest(name=case.workflow))).workflow_id
-    await engine.wait([run], timeout_seconds=30)
+    await engine.reader.wait([run], timeout_seconds=30)
 
     async def person(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
         await case.meanwhile(engine, run)

@@ -44,7 +44,7 @@ TO_LEAVE = 5.0
 @pytest.fixture(scope="module")
 async def served(shared: Engine) -> AsyncGenerator[Served]:
     """A server of the shared project."""
-    with serving(Settings(project=Path((await shared.status()).project))) as served:
+    with serving(Settings(project=Path((await shared.reader.status()).project))) as served:
         yield served
 
 
@@ -159,7 +159,7 @@ async def test_what_is_read_and_offered_is_the_same_as_over_stdio(
 ) -> None:
     ids = [f"offered-{mode}-{number}" for number in range(60)]
     await shared.start_all([StartRequest(name="noisy", workflow_id=one) for one in ids])
-    await shared.wait(ids)
+    await shared.reader.wait(ids)
     async with (
         client_of(served, mode) as client,
         Client(build_server(served.settings), mode=mode) as other,
@@ -204,7 +204,7 @@ async def test_a_start_is_a_task_for_those_who_declare_it(served: Served, shared
     task = await ask("tools/call", "start_workflow", start)
     assert (task["resultType"], task["taskId"], task["status"]) == ("task", "http-task", "working")
     await shared.send("http-task", "go", "went")
-    await shared.wait(["http-task"])
+    await shared.reader.wait(["http-task"])
     ended = await ask("tasks/get", "http-task", {"taskId": "http-task"})
     assert ended["status"] == "completed"
     assert ended["result"]["structuredContent"]["output"] == "went"
@@ -261,7 +261,7 @@ async def test_a_client_that_disappears_in_a_call_leaves_the_run_alone_and_nothi
         await until(lambda: database_connections(served, shared) > before, "it waits")
         group.cancel_scope.cancel()
     await until(lambda: database_connections(served, shared) <= before, "nothing is left")
-    assert (await shared.run(run)).status == "PENDING"
+    assert (await shared.reader.run(run)).status == "PENDING"
     await shared.cancel([run])
 
 
@@ -487,7 +487,7 @@ def test_a_file_without_a_token_lets_nobody_in(empty: Settings) -> None:
 async def test_a_signal_ends_it_whatever_is_open(
     shared: Engine, tmp_path: Path, number: signal.Signals
 ) -> None:
-    settings = Settings(project=Path((await shared.status()).project))
+    settings = Settings(project=Path((await shared.reader.status()).project))
     run = f"open-{number}"
     args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 60}
     await shared.start(StartRequest(name="ten_steps", args=args, workflow_id=run))
@@ -507,7 +507,7 @@ async def test_a_signal_ends_it_whatever_is_open(
     assert quote(served.url, safe="") not in str(left), "it has put everything away"
     with socket.create_server(("127.0.0.1", httpx2.URL(served.url).port or 0)):
         pass
-    assert (await shared.run(run)).status == "PENDING"
+    assert (await shared.reader.run(run)).status == "PENDING"
     await shared.cancel([run])
 
 

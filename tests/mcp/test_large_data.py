@@ -265,7 +265,7 @@ async def start_large_runs(engine: Engine) -> None:
         await engine.send("gets", "t", text)
         await engine.send("gets", "other", text)
     ended = ["steps", "echoes", "broken", "asks", "chooses", "prints", "tells"]
-    result = await engine.wait(ended, timeout_seconds=60)
+    result = await engine.reader.wait(ended, timeout_seconds=60)
     assert not result.running
 
 
@@ -413,7 +413,7 @@ async def test_a_long_question_is_cut_and_the_call_that_brings_it_brings_all_of_
 
 async def test_the_newest_value_of_each_event_is_shown_and_can_be_had_whole(agent: Agent) -> None:
     summary = await agent.inspect("tells")
-    _, _, shown = summary.partition("Events, the 100 set last:\n")
+    _, _, shown = summary.partition("Events, the newest 100:\n")
     lines = shown.splitlines()
     assert re.fullmatch('- draft: "é{150,200}…', lines[0])
     assert lines[1:4] == ['- progress: {"done":2}', "- event 119: 119", "- event 118: 118"]
@@ -540,7 +540,7 @@ async def test_a_batch_of_a_hundred_that_was_waited_for_is_one_answer(agent: Age
     answer = await agent.call("start_workflow", batch=batch, wait_seconds=40)
     assert [one["workflow_id"] for one in answer["workflows"]] == [f"b-{n}" for n in range(100)]
     assert {one["status"] for one in answer["workflows"]} == {"SUCCESS"}
-    assert "inspect(workflow_id, step=0) brings" in answer["note"]
+    assert "inspect(workflow_id, step=0) shows" in answer["note"]
 
 
 async def test_the_children_that_failed_are_told_of_first(agent: Agent) -> None:
@@ -562,9 +562,12 @@ async def test_what_became_of_hundreds_of_children_is_told_in_numbers(agent: Age
         unchanged = [one["workflow_id"] for one in shown if not one.get("changed")]
         assert unchanged == ["run-1"]
         assert "1 run that these started" in answer["note"]  # child-900, which had ended
-        [more, of_them] = re.findall(r"(\d+) (?:more are|changed)", answer["note"])
-        assert int(more) + len(shown) == len(ids) + CHILDREN - 1
-        assert int(of_them) + len(shown) - len(unchanged) == changed
+        [more, of_them] = [
+            int(one.replace(",", ""))
+            for one in re.findall(r"([\d,]+) (?:more are|changed)", answer["note"])
+        ]
+        assert more + len(shown) == len(ids) + CHILDREN - 1
+        assert of_them + len(shown) - len(unchanged) == changed
 
 
 # The catalog, the status, files

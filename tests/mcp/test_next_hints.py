@@ -325,7 +325,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     project = Project(Settings(project=folder))
     engine = await project.engine()
     await engine.start(StartRequest(name="queues", workflow_id="queues"))
-    await engine.wait(["queues"], timeout_seconds=30)
+    await engine.reader.wait(["queues"], timeout_seconds=30)
     yield engine
     await project.aclose()
     await lifecycle.shut_down(project.settings)
@@ -353,7 +353,7 @@ async def begun(engine: Engine, case: Case) -> None:
     await engine.start(StartRequest.model_validate(options))
     if case.cancel:
         if "child" in case.what:
-            await engine.wait([case.workflow_id], timeout_seconds=30)
+            await engine.reader.wait([case.workflow_id], timeout_seconds=30)
         await engine.cancel([case.workflow_id], children=True)
 
 
@@ -390,10 +390,10 @@ async def test_a_run_of_a_workflow_that_is_gone_is_cancelled_or_goes_on_once_it_
     [(tool, arguments)] = ways["lost"][0]
     assert tool == "cancel"
     await agent.call(tool, arguments)
-    assert (await engine.run("lost")).status == "CANCELLED"
+    assert (await engine.reader.run("lost")).status == "CANCELLED"
     (engine.project / "workflows" / "back.py").write_text(BACK, encoding="utf-8")
     assert await forked(agent, ways["lost-too"][1]) == "paid"
-    assert (await engine.run("lost-too")).status == "CANCELLED"
+    assert (await engine.reader.run("lost-too")).status == "CANCELLED"
 
 
 async def forked(agent: Agent, named: list[tuple[str, Json]]) -> object:

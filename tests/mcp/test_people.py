@@ -61,7 +61,7 @@ async def asked(shared: Engine, name: str, **args: Any) -> str:
     run = await shared.start(StartRequest(name=name, args=args))
 
     async def waits() -> bool:
-        return bool(await shared.waits(run.workflow_id))
+        return bool(await shared.reader.waits(run.workflow_id))
 
     await until_found(waits, "the run waits")
     return run.workflow_id
@@ -87,7 +87,7 @@ async def call(
 
 async def outcome(shared: Engine, workflow_id: str) -> Any:
     with anyio.fail_after(30):
-        result = await shared.wait([workflow_id], timeout_seconds=30)
+        result = await shared.reader.wait([workflow_id], timeout_seconds=30)
     return result.done[0].output
 
 
@@ -108,7 +108,7 @@ async def test_the_person_sees_the_question_and_the_answer_goes_to_the_run(
     assert properties["unit"]["enum"] == ["kg", "t"]
     assert shown.requested_schema["required"] == ["amount"]
     assert await outcome(shared, workflow_id) == {"amount": 3, "unit": "t", "express": False}
-    [noted] = (await shared.run(workflow_id)).answers
+    [noted] = (await shared.reader.run(workflow_id)).answers
     assert (noted.how, noted.shown) == ("elicitation", shown.message)
     assert noted.who.startswith("the person at ")
 
@@ -121,7 +121,7 @@ async def test_a_person_who_does_not_answer_leaves_the_run_waiting(
     person = Person(lambda _params: ElicitResult(action=action))
     text = await call(project_settings, mode, person, workflow_id)
     assert f"The person said {action}; the run keeps waiting." in text
-    assert len(await shared.waits(workflow_id)) == 1
+    assert len(await shared.reader.waits(workflow_id)) == 1
     await shared.cancel([workflow_id])
 
 
@@ -170,7 +170,7 @@ async def test_a_model_cannot_answer_by_any_tool(
         }.items():
             result = await client.call_tool(tool, {"workflow_id": workflow_id, **arguments})
             assert result.is_error, tool
-    assert await shared.messages(workflow_id) == []
+    assert await shared.reader.messages(workflow_id) == []
     await shared.cancel([workflow_id])
 
 
@@ -179,7 +179,7 @@ async def test_the_trace_as_json_has_who_answered_when_how_and_what_was_shown(
     shared: Engine, project_settings: Settings
 ) -> None:
     workflow_id = await asked(shared, "ask_anything")
-    [wait] = await shared.waits(workflow_id)
+    [wait] = await shared.reader.waits(workflow_id)
     await shared.answer(wait, "a whale", who="ann", how="terminal", shown="What is it?")
     await outcome(shared, workflow_id)
     async with Client(build_server(project_settings)) as client:
@@ -214,7 +214,7 @@ async def test_the_question_of_a_child_is_put_to_the_person_who_is_asked_for_its
     )
 
     async def both_ask() -> bool:
-        return len(await shared.questions(run.workflow_id)) == 2
+        return len(await shared.reader.questions(run.workflow_id)) == 2
 
     await until_found(both_ask, "both children ask")
     text = await call(project_settings, "auto", accepting(answer="a whale"), run.workflow_id)
@@ -258,7 +258,7 @@ async def test_an_answer_counts_only_for_what_was_asked_and_only_once(
     shared: Engine, project_settings: Settings, mode: Mode
 ) -> None:
     workflow_id = await asked(shared, "ask_order")
-    [wait] = await shared.waits(workflow_id)
+    [wait] = await shared.reader.waits(workflow_id)
 
     class TooLate(Person):
         async def __call__(
@@ -273,7 +273,7 @@ async def test_an_answer_counts_only_for_what_was_asked_and_only_once(
     assert f"{workflow_id} " in text
     assert any(one in text for one in NO_MORE)
     assert (await outcome(shared, workflow_id))["amount"] == 1
-    assert len(await shared.messages(workflow_id)) == 1
+    assert len(await shared.reader.messages(workflow_id)) == 1
 
 
 @proves("person:once")
@@ -281,7 +281,7 @@ async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_
     shared: Engine, project_settings: Settings, mode: Mode
 ) -> None:
     workflow_id = await asked(shared, "ask_twice")
-    [first] = await shared.waits(workflow_id)
+    [first] = await shared.reader.waits(workflow_id)
 
     class Overtaken(Person):
         async def __call__(
@@ -293,7 +293,7 @@ async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_
             return await super().__call__(context, params)
 
     async def second_is_asked() -> bool:
-        return [wait.prompt for wait in await shared.waits(workflow_id)] == ["Really?"]
+        return [wait.prompt for wait in await shared.reader.waits(workflow_id)] == ["Really?"]
 
     person = Overtaken(lambda _params: ElicitResult(action="accept", content={"answer": True}))
     text = await call(project_settings, mode, person, workflow_id)
@@ -318,7 +318,7 @@ async def test_a_question_that_has_expired_takes_no_answer(
             self, context: ClientRequestContext, params: ElicitRequestParams
         ) -> ElicitResult:
             async def ended() -> bool:
-                return (await shared.run(workflow_id)).status == "SUCCESS"
+                return (await shared.reader.run(workflow_id)).status == "SUCCESS"
 
             await until_found(ended, "the run has ended")
             return await super().__call__(context, params)
@@ -326,4 +326,4 @@ async def test_a_question_that_has_expired_takes_no_answer(
     person = Slow(lambda _params: ElicitResult(action="accept", content={"amount": 2}))
     text = await call(project_settings, mode, person, workflow_id)
     assert any(one in text for one in NO_MORE)
-    assert (await shared.wait([workflow_id])).done[0].output is None
+    assert (await shared.reader.wait([workflow_id])).done[0].output is None

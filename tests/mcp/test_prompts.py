@@ -114,10 +114,10 @@ async def test_wrong_arguments_are_named(
 async def test_the_state_of_a_run_is_in_the_prompt_that_debugs_it(
     shared: Engine, mode: Mode
 ) -> None:
-    there = Settings(project=Path((await shared.status()).project))
+    there = Settings(project=Path((await shared.reader.status()).project))
     run = f"debug-{mode}"
     await shared.start(StartRequest(name="fails", args={"message": "no card"}, workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     async with Client(build_server(there), mode=mode) as client:
         await client.call_tool("list_workflows", {})  # the engine is there
         shown = await text(client, "debug_workflow", {"workflow_id": run})
@@ -143,10 +143,10 @@ async def test_the_example_in_the_prompt_runs_and_can_be_replayed(
     [entry] = (await shared.catalog("line_counts")).workflows
     assert entry.summary == "Count the lines of some files."
     started = await shared.start(StartRequest(name="line_counts", args=args))
-    [ended] = (await shared.wait([started.workflow_id])).done
+    [ended] = (await shared.reader.wait([started.workflow_id])).done
     assert isinstance(ended.output, dict)
     assert list(ended.output.values()) == [2, len(EXAMPLE.splitlines())]
     file.unlink()  # a replay does not look again
     again = await shared.fork(started.workflow_id, 3)
-    [replayed] = (await shared.wait([again.workflow_id])).done
+    [replayed] = (await shared.reader.wait([again.workflow_id])).done
     assert replayed.output == ended.output

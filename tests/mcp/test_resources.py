@@ -29,7 +29,7 @@ ODD_IDS = ["a b", "a/b", "/abs", "../up", "50%", "?#&=", "ü漢", "durable://wor
 @pytest.fixture
 async def there(shared: Engine) -> Settings:
     """The settings of the shared project."""
-    return Settings(project=Path((await shared.status()).project))
+    return Settings(project=Path((await shared.reader.status()).project))
 
 
 async def start(engine: Engine, *workflow_ids: str) -> None:
@@ -144,7 +144,7 @@ async def test_a_run_is_listed_with_what_became_of_it(
 ) -> None:
     run = f"failed-{mode}"
     await shared.start(StartRequest(name="fails", args={"message": "no card"}, workflow_id=run))
-    await shared.wait([run])
+    await shared.reader.wait([run])
     async with Client(build_server(there), mode=mode) as client:
         await client.call_tool("list_workflows", {})
         listed = {one.name: one for one in (await client.list_resources()).resources}

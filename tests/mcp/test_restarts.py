@@ -26,14 +26,14 @@ ANSWER = {"action": "accept", "content": {"amount": 3, "unit": "t", "express": F
 async def asked(shared: Engine) -> AsyncGenerator[str]:
     """A run that waits for a person."""
     run = await shared.start(StartRequest(name="ask_order", args={}))
-    await until_found(lambda: shared.waits(run.workflow_id), "the run waits")
+    await until_found(lambda: shared.reader.waits(run.workflow_id), "the run waits")
     yield run.workflow_id
     await shared.cancel([run.workflow_id])
 
 
 async def answers(shared: Engine, workflow_id: str) -> list[Any]:
-    await shared.wait([workflow_id], timeout_seconds=30)
-    return [message.message for message in await shared.messages(workflow_id)]
+    await shared.reader.wait([workflow_id], timeout_seconds=30)
+    return [message.message for message in await shared.reader.messages(workflow_id)]
 
 
 @proves("person:once")
@@ -62,7 +62,7 @@ async def test_a_state_that_no_server_of_the_project_has_sealed_is_refused(
     with launch(shared.project) as server:
         refused = server.request("tools/call", call)["error"]
     assert refused["message"] == "Invalid or expired requestState"
-    assert len(await shared.waits(asked)) == 1
+    assert len(await shared.reader.waits(asked)) == 1
 
 
 @proves("person:once")
@@ -75,7 +75,7 @@ async def test_an_earlier_client_asks_again_with_the_next_server(
         server.send("tools/call", call)
         assert question_of(server)["params"]["message"].endswith("> What shall be ordered?")
         server.process.kill()
-    assert len(await shared.waits(asked)) == 1
+    assert len(await shared.reader.waits(asked)) == 1
     with launch(shared.project) as server:
         server.initialize(ASKING)
         number = server.send("tools/call", call)

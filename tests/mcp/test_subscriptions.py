@@ -32,7 +32,7 @@ def trace(workflow_id: str) -> str:
 @pytest.fixture
 async def there(shared: Engine) -> Settings:
     """The settings of the shared project."""
-    return Settings(project=Path((await shared.status()).project))
+    return Settings(project=Path((await shared.reader.status()).project))
 
 
 async def start(engine: Engine, name: str, workflow_id: str, **args: object) -> None:
@@ -68,7 +68,7 @@ async def test_the_end_of_each_step_is_heard_of_soon(
         for number in range(1, 4):
             await until(lambda number=number: lines(file) == number, f"step {number} has ended")
             await heard_of_line(ear, markdown, file)
-        await shared.wait([run])
+        await shared.reader.wait([run])
         await until(lambda: ear.count(json) == ear.count(markdown), "both are heard of as often")
 
 
@@ -78,11 +78,11 @@ async def test_a_waiting_run_is_heard_of_and_so_is_its_end(
     run = f"waits-{mode}"
     async with hearing(build_server(there), mode, [trace(run)]) as (client, ear):
         await start(shared, "wait_for", run, topic="go")
-        await shared.wait([run])
+        await shared.reader.wait([run])
         before = ear.count(trace(run))
         await shared.send(run, "go", True)
         await ear.next(trace(run), before, seconds=SOON)
-        await shared.wait([run])
+        await shared.reader.wait([run])
         shown = ""
         while "SUCCESS" not in shown:
             before = ear.count(trace(run))
@@ -99,7 +99,7 @@ async def test_short_steps_are_heard_of_twice_a_second(
     async with hearing(build_server(there), mode, [trace(run)]) as (_, ear):
         began = time.monotonic()
         await start(shared, "ten_steps", run, file=str(file), seconds=0.1, steps=30)
-        await shared.wait([run])
+        await shared.reader.wait([run])
         during = len(ear.heard)
         await heard_of_line(ear, trace(run), file)
         seconds = time.monotonic() - began

@@ -46,7 +46,7 @@ class Caller:
 
 @pytest.fixture(scope="module")
 async def project(shared: Engine) -> Path:
-    return Path((await shared.status()).project)
+    return Path((await shared.reader.status()).project)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_a_start_is_a_task_whose_result_is_what_the_tool_would_have_answer
     task = caller.start(TASKS, **args, workflow_id="task-1")
     assert (task["resultType"], task["taskId"], task["status"]) == ("task", "task-1", "working")
     assert task["ttlMs"] is None
-    await shared.wait(["task-1"])
+    await shared.reader.wait(["task-1"])
     waiting = caller.ask("tasks/get", TASKS, taskId="task-1")["result"]
     assert waiting["statusMessage"].startswith("waits for a message on topic 'go'")
     assert waiting["resultType"] == "complete"
@@ -90,12 +90,12 @@ async def test_a_run_that_fails_is_a_task_that_is_completed(caller: Caller) -> N
 
 async def test_a_task_is_cancelled(caller: Caller, shared: Engine) -> None:
     caller.start(TASKS, name="wait_for", args={"topic": "go"}, workflow_id="task-3")
-    await shared.wait(["task-3"])
+    await shared.reader.wait(["task-3"])
     caller.ask("tasks/cancel", TASKS, taskId="task-3")
     ended = await caller.ended("task-3")
     assert ended["status"] == "cancelled"
     assert "result" not in ended
-    assert (await shared.run("task-3")).status == "CANCELLED"
+    assert (await shared.reader.run("task-3")).status == "CANCELLED"
 
 
 async def test_all_else_is_answered_as_ever(caller: Caller) -> None:

@@ -53,7 +53,7 @@ class Running:
         """How a run has ended; it must within a minute."""
 
         async def look() -> Ended | None:  # a run that waits for a message is an end for `wait`
-            result = await self.engine.wait([workflow_id], timeout_seconds=5)
+            result = await self.engine.reader.wait([workflow_id], timeout_seconds=5)
             return next(iter(result.done), None)
 
         return await until_found(look, f"{workflow_id} has ended", seconds=60)
@@ -72,13 +72,15 @@ class Running:
         """The prompt with which a run waits, as soon as it does."""
 
         async def look() -> str | None:
-            return next((w.prompt for w in (await self.engine.run(workflow_id)).waiting), None)
+            return next(
+                (w.prompt for w in (await self.engine.reader.run(workflow_id)).waiting), None
+            )
 
         return await until_found(look, f"{workflow_id} waits")
 
     async def step_outputs(self, workflow_id: str) -> list[tuple[str, Any]]:
         """Name and output of each finished step; an output of more than 20,000 characters is too long for this."""
-        run = await self.engine.run(workflow_id, preview=20_000)
+        run = await self.engine.reader.run(workflow_id, preview=20_000)
         return [(s.name, json.loads(s.output.text) if s.output else None) for s in run.steps]
 
     def events(self, workflow_id: str, key: str) -> list[Any]:

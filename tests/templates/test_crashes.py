@@ -63,7 +63,7 @@ async def test_the_items_of_a_queue_are_all_done_once_and_in_their_order(project
     summary = await project.output(workflow_id)
     assert summary["results"] == FACTORS
     assert [failure["item"] for failure in summary["failures"]] == [0, 1]
-    children = await project.engine.tree(workflow_id)
+    children = await project.engine.reader.tree(workflow_id)
     assert len(children) == 50
     finished = project.query(
         "select count(*), count(distinct workflow_uuid) from dbos.operation_outputs where function_name = 'work'"

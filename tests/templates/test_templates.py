@@ -100,7 +100,7 @@ async def test_a_step_that_fails_for_a_while_is_tried_again_and_each_attempt_can
         workflow_id = await templates.start("basic_workflow", sources=sources)
 
         async def second_attempt() -> RunningStep | None:
-            running = (await templates.engine.run(workflow_id)).running
+            running = (await templates.engine.reader.run(workflow_id)).running
             return next((step for step in running if step.attempt == 2), None)
 
         step = await until_found(second_attempt, "the second attempt")
@@ -149,7 +149,9 @@ async def test_the_orchestrator_survives_a_child_that_fails_and_says_so(
     ]
     assert report["failed"] == ["empty"]
     assert report["review"] == "2 of 3 tasks succeeded; the longest text is rule."
-    children = {child.workflow_id: child for child in await templates.engine.tree(workflow_id)}
+    children = {
+        child.workflow_id: child for child in await templates.engine.reader.tree(workflow_id)
+    }
     assert set(children) == {*ids, f"{workflow_id}-review"}
     assert children[ids[2]].status == "ERROR"
     assert {child.name for child in children.values()} == {f"{name}_task", f"{name}_review"}
@@ -176,7 +178,7 @@ async def test_the_orchestrator_watches_its_children_and_sends_the_review_their_
     running = [value["running"] for value in templates.events(workflow_id, "progress")]
     assert [len(children) for children in running] == [3, 2, 1, 0]
     assert running[2] == ["watching-0-late"]
-    messages = await templates.engine.messages(f"{workflow_id}-review")
+    messages = await templates.engine.reader.messages(f"{workflow_id}-review")
     assert [(message.topic, message.consumed_by_step) for message in messages] == [("results", 1)]
     assert [outcome["words"] for outcome in report["outcomes"]] == [3, 1, 2]
 

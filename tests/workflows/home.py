@@ -46,7 +46,7 @@ class Home:
 
     async def ended(self, workflow_id: str, *, seconds: float = 40.0) -> WorkflowStatus:
         """The run, once it has ended."""
-        await self.engine.wait([workflow_id], timeout_seconds=seconds)
+        await self.engine.reader.wait([workflow_id], timeout_seconds=seconds)
         run = await self.look(workflow_id)
         assert run.status in ENDED, run
         return run

@@ -518,7 +518,7 @@ async def test_what_cannot_be_is_refused(home: Home, server: str) -> None:
         ),
         ({"task": "Hi", "command": "say 'so"}, "command: No closing quotation."),
         ({"task": "Hi", "command": []}, "command: it names no program."),
-        ({"task": "Hi", "command": "true", "cwd": ".."}, "cwd '..' is outside of the project"),
+        ({"task": "Hi", "command": "true", "cwd": ".."}, "cwd '..' is outside the project"),
     ]
     for args, problem in wrong:
         assert problem in await failure(home, args), args

@@ -114,7 +114,7 @@ async def test_the_runs_are_children_on_the_same_version(home: Home) -> None:
     assert set(children) == {"parent-0", "parent-1"}
     version = (await home.look("parent")).app_version
     assert {child.app_version for child in children.values()} == {version}
-    tree = await home.engine.tree("parent")
+    tree = await home.engine.reader.tree("parent")
     assert {child.workflow_id for child in tree} == {"parent-0", "parent-1"}
 
 
@@ -125,7 +125,7 @@ async def test_a_wait_tells_how_many_runs_have_ended_and_the_progress_that_the_r
     await home.start("fan_out", {"workflow": "edition", "items": items}, "told")
 
     async def is_told() -> bool:
-        [running] = (await home.engine.wait(["told"], timeout_seconds=0)).running
+        [running] = (await home.engine.reader.wait(["told"], timeout_seconds=0)).running
         return running.children_done == 2 and '"succeeded":2' in (running.progress or "")
 
     await until_found(is_told, "two of three are told")
@@ -145,7 +145,7 @@ async def test_a_wait_tells_how_many_runs_have_ended_and_the_progress_that_the_r
     how = f"{running['step']} · 2 of 3 runs ended · progress {running['progress']}"
     assert f"0 done; told: {how}" in said
     shown = await following.wait(
-        home.engine, ["told"], until="all", seconds=0.5, tell=said.append, show=said.append
+        home.engine.reader, ["told"], until="all", seconds=0.5, tell=said.append, show=said.append
     )
     assert printing.waited_text(shown) == f"told  PENDING  {how}"
     await home.engine.send("told-1", "go", 1)
@@ -156,7 +156,7 @@ async def test_what_a_run_says_of_its_progress_is_cut(home: Home) -> None:
     await home.start("tells", {"length": 100_000}, "tells")
 
     async def told() -> str | None:
-        return (await home.engine.wait(["tells"], timeout_seconds=0)).running[0].progress
+        return (await home.engine.reader.wait(["tells"], timeout_seconds=0)).running[0].progress
 
     progress = await until_found(told, "its progress")
     assert len(progress) == 200
@@ -329,7 +329,7 @@ async def test_cancelling_it_with_its_children_ends_all_and_a_resume_goes_on(hom
 
 async def until_waiting(home: Home, workflow_ids: set[str]) -> None:
     async def waiting() -> bool:
-        runs = (await home.engine.runs(name="waits", waiting=True)).workflows
+        runs = (await home.engine.reader.runs(name="waits", waiting=True)).workflows
         return workflow_ids <= {run.workflow_id for run in runs}
 
     await until_found(waiting, "the runs wait for their messages")

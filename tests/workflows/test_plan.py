@@ -365,7 +365,7 @@ async def asked(home: Home, workflow_id: str) -> OpenWait:
     async def wait() -> OpenWait | None:
         if not await home.client.list_workflows_async(workflow_ids=[workflow_id]):
             return None
-        return next(iter(await home.engine.waits(workflow_id)), None)
+        return next(iter(await home.engine.reader.waits(workflow_id)), None)
 
     return await until_found(wait, f"{workflow_id} asks")
 

@@ -277,7 +277,7 @@ def test_a_cwd_outside_of_the_project_is_refused_before_anything_starts(
     ]
     workflow_id = host.begin("run_commands", {"commands": commands})
     problem = host.problem(workflow_id)
-    assert f"command \"second\": cwd '{cwd}' is outside of the project" in problem
+    assert f"command \"second\": cwd '{cwd}' is outside the project" in problem
     assert host.steps(workflow_id) == {1: "check_directories"}
     assert not (tmp_path / "ran").exists()
 
@@ -289,7 +289,7 @@ def test_a_way_out_that_an_earlier_command_makes_is_refused_too(host: Host) -> N
         {"name": "use", "run": "pwd", "cwd": "made-later", "needs": ["link"]},
     )
     assert statuses(report) == {"link": "ok", "use": "failed"}
-    assert "outside of the project" in report["commands"]["use"]["output"]
+    assert "outside the project" in report["commands"]["use"]["output"]
 
 
 def test_a_replay_keeps_the_verdict_on_directories_though_links_have_changed(host: Host) -> None:

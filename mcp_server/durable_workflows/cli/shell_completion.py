@@ -9,6 +9,7 @@ import typer
 from durable_workflows import fitting
 from durable_workflows.code import catalog
 from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rows import Rows
 from durable_workflows.settings import PERSON, Settings
 from durable_workflows.system import state
 
@@ -65,7 +66,7 @@ async def _asked(settings: Settings, ask: Callable[[Reader], Awaitable[list[str]
     connection = state.read_connection(settings)
     found: list[str] = []
     if connection is not None:
-        reader = Reader(settings, connection)
+        reader = Reader(Rows(settings, connection))
         with anyio.move_on_after(_SECONDS):
             found = await ask(reader)
         await reader.aclose()

@@ -47,7 +47,7 @@ class Project:
                 module = await anyio.to_thread.run_sync(_engine_module)
                 self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
-            self._engine.connection = connection  # the same database may have another supervisor
+            self._engine.reconnected(connection)
             return self._engine
 
     def is_running(self) -> bool:

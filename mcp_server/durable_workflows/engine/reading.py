@@ -4,28 +4,22 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
-
-import anyio
 
 from durable_workflows import fitting, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import details, records
+from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
     DatabaseUnavailable,
-    DurableWorkflowsError,
-    NoSpaceLeft,
     UnknownStep,
-    UnknownWorkflowId,
     UsageError,
 )
 from durable_workflows.models import (
     UNFINISHED,
     Answer,
     Child,
-    Connection,
     LogLine,
     Message,
     OpenWait,
@@ -42,20 +36,9 @@ from durable_workflows.models import (
 )
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
-from durable_workflows.settings import APPLICATION, Settings
+from durable_workflows.settings import APPLICATION
 from durable_workflows.system import state
 
-_READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
-_POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
-ANSWER_SECONDS = (
-    30.0  # after which a database that says nothing is given up: clients wait for a minute
-)
-_AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
-_ELSEWHERE = (
-    "Check that server, or call again later: nothing is lost, and runs go on once it answers."
-)
-_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 14 connections, an MCP server or a command up to ten. Nothing is lost."
 _PREVIEW = 600  # characters of a payload in a run's details
 _SESSIONS = 10
 _SUSPECTS = 10
@@ -76,46 +59,15 @@ T = TypeVar("T")
 
 
 class Reader:
-    """The runs of one project, in the database that `connection` names. Close it after use (`aclose`)."""
+    """The runs of one project, and what is said of it."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
-        self._settings = settings
-        self.connection = connection
-        self._database = connection.database
-        self._session = tables.Session(
-            self._database,
-            role="engine",
-            patience_seconds=_PATIENCE_SECONDS,
-            limit_seconds=ANSWER_SECONDS,
-            explain=self._explain,
-        )
-        self._migrated = False
-
-    def _explain(self, error: BaseException | None) -> DurableWorkflowsError | None:
-        """Why the database does not answer, as far as it can be known from here."""
-        if self.connection.mode == "external":
-            said = tables.first_sentence(error)
-            hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
-            return DatabaseUnavailable(
-                f"The Postgres at DBOS_DATABASE_URL does not answer: {said}", hint=hint
-            )
-        if state.is_full(self._settings):
-            return NoSpaceLeft()
-        note = state.read_report(self._settings).get("database", "up")
-        if note == "up":
-            return None
-        if note.startswith("ended"):
-            return DatabaseUnavailable(f"The database {note}.", hint=_AGAIN)
-        return DatabaseUnavailable(f"The database does not start: {note}", hint="")
-
-    @property
-    def project(self) -> Path:
-        """The project's directory."""
-        return self._settings.project
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._settings = rows.settings
 
     async def aclose(self) -> None:
-        """Close all connections at once."""
-        await self._session.close()
+        """Close the connection at once."""
+        await self._rows.aclose()
 
     async def runs(
         self,
@@ -133,7 +85,7 @@ class Reader:
             InvalidArguments, DatabaseUnavailable
         """
         before, before_id = records.read_cursor(cursor)
-        rows = await self._fetch(
+        rows = await self._rows.fetch(
             "list_runs",
             application=APPLICATION,
             status=status,
@@ -145,7 +97,7 @@ class Reader:
             limit=limit + 1,
         )
         page = rows[:limit]
-        waits = await self._fetch("count_waiting")
+        waits = await self._rows.fetch("count_waiting")
         return RunList(
             workflows=[records.run_summary(row) for row in page],
             counts=await self.counts(),
@@ -155,7 +107,7 @@ class Reader:
 
     async def counts(self) -> dict[str, int]:
         """How many runs there are, by status."""
-        rows = await self._fetch("count_runs", application=APPLICATION)
+        rows = await self._rows.fetch("count_runs", application=APPLICATION)
         return {str(row["status"]): row["runs"] for row in rows}
 
     async def wait(
@@ -174,7 +126,7 @@ class Reader:
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
         """
-        await self._heads(workflow_ids)
+        await self._rows.heads(workflow_ids)
         deadline = time.monotonic() + timeout_seconds
         first = await self._states(workflow_ids)
         while True:
@@ -192,7 +144,7 @@ class Reader:
         deadline: float,
         progress: Progress | None,
     ) -> WaitResult:
-        async with changes(self._database, workflow_ids) as hints:
+        async with changes(self._rows.database, workflow_ids) as hints:
             while True:
                 result = await self._states(workflow_ids)
                 if records.is_enough(result, until, first):
@@ -207,13 +159,13 @@ class Reader:
                 await hints.next(left, often=parents or until == "change")
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
-        rows = await self._fetch(
+        rows = await self._rows.fetch(
             "run_states",
             workflow_ids=list(workflow_ids),
             limit=records.INLINE,
             progress=wording.EVENT,
         )
-        asking = await self._fetch(
+        asking = await self._rows.fetch(
             "asking_descendants", workflow_ids=list(workflow_ids), limit=records.INLINE
         )
         return records.wait_result(rows, asking, workflow_ids, timed_out=False)
@@ -227,13 +179,13 @@ class Reader:
             UnknownWorkflowId, DatabaseUnavailable
         """
         report = state.read_report(self._settings)
-        found = await self._in_snapshot(
+        found = await self._rows.in_snapshot(
             lambda fetch: details.read(
                 fetch, report, workflow_id, preview=preview, after_step=after_step
             )
         )
         if found is None:
-            raise await self._unknown(workflow_id)
+            raise await self._rows.unknown(workflow_id)
         return found
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
@@ -242,8 +194,8 @@ class Reader:
         Raises:
             UnknownWorkflowId, UnknownStep, DatabaseUnavailable
         """
-        await self._head(workflow_id)
-        rows = await self._fetch(
+        await self._rows.head(workflow_id)
+        rows = await self._rows.fetch(
             "step_part", workflow_id=workflow_id, step=step, offset=offset, limit=length
         )
         if not rows:
@@ -252,32 +204,32 @@ class Reader:
 
     async def last_step(self, workflow_id: str) -> int:
         """The highest number of a finished step; 0 where there is none."""
-        return (await self._fetch("highest_step", workflow_id=workflow_id))[0]["step"]
+        return (await self._rows.fetch("highest_step", workflow_id=workflow_id))[0]["step"]
 
     async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
         """The messages sent to a run, oldest first; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch(
+        await self._rows.head(workflow_id)
+        rows = await self._rows.fetch(
             "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
         )
         return [records.message(row) for row in rows]
 
     async def answers(self, workflow_id: str) -> list[Answer]:
         """What people answered to a run, and to those whose steps it took over as a fork, by step; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch("run_answers", workflow_id=workflow_id, limit=_PREVIEW)
+        await self._rows.head(workflow_id)
+        rows = await self._rows.fetch("run_answers", workflow_id=workflow_id, limit=_PREVIEW)
         return [records.answer(row) for row in rows]
 
     async def tree(self, workflow_id: str) -> list[Child]:
         """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch("run_descendants", workflow_id=workflow_id)
+        await self._rows.head(workflow_id)
+        rows = await self._rows.fetch("run_descendants", workflow_id=workflow_id)
         return [Child.model_validate(row) for row in rows]
 
     async def source(self, workflow_id: str) -> tuple[str, str]:
         """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
-        head = await self._head(workflow_id)
-        rows = await self._fetch("version_source", version=head["version"], name=head["name"])
+        head = await self._rows.head(workflow_id)
+        rows = await self._rows.fetch("version_source", version=head["version"], name=head["name"])
         if not rows:
             raise UsageError(
                 f"Version {head['version']} of the code has no workflow {head['name']!r}, or is not stored here.",
@@ -299,9 +251,9 @@ class Reader:
             told["dotenv"] = state.read_report(self._settings).get("dotenv", "").split()
         known = {
             "project": fitting.text(str(self._settings.project)),
-            "mode": self.connection.mode,
+            "mode": self._rows.connection.mode,
             "database": "away" if parts.away else "up",
-            "supervisor_pid": self.connection.pid,
+            "supervisor_pid": self._rows.connection.pid,
             "logs": fitting.text(str(self._settings.state / "logs")),
             "problems": [*problems, *parts.problems, *told["problems"]],
         }
@@ -320,31 +272,31 @@ class Reader:
         }
 
     async def _newest_version(self) -> str | None:
-        rows = await self._fetch("newest_version")
+        rows = await self._rows.fetch("newest_version")
         return rows[0]["version"] if rows else None
 
     async def _living_workers(self) -> list[WorkerInfo]:
-        return [one for one in records.workers(await self._fetch("workers")) if one.alive]
+        return [one for one in records.workers(await self._rows.fetch("workers")) if one.alive]
 
     async def _unfinished_versions(self) -> dict[str, int]:
-        rows = await self._fetch("unfinished_versions", application=APPLICATION)
+        rows = await self._rows.fetch("unfinished_versions", application=APPLICATION)
         return {str(row["version"]): row["runs"] for row in rows}
 
     async def _database_bytes(self) -> int:
-        return (await self._fetch("database_bytes"))[0]["bytes"]
+        return (await self._rows.fetch("database_bytes"))[0]["bytes"]
 
     async def _schedules(self) -> list[ScheduleInfo]:
-        rows = await self._fetch("schedules", application=APPLICATION)
+        rows = await self._rows.fetch("schedules", application=APPLICATION)
         return [ScheduleInfo.model_validate(row) for row in rows]
 
     async def _problems(self) -> list[str]:
-        orphans = await self._fetch("orphans")
+        orphans = await self._rows.fetch("orphans")
         loading = await self._loading(await self._living_workers())
         return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
 
     async def _suspects(self) -> list[str]:
         """The runs that end their worker, and those that may."""
-        rows = await self._fetch("suspects_apart", limit=_SUSPECTS)
+        rows = await self._rows.fetch("suspects_apart", limit=_SUSPECTS)
         return [
             f"{wording.line(row['workflow_id'], wording.NAME)} ({wording.line(row['name'], wording.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
             for row in rows
@@ -356,102 +308,83 @@ class Reader:
         up = {worker.version for worker in workers if worker.alive}
         return [
             f"Version {row['version']} is being loaded: {row['progress']}"
-            for row in await self._fetch("loading_versions")
+            for row in await self._rows.fetch("loading_versions")
             if row["version"] not in up
             and report.get(state.worker_entry(row["version"]), "").startswith("running")
         ]
 
     async def waits(self, workflow_id: str) -> list[OpenWait]:
         """What a run waits for now, with the schema of what would be right; errors as for `run`."""
-        head = await self._head(workflow_id)
+        head = await self._rows.head(workflow_id)
         if head["status"] not in UNFINISHED:
             return []
-        rows = await self._fetch("run_waits", workflow_id=workflow_id)
+        rows = await self._rows.fetch("run_waits", workflow_id=workflow_id)
         return [records.open_wait(row) for row in rows]
 
     async def questions(self, workflow_id: str) -> list[OpenWait]:
         """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
-        asked = await self._fetch("asked_by_descendants", workflow_id=workflow_id)
+        asked = await self._rows.fetch("asked_by_descendants", workflow_id=workflow_id)
         return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
 
     async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
         """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""
-        await self._head(workflow_id)
-        rows = await self._fetch("log_lines", workflow_id=workflow_id, after=after, limit=limit)
+        await self._rows.head(workflow_id)
+        rows = await self._rows.fetch(
+            "log_lines", workflow_id=workflow_id, after=after, limit=limit
+        )
         return [LogLine.model_validate(row) for row in rows]
 
     async def sessions(self) -> list[SessionInfo]:
         """The clients that are connected to MCP servers of this project, and those that were last."""
-        rows = await self._fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
+        rows = await self._rows.fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
         return [SessionInfo.model_validate(row) for row in rows]
 
     async def overview(self, *, newest: int = 10) -> Overview:
         """How the project stands: counts, the newest runs, who waits, queues, workers."""
         runs = await self.runs(limit=newest)
-        waits = await self._fetch("all_waits", limit=newest)
-        queues = await self._fetch("queues")
+        waits = await self._rows.fetch("all_waits", limit=newest)
+        queues = await self._rows.fetch("queues")
         return Overview(
             counts=runs.counts,
             newest=runs.workflows,
             waiting=[records.waiting_run(row) for row in waits],
             queues=[QueueInfo.model_validate(row) for row in queues],
-            workers=[one for one in records.workers(await self._fetch("workers")) if one.alive],
+            workers=[
+                one for one in records.workers(await self._rows.fetch("workers")) if one.alive
+            ],
         )
 
     # Words to complete what somebody types
 
     async def ids_beginning(self, text: str, *, limit: int) -> list[str]:
         """The workflow_ids that begin so, newest runs first."""
-        rows = await self._fetch(
+        rows = await self._rows.fetch(
             "ids_beginning", beginning=text, application=APPLICATION, limit=limit
         )
         return [row["workflow_id"] for row in rows]
 
     async def startable_names(self) -> list[str]:
         """The workflows that can be started; of the newest version that a worker has loaded, not of the files as they are now."""
-        return [row["name"] for row in await self._fetch("startable_names")]
+        return [row["name"] for row in await self._rows.fetch("startable_names")]
 
     async def open_topics(self, workflow_id: str | None, *, limit: int) -> list[str]:
         """The topics on which runs wait, or this one."""
-        rows = await self._fetch("open_topics", workflow_id=workflow_id, limit=limit)
+        rows = await self._rows.fetch("open_topics", workflow_id=workflow_id, limit=limit)
         return [row["topic"] for row in rows]
+
+    async def steps_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
+        """The steps that run now, whatever the status of their runs is."""
+        rows = await self._rows.fetch("steps_under_way", workflow_ids=list(workflow_ids))
+        return {
+            row["workflow_id"]: f"step {row['step']} {row['name']}"
+            for row, worker in zip(rows, records.workers(rows), strict=True)
+            if worker.alive
+        }
 
     # Helpers
 
-    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
-        """Run a named statement, once a worker of this release has made its tables and DBOS's."""
-        await self._until_migrated()
-        return await self._session.fetch(name, **values)
-
-    async def _in_snapshot(self, read: Callable[[tables.Fetch], Awaitable[T]]) -> T:
-        """What `read` makes of rows of one moment; as `_fetch` otherwise."""
-        await self._until_migrated()
-        return await self._session.in_snapshot(read)
-
-    async def _until_migrated(self) -> None:
-        if self._migrated:
-            return
-        with anyio.move_on_after(_READY_SECONDS):
-            while not self._migrated:
-                rows = await self._session.fetch("has_all_of_this_release")
-                self._migrated = rows[0]["there"]
-                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
-        if not self._migrated:
-            raise DatabaseUnavailable("The database is still being set up.")
-
-    async def _head(self, workflow_id: str) -> tables.Row:
-        return (await self._heads([workflow_id]))[workflow_id]
-
-    async def _heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
-        rows = await self._fetch("run_heads", workflow_ids=list(workflow_ids))
-        found = {row["workflow_id"]: row for row in rows}
-        for workflow_id in workflow_ids:
-            if workflow_id not in found:
-                raise await self._unknown(workflow_id)
-        return found
-
     async def _no_step(self, workflow_id: str, step: int) -> UnknownStep:
-        fetch = functools.partial(self._fetch, workflow_id=workflow_id)
+        fetch = functools.partial(self._rows.fetch, workflow_id=workflow_id)
         for wait in await fetch("run_waits"):
             if wait["function_id"] == step:
                 said = f"it waits on {records.topic(wait['topic'])!r}"
@@ -463,13 +396,6 @@ class Reader:
         last = await self.last_step(workflow_id)
         which = f"its last one is {last}" if last else "none has finished"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
-
-    async def _unknown(self, workflow_id: str) -> UnknownWorkflowId:
-        rows = await self._fetch("similar_ids")
-        known = [row["workflow_id"] for row in rows]
-        return UnknownWorkflowId(
-            f"There is no run {workflow_id!r}." + wording.closest(workflow_id, known)
-        )
 
 
 def _orphan_line(row: tables.Row) -> str:

@@ -57,21 +57,21 @@ class Completions:
 
     async def _workflow_ids(self, typed: str, _given: Mapping[str, str]) -> list[str]:
         return await self._backend.when_running(
-            lambda engine: engine.ids_beginning(typed, limit=_MOST + 1),
+            lambda engine: engine.reader.ids_beginning(typed, limit=_MOST + 1),
             seconds=_SECONDS,
             otherwise=[],
         )
 
     async def _names(self, _typed: str, _given: Mapping[str, str]) -> list[str]:
         return await self._backend.when_running(
-            lambda engine: engine.startable_names(),
+            lambda engine: engine.reader.startable_names(),
             seconds=_SECONDS,
             otherwise=[],
         )
 
     async def _topics(self, _typed: str, given: Mapping[str, str]) -> list[str]:
         return await self._backend.when_running(
-            lambda engine: engine.open_topics(given.get("workflow_id"), limit=_MOST + 1),
+            lambda engine: engine.reader.open_topics(given.get("workflow_id"), limit=_MOST + 1),
             seconds=_SECONDS,
             otherwise=[],
         )

@@ -135,7 +135,7 @@ async def _new_workflow(_backend: Backend, given: Arguments) -> str:
 async def _debug_workflow(backend: Backend, given: Arguments) -> str:
     workflow_id = given["workflow_id"]
     run = await backend.when_running(
-        lambda engine: engine.run(workflow_id), seconds=_ENGINE_SECONDS, otherwise=None
+        lambda engine: engine.reader.run(workflow_id), seconds=_ENGINE_SECONDS, otherwise=None
     )
     call = wording.inspect(workflow_id)
     summary = f"Begin with {call}."

@@ -57,7 +57,7 @@ def add_resources(server: MCPServer[Backend], backend: Backend) -> None:
 def _add_runs(server: MCPServer[Backend], backend: Backend) -> None:
     async def page(cursor: str | None) -> str:
         async with _engine(backend) as engine:
-            return (await engine.runs(limit=NEWEST, cursor=cursor)).model_dump_json()
+            return (await engine.reader.runs(limit=NEWEST, cursor=cursor)).model_dump_json()
 
     @server.resource(
         uris.RUNS,
@@ -95,7 +95,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def trace(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            return fitting.shown(traces.markdown(await engine.run(workflow_id)))
+            return fitting.shown(traces.markdown(await engine.reader.run(workflow_id)))
 
     @server.resource(
         uris.TRACE_JSON,
@@ -109,10 +109,10 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def as_json(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            few = await engine.last_step(workflow_id) <= _FEW_STEPS
-            run = await engine.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
-            messages = await engine.messages(workflow_id, count=_MESSAGES)
-            lines = await engine.log(workflow_id, limit=trace_json.MOST_LOG_LINES)
+            few = await engine.reader.last_step(workflow_id) <= _FEW_STEPS
+            run = await engine.reader.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
+            messages = await engine.reader.messages(workflow_id, count=_MESSAGES)
+            lines = await engine.reader.log(workflow_id, limit=trace_json.MOST_LOG_LINES)
             return trace_json.text(run, messages, len(lines))
 
 
@@ -183,11 +183,11 @@ class Listing:
         if params.cursor is not None:
             shown, cursor = _read_cursor(params.cursor)
             engine = await self._backend.engine()
-            return _page([], await engine.runs(limit=_PAGE, cursor=cursor), shown)
+            return _page([], await engine.reader.runs(limit=_PAGE, cursor=cursor), shown)
         fixed = [*await self._server.list_resources(), *_documents()]
         none = RunList(workflows=[], counts={})
         runs = await self._backend.when_running(
-            lambda engine: engine.runs(limit=_PAGE),
+            lambda engine: engine.reader.runs(limit=_PAGE),
             seconds=_LIST_SECONDS,
             otherwise=none,
         )

@@ -64,17 +64,17 @@ class Tasks(Extension):
         if started is None or not _declares(ctx):
             return result
         engine = await self._backend.engine()
-        return {"resultType": "task", **_task(await engine.run(started))}
+        return {"resultType": "task", **_task(await engine.reader.run(started))}
 
     async def get(self, ctx: Call, params: TaskParams) -> HandlerResult:
         """`tasks/get`: how the run stands, and once it has ended what its start would have answered had it waited."""
         require_client_extension(ctx, TASKS)
         engine = await self._backend.engine()
-        run = await engine.run(params.task_id)
+        run = await engine.reader.run(params.task_id)
         task = _task(run)
         if task["status"] == "completed":
             started = Started(workflow_id=run.workflow_id, status=run.status, version=run.version)
-            waited = await engine.wait([run.workflow_id], timeout_seconds=0)
+            waited = await engine.reader.wait([run.workflow_id], timeout_seconds=0)
             task["result"] = _result(answers.fit_started([started], waited, single=True))
         return task
 
@@ -82,7 +82,7 @@ class Tasks(Extension):
         """`tasks/update`: a task never asks, so answers are passed over, as the extension wants it."""
         require_client_extension(ctx, TASKS)
         engine = await self._backend.engine()
-        await engine.run(params.task_id)
+        await engine.reader.run(params.task_id)
         return EmptyResult()
 
     async def cancel(self, ctx: Call, params: TaskParams) -> EmptyResult:

@@ -127,7 +127,7 @@ async def start_workflow(
     result = None
     if wait_seconds:
         ids = [one.workflow_id for one in started]
-        result = await engine.wait(ids, timeout_seconds=wait_seconds, progress=Reporter(ctx))
+        result = await engine.reader.wait(ids, timeout_seconds=wait_seconds, progress=Reporter(ctx))
     return answers.fit_started(started, result, single=batch is None)
 
 
@@ -157,7 +157,7 @@ async def list_workflows(
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
     while True:
-        found = await engine.runs(
+        found = await engine.reader.runs(
             status=status, name=name, waiting=waiting, since=since, limit=limit, cursor=cursor
         )
         page = answers.fit_runs(found)
@@ -187,7 +187,7 @@ async def wait_for_workflows(
     - timeout_seconds: Return after this long. Many clients cut calls at 60 s.
     """
     engine = await _engine(ctx)
-    result = await engine.wait(
+    result = await engine.reader.wait(
         workflow_ids, until=until, timeout_seconds=timeout_seconds, progress=Reporter(ctx)
     )
     return answers.fit_waited(result)
@@ -212,7 +212,9 @@ async def inspect(
     - cursor: As the page before says.
     """
     engine = await _engine(ctx)
-    return await inspecting.page(engine, workflow_id, step=step, detail=detail, cursor=cursor)
+    return await inspecting.page(
+        engine.reader, workflow_id, step=step, detail=detail, cursor=cursor
+    )
 
 
 async def send_message(
@@ -250,7 +252,7 @@ async def answer_in_person(
     processes.refuse_in_worker()
     engine = await _engine(ctx)
     settings = ctx.request_context.lifespan_context.settings
-    wait = _the_wait(workflow_id, topic, await engine.questions(workflow_id))
+    wait = _the_wait(workflow_id, topic, await engine.reader.questions(workflow_id))
     if not elicitation.can_ask(ctx):
         raise CannotAsk(
             f"This client cannot ask the person: {short(elicitation.message(wait), 500)}",
@@ -382,7 +384,7 @@ async def server_status(ctx: Call) -> StatusAnswer:
             with anyio.move_on_after(_CATALOG_SECONDS):
                 catalog = await engine.catalog()
             parts.problems += problems.of_code(catalog)
-        found = await engine.status()
+        found = await engine.reader.status()
     session = backend.sessions.of(ctx)
     update = {"this_session": session.session_id, "problems": [*parts.problems, *found.problems]}
     return answers.fit_status(found.model_copy(update=update))

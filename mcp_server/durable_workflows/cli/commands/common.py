@@ -13,6 +13,7 @@ from durable_workflows import fitting
 from durable_workflows.cli import printing, shell_completion
 from durable_workflows.engine.project import Project
 from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import InvalidProject
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import MAX_PAYLOAD_LEVELS, Settings
@@ -117,7 +118,7 @@ async def reader_of(settings: Settings) -> AsyncGenerator[Reader]:
     """As `engine_of`, for commands that only look: without dbos, whose import takes longer than looking."""
     with printing.progress("Connecting") as progress:
         connection = await lifecycle.ensure_running(settings, progress)
-    reader = Reader(settings, connection)
+    reader = Reader(Rows(settings, connection))
     try:
         yield reader
     finally:

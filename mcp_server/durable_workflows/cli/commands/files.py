@@ -152,7 +152,7 @@ async def _followed(engine: "Engine", workflow_id: str) -> Ended:
     try:
         with printing.progress(f"{workflow_id} is under way") as progress:
             return await following.follow(
-                engine, workflow_id, printing.say, printing.show(progress)
+                engine.reader, workflow_id, printing.say, printing.show(progress)
             )
     except anyio.get_cancelled_exc_class():
         own = shlex.quote(workflow_id)

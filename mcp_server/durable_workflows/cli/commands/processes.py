@@ -27,7 +27,7 @@ async def bootstrap(settings: Settings) -> None:
     async with engine_of(settings) as engine:
         catalog = await engine.catalog()
         wrong = [*problems.of_processes(settings, running=True), *problems.of_code(catalog)]
-        found = await engine.status(wrong)
+        found = await engine.reader.status(wrong)
     printing.print_ready(found, catalog, engine.connection.url)
 
 
@@ -63,7 +63,7 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
                     with anyio.move_on_after(_CATALOG_SECONDS):
                         catalog = await engine.catalog()
                     wrong += problems.of_code(catalog)
-                found = await engine.status(wrong)
+                found = await engine.reader.status(wrong)
     if as_json:
         facts = found.model_dump(mode="json") if found else {"problems": wrong}
         facts = {"running": running, "project": str(settings.project)} | facts

@@ -86,7 +86,7 @@ async def start(
             return
         with printing.progress(f"{own} is under way") as progress:
             result = await following.wait(
-                engine,
+                engine.reader,
                 [own],
                 until="ended",
                 seconds=math.inf,

@@ -17,6 +17,7 @@ from durable_workflows.cli import printing, terminal
 from durable_workflows.cli.commands.common import AsJson, reader_of
 from durable_workflows.cli.dashboard import Said
 from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import UNFINISHED, Connection, Overview
 from durable_workflows.processes import lifecycle
@@ -79,7 +80,7 @@ async def _watch(settings: Settings, as_json: bool) -> None:
 
 async def _look(settings: Settings, connection: Connection, show: Show) -> None:
     """Show the picture until another supervisor runs, or none."""
-    reader = Reader(settings, connection)
+    reader = Reader(Rows(settings, connection))
     try:
         while state.read_connection(settings) == connection:
             overview = await reader.overview(newest=_NEWEST)

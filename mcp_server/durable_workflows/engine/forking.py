@@ -1,0 +1,98 @@
+"""Forks: new runs that take over the finished steps of other ones."""
+
+import functools
+import uuid
+
+from durable_workflows import wording
+from durable_workflows.database import tables
+from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.published import Published
+from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rows import Rows
+from durable_workflows.errors import UnknownStep, UnknownWorkflow, WorkflowUnavailable
+from durable_workflows.models import UNFINISHED, Answer, Forked
+from durable_workflows.seam import dbos_internals
+from durable_workflows.settings import QUEUE
+
+
+class Forker:
+    """Forks runs."""
+
+    def __init__(self, rows: Rows, calls: Calls, published: Published, reader: Reader) -> None:
+        self._rows = rows
+        self._calls = calls
+        self._published = published
+        self._reader = reader
+
+    async def fork(
+        self,
+        workflow_id: str,
+        from_step: int,
+        *,
+        same_version: bool = False,
+        session: str | None = None,
+    ) -> Forked:
+        """As `Engine.fork`."""
+        head = await self._rows.head(workflow_id)
+        last = (
+            await self._reader.last_step(workflow_id) + 1
+        )  # the one that runs now, or would come next
+        if not 1 <= from_step <= last:
+            raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
+        version = head["version"] if same_version else await self._published.newest()
+        if not same_version:
+            await self._forkable(head, from_step, version)
+        fork_id = str(uuid.uuid4())
+        fork = functools.partial(
+            self._calls.client.fork_workflow,
+            workflow_id,
+            from_step,
+            application_version=version,
+            queue_name=QUEUE,
+        )
+        await self._calls.certainly(
+            functools.partial(dbos_internals.once, self._calls.client, fork_id, fork)
+        )
+        about = {"forked_at": from_step, "session": session}  # else it has those of the original
+        await self._calls.certainly(
+            functools.partial(
+                self._calls.client.update_workflow_attributes, fork_id, about, merge=True
+            )
+        )
+        under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
+        note = f"{under_way} of {workflow_id} still runs." if under_way else None
+        if head["status"] in UNFINISHED:
+            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two is wanted."
+        taken = [one for one in await self._reader.answers(workflow_id) if one.step < from_step]
+        note = " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None
+        return Forked(
+            workflow_id=fork_id,
+            forked_from=workflow_id,
+            from_step=from_step,
+            version=version,
+            note=note,
+        )
+
+    async def _forkable(self, head: tables.Row, from_step: int, version: str) -> None:
+        """That the code as it is now has the workflow."""
+        try:
+            await self._published.entry(head["name"], version)
+        except (UnknownWorkflow, WorkflowUnavailable) as error:
+            if await self._loads(head):
+                again = wording.call(
+                    "fork", workflow_id=head["workflow_id"], from_step=from_step, version="same"
+                )
+                error.hint += f" Or {again}, on the code that the original runs."
+            raise
+
+    async def _loads(self, head: tables.Row) -> bool:
+        """Whether the version of a run has its workflow."""
+        rows = await self._rows.fetch("catalog_entry", version=head["version"], name=head["name"])
+        return bool(rows) and rows[0]["error"] is None
+
+
+def _taken_over(answer: Answer) -> str:
+    """What is said of an answer that a fork takes over instead of asking."""
+    question = wording.line(answer.shown, wording.NAME)
+    given = wording.line(answer.answer.text, wording.NAME)
+    return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."

@@ -1,0 +1,139 @@
+"""Messages to runs, and the answers of people to their questions."""
+
+import functools
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from durable_workflows import fitting, wording
+from durable_workflows.engine import records
+from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rows import Rows
+from durable_workflows.errors import AlreadyAnswered, NotWaiting, PeopleOnly, WorkflowFinished
+from durable_workflows.models import STOPPED, UNFINISHED, Delivered, OpenWait
+from durable_workflows.schemas import arguments
+from durable_workflows.settings import PERSON
+from durable_workflows.system import processes
+
+
+class Messenger:
+    """Sends messages and answers."""
+
+    def __init__(self, rows: Rows, calls: Calls, reader: Reader) -> None:
+        self._rows = rows
+        self._calls = calls
+        self._reader = reader
+
+    async def send(
+        self, workflow_id: str, topic: str, message: JsonValue, idempotency_key: str | None = None
+    ) -> Delivered:
+        """As `Engine.send`."""
+        arguments.check_texts(topic=topic, idempotency_key=idempotency_key)
+        if topic.startswith(PERSON):
+            raise PeopleOnly(f"The topic {topic!r} accepts answers from people only.")
+        if idempotency_key is not None:
+            earlier = await self._sent_before(workflow_id, topic, message, idempotency_key)
+            if earlier is not None:
+                return earlier
+        waits = await self._awaited(workflow_id, message)
+        for wait in waits:
+            if wait.topic == topic:
+                message = arguments.meant(wait, message)
+                arguments.check_message(wait, message)
+        sent = await self._send(workflow_id, topic, message, idempotency_key or str(uuid.uuid4()))
+        note = await self._not_awaited(workflow_id, topic, [wait.topic for wait in waits])
+        return sent.model_copy(update={"note": note})
+
+    async def _sent_before(
+        self, workflow_id: str, topic: str, message: JsonValue, key: str
+    ) -> Delivered | None:
+        """What became of the message that was sent with this key; the run may have ended since."""
+        rows = await self._rows.fetch("message_of_key", workflow_id=workflow_id, key=key)
+        if not rows:
+            return None
+        row = rows[0]
+        same = (records.topic(row["topic"]), json.loads(row["message"])) == (topic, message)
+        read = row["consumed_by_step"]
+        received = (
+            f"step {read} has received it" if read is not None else "it has not been received yet"
+        )
+        note = f"A message with this key was already sent: {received}. Nothing new was sent."
+        if not same:
+            note = f"A different message was already sent with this key: {received}. This one was not sent; give it its own key."
+        return Delivered(workflow_id=workflow_id, topic=topic, delivered=same, note=note)
+
+    async def _not_awaited(
+        self, workflow_id: str, topic: str, awaited: Sequence[str]
+    ) -> str | None:
+        """What to say of a message for which the run does not wait now."""
+        if topic in awaited:
+            return None
+        kept = f"{workflow_id} gets this message when it receives on {topic!r}"
+        if awaited:
+            return f"{kept}. Now it waits on {' and '.join(map(repr, awaited))}."
+        children = await self._rows.fetch(
+            "descendant_waiting_on", workflow_id=workflow_id, topic=topic
+        )
+        if children:
+            return f"{kept}. Now {children[0]['workflow_id']}, which it started, waits on that topic: if you meant that run, send it there too."
+        return f"{kept}; it does not wait for a message now."
+
+    async def answer(
+        self, wait: OpenWait, value: JsonValue, *, who: str, how: str, shown: str | None = None
+    ) -> Delivered:
+        """As `Engine.answer`."""
+        processes.refuse_in_worker()
+        open_waits = await self._awaited(wait.workflow_id, value)
+        earlier = await self._rows.fetch(
+            "find_answer", workflow_id=wait.workflow_id, step=wait.step
+        )
+        if not earlier and wait.step not in [one.step for one in open_waits]:
+            raise NotWaiting(f"{wait.workflow_id} no longer waits for {wait.topic!r}.")
+        arguments.check_message(wait, value)
+        rows = await self._rows.fetch(
+            "note_answer",
+            workflow_id=wait.workflow_id,
+            step=wait.step,
+            topic=wait.topic,
+            who=who,
+            how=how,
+            shown=fitting.json_text(
+                {**wait.model_dump(mode="json"), "text": shown or wait.prompt or ""}
+            ),
+            answer=fitting.json_text(value),
+        )
+        # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
+        noted = rows[0]
+        sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], noted["message_key"])
+        if (noted["who"], noted["answer"]) != (who, value):
+            at = noted["answered_at"].isoformat(timespec="seconds")
+            raise AlreadyAnswered(f"{noted['who']} already answered this at {at}.")
+        return sent
+
+    async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
+        """What an unfinished run waits for."""
+        arguments.check_size(message, "message")
+        head = await self._rows.head(workflow_id)
+        if head["status"] not in UNFINISHED:
+            said = f"{workflow_id} has ended with status {head['status']}."
+            raise WorkflowFinished(said, hint=_receiving_again(workflow_id, head["status"]))
+        return await self._reader.waits(workflow_id)
+
+    async def _send(self, workflow_id: str, topic: str, message: Any, key: str) -> Delivered:
+        send = functools.partial(self._calls.client.send, workflow_id, message, topic or None, key)
+        await self._calls.certainly(send)
+        return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
+
+
+def _receiving_again(workflow_id: str, status: str) -> str:
+    """How a run that has ended, or one in its place, takes a message after all."""
+    if status in STOPPED:
+        resumed = wording.call("resume", workflow_ids=[workflow_id])
+        return f"Call {resumed} to let it go on, then call again. Nothing was sent."
+    found = wording.inspect(workflow_id, detail="messages")
+    again = f"{wording.call('fork', workflow_id=workflow_id)[:-1]}, from_step=N)"
+    return f"Call {found} to see which step received a message on which topic; then {again} from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent."

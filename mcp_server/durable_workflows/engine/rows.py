@@ -1,0 +1,131 @@
+"""The rows of a project: named statements, once a worker of this release has made its tables and DBOS's."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+
+from durable_workflows import wording
+from durable_workflows.database import tables
+from durable_workflows.errors import (
+    DatabaseUnavailable,
+    DurableWorkflowsError,
+    NoSpaceLeft,
+    UnknownWorkflowId,
+)
+from durable_workflows.models import Connection
+from durable_workflows.settings import Settings
+from durable_workflows.system import state
+
+_READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
+_POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
+ANSWER_SECONDS = (
+    30.0  # after which a database that says nothing is given up: clients wait for a minute
+)
+_AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
+_ELSEWHERE = (
+    "Check that server, or call again later: nothing is lost, and runs go on once it answers."
+)
+_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 14 connections, an MCP server or a command up to ten. Nothing is lost."
+
+T = TypeVar("T")
+
+
+class Rows:
+    """What is asked of the database that `connection` names. Close it after use (`aclose`)."""
+
+    def __init__(self, settings: Settings, connection: Connection) -> None:
+        self.settings = settings
+        self.connection = connection
+        self.database = connection.database
+        self._session = tables.Session(
+            self.database,
+            role="engine",
+            patience_seconds=_PATIENCE_SECONDS,
+            limit_seconds=ANSWER_SECONDS,
+            explain=self.explain,
+        )
+        self._migrated = False
+
+    def explain(self, error: BaseException | None) -> DurableWorkflowsError | None:
+        """Why the database does not answer, as far as it can be known from here."""
+        if self.connection.mode == "external":
+            said = tables.first_sentence(error)
+            hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
+            return DatabaseUnavailable(
+                f"The Postgres at DBOS_DATABASE_URL does not answer: {said}", hint=hint
+            )
+        if state.is_full(self.settings):
+            return NoSpaceLeft()
+        note = state.read_report(self.settings).get("database", "up")
+        if note == "up":
+            return None
+        if note.startswith("ended"):
+            return DatabaseUnavailable(f"The database {note}.", hint=_AGAIN)
+        return DatabaseUnavailable(f"The database does not start: {note}", hint="")
+
+    async def aclose(self) -> None:
+        """Close the connection at once."""
+        await self._session.close()
+
+    async def fetch(self, name: str, /, **values: object) -> list[tables.Row]:
+        """Run a named statement and return its rows.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or is not set up.
+        """
+        await self._until_migrated()
+        return await self._session.fetch(name, **values)
+
+    async def run(self, name: str, /, **values: object) -> int:
+        """Run a named statement and return how many rows it touched; errors as for `fetch`."""
+        return await self._session.run(name, **values)
+
+    async def in_snapshot(self, read: Callable[[tables.Fetch], Awaitable[T]]) -> T:
+        """What `read` makes of rows of one moment; errors as for `fetch`."""
+        await self._until_migrated()
+        return await self._session.in_snapshot(read)
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncGenerator[tables.Connection]:
+        """The connection itself for a while; errors as for `fetch`."""
+        async with self._session.connection() as connection:
+            yield connection
+
+    async def head(self, workflow_id: str) -> tables.Row:
+        """The row of `run_heads` for a run.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        return (await self.heads([workflow_id]))[workflow_id]
+
+    async def heads(self, workflow_ids: Sequence[str]) -> Mapping[str, tables.Row]:
+        """The rows of `run_heads` for runs, by id; errors as for `head`."""
+        rows = await self.fetch("run_heads", workflow_ids=list(workflow_ids))
+        found = {row["workflow_id"]: row for row in rows}
+        for workflow_id in workflow_ids:
+            if workflow_id not in found:
+                raise await self.unknown(workflow_id)
+        return found
+
+    async def unknown(self, workflow_id: str) -> UnknownWorkflowId:
+        """The error for an id that no run has, with those that are close to it."""
+        rows = await self.fetch("similar_ids")
+        known = [row["workflow_id"] for row in rows]
+        return UnknownWorkflowId(
+            f"There is no run {workflow_id!r}." + wording.closest(workflow_id, known)
+        )
+
+    async def _until_migrated(self) -> None:
+        if self._migrated:
+            return
+        with anyio.move_on_after(_READY_SECONDS):
+            while not self._migrated:
+                rows = await self._session.fetch("has_all_of_this_release")
+                self._migrated = rows[0]["there"]
+                await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
+        if not self._migrated:
+            raise DatabaseUnavailable("The database is still being set up.")
