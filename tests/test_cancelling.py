@@ -11,10 +11,11 @@ from pydantic_core import from_json
 
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.mcp import answers
 from durable_workflows.models import Run, StartRequest
 from durable_workflows.telling import traces
-from helpers import until, until_found
+from helpers import copy_flow, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -245,3 +246,41 @@ async def test_what_a_cancellation_left_as_it_was_is_counted(shared: Engine) -> 
     assert [one.workflow_id for one in answer.workflows] == [fan]
     assert answer.note == "40 runs that these started had already ended."
     assert len(answer.model_dump_json()) < 400
+
+
+SLOW = """
+import time
+
+from dbos._sys_db import SystemDatabase
+
+claim = SystemDatabase.start_queued_workflows
+
+
+def late(self, *given, **named):
+    found = claim(self, *given, **named)
+    time.sleep(2 if found[0] else 0)
+    return found
+
+
+SystemDatabase.start_queued_workflows = late
+"""
+
+
+@proves("cancel:keeps-step", "resume:not-twice-at-once")
+async def test_the_result_of_a_step_is_kept_that_returns_before_its_resumed_run_has_begun(
+    project: Project, folder: Path, tmp_path: Path
+) -> None:
+    """Taken up from the queue, as the database has it, and not begun in the worker: on a busy machine that takes a while."""
+    copy_flow("cancelling", folder)
+    with (folder / "workflows" / "cancelling.py").open("a", encoding="utf-8") as file:
+        file.write(SLOW)
+    engine = await project.engine()
+    workflow_id = await step_of(engine, tmp_path)
+    await engine.cancel([workflow_id])
+    await engine.resume([workflow_id])
+    await seen(engine, workflow_id, lambda run: run.status == "PENDING")
+    (tmp_path / "go-on").touch()
+    await seen(engine, workflow_id, lambda run: run.waiting)
+    await engine.send(workflow_id, "go", "on")
+    assert await output(engine, workflow_id) == "done"
+    assert lines_of(tmp_path / "begun") == ["begun", "ended"]

@@ -28,7 +28,7 @@ from dbos import _queue as dbos_queue
 from dbos._error import DBOSWorkflowConflictIDError
 from dbos._outcome import NoResult
 from dbos._sys_db import SystemDatabase, db_retry
-from dbos._utils import LoopAwareEvent
+from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows.seam import dbos_internals
 
@@ -48,7 +48,6 @@ class Executions:
         self._changed = threading.Condition()
         self._steps: Counter[str] = Counter()  # in flight, by run
         self._newest: OrderedDict[str, str] = OrderedDict()  # by run, the token of the execution
-        self._held: dict[str, str] = {}  # as _newest, of those that wait for an old one's step
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._watches: dict[str, set[LoopAwareEvent]] = {}
 
@@ -56,7 +55,7 @@ class Executions:
         """Change dbos for this process."""
         _count_steps(self)
         _begin_after_old_steps(self)
-        _keep_results(self)
+        _keep_results()
         _wake_sleeps(self)
         _wake_retries(self)
         _wake_messages(self)
@@ -85,19 +84,12 @@ class Executions:
         with self._changed:
             _remember(self._newest, workflow_id, token)
             self._cancelled.pop(workflow_id, None)
-            if self._steps[workflow_id]:
-                self._held[workflow_id] = token
-            return workflow_id in self._held
+            return bool(self._steps[workflow_id])
 
     def wait_for_steps(self, workflow_id: str) -> None:
         """Return once no step of the run is in flight."""
         with self._changed:
             self._changed.wait_for(lambda: not self._steps[workflow_id])
-            self._held.pop(workflow_id, None)
-
-    def holds(self, workflow_id: str) -> str | None:
-        """The token of the execution of the run that waits for an old one's step."""
-        return self._held.get(workflow_id)
 
     # Cancelled runs
 
@@ -296,7 +288,7 @@ def _begin_after_old_steps(executions: Executions) -> None:
     module.execute_dequeued_workflow = executed
 
 
-def _keep_results(executions: Executions) -> None:
+def _keep_results() -> None:
     """Record the result of a step whose run was cancelled meanwhile, unless the run has begun again without it."""
     scope: Any = SystemDatabase
     record = scope.record_operation_result
@@ -306,16 +298,19 @@ def _keep_results(executions: Executions) -> None:
             record(self, result, **named)
         except DBOSWorkflowConflictIDError:
             if not result["function_name"].startswith("DBOS.") and not result["child_workflow_id"]:
-                _record_late(self, result, executions.holds(result["workflow_uuid"]))
+                _record_late(self, result)
             raise
 
     scope.record_operation_result = recorded
 
 
-def _record_late(database: Any, result: Any, held: str | None) -> None:
+def _record_late(database: Any, result: Any) -> None:
+    """Record it if the run is cancelled or queued, or if this process has taken it up again: that execution has not begun, since it waits for this very step."""
+
     @db_retry(sys_db=database)
     def record() -> None:
         runs, workflow_id = database.tables.workflow_status, result["workflow_uuid"]
+        own = GlobalParams.executor_id
         values = {**result, "completed_at_epoch_ms": int(time.time() * 1000)}
         values["application_name"] = database.app_name
         values["retention_timestamp"] = database._now_ms_sql()
@@ -324,11 +319,11 @@ def _record_late(database: Any, result: Any, held: str | None) -> None:
             # Locked until the end: nobody begins the run meanwhile.
             run = connection.execute(
                 runs.select()
-                .with_only_columns(runs.c.status, runs.c.owner_xid)
+                .with_only_columns(runs.c.status, runs.c.executor_id)
                 .where(*database._wf(runs, workflow_id))
                 .with_for_update(key_share=True)
             ).one_or_none()
-            if run and (run[0] in ("CANCELLED", "ENQUEUED") or (held and run[1] == held)):
+            if run and (run[0] in ("CANCELLED", "ENQUEUED") or run == ("PENDING", own)):
                 connection.execute(steps.values(**values).on_conflict_do_nothing())
 
     record()
