@@ -12,7 +12,7 @@ from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.processes import lifecycle
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam.patches import connections
 from durable_workflows.settings import APPLICATION, Settings
 from helpers import FLOWS, copy_flow, processes_of
 
@@ -85,7 +85,7 @@ async def dbos_client(shared: Engine) -> AsyncIterator[DBOSClient]:
     """A client of dbos on the database of the shared project."""
     await shared.reader.counts()  # the tables are there
     found = shared.connection.database
-    dbos_internals.connect_alone()
+    connections.connect_alone()
     client = DBOSClient(
         system_database_url=own_url(found),
         dbos_system_schema=found.dbos_schema,

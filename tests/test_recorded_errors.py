@@ -34,8 +34,8 @@ from dbos._serialization import (
 from pydantic import BaseModel, ConfigDict, TypeAdapter, field_validator
 from pydantic_core import PydanticCustomError, ValidationError
 
-from durable_workflows.seam import recorded_errors
-from durable_workflows.seam.recorded_errors import Recorded
+from durable_workflows.seam.patches import recorded_errors
+from durable_workflows.seam.patches.recorded_errors import Recorded
 from nasty import TEXTS
 from requirements import proves
 

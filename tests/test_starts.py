@@ -15,7 +15,7 @@ from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import QUEUE
 from requirements import proves
 
@@ -48,7 +48,7 @@ def options(changes: Values, workflow_id: str) -> EnqueueOptions:
 
 def row_of(client: DBOSClient, changes: Values, workflow_id: str) -> Values:
     return {
-        **dbos_internals.queued(client, options(changes, workflow_id), ARGS),
+        **dbos_calls.queued(client, options(changes, workflow_id), ARGS),
         "created_at": time.time_ns() // 1_000_000,
         "creator_xid": str(uuid.uuid4()),
     }

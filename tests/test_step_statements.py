@@ -12,7 +12,7 @@ from dbos import DBOSClient
 from dbos import _context as dbos_context
 from dbos._sys_db import SystemDatabase
 
-from durable_workflows.seam import step_statements
+from durable_workflows.seam.patches import step_statements
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
-from durable_workflows.seam import wakeups
+from durable_workflows.seam.patches import wakeups
 from helpers import copy_flow, until, until_found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]

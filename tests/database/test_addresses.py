@@ -12,7 +12,7 @@ from psycopg.pq import Conninfo
 from database.fronts import Front
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam.patches import connections
 from durable_workflows.settings import Database
 from requirements import proves
 
@@ -62,7 +62,7 @@ async def test_our_connections_take_nothing_from_the_environment(front: Front) -
 @proves("database:own-connections")
 @pytest.mark.usefixtures("hostile")
 def test_the_connections_that_dbos_makes_for_us_take_nothing_from_it_either(front: Front) -> None:
-    dbos_internals.connect_alone()
+    connections.connect_alone()
     url = sqlalchemy.make_url(own_url(Database(front.url))).set(drivername="postgresql+psycopg")
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from durable_workflows.models import Schema
 from durable_workflows.schemas import arguments, described
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 
 
 def registered_workflows() -> Mapping[str, Callable[..., Any]]:
@@ -16,7 +16,7 @@ def registered_workflows() -> Mapping[str, Callable[..., Any]]:
     Each value is the author's function, without the wrapping of DBOS; a method is bound to its class, or to its only instance.
     While files are being imported, those that come later are missing.
     """
-    return dbos_internals.registered_workflows()
+    return dbos_calls.registered_workflows()
 
 
 def argument_check(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import DOTENV
 
 _NAMED = re.compile(
@@ -65,7 +65,7 @@ def redacted(
     Secrets are those of this worker's environment and of the variables in `more`, by the rule at the top of this module, and the value of
     the environment variable `variable`, however short it is.
     """
-    text = of_process(dbos_internals.database_password(), more)(text)
+    text = of_process(dbos_calls.database_password(), more)(text)
     value = os.environ.get(variable or "", "").strip()
     return text.replace(value, f"[{variable}]") if value else text
 

@@ -17,7 +17,7 @@ from durable_workflows.authoring.asking import Request
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
 from durable_workflows.schemas import validating
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import PERSON
 
 _FOR_EVER_SECONDS = 100 * 365 * 86400.0  # DBOS.recv wants a number
@@ -203,14 +203,14 @@ class _Wait:
         self._topic = topic
         self._timeout = timeout
         self._default = default
-        self._first = dbos_internals.next_step()
+        self._first = dbos_calls.next_step()
         json_schema, self._fitting = _checker(schema)
         self._request = Request(prompt, json_schema, topic.startswith(PERSON))
 
     def run(self) -> Any:
         left = self._timeout
         while True:
-            step = dbos_internals.next_step()
+            step = dbos_calls.next_step()
             with self._request.shown():
                 message = DBOS.recv(self._topic, timeout_seconds=_seconds(left))
             if message is None and self._timeout is not None:
@@ -226,7 +226,7 @@ class _Wait:
     async def run_async(self) -> Any:
         left = self._timeout
         while True:
-            step = dbos_internals.next_step()
+            step = dbos_calls.next_step()
             with self._request.shown():
                 message = await DBOS.recv_async(self._topic, timeout_seconds=_seconds(left))
             if message is None and self._timeout is not None:
@@ -244,13 +244,13 @@ class _Wait:
 
     def _left(self) -> float:
         """A step, which runs only after a message that did not fit: what is left until the deadline of the first wait."""
-        return dbos_internals.left_of_wait(self._first)
+        return dbos_calls.left_of_wait(self._first)
 
     def _came(self, step: int) -> bool:
         """A step, which runs only where `null` and a time-out differ: whether the `DBOS.recv` of that number ended with a message."""
         if self._topic.startswith(PERSON):
-            return dbos_internals.left_of_wait(step) > 0
-        return dbos_internals.has_received(step)
+            return dbos_calls.left_of_wait(step) > 0
+        return dbos_calls.has_received(step)
 
     def _take(self, message: Any) -> tuple[bool, Any]:
         """Whether the wait is over, and with what. All depends on the recorded message only."""
@@ -293,4 +293,4 @@ def _seconds(left: float | None) -> float:
 
 
 def _person_topic(topic: str | None) -> str:
-    return f"{PERSON}{topic or dbos_internals.next_step()}"
+    return f"{PERSON}{topic or dbos_calls.next_step()}"

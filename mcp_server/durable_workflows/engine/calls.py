@@ -13,7 +13,7 @@ from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.rows import ANSWER_SECONDS, Rows
 from durable_workflows.errors import DatabaseSilent, DatabaseUnavailable, InvalidArguments
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION
 
 NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
@@ -29,9 +29,9 @@ class Calls:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._limiter = anyio.CapacityLimiter(_THREADS)  # never the threads that stdio uses
-        dbos_internals.refuse_pickle()
-        dbos_internals.connect_alone()
-        dbos_internals.record_any_text()
+        values.refuse_pickle()
+        connections.connect_alone()
+        values.record_any_text()
         self.client = DBOSClient(
             system_database_url=own_url(rows.database),
             dbos_system_schema=rows.database.dbos_schema,

@@ -11,7 +11,7 @@ from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import UnknownStep, UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import UNFINISHED, Answer, Forked
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import QUEUE
 
 
@@ -51,7 +51,7 @@ class Forker:
             queue_name=QUEUE,
         )
         await self._calls.certainly(
-            functools.partial(dbos_internals.once, self._calls.client, fork_id, fork)
+            functools.partial(dbos_calls.once, self._calls.client, fork_id, fork)
         )
         about = {"forked_at": from_step, "session": session}  # else it has those of the original
         await self._calls.certainly(

@@ -17,7 +17,7 @@ from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseSilent, InvalidArguments, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.schemas import arguments
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import QUEUE
 
 
@@ -89,7 +89,7 @@ class Starter:
             options["priority"] = request.priority
         # A queue takes runs up by this time: no two have the same.
         self._moment = max(self._moment + 1, time.time_ns() // 1_000_000)
-        row = dbos_internals.queued(self._calls.client, options, request.args)
+        row = dbos_calls.queued(self._calls.client, options, request.args)
         return {**row, "created_at": self._moment, "creator_xid": str(uuid.uuid4())}
 
     async def _start_rows(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tables.Row]:

@@ -55,7 +55,7 @@ Entry = RunningStep | Wait
 
 
 class Activity:
-    """The observer that a worker hands to `dbos_internals.observe`, and the publisher of what it saw.
+    """The observer that a worker hands to `observing.observe`, and the publisher of what it saw.
 
     The observing methods are called in the threads of the runs; `publish` runs in the worker's own event loop.
     """
@@ -79,7 +79,7 @@ class Activity:
         self._idle.set()
 
     def step_began(self, workflow_id: str, step: int, name: str) -> None:
-        """See `dbos_internals.Observer`. Once `drain` was called, a thread that would begin a step stays here."""
+        """See `observing.Observer`. Once `drain` was called, a thread that would begin a step stays here."""
         if self._stopping.is_set() and not _in_event_loop():
             threading.Event().wait()
         self._set((workflow_id, step), RunningStep(name))
@@ -87,26 +87,26 @@ class Activity:
             self._await_published((workflow_id, step))
 
     def step_attempted(self, workflow_id: str, step: int, attempt: int, attempts: int) -> None:
-        """See `dbos_internals.Observer`."""
+        """See `observing.Observer`."""
         entry = self._current.get((workflow_id, step))
         if isinstance(entry, RunningStep) and attempts > 1:
             entry = replace(entry, attempt=attempt, max_attempts=attempts, retry_at=None)
             self._set((workflow_id, step), entry)
 
     def step_failed(self, workflow_id: str, step: int, error: str, seconds: float) -> None:
-        """See `dbos_internals.Observer`."""
+        """See `observing.Observer`."""
         entry = self._current.get((workflow_id, step))
         if isinstance(entry, RunningStep):
             entry = replace(entry, retry_at=_in(seconds), error=error[:_LONGEST_ERROR])
             self._set((workflow_id, step), entry)
 
     def step_ended(self, workflow_id: str, step: int) -> None:
-        """See `dbos_internals.Observer`."""
+        """See `observing.Observer`."""
         self._remove((workflow_id, step))
 
     @contextmanager
     def waits(self, workflow_id: str, step: int, topic: str) -> Generator[None]:
-        """See `dbos_internals.Observer`."""
+        """See `observing.Observer`."""
         self._set((workflow_id, step), Wait(topic, asking.current()))
         try:
             yield

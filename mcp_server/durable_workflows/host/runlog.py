@@ -23,7 +23,7 @@ from typing_extensions import Buffer
 from durable_workflows import fitting, wording
 from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest
@@ -68,7 +68,7 @@ class RunLog:
             handler.setFormatter(_Redacting(handler.formatter, self.redact))
         handler = _Handler(self)
         root.addHandler(handler)
-        dbos_internals.log_to(handler)
+        dbos_calls.log_to(handler)
 
     def add(self, source: Source, text: str) -> None:
         """Add text. A line is complete with its line feed, when none came for a while, or when its run ends."""
@@ -223,7 +223,7 @@ class _Stream(io.TextIOWrapper):
         self._original = original
 
     def write(self, text: str, /) -> int:
-        run = dbos_internals.current_run()
+        run = dbos_calls.current_run()
         if run is None:
             self._original.write(self._log.redact(text))
             return len(text)
@@ -257,7 +257,7 @@ class _Bytes(io.BufferedIOBase):
         self.raw: Any = self
 
     def write(self, data: Buffer, /) -> int:
-        run = dbos_internals.current_run()
+        run = dbos_calls.current_run()
         if run is None:
             text = bytes(data).decode("utf-8", "surrogateescape")
             self._original.write(self._log.redact(text).encode("utf-8", "surrogateescape"))
@@ -323,7 +323,7 @@ class _Handler(logging.Handler):
         self.setFormatter(_Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        run = dbos_internals.current_run()
+        run = dbos_calls.current_run()
         if run is not None:
             self._log.add((*run, record.levelname), self.format(record) + "\n")
         elif record.name.startswith("dbos"):
@@ -333,4 +333,4 @@ class _Handler(logging.Handler):
 
 
 def _outside_of_runs(_record: logging.LogRecord) -> bool:
-    return dbos_internals.current_run() is None
+    return dbos_calls.current_run() is None

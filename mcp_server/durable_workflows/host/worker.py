@@ -40,8 +40,21 @@ from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
-from durable_workflows.seam import dbos_internals, recorded_errors, step_statements, wakeups
-from durable_workflows.seam.executions import Executions
+from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches import (
+    connections,
+    failures,
+    messages,
+    observing,
+    queues,
+    recorded_errors,
+    registering,
+    step_statements,
+    typed_arguments,
+    values,
+    wakeups,
+)
+from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 from durable_workflows.system import locks, processes, state
 
@@ -114,7 +127,7 @@ async def migrate(database: Database) -> None:
     Raises:
         tables.Error: the database does not answer, or refuses.
     """
-    dbos_internals.connect_alone()
+    connections.connect_alone()
     async with await tables.connect(database, role="migration") as connection:
         if await tables.is_set_up(connection):
             return
@@ -160,7 +173,7 @@ class _Worker:
         files, faults = asyncio.run(self._settle())
         self._prepare_dbos()
         if catalog.version_of(files) == self._version:  # else of an earlier release
-            dbos_internals.convert_arguments(Signature)
+            typed_arguments.convert_arguments(Signature)
         entries = self._load(files, faults)
         asyncio.run(self._work(entries))
 
@@ -180,14 +193,14 @@ class _Worker:
     async def _work(self, entries: list[dict[str, object]]) -> None:
         loop = asyncio.get_running_loop()
         activity = Activity(loop, self._executor_id, at_once=self._apart)
-        dbos_internals.observe(activity)
+        observing.observe(activity)
         self._executions.install()
         self._cancelling = anyio.Event()
-        dbos_internals.fail_at_whatever_is_raised(activity.is_stopping)
+        failures.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
             await self._publish_catalog(connection, entries)
             verdict = await self._judge(connection)
-            recover = dbos_internals.recover_without_counting(verdict.suspects, verdict.condemned)
+            recover = queues.recover_without_counting(verdict.suspects, verdict.condemned)
             await self._announce(
                 connection
             )  # before it takes up a run, which else nobody could adopt
@@ -210,7 +223,7 @@ class _Worker:
         seconds = 0.0 if self._settings.embedded else _ADOPT_SECONDS
         await tables.run(connection, "let_in_again", identity=identity, seconds=seconds)
 
-    async def _take_up(self, verdict: suspects.Verdict, recover: dbos_internals.Recover) -> None:
+    async def _take_up(self, verdict: suspects.Verdict, recover: queues.Recover) -> None:
         """Take up one suspect after the other: whoever was the last when the worker ends is the first to be looked at."""
         for workflow_id in verdict.suspects:
             await anyio.to_thread.run_sync(
@@ -259,7 +272,7 @@ class _Worker:
         """Let the common worker have the runs that this one has. What fails here the next process of this worker does."""
         async with await tables.connect(self._database, role="worker") as connection:
             await tables.run(connection, "acquit_apart", executor_id=self._executor_id)
-            await anyio.to_thread.run_sync(dbos_internals.recover, [self._executor_id])
+            await anyio.to_thread.run_sync(dbos_calls.recover, [self._executor_id])
             await tables.run(connection, "worker_gone", executor_id=self._executor_id)
 
     async def _keep_last_lines(self) -> None:
@@ -270,25 +283,25 @@ class _Worker:
             logger.info("The last log lines of runs are lost: %s", error)
 
     def _prepare_dbos(self) -> None:
-        dbos_internals.refuse_pickle()
-        dbos_internals.record_any_text()
+        values.refuse_pickle()
+        values.record_any_text()
         recorded_errors.keep_errors_whole()
         recorded_errors.name_last_attempts()
-        dbos_internals.retry_queues()
+        queues.retry_queues()
         step_statements.install()
-        dbos_internals.take_answers_of_people(functools.partial(answers.noted, self._database))
+        messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
-            dbos_internals.share_one_backend()
+            connections.share_one_backend()
         DBOS(config=self._config())
         self._log.capture()
-        dbos_internals.before_ends(self._log.settle)
-        dbos_internals.run_methods_by_name()
+        observing.before_ends(self._log.settle)
+        registering.run_methods_by_name()
         wakeups.notify_at_once()
         wakeups.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
         if self._settings.embedded:
             self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
-        dbos_internals.claim_only(only, self._database.schema)
+        queues.claim_only(only, self._database.schema)
 
     def _config(self) -> DBOSConfig:
         return {
@@ -341,8 +354,8 @@ class _Worker:
         earlier.offer()
         apart = processes.apart_of(self._executor_id)
         folder = copies.make(self._settings, self._version, files, apart)
-        names = loading.Names(folder, dbos_internals.unregister)
-        dbos_internals.before_registering(names.claim)
+        names = loading.Names(folder, dbos_calls.unregister)
+        registering.before_registering(names.claim)
         return [
             entry
             for loaded in loading.load(
@@ -425,7 +438,7 @@ class _Worker:
         strange = [row["executor_id"] for row in rows]
         if strange:
             logger.warning("Taking over the runs of %s.", ", ".join(strange))
-            await anyio.to_thread.run_sync(dbos_internals.recover, strange)
+            await anyio.to_thread.run_sync(dbos_calls.recover, strange)
         for executor_id in strange:
             await tables.run(connection, "clear_activity", executor_id=executor_id)
 
@@ -456,10 +469,10 @@ class _Worker:
         """Have runs find what was sent before DBOS's own listener was connected, again or for the first time."""
         seen: object = None
         while True:
-            if (listener := dbos_internals.listener()) is not seen:
+            if (listener := dbos_calls.listener()) is not seen:
                 seen = listener
                 # A database that is away again must not keep this process from ending.
-                await anyio.to_thread.run_sync(dbos_internals.look_again, abandon_on_cancel=True)
+                await anyio.to_thread.run_sync(dbos_calls.look_again, abandon_on_cancel=True)
             await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _end_cancelled(self) -> None:
@@ -503,7 +516,7 @@ class _Worker:
         lost = [row["executor_id"] for row in rows]
         if lost:
             logger.warning("Taking over the runs of %s.", ", ".join(lost))
-            await anyio.to_thread.run_sync(dbos_internals.recover, lost)
+            await anyio.to_thread.run_sync(dbos_calls.recover, lost)
         await self._let_in_again(connection)
 
     def _heard(self, payload: str) -> None:
@@ -518,9 +531,7 @@ class _Worker:
 
     def _may_have_room(self, queue: str) -> bool:
         """Whether the end of a run may let another one of its queue begin. Only in a full queue it can."""
-        active = dbos_internals.active_runs(
-            queue
-        )  # the one that has just ended may still be counted
+        active = dbos_calls.active_runs(queue)  # the one that has just ended may still be counted
         return queue != QUEUE or active + 1 >= self._settings.concurrency
 
     async def _stop_asked(self, activity: Activity) -> bool:
@@ -555,14 +566,14 @@ def _entries(loaded: loading.LoadedFile) -> list[dict[str, object]]:
     """The catalog rows of a file."""
     if loaded.error is not None:
         return [_entry(name, loaded.path, error=loaded.error) for name in loaded.names]
-    known = dbos_internals.registered_workflows()
+    known = dbos_calls.registered_workflows()
     return [_described(name, loaded.path, known[name]) for name in loaded.names]
 
 
 def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
     try:
         entry = _entry(name, source, described.summary(function), described.args_schema(function))
-        return {**entry, "not_startable": dbos_internals.why_not_startable(name)}
+        return {**entry, "not_startable": dbos_calls.why_not_startable(name)}
     except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
         said = traceback.format_exc()
         return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())

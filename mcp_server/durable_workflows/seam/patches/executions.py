@@ -30,7 +30,7 @@ from dbos._outcome import NoResult
 from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import GlobalParams, LoopAwareEvent
 
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam import dbos_calls
 
 _REMEMBERED = 10_000  # runs that were begun or cancelled last
 _LONG_SECONDS = 3600.0  # of a wait that is woken
@@ -98,7 +98,7 @@ class Executions:
         with self._changed:
             runs = {*workflow_ids, *self._watches, *(run for run, _ in _waits_in_dbos())}
             begun = {run: self._newest.get(run) for run in runs}
-        database: Any = dbos_internals.system_database()
+        database: Any = dbos_calls.system_database()
         cancelled = database.get_cancelled_workflow_ids(list(runs)) if runs else ()
         events: list[Any] = []
         with self._changed:
@@ -222,7 +222,7 @@ def _current_run(*, in_steps: bool = False) -> Run | None:
 
 def _waits_in_dbos() -> Iterator[tuple[str, Any]]:
     """The runs that wait in a receive or a `get_event`, and on what."""
-    database: Any = dbos_internals.system_database()
+    database: Any = dbos_calls.system_database()
     for _key, (waiter, *_rest), event in database.notifications_map.snapshot():
         yield waiter, event
     for _key, _components, signal in database.workflow_events_map.snapshot():
@@ -241,7 +241,7 @@ def _count_steps(executions: Executions) -> None:
     enter, leave = scope.__enter__, scope.__exit__
 
     def entered(self: Any) -> Any:
-        if not dbos_internals.is_step(self):
+        if not dbos_calls.is_step(self):
             return enter(self)
         executions.step_begins((self.use_ctx.workflow_id, self.use_ctx.owner_xid))
         try:
@@ -253,7 +253,7 @@ def _count_steps(executions: Executions) -> None:
         return context
 
     def left(self: Any, *error: Any) -> Any:
-        if not dbos_internals.is_step(self):
+        if not dbos_calls.is_step(self):
             return leave(self, *error)
         _IN_STEP.reset(self.in_step)
         try:
@@ -339,7 +339,7 @@ def _wake_sleeps(executions: Executions) -> None:
             return
         context = dbos_context.snapshot_step_context()
         with executions.watch() as watch:
-            left = dbos_core.record_sleep(dbos_internals.instance(), context, seconds)
+            left = dbos_core.record_sleep(dbos_calls.instance(), context, seconds)
             watch.sleep(left)
 
     async def sleep_async(scope: Any, seconds: float) -> None:
@@ -347,7 +347,7 @@ def _wake_sleeps(executions: Executions) -> None:
             return
         context = dbos_context.snapshot_step_context()
         await scope._configure_asyncio_thread_pool()
-        instance = dbos_internals.instance()
+        instance = dbos_calls.instance()
         with executions.watch() as watch:
             left = await asyncio.to_thread(dbos_core.record_sleep, instance, context, seconds)
             await watch.sleep_async(left)

@@ -25,7 +25,7 @@ from pydantic import JsonValue
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from durable_workflows import wording
-from durable_workflows.seam import dbos_internals
+from durable_workflows.seam.patches import replacing
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
 _SAID = 1000  # characters of a message in a traceback, or in another message: the whole stands beside it
@@ -62,7 +62,7 @@ def keep_errors_whole() -> None:
         return made(DBOSPortableJSON.deserialize(serialized_value))
 
     dbos_serialization.exception_to_workflow_error_data = described_whole
-    dbos_internals.replace_in_dbos(read, made_again)
+    replacing.replace_in_dbos(read, made_again)
 
 
 def name_last_attempts() -> None:

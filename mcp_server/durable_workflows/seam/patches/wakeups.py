@@ -14,8 +14,9 @@ from dbos import _workflow_commands as dbos_commands
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
-from durable_workflows.seam import step_statements
-from durable_workflows.seam.dbos_internals import instance, replace_in_dbos
+from durable_workflows.seam.dbos_calls import instance
+from durable_workflows.seam.patches import step_statements
+from durable_workflows.seam.patches.replacing import replace_in_dbos
 
 _MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over

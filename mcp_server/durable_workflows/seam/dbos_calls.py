@@ -1,0 +1,196 @@
+# pyright: reportPrivateUsage=false
+"""What is asked of dbos 3.4 in its private parts: about registered workflows, the run in whose code the caller is, and the database.
+
+Nothing is changed here; what changes dbos is in `patches/`.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
+from typing import Any
+
+import sqlalchemy
+from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
+from dbos import _context as dbos_context
+from dbos import _dbos as dbos_module
+from dbos import _error as dbos_error
+from dbos import _logger as dbos_logger_module
+from dbos._enqueue_options import build_enqueue_status
+from dbos._registrations import DBOSFuncType, get_func_info
+from dbos._sys_db import SystemDatabase
+
+logger = logging.getLogger(__name__)
+
+TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
+
+
+def current_run() -> tuple[str, int | None] | None:
+    """The run in whose code the caller is, and the step, or None for the workflow's own code; None outside of runs."""
+    context = dbos_context.get_local_dbos_context()
+    if context is None or not context.is_within_workflow():
+        return None
+    return context.workflow_id, context.curr_step_function_id if context.is_step() else None
+
+
+def database_password() -> str | None:
+    """The password with which DBOS is connected in this process; None without one."""
+    return system_database().engine.url.password
+
+
+def next_step() -> int:
+    """The number that the next step of the workflow gets in whose code the caller is.
+
+    Raises:
+        DBOSException: the caller is in no workflow.
+    """
+    context = dbos_context.get_local_dbos_context()
+    if context is None or not context.is_workflow():
+        raise dbos_error.DBOSException("This must be called from within a workflow.")
+    return context.function_id + 1
+
+
+def left_of_wait(step: int) -> float:
+    """The seconds until the time-out of the `DBOS.recv` that was this step of the run in whose code the caller is; 0 when it has passed."""
+    run = current_run()
+    assert run is not None
+    return max(system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then
+
+
+def has_received(step: int) -> bool:
+    """Whether the `DBOS.recv` that was this step of the run in whose code the caller is has ended with a message, which may be `null`."""
+    run = current_run()
+    assert run is not None
+    database = system_database()
+    with database.engine.begin() as connection:
+        return has_read(database, connection, run[0], step)
+
+
+def has_read(database: Any, connection: Any, workflow_id: str, step: int) -> bool:
+    """Whether the receive at this step has read a message."""
+    messages = database.tables.notifications
+    read = sqlalchemy.select(messages.c.message_uuid).where(
+        *database._wf(messages, workflow_id, "destination_uuid"),
+        messages.c.consumed_by_function_id == step,
+    )
+    return connection.execute(read).first() is not None
+
+
+def recover(executor_ids: list[str]) -> None:
+    """Put the unfinished runs that these executors had of this process's version back into their queues. Repeating it does no harm."""
+    dbos_module.DBOS._recover_pending_workflows(executor_ids)
+
+
+def log_to(handler: logging.Handler) -> None:
+    """Give the handler what dbos logs, and its logger's records to nobody else."""
+    logger = dbos_logger_module.dbos_logger
+    logger.handlers.clear()
+    logger.addHandler(handler)
+
+
+def active_runs(queue: str) -> int:
+    """How many runs of the queue are under way in this process."""
+    return instance()._active_workflows_set.count_for_queue(queue)
+
+
+def queued(
+    client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The row of a run in a queue, and its inputs, as `client.enqueue` would write them; for arguments of any name, also those that its own parameters have."""
+    _, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
+    return {**status, "application_name": client._sys_db.app_name}
+
+
+def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> None:
+    """Have `make` make the run of that id, unless it is there already."""
+    if client._sys_db.get_workflow_status(workflow_id) is None:
+        with SetWorkflowID(workflow_id):
+            make()
+
+
+def listener() -> object:
+    """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
+    database: Any = system_database()
+    return database.notification_conn
+
+
+def look_again() -> None:
+    """Have what runs wait for in this process be looked up; those for which nothing is there go on waiting.
+
+    DBOS does so itself a minute after a notification was missed.
+    """
+    database: Any = system_database()  # its hints are wider than what it does
+    with database._listener_thread_lock:  # held until the listener hears
+        pass
+    for _key, (workflow_id, topic, *_rest), event in database.notifications_map.snapshot():
+        database.recv_check(workflow_id, topic, event)
+    for _key, (workflow_id, name, *_rest), event in database.workflow_events_map.snapshot():
+        database.get_event_check(workflow_id, name, event)
+    for _key, _components, event in database.streams_map.snapshot():
+        event.set()  # its reader reads again and waits again
+
+
+def instance() -> dbos_module.DBOS:
+    """The one DBOS of this process."""
+    return dbos_module._get_dbos_instance()
+
+
+def system_database() -> SystemDatabase:
+    """DBOS's access to its tables in this process."""
+    return instance()._sys_db
+
+
+def is_step(scope: Any) -> bool:
+    """Whether a scope that dbos enters is a step of the author's: it enters the same kind for its own recv, sleep and so on."""
+    return scope.attributes.get("operationType") == "step"
+
+
+def registered_workflows() -> Mapping[str, Callable[..., Any]]:
+    """The functions registered as workflows so far, by name, without dbos's wrapping; methods bound, if it is known to what."""
+    registry = dbos_module._get_or_create_dbos_registry()
+    return {
+        name: _bound(inspect.unwrap(function), owners_of(function) or {})
+        for name, function in registry.workflow_info_map.items()
+        if not name.startswith(TEMPORARY)
+    }
+
+
+def unregister(names: Iterable[str]) -> None:
+    """Forget workflows of files that turned out not to load."""
+    for name in names:
+        dbos_module._get_or_create_dbos_registry().workflow_info_map.pop(name, None)
+
+
+def why_not_startable(name: str) -> str | None:
+    """Why a start by name alone cannot run a registered workflow; None if it can."""
+    function = dbos_module._get_or_create_dbos_registry().workflow_info_map[name]
+    owners = owners_of(function)
+    if owners is None:
+        first = next(iter(inspect.signature(function).parameters), "")
+        undecorated = first in ("self", "cls") and "." in function.__qualname__
+        return "It is a method, and its class has no `@DBOS.dbos_class()`." if undecorated else None
+    if not owners:
+        return "It is a method, and no object of its class, a `DBOSConfiguredInstance`, is made at import."
+    names = ", ".join(map(str, owners))
+    several = f"It is a method, and its class has several objects ({names}): a start cannot say which one is meant."
+    return several if len(owners) > 1 else None
+
+
+def owners_of(function: Callable[..., Any]) -> dict[str | None, object] | None:
+    """What a method may be bound to: objects by their names in dbos, or its class, without one. None for what is no method."""
+    info = get_func_info(function)
+    if info is None or info.class_info is None:
+        return None
+    registry = dbos_module._get_or_create_dbos_registry()
+    name = info.class_info.registered_name
+    if info.func_type is DBOSFuncType.Class:
+        return {None: registry.class_info_map.get(name)}
+    if info.func_type is DBOSFuncType.Instance:
+        objects = registry.instance_info_map.items()
+        return {key.partition("/")[2]: one for key, one in objects if key.startswith(f"{name}/")}
+    return None
+
+
+def _bound(function: Callable[..., Any], owners: Mapping[str | None, object]) -> Callable[..., Any]:
+    (owner,) = owners.values() if len(owners) == 1 else (None,)
+    return function if owner is None else MethodType(function, owner)

@@ -1,0 +1,34 @@
+# pyright: reportPrivateUsage=false
+"""How dbos is connected to the embedded database."""
+
+from typing import Any
+
+import sqlalchemy
+from dbos._sys_db import SystemDatabase
+from dbos._sys_db_postgres import PostgresSystemDatabase
+from sqlalchemy import event as sqlalchemy_event
+
+from durable_workflows.database.addresses import is_own
+from durable_workflows.database.alone import ConnectionAlone
+
+
+def connect_alone() -> None:
+    """Let the connections that dbos makes to the embedded database have nothing from libpq's environment."""
+    if not sqlalchemy_event.contains(sqlalchemy.Engine, "do_connect", _connect_alone):
+        sqlalchemy_event.listen(sqlalchemy.Engine, "do_connect", _connect_alone)
+
+
+def _connect_alone(
+    _dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]
+) -> ConnectionAlone | None:
+    """The connection, or None: SQLAlchemy makes it, of engines that are not ours."""
+    return ConnectionAlone.connect(*arguments, **parameters) if is_own(parameters) else None
+
+
+def share_one_backend() -> None:
+    """Give up the lock of the background jobs, which keeps a transaction open at all times.
+
+    PGlite has one backend: whoever holds a transaction open keeps all others waiting. The jobs are idempotent, and
+    CockroachDB is served by dbos in the same way.
+    """
+    PostgresSystemDatabase.background_job_lock = SystemDatabase.background_job_lock

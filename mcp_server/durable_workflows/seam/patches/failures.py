@@ -1,0 +1,133 @@
+# pyright: reportPrivateUsage=false
+"""Runs and steps that raise what is no `Exception`."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+from dbos import _context as dbos_context
+from dbos import _core as dbos_core
+from dbos import _error as dbos_error
+from dbos import _outcome as dbos_outcome
+from dbos._serialization import (
+    serialize_exception,
+)
+
+from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches import replacing
+
+
+def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
+    """Make a run fail whatever its code raises, as with any error. DBOS lets pass by what is no `Exception`: the run would be recovered, and raise it, again and again.
+
+    While this worker is `stopping`, all pass by as they are: the run is left for recovery.
+    """
+
+    def guarded(function: Callable[[], Any]) -> Callable[[], Any]:
+        def called() -> Any:
+            try:
+                return function()
+            except Exception:
+                raise
+            except BaseException as error:
+                if stopping():
+                    raise
+                raise _for_dbos(error)  # noqa: B904 - it has its cause
+
+        return called
+
+    def guarded_async(function: Callable[[], Any]) -> Callable[[], Any]:
+        async def called() -> Any:
+            try:
+                return await function()
+            except Exception:
+                raise
+            except BaseException as error:
+                if stopping() or await _is_passed_on(error, function):
+                    raise
+                raise _for_dbos(error)  # noqa: B904 - it has its cause
+
+        return called
+
+    _guard(dbos_outcome.Immediate, guarded)
+    _guard(dbos_outcome.Pending, guarded_async)
+    _guard_threads()
+
+
+def _guard(outcome: Any, guarded: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+    make = outcome.__init__
+
+    def made(self: Any, function: Callable[[], Any]) -> None:
+        composed = getattr(function, "__module__", "") == dbos_outcome.__name__
+        make(self, function if composed else guarded(function))
+
+    outcome.__init__ = made
+
+
+def _guard_threads() -> None:
+    """Below Python 3.12 a StopIteration that leaves a thread is never heard of, and its run never ends."""
+    run = dbos_core.run_step_async
+
+    def without_stop(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except StopIteration as error:
+                raise _failure(error)  # noqa: B904 - it has its cause
+
+        return called
+
+    async def guarded(dbos: Any, context: Any, function: Callable[..., Any], *rest: Any) -> Any:
+        asynchronous = inspect.iscoroutinefunction(function)
+        return await run(dbos, context, function if asynchronous else without_stop(function), *rest)
+
+    replacing.replace_in_dbos(run, guarded)
+
+
+def _for_dbos(error: BaseException) -> BaseException:
+    """What is raised instead: dbos's own keep their meaning, also in a group."""
+    return _own(error) or _failure(error)
+
+
+def _own(error: BaseException) -> BaseException | None:
+    if isinstance(error, dbos_error.DBOSBaseException):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next((own for part in parts if (own := _own(part))), None)
+    return None
+
+
+def _failure(error: BaseException) -> RuntimeError:
+    text = f"The code raised {type(error).__name__}{f': {error}' if str(error) else '.'}"
+    if isinstance(error, SystemExit):
+        text = f"The code called sys.exit({error.code!r})."
+    failure = RuntimeError(text)
+    failure.__cause__ = error
+    return failure
+
+
+async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bool:
+    """Whether it is a CancelledError and not the code's own doing: the task around it was cancelled, as by `asyncio.wait_for`, and somebody awaits that.
+
+    A run that ends this way has failed, and dbos would not record it.
+    """
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or task is None or not task.cancelling():
+        return False
+    if task in dbos_calls.instance()._workflow_tasks:  # the whole run: no other task awaits it
+        return False
+    context = dbos_context.get_local_dbos_context()
+    if getattr(function, "__module__", "") == dbos_core.__name__ and context is not None:
+        await asyncio.to_thread(_record_cancelled, context.workflow_id)
+    return True
+
+
+def _record_cancelled(workflow_id: str) -> None:
+    database = dbos_calls.system_database()
+    error = RuntimeError("The task of this run was cancelled by the code that awaited it.")
+    recorded, _ = serialize_exception(error, None, database.serializer)
+    database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)

@@ -1,0 +1,182 @@
+# pyright: reportPrivateUsage=false
+"""Waits for messages: those for people, and those that were woken by nothing."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import sqlalchemy
+from dbos._serialization import (
+    DBOSPortableJSON,
+    deserialize_value,
+)
+from dbos._sys_db import SystemDatabase, db_retry
+
+from durable_workflows.errors import PeopleOnly
+from durable_workflows.seam import dbos_calls
+from durable_workflows.settings import PERSON
+
+logger = logging.getLogger(__name__)
+
+# Takes a connection of dbos, a run and a step; returns a person's answer at that step, or None if there is none yet.
+FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
+_RECV = "DBOS.recv"  # the name of its steps
+_IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
+
+
+class _NotAnswered(Exception):
+    """What woke a wait was no message for it, and its time is not over."""
+
+
+def take_answers_of_people(find: FindAnswer) -> None:
+    """Have waits on a topic for people end with what `find` finds and with nothing else, and let no code of this process send to one.
+
+    A message on such a topic only wakes the wait. The answer is recorded as that of any `DBOS.recv`: a replay needs no further step.
+    A wait on another topic, too, goes on if it was woken and no message is there. To be called before `observing.observe`.
+    """
+    scope: Any = SystemDatabase
+    consume = scope.recv_consume
+
+    def consumed(
+        self: SystemDatabase, workflow_uuid: str, function_id: int, topic: str | None, start: int
+    ) -> Any:
+        if not (topic or "").startswith(PERSON):
+            return _in_receive(consume, self, workflow_uuid, function_id, topic, start)
+        found, skipped = _read_answer(self, find, workflow_uuid, function_id, topic, start)
+        if found is not None:
+            return found[0]
+        for message in skipped:
+            logger.warning(
+                "A message for %r was skipped: it did not come from a person (%s).", topic, message
+            )
+        if skipped or self.record_sleep(workflow_uuid, function_id + 1, 0.0) > 0:
+            raise _NotAnswered
+        return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
+
+    scope.recv_consume = db_retry()(consumed)
+    _receive_for_the_whole_time(scope)
+    _wait_on(scope)
+    _refuse_messages_to_people(scope)
+
+
+def _read_answer(
+    database: Any, find: FindAnswer, workflow_id: str, step: int, topic: str | None, start: int
+) -> tuple[tuple[Any] | None, list[str]]:
+    """Record the person's answer, if there is one; and the ids of the messages that were read without one.
+
+    The messages are read first: an answer is noted before its message is sent, so that it is found when that is there.
+    """
+    messages = database.tables.notifications
+    with database.engine.begin() as connection:
+        recorded = database._check_operation_execution_txn(
+            workflow_id, step, _RECV, conn=connection
+        )
+        if recorded is not None:  # an attempt that lost its connection had committed
+            value = deserialize_value(
+                recorded["output"], recorded["serialization"], database.serializer
+            )
+            return (value,), []
+        read = connection.execute(
+            sqlalchemy.update(messages)
+            .where(
+                *database._wf(messages, workflow_id, "destination_uuid"),
+                messages.c.topic == topic,
+                messages.c.consumed.is_(False),
+            )
+            .values(consumed=True, consumed_by_function_id=step)
+            .returning(messages.c.message_uuid)
+        ).all()
+        found = find(connection.connection.driver_connection, workflow_id, step)
+        if found is not None:
+            outcome = {
+                "workflow_uuid": workflow_id,
+                "function_id": step,
+                "function_name": _RECV,
+                "started_at_epoch_ms": start,
+                "output": DBOSPortableJSON.serialize(found[0]),
+                "serialization": DBOSPortableJSON.name(),
+                "error": None,
+                "child_workflow_id": None,
+            }
+            now = int(time.time() * 1000)
+            database._record_operation_result_txn(outcome, now, conn=connection)
+        return found, [row[0] for row in read]
+
+
+def _in_receive(consume: Callable[..., Any], *where: Any) -> Any:
+    mark = _IN_RECEIVE.set(True)
+    try:
+        return consume(*where)
+    finally:
+        _IN_RECEIVE.reset(mark)
+
+
+def _receive_for_the_whole_time(scope: Any) -> None:
+    """Have a receive wait on that was woken although no message is there. DBOS records a time-out then.
+
+    So it goes when the notification of a message comes after that was received, and the run receives on that topic again.
+    """
+    record = scope._record_operation_result_txn
+
+    def recorded(self: Any, result: Any, completed_at: int, conn: Any, **named: Any) -> None:
+        is_nothing = _IN_RECEIVE.get() and result["output"] == DBOSPortableJSON.serialize(None)
+        if is_nothing and _is_early(self, result["workflow_uuid"], result["function_id"], conn):
+            raise _NotAnswered
+        record(self, result, completed_at, conn, **named)
+
+    scope._record_operation_result_txn = recorded
+
+
+def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bool:
+    """Whether the receive at this step has read no message, and its time is not over."""
+    if dbos_calls.has_read(database, connection, workflow_id, step):  # a message that is null
+        return False
+    steps = database.tables.operation_outputs
+    end = sqlalchemy.select(steps.c.output).where(
+        *database._wf(steps, workflow_id), steps.c.function_id == step + 1
+    )
+    wakes_at = connection.execute(end).scalar_one_or_none()
+    return wakes_at is not None and float(wakes_at) > time.time()
+
+
+def _wait_on(scope: Any) -> None:
+    """Let a wait go on after it was woken by something else: its deadline is recorded."""
+    recv, recv_async = scope.recv, scope.recv_async
+
+    def answered(self: SystemDatabase, *where: Any) -> Any:
+        while True:
+            try:
+                return recv(self, *where)
+            except _NotAnswered:
+                continue
+
+    async def answered_async(self: SystemDatabase, *where: Any) -> Any:
+        while True:
+            try:
+                return await recv_async(self, *where)
+            except _NotAnswered:
+                continue
+
+    scope.recv, scope.recv_async = answered, answered_async
+
+
+def _refuse_messages_to_people(scope: Any) -> None:
+    send = scope._send_bulk_txn
+
+    def sent(self: Any, messages: Any, conn: Any, **about: Any) -> Any:
+        topics = [one.topic for one in messages if (one.topic or "").startswith(PERSON)]
+        if not topics:
+            return send(self, messages, conn, **about)
+        if about["workflow_id"] is not None:
+            step = about["workflow_id"], about["function_id"], about["function_name"]
+            recorded = self._check_operation_execution_txn(*step, conn=conn)
+            if recorded is not None:  # by a release that let it pass; its wait skips the message
+                return recorded
+        raise PeopleOnly(
+            f"Workflow code cannot send to the topic {topics[0]!r}: only people answer there.",
+            hint="Ask the person with `ask_human`; for a message between runs, use another topic and `receive`.",
+        )
+
+    scope._send_bulk_txn = sent

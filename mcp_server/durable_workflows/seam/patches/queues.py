@@ -1,0 +1,131 @@
+# pyright: reportPrivateUsage=false
+"""Queues: who takes which runs, and what a recovery counts."""
+
+import logging
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+
+import sqlalchemy
+import sqlalchemy.exc
+from dbos._sys_db import SystemDatabase, db_retry
+from dbos._utils import INTERNAL_QUEUE_NAME
+
+from durable_workflows.seam import dbos_calls
+
+logger = logging.getLogger(__name__)
+
+Recover = Callable[[str, str], None]  # a run, and the executor that had it
+
+
+def retry_queues() -> None:
+    """Let registering a queue outlast a database that is away for a moment, as all else does that workflow code calls."""
+    scope: Any = SystemDatabase
+    for name in ("upsert_queue", "get_queue"):
+        setattr(scope, name, db_retry()(getattr(scope, name)))
+
+
+def claim_only(executor_id: str | None, schema: str) -> None:
+    """Take runs from queues that are set apart for this executor and no others; None: those that are set apart for nobody.
+
+    `schema` has the table `suspects`, which says who is set apart. A run keeps its place in its queue meanwhile.
+    """
+    suspects = sqlalchemy.table(
+        "suspects",
+        sqlalchemy.column("workflow_id"),
+        sqlalchemy.column("executor_id"),
+        schema=schema,
+    )
+    whose = suspects.c.executor_id
+    apart = whose == executor_id if executor_id else whose.is_not(None)
+
+    def gate(self: Any, queue_name: str, partition_key: str | None) -> list[Any]:
+        run = self.tables.workflow_status.c.workflow_uuid
+        found = sqlalchemy.exists().where(suspects.c.workflow_id == run, apart)
+        return [found if executor_id else ~found]
+
+    scope: Any = SystemDatabase
+    scope._claim_gate = gate
+    sweep = scope.start_queued_partitioned_workflows
+
+    def swept(self: Any, queue: Any, *rest: Any, **named: Any) -> list[str]:
+        """The sweep over all partitions asks no gate."""
+        with self.engine.connect() as connection:
+            some = connection.execute(
+                sqlalchemy.select(sqlalchemy.exists().where(whose.is_not(None)))
+            ).scalar()
+        if executor_id or some:
+            return _partition_by_partition(self, queue, *rest, **named)
+        return sweep(self, queue, *rest, **named)
+
+    scope.start_queued_partitioned_workflows = swept
+
+
+def _partition_by_partition(
+    system_database: Any,
+    queue: Any,
+    executor_id: str,
+    app_version: str,
+    max_tasks: int = sys.maxsize,
+    **named: Any,
+) -> list[str]:
+    claimed: list[str] = []
+    for key in system_database.get_queue_partitions(queue.name):
+        if len(claimed) >= max_tasks:
+            break
+        running = max((queue._worker_concurrency or 0) - max_tasks + len(claimed), 0)
+        try:
+            found, _ = system_database.start_queued_workflows(
+                queue, executor_id, app_version, key, running, **named
+            )
+        except sqlalchemy.exc.DBAPIError as error:  # others have it now; what was claimed must run
+            logger.info("Partition %s of queue %s is busy: %s", key, queue.name, error.orig)
+            continue
+        claimed += found
+    return claimed
+
+
+def recover_without_counting(suspects: Collection[str], condemned: Collection[str]) -> Recover:
+    """Let the recovery of a run be no attempt of it: DBOS counts each, whoever ended the worker, and dead-letters a run that has too many.
+
+    Those that are `condemned` are dead-lettered at dbos_calls.once. Those that are `suspects` are left to the function returned, which takes one of them up, and
+    counts it.
+    """
+    scope: Any = SystemDatabase
+    counting = scope.reenqueue_for_recovery
+    left = set(suspects)
+
+    def recovered(self: Any, workflow_id: str, executor_ids: list[str], queue: str) -> bool:
+        if workflow_id in condemned:
+            self.dead_letter_workflows([workflow_id], min_recovery_attempts=0)
+        if workflow_id in left or workflow_id in condemned:
+            return False
+        return _reenqueue(self, workflow_id, executor_ids, queue)
+
+    def recover_suspect(workflow_id: str, executor_id: str) -> None:
+        left.discard(workflow_id)
+        counting(dbos_calls.system_database(), workflow_id, [executor_id], INTERNAL_QUEUE_NAME)
+
+    scope.reenqueue_for_recovery = recovered
+    return recover_suspect
+
+
+@db_retry()
+def _reenqueue(system_database: Any, workflow_id: str, executor_ids: list[str], queue: str) -> bool:
+    """What `SystemDatabase.reenqueue_for_recovery` does, with the attempt given back that DBOS counts when the run is taken up."""
+    run = system_database.tables.workflow_status
+    mine = (run.c.workflow_uuid == workflow_id, run.c.executor_id.in_(executor_ids))
+    with system_database.engine.begin() as connection:
+        done = connection.execute(
+            sqlalchemy.update(run)
+            .where(*mine, run.c.status == "PENDING")
+            .values(
+                status="ENQUEUED",
+                owner_xid=None,
+                started_at_epoch_ms=None,
+                updated_at=system_database._now_ms_sql(),
+                queue_name=sqlalchemy.func.coalesce(run.c.queue_name, queue),
+                recovery_attempts=sqlalchemy.func.greatest(run.c.recovery_attempts - 1, 0),
+            )
+        )
+    return done.rowcount > 0

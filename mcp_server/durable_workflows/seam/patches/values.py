@@ -1,0 +1,100 @@
+# pyright: reportPrivateUsage=false
+"""What dbos records of values and texts: JSON only, and any text."""
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import Any, NoReturn, cast
+
+from dbos import _core as dbos_core
+from dbos._serialization import (
+    DBOSPortableJSONSerializer,
+    DefaultSerializer,
+)
+from dbos._sys_db_postgres import PostgresSystemDatabase
+from sqlalchemy import event as sqlalchemy_event
+
+from durable_workflows import fitting
+from durable_workflows.database.texts import AnyText
+from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches import replacing
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# As dbos has them, however often they are replaced.
+_serialize = DBOSPortableJSONSerializer.serialize
+_create_engine = PostgresSystemDatabase._create_engine
+_invoke_step = dbos_core.invoke_step
+
+
+def refuse_pickle() -> None:
+    """Never unpickle what a database holds: a crafted row would run its code in whoever reads it."""
+
+    def refuse(cls: DefaultSerializer, serialized_data: str) -> NoReturn:
+        raise TypeError("The row is in Python's pickle format, which is not read for safety.")
+
+    DefaultSerializer.deserialize = refuse
+
+
+def record_any_text() -> None:
+    """Record lone surrogates, as file names have them that are not UTF-8, as JSON's escapes: Postgres takes no text that has them as such.
+
+    They come back as they were. What is not JSON is said with its place. In names, topics, keys and ids such characters are replaced.
+    """
+
+    def escaped(self: DBOSPortableJSONSerializer, value: Any) -> str:
+        try:
+            text = _serialize(self, value)
+        except TypeError as error:
+            raise TypeError(f"{error}{_place_of_misfit(value)}") from None
+        return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+    DBOSPortableJSONSerializer.serialize = escaped
+    _take_any_text()
+    _name_steps_as_recorded()
+
+
+def _take_any_text() -> None:
+    @functools.wraps(_create_engine)
+    def created(self: PostgresSystemDatabase, url: str, options: dict[str, Any]) -> Any:
+        engine = _create_engine(self, url, options)
+        sqlalchemy_event.listen(engine, "connect", _register_any_text)
+        return engine
+
+    scope: Any = PostgresSystemDatabase
+    scope._create_engine = created
+
+
+def _register_any_text(connection: Any, _record: object) -> None:
+    connection.adapters.register_dumper(str, AnyText)
+
+
+def _name_steps_as_recorded() -> None:
+    """A replay compares the name of each step with the recorded one."""
+
+    @functools.wraps(_invoke_step)
+    def invoked(*given: Any, step_name: str, **options: Any) -> Any:
+        return _invoke_step(*given, step_name=fitting.text(step_name), **options)
+
+    replacing.replace_in_dbos(_invoke_step, invoked)
+
+
+def _place_of_misfit(value: Any) -> str:
+    run = dbos_calls.current_run()
+    step = f"in the result of step {run[1]}, " if run and run[1] is not None else ""
+    return f": {step}{next(_misfits(value, 'value'), 'value')}"
+
+
+def _misfits(value: Any, place: str) -> Iterator[str]:
+    """The places of what dbos does not take for JSON, in the order in which it looks."""
+    if isinstance(value, Mapping):
+        for key, one in cast("Mapping[Any, Any]", value).items():
+            if not isinstance(key, str):
+                yield f"{place} has the key {key!r}, which is not a string"
+            yield from _misfits(one, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple | set):
+        for number, one in enumerate(cast("Iterable[Any]", value)):
+            yield from _misfits(one, f"{place}[{number}]")
+    elif not isinstance(value, str | int | float | date | Decimal | None):
+        yield f"{place} is of {type(value).__name__}"
