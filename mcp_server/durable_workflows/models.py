@@ -24,6 +24,9 @@ Status = Literal[
 UNFINISHED: frozenset[str] = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 # As shown: a run that another version of DBOS has written may have a status that is not known here.
 RunStatus = Annotated[str, Field(description=", ".join(get_args(Status)))]
+RunId = Annotated[str, Field(description="The workflow_id of the run.")]
+Name = Annotated[str, Field(description="The registered name of the workflow.")]
+Version = Annotated[str, Field(description="A version of the code.")]
 STOPPED: frozenset[str] = frozenset(
     {"CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 )  # can be resumed
@@ -55,27 +58,27 @@ class Connection(Model):
 class CatalogEntry(Model):
     """A workflow. With `error`, its file does not load; with `not_startable`, it is a method without its object. Otherwise it can be started."""
 
-    name: str
-    summary: str
-    args_schema: Schema
-    source: str
-    error: str | None = None
-    not_startable: str | None = None
+    name: Name
+    summary: str = Field(description="The first lines of its docstring.")
+    args_schema: Schema = Field(description="A JSON schema of its arguments.")
+    source: str = Field(description="Its file.")
+    error: str | None = Field(default=None, description="Why the file does not load.")
+    not_startable: str | None = Field(default=None, description="Why a method cannot be started.")
 
 
 class TemplateEntry(Model):
     """A file to copy as the start of your own workflow."""
 
-    name: str
-    use_when: str
+    name: str = Field(description="What write_workflow takes as `template`.")
+    use_when: str = Field(description="When to use it.")
 
 
 class Catalog(Model):
     """The workflows of the newest version of the code."""
 
-    workflows: list[CatalogEntry]
-    templates: list[TemplateEntry]
-    version: str
+    workflows: list[CatalogEntry] = Field(description="The workflows.")
+    templates: list[TemplateEntry] = Field(description="Files to copy with write_workflow.")
+    version: Version
 
 
 class StartRequest(Model):
@@ -106,55 +109,62 @@ class Started(Model):
 class Fork(Model):
     """A fork of a run."""
 
-    workflow_id: str
+    workflow_id: RunId
     status: RunStatus
 
 
 class RunSummary(Model):
     """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that started it; `forks` are its newest forks. `ok` is false if its output begins with `ok: false`: it finished, but says that it did not succeed."""
 
-    workflow_id: str
-    name: str
+    workflow_id: RunId
+    name: Name
     status: RunStatus
-    created_at: datetime
-    updated_at: datetime
-    waiting_on: str | None = None
-    ok: bool | None = None
-    error: str | None = None
-    started_by: str | None = None
-    parent_workflow_id: str | None = None
-    forked_from: str | None = None
-    forks: list[Fork] = []
+    created_at: datetime = Field(description="When it was started.")
+    updated_at: datetime = Field(description="When its status changed last.")
+    waiting_on: str | None = Field(default=None, description="The topic on which it waits.")
+    ok: bool | None = Field(
+        default=None,
+        description="False if its output begins with `ok: false`: it finished, but says that it did not succeed.",
+    )
+    error: str | None = Field(default=None, description="The error with which it failed.")
+    started_by: str | None = Field(default=None, description="The session that started it.")
+    parent_workflow_id: str | None = Field(default=None, description="The run that started it.")
+    forked_from: str | None = Field(default=None, description="The run whose steps it took over.")
+    forks: list[Fork] = Field(default=[], description="Its newest forks, perhaps repairs.")
 
 
 class RunList(Model):
     """A page of runs, newest first, with the number of all runs by status and of those that wait for a message."""
 
-    workflows: list[RunSummary]
-    counts: dict[str, int]
-    waiting: int = 0
-    next_cursor: str | None = None
+    workflows: list[RunSummary] = Field(description="The runs of this page.")
+    counts: dict[str, int] = Field(description="The number of all runs, by status.")
+    waiting: int = Field(default=0, description="How many of all runs wait for a message.")
+    next_cursor: str | None = Field(default=None, description="For the next page.")
 
 
 class Ended(Model):
     """A run that has ended, with its output or error."""
 
-    workflow_id: str
+    workflow_id: RunId
     status: RunStatus
-    output: JsonValue = None
-    error: str | None = None
+    output: JsonValue = Field(default=None, description="What it returned.")
+    error: str | None = Field(default=None, description="The error with which it failed.")
 
 
 class Waiting(Model):
     """A run that waits for a message; `example` is a message that fits, if the author gave a schema. `child_of` is the run that was asked about, if that run started this one."""
 
-    workflow_id: str
-    topic: str
-    prompt: str | None = None
-    since: datetime | None = None
-    deadline: datetime | None = None
-    example: JsonValue = None
-    child_of: str | None = None
+    workflow_id: str = Field(description="The run that needs the message.")
+    topic: str = Field(description="The topic of the message.")
+    prompt: str | None = Field(default=None, description="What it asks.")
+    since: datetime | None = Field(default=None, description="When the wait began.")
+    deadline: datetime | None = Field(
+        default=None, description="When the wait ends without a message."
+    )
+    example: JsonValue = Field(default=None, description="A message that fits.")
+    child_of: str | None = Field(
+        default=None, description="The run that you asked about, if that run started this one."
+    )
 
 
 class OpenWait(Model):
@@ -197,84 +207,96 @@ class Running(Model):
     `children` and `children_done` count the runs that it started: those under way, and those that have ended. `progress` is its event of that name, as JSON.
     """
 
-    workflow_id: str
+    workflow_id: RunId
     status: RunStatus
-    step: str | None = None
-    children: int = 0
-    children_done: int = 0
-    progress: str | None = None
+    step: str | None = Field(default=None, description="What it does now.")
+    children: int = Field(default=0, description="How many runs that it started go on.")
+    children_done: int = Field(default=0, description="How many runs that it started have ended.")
+    progress: str | None = Field(
+        default=None, description="The beginning of its event `progress`, as JSON."
+    )
 
 
 class WaitResult(Model):
     """How the runs stood when the wait ended."""
 
-    done: list[Ended]
-    waiting: list[Waiting]
-    running: list[Running]
-    timed_out: bool
+    done: list[Ended] = Field(description="Runs that have ended.")
+    waiting: list[Waiting] = Field(description="Runs that need a message.")
+    running: list[Running] = Field(description="The other runs.")
+    timed_out: bool = Field(description="Whether the time was over first; the runs go on.")
 
 
 class Delivered(Model):
     """A message that the run will get or has already got; `note` says if the run does not wait for it now, or if it was sent before."""
 
-    workflow_id: str
-    topic: str
-    delivered: bool
-    note: str | None = None
+    workflow_id: RunId
+    topic: str = Field(description="The topic of the message.")
+    delivered: bool = Field(description="Whether the run gets this message, or has got it.")
+    note: str | None = Field(
+        default=None,
+        description="What to check: the run does not wait for it now, or it was sent before.",
+    )
 
 
 class Startable(Model):
     """A workflow that can be started now, with the JSON schema of its arguments."""
 
-    name: str
-    summary: str
-    args_schema: Schema
+    name: Name
+    summary: str = Field(description="The first lines of its docstring.")
+    args_schema: Schema = Field(description="A JSON schema of its arguments.")
 
 
 class Written(Model):
     """A written workflow file: the workflows that can be started now, or why it does not load, and what the check found."""
 
-    file: str
-    version: str | None = None
-    workflows: list[Startable] = []
-    error: str | None = None
-    warnings: list[str] = []
-    note: str = ""
+    file: str = Field(description="The written file, in the project.")
+    version: Version | None = None
+    workflows: list[Startable] = Field(default=[], description="What can be started from it now.")
+    error: str | None = Field(default=None, description="Why it does not load.")
+    warnings: list[str] = Field(default=[], description="Lines that may differ on a replay.")
+    note: str = Field(default="", description="What was left out, or comes later.")
 
 
 class PersonAnswer(Model):
     """What happened to a question to a person."""
 
-    workflow_id: str
-    topic: str
-    answered: bool
-    note: str
+    workflow_id: str = Field(description="The run that asked.")
+    topic: str = Field(description="The topic of the question.")
+    answered: bool = Field(description="Whether the person answered.")
+    note: str = Field(description="What the person did.")
 
 
 class Forked(Model):
     """A new run that was forked from another one."""
 
-    workflow_id: str
-    forked_from: str
-    from_step: int
-    version: str | None
-    note: str | None = None
+    workflow_id: str = Field(description="The new run.")
+    forked_from: str = Field(description="The original run.")
+    from_step: int = Field(description="The first step that runs again.")
+    version: Version | None
+    note: str | None = Field(
+        default=None,
+        description="What goes on besides, and which answers of people were taken over.",
+    )
 
 
 class Changed(Model):
     """What happened to one run of a `cancel` or `resume`."""
 
-    workflow_id: str
-    changed: bool
+    workflow_id: RunId
+    changed: bool = Field(description="Whether it was cancelled or resumed now.")
     status: RunStatus | None
-    note: str
+    note: str = Field(description="What became of it, and what goes on.")
 
 
 class ChangedList(Model):
     """What happened to each run; `note` counts the runs that they started and that were left unchanged."""
 
-    workflows: list[Changed]
-    note: str | None = None
+    workflows: list[Changed] = Field(
+        description="The runs that you named, and those that changed with them."
+    )
+    note: str | None = Field(
+        default=None, description="What was left out, and how many others stayed as they were."
+    )
 
 
 class Preview(Model):
@@ -365,12 +387,12 @@ class Suspect(Model):
 class WorkerInfo(Model):
     """A worker process, as it announced itself."""
 
-    version: str
-    pid: int
-    host: str
-    state: str
-    started_at: datetime
-    alive: bool
+    version: Version
+    pid: int = Field(description="Its process.")
+    host: str = Field(description="Its machine.")
+    state: str = Field(description="What it does.")
+    started_at: datetime = Field(description="When it started.")
+    alive: bool = Field(description="Whether it was heard of lately.")
 
 
 class QueueInfo(Model):
@@ -463,41 +485,49 @@ class Run(Model):
 class SessionInfo(Model):
     """A client that is, or recently was, connected to an MCP server of this project."""
 
-    session_id: str
-    client: str
-    version: str
-    transport: Literal["stdio", "http"]
-    since: datetime
-    last_seen: datetime
-    connected: bool
+    session_id: str = Field(description="Its id, as `started_by` of runs.")
+    client: str = Field(description="The client's name.")
+    version: str = Field(description="The client's version.")
+    transport: Literal["stdio", "http"] = Field(description="How it is connected.")
+    since: datetime = Field(description="When it connected.")
+    last_seen: datetime = Field(description="When it was there last.")
+    connected: bool = Field(description="Whether it is there now.")
 
 
 class ScheduleInfo(Model):
     """A schedule that workflow code created. `cron` may have a sixth field in front, for seconds."""
 
-    name: str
-    workflow: str
-    cron: str
-    status: str
-    last_fired_at: str | None
+    name: str = Field(description="Its name.")
+    workflow: str = Field(description="The workflow that it starts.")
+    cron: str = Field(description="When; a sixth field in front is for seconds.")
+    status: str = Field(description="Whether it is active.")
+    last_fired_at: str | None = Field(description="When it started a run last.")
 
 
 class ServerStatus(Model):
     """What is running here and any problems. `dotenv` names the variables that workflow code gets from the project's `.env`, `http` the URLs at which it is served (the token is in `.dbos/token`); `this_session` is the caller's session_id."""
 
-    project: str
-    mode: Literal["embedded", "external"]
-    database: str
-    supervisor_pid: int | None
-    version: str | None
-    workers: list[WorkerInfo]
-    versions_with_unfinished_runs: dict[str, int]
-    counts: dict[str, int]
-    database_bytes: int
-    logs: str
-    dotenv: list[str] = []
-    http: list[str] = []
-    schedules: list[ScheduleInfo] = []
-    sessions: list[SessionInfo] = []
-    this_session: str | None = None
-    problems: list[str]
+    project: str = Field(description="The project directory.")
+    mode: Literal["embedded", "external"] = Field(description="Where the database is.")
+    database: str = Field(description="Whether it answers.")
+    supervisor_pid: int | None = Field(description="The process that starts the others.")
+    version: Version | None
+    workers: list[WorkerInfo] = Field(description="The workers that are running.")
+    versions_with_unfinished_runs: dict[str, int] = Field(
+        description="How many unfinished runs each version has."
+    )
+    counts: dict[str, int] = Field(description="The number of all runs, by status.")
+    database_bytes: int = Field(description="The size of the database.")
+    logs: str = Field(description="The folder of the log files.")
+    dotenv: list[str] = Field(
+        default=[], description="Variables that workflow code gets from the project's `.env`."
+    )
+    http: list[str] = Field(default=[], description="Where it is served over HTTP.")
+    schedules: list[ScheduleInfo] = Field(
+        default=[], description="The schedules that workflow code has made."
+    )
+    sessions: list[SessionInfo] = Field(
+        default=[], description="The clients that are, or recently were, connected."
+    )
+    this_session: str | None = Field(default=None, description="Your own session.")
+    problems: list[str] = Field(description="What is wrong, each with what to do.")

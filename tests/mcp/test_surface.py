@@ -132,6 +132,22 @@ async def test_all_tools_that_give_no_markdown_have_an_output_schema(
     assert without == ["inspect", "search_docs"]
 
 
+def undescribed(schema: Any) -> list[str]:
+    """The fields of an answer that say nothing of themselves, nor does what they refer to."""
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return [
+        f"{part['title']}.{name}"
+        for part in parts
+        for name, field in part.get("properties", {}).items()
+        if '"description"' not in json.dumps(field)
+    ]
+
+
+async def test_each_field_of_an_answer_is_described(nowhere: Settings, mode: Mode) -> None:
+    for tool in await listed(nowhere, mode):
+        assert undescribed(tool.output_schema or {}) == []
+
+
 async def test_every_tool_that_a_description_names_is_there(nowhere: Settings, mode: Mode) -> None:
     tools = await listed(nowhere, mode)
     texts = [tool.description or "" for tool in tools] + [INSTRUCTIONS]

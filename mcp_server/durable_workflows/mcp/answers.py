@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from durable_workflows import fitting
 from durable_workflows.models import (
@@ -13,12 +13,14 @@ from durable_workflows.models import (
     ChangedList,
     Ended,
     Model,
+    RunId,
     RunList,
     Running,
     RunStatus,
     Schema,
     ServerStatus,
     Started,
+    Version,
     Waiting,
     WaitResult,
     Written,
@@ -48,48 +50,54 @@ _WORKERS, _VERSIONS, _PROBLEMS, _DOTENV = 12, 20, 5, 30  # in a status
 _PROBLEM_WIDTHS = (800, 400, 200, 100)
 
 
+Note = Annotated[str | None, Field(description="What was left out, and what to do.")]
+Existing = Annotated[
+    bool, Field(description="Whether it was there before; then nothing was started.")
+]
+
+
 class StartedRun(Ended):
     """A run of a batch; its version is here if the runs of the batch have several."""
 
-    version: str | None = None
-    existing: bool = False
+    version: Version | None = None
+    existing: Existing = False
 
 
 class StartAnswer(Model):
     """One started run, or the runs of a batch in `workflows`; `note` says what was left out and what to do."""
 
-    workflow_id: str | None = None
+    workflow_id: RunId | None = None
     status: RunStatus | None = None
-    version: str | None = None
-    existing: bool = False
-    output: JsonValue = None
-    error: str | None = None
-    workflows: list[StartedRun] | None = None
-    note: str | None = None
+    version: Version | None = None
+    existing: Existing = False
+    output: JsonValue = Field(default=None, description="What it returned.")
+    error: str | None = Field(default=None, description="The error with which it failed.")
+    workflows: list[StartedRun] | None = Field(default=None, description="The runs of a batch.")
+    note: Note = None
 
 
 class WaitAnswer(WaitResult):
     """How the runs stand; `note` says what was left out."""
 
-    note: str | None = None
+    note: Note = None
 
 
 class ChangedAnswer(ChangedList):
     """What happened to each run; `note` says what was left out."""
 
-    note: str | None = None
+    note: Note = None
 
 
 class CatalogAnswer(Catalog):
     """The workflows that can be started; `note` says what was left out."""
 
-    note: str | None = None
+    note: Note = None
 
 
 class StatusAnswer(ServerStatus):
     """What is running here and any problems; `note` says what was left out."""
 
-    note: str | None = None
+    note: Note = None
 
 
 M = TypeVar("M", bound=Model)
