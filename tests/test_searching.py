@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows import content, errors, wording
+from durable_workflows import content, errors, limits
 from durable_workflows.docs import documents, searching
 from durable_workflows.docs.documents import Document
 from durable_workflows.docs.searching import Index, Passage, cut, passages, render, search
@@ -346,7 +346,7 @@ def test_if_nothing_is_found_the_answer_says_what_there_is() -> None:
     assert answer.startswith('No passage contains a word of "xyzzy".')
     for one in [*documents.references(), *documents.templates()]:
         assert f"/{one.name}: " in answer
-    assert len(answer) < wording.BUDGET
+    assert len(answer) < limits.ANSWER
 
 
 def test_the_installed_documents_are_indexed_once() -> None:

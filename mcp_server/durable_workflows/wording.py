@@ -8,14 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from durable_workflows import fitting
+from durable_workflows import fitting, limits
 from durable_workflows.models import Run, Running, Step, Suspect
 
-BUDGET = 7900  # characters, with a margin under 8,000: about 2,000 tokens, a fifth of where clients begin to warn
-NAME = 100  # characters of a name or topic
-PAYLOAD = 800  # characters of a payload among other things
-EVENT = 200  # characters of an event's value
-STEP = 200  # characters of what a run does now
 SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
 NO_PLACE = (
@@ -115,7 +110,7 @@ def how_it_goes(running: Running) -> str:
     """What a run does now, how many of the runs that it started have ended, and what it says of its progress."""
     started = running.children + running.children_done
     return joined(
-        line(running.step, STEP) if running.step else None,
+        line(running.step, limits.STEP) if running.step else None,
         f"{running.children_done:,} of {counted(started, 'run')} ended" if started else None,
         f"progress {running.progress}" if running.progress else None,
     )
@@ -147,7 +142,9 @@ def ended_worker(suspect: Suspect) -> str:
 
 def _where(suspect: Suspect) -> str:
     after = f"after step {suspect.after_step}" if suspect.after_step else "at its beginning"
-    return after if suspect.step is None else f"in the step {line(suspect.step, NAME)}, {after}"
+    return (
+        after if suspect.step is None else f"in the step {line(suspect.step, limits.NAME)}, {after}"
+    )
 
 
 def how_ended(status: int) -> str:
@@ -189,7 +186,7 @@ def span(length: timedelta) -> str:
 
 def title_of(run: Run) -> str:
     """The heading of all that is told of a run."""
-    return f"# {fitting.shown_line(run.workflow_id)}: {line(run.name, NAME)} {run.status}"
+    return f"# {fitting.shown_line(run.workflow_id)}: {line(run.name, limits.NAME)} {run.status}"
 
 
 def took(step: Step) -> str | None:

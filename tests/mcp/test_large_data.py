@@ -14,6 +14,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.mcp import uris
 from durable_workflows.mcp.server import build_server
+from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
@@ -691,3 +692,54 @@ async def test_no_view_of_any_run_is_long_or_slow(agent: Agent) -> None:
         assert trace.splitlines()[0] == summary.splitlines()[0]
         assert len(trace) < LIMIT
         await agent.inspect(workflow_id, step=0)
+
+
+WAITING_IDS = [f"wait-{number}" for number in range(1, 100)]
+# For each tool, what makes its answer as long as it can be here, and whether that is an error.
+LONGEST: dict[str, tuple[Json, bool]] = {
+    "workflow_catalog": ({}, False),
+    "start_workflow": (
+        {"batch": [{"name": "echo", "args": {"value": "é" * 9000}}] * 100, "wait_seconds": 40},
+        False,
+    ),
+    "list_workflows": ({"limit": 100}, False),
+    "wait_for_workflows": (
+        {"workflow_ids": ["echoes", "broken", *WAITING_IDS[:98]], "timeout_seconds": 0},
+        False,
+    ),
+    "inspect": ({"workflow_id": "huge-1", "detail": "full"}, False),
+    "send_message": (
+        {"workflow_id": "gets", "topic": "u" * 256, "message": "é" * 1000},
+        False,
+    ),
+    "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
+    "cancel": ({"workflow_ids": WAITING_IDS}, False),
+    "resume": ({"workflow_ids": WAITING_IDS}, False),
+    "answer_in_person": ({"workflow_id": "asks"}, True),
+    "write_workflow": (
+        {"name": "long_one", "source": "import time\n" + "time.time()\n" * 9000},
+        True,
+    ),
+    "search_docs": ({"query": "workflow step queue fork version message " * 24}, False),
+    "server_status": ({}, False),
+}
+RESOURCES = {
+    uris.RUNS_PAGE: (uris.RUNS, LONGEST_PAGE),
+    uris.TRACE: (uris.expand(uris.TRACE, workflow_id="huge-1"), LIMIT),
+    uris.TRACE_JSON: (uris.expand(uris.TRACE_JSON, workflow_id="huge-1"), LONGEST_TRACE),
+}
+FILES = {uris.TEMPLATE, uris.REFERENCE}  # of this installation: as long as they are
+
+
+@pytest.mark.parametrize("name", [spec.function.__name__ for spec in TOOLS])
+async def test_every_tool_keeps_to_the_limit_in_a_project_with_much_of_everything(
+    agent: Agent, name: str
+) -> None:
+    arguments, error = LONGEST[name]
+    await agent.text(name, error=error, **arguments)
+
+
+@pytest.mark.parametrize("template", sorted({*uris.ALL} - FILES))
+async def test_every_resource_about_runs_keeps_to_its_limit(agent: Agent, template: str) -> None:
+    uri, limit = RESOURCES[template]
+    assert len(await agent.read(uri)) < limit

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from durable_workflows import content, wording
+from durable_workflows import content, limits, wording
 from durable_workflows.models import (
     Child,
     Event,
@@ -343,7 +343,7 @@ def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: 
         )
         for _ in range(50)
     ]
-    for budget in (wording.BUDGET, choice.randint(1500, 20_000)):
+    for budget in (limits.ANSWER, choice.randint(1500, 20_000)):
         assert len(traces.markdown(run, budget=budget)) <= budget
     shown = [
         traces.full_markdown(run, after_step=after),
@@ -353,7 +353,7 @@ def test_no_trace_is_longer_than_its_budget(seed: int, a_run: RunMaker, a_step: 
         *(pages.payload(run, which=which) for which in ("input", "output", "error", "events")),
         *(pages.step("w", step) for step in run.steps[:20]),
     ]
-    assert max(map(len, shown)) <= wording.BUDGET
+    assert max(map(len, shown)) <= limits.ANSWER
 
 
 def missing(left_out: list[dict[str, Any]], what: str) -> dict[str, Any]:
@@ -715,7 +715,7 @@ def pages_of(whole: str, a_step: StepMaker) -> list[str]:
     parts: list[str] = []
     cursor: int | None = 0
     while cursor is not None:
-        part = preview(whole[cursor : cursor + pages.PART], len(whole))
+        part = preview(whole[cursor : cursor + limits.PART], len(whole))
         page = pages.step("run-1", a_step(7, output=part), offset=cursor)
         fence = re.search(r"^(`{3,})\n(.*)\n\1$", page, re.MULTILINE | re.DOTALL)
         assert fence is not None

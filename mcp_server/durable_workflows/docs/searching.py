@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 
-from durable_workflows import wording
+from durable_workflows import limits, wording
 from durable_workflows.docs import documents
 from durable_workflows.docs.documents import Document
 
@@ -79,7 +79,7 @@ def search(query: str, *, limit: int = 6) -> list[Passage]:
     return _installed().search(query, limit)
 
 
-def render(query: str, found: Sequence[Passage], budget: int = wording.BUDGET) -> str:
+def render(query: str, found: Sequence[Passage], budget: int = limits.ANSWER) -> str:
     """The passages as Markdown of at most `budget` characters: the best ones in full as far as they fit, the others by their titles."""
     if not found:
         return wording.clamp(_nothing(query), budget)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import anyio
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.engine.reading import Reader
 from durable_workflows.models import (
     UNFINISHED,
@@ -167,9 +167,7 @@ class _Follower:
 
 
 def _event_line(event: Event) -> str:
-    return (
-        f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, wording.EVENT)}"
-    )
+    return f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, limits.EVENT)}"
 
 
 def _step_line(step: Step) -> str:

@@ -3,7 +3,7 @@
 import functools
 import uuid
 
-from durable_workflows import wording
+from durable_workflows import limits, wording
 from durable_workflows.database import tables
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.published import Published
@@ -93,6 +93,6 @@ class Forker:
 
 def _taken_over(answer: Answer) -> str:
     """What is said of an answer that a fork takes over instead of asking."""
-    question = wording.line(answer.shown, wording.NAME)
-    given = wording.line(answer.answer.text, wording.NAME)
+    question = wording.line(answer.shown, limits.NAME)
+    given = wording.line(answer.answer.text, limits.NAME)
     return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."

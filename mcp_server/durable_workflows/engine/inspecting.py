@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Literal
 
+from durable_workflows import limits
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.telling import pages, traces
 from durable_workflows.wording import short
@@ -27,7 +28,7 @@ async def page(
     if step == 0:
         return await _payload(reader, workflow_id, which, offset)
     if step is not None:
-        found = await reader.step(workflow_id, step, offset=offset, length=pages.PART)
+        found = await reader.step(workflow_id, step, offset=offset, length=limits.PART)
         return pages.step(workflow_id, found, offset=offset)
     return await _detail(reader, workflow_id, detail, offset)
 
@@ -54,7 +55,7 @@ async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: in
 
 async def _payload(reader: "Reader", workflow_id: str, which: str | None, offset: int) -> str:
     """The run's own error, output or input."""
-    run = await reader.run(workflow_id, preview=offset + pages.PART, after_step=_ALL_STEPS)
+    run = await reader.run(workflow_id, preview=offset + limits.PART, after_step=_ALL_STEPS)
     which = which or ("error" if run.error else "output" if run.output else "input")
     return pages.payload(run, which=which, offset=offset)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import details, records
@@ -39,7 +39,6 @@ from durable_workflows.processes import http_access
 from durable_workflows.settings import APPLICATION
 from durable_workflows.system import state
 
-_PREVIEW = 600  # characters of a payload in a run's details
 _SESSIONS = 10
 _SUSPECTS = 10
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
@@ -162,15 +161,17 @@ class Reader:
         rows = await self._rows.fetch(
             "run_states",
             workflow_ids=list(workflow_ids),
-            limit=records.INLINE,
-            progress=wording.EVENT,
+            limit=limits.INLINE,
+            progress=limits.EVENT,
         )
         asking = await self._rows.fetch(
-            "asking_descendants", workflow_ids=list(workflow_ids), limit=records.INLINE
+            "asking_descendants", workflow_ids=list(workflow_ids), limit=limits.INLINE
         )
         return records.wait_result(rows, asking, workflow_ids, timed_out=False)
 
-    async def run(self, workflow_id: str, *, preview: int = _PREVIEW, after_step: int = 0) -> Run:
+    async def run(
+        self, workflow_id: str, *, preview: int = limits.PREVIEW, after_step: int = 0
+    ) -> Run:
         """All about a run, payloads cut to `preview` characters, errors to 6,000.
 
         Of more than 1,000 steps after `after_step`: the first thousand, the last ones, and the last that failed.
@@ -210,14 +211,14 @@ class Reader:
         """The messages sent to a run, oldest first; errors as for `run`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch(
-            "run_messages", workflow_id=workflow_id, limit=_PREVIEW, count=count
+            "run_messages", workflow_id=workflow_id, limit=limits.PREVIEW, count=count
         )
         return [records.message(row) for row in rows]
 
     async def answers(self, workflow_id: str) -> list[Answer]:
         """What people answered to a run, and to those whose steps it took over as a fork, by step; errors as for `run`."""
         await self._rows.head(workflow_id)
-        rows = await self._rows.fetch("run_answers", workflow_id=workflow_id, limit=_PREVIEW)
+        rows = await self._rows.fetch("run_answers", workflow_id=workflow_id, limit=limits.PREVIEW)
         return [records.answer(row) for row in rows]
 
     async def tree(self, workflow_id: str) -> list[Child]:
@@ -298,7 +299,7 @@ class Reader:
         """The runs that end their worker, and those that may."""
         rows = await self._rows.fetch("suspects_apart", limit=_SUSPECTS)
         return [
-            f"{wording.line(row['workflow_id'], wording.NAME)} ({wording.line(row['name'], wording.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
+            f"{wording.line(row['workflow_id'], limits.NAME)} ({wording.line(row['name'], limits.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
             for row in rows
         ]
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import psutil
 from pydantic import JsonValue
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.database.tables import Row
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
@@ -38,7 +38,6 @@ from durable_workflows.models import (
 )
 from durable_workflows.schemas import arguments
 
-INLINE = 4000  # characters of an output that `start` and `wait` give out; the whole is inspect's business
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _PORTABLE = "portable_json"
 _NULL_TOPIC = "__null__topic__"
@@ -372,7 +371,7 @@ def _progress(event_: Mapping[str, Any] | None) -> str | None:
     if event_ is None:
         return None
     found = preview(event_["value"], event_["length"], event_["serialization"])
-    return wording.line(found.text + "…" * found.cut, wording.EVENT) if found else None
+    return wording.line(found.text + "…" * found.cut, limits.EVENT) if found else None
 
 
 def _asleep(row: Row) -> str | None:

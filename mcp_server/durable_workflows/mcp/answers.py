@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, JsonValue
 
-from durable_workflows import fitting
+from durable_workflows import fitting, limits
 from durable_workflows.models import (
     Catalog,
     CatalogEntry,
@@ -28,7 +28,6 @@ from durable_workflows.models import (
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import counted, line, short
 
-ROOM = 7500  # characters for the items of an answer; the rest of the budget is for what is said about them
 _CUT = "… (cut)"
 _WHOLE = "inspect(workflow_id, step=0) shows what is cut or missing."
 _PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") shows a whole prompt.'
@@ -120,7 +119,7 @@ def fit_started(
     versions = {one.version for one in started}
     version = versions.pop() if len(versions) == 1 else None
     items = _outcomes(started, result, with_version=version is None)
-    shown, left = _fit(items, ROOM - len(waits))
+    shown, left = _fit(items, limits.ITEMS - len(waits))
     were = "was started and is" if left == 1 else "were started and are"
     hidden = f"{left:,} more {were} not shown; list_workflows lists the rest."
     cut = _WHOLE if shown != items[: len(shown)] else ""
@@ -171,7 +170,7 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
 def fit_waited(result: WaitResult) -> WaitAnswer:
     """All runs, with as much about each as there is room for; those that need an answer or failed come before the rest."""
     done = sorted(result.done, key=lambda one: one.status == "SUCCESS")
-    room = ROOM - min(ROOM // 3, _sizes(_cut(one, 0, 0) for one in done))
+    room = limits.ITEMS - min(limits.ITEMS // 3, _sizes(_cut(one, 0, 0) for one in done))
     waiting, running = _with_texts(result, prompt=500, step=200)
     if _sizes(waiting) + _sizes(running) > room:
         waiting, running = _with_texts(result, prompt=60, step=0)
@@ -180,7 +179,7 @@ def fit_waited(result: WaitResult) -> WaitAnswer:
     examples = _EXAMPLE if any(one.example != whole.example for one, whole in pairs) else ""
     waiting, left_waiting = _first(waiting, room)
     running, left_running = _first(running, room - _sizes(waiting))
-    shown, left_done = _fit(done, ROOM - _sizes(waiting) - _sizes(running))
+    shown, left_done = _fit(done, limits.ITEMS - _sizes(waiting) - _sizes(running))
     order = {one.workflow_id: place for place, one in enumerate(result.done)}
     left = {"waiting": left_waiting, "done": left_done, "running": left_running}
     hidden = _left_out(left, "wait for fewer workflow_ids at once, or use list_workflows.")
@@ -210,7 +209,7 @@ def _with_short_example(wait: Waiting, width: int) -> Waiting:
 def fit_changed(result: ChangedList) -> ChangedAnswer:
     """Those that were left as they were come first: they are what the caller does not expect."""
     ordered = sorted(result.workflows, key=lambda one: one.changed)
-    shown, left = _first(ordered, ROOM)
+    shown, left = _first(ordered, limits.ITEMS)
     if not left:
         return ChangedAnswer(workflows=result.workflows, note=result.note)
     changed = sum(one.changed for one in ordered[len(shown) :])
@@ -223,9 +222,9 @@ def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
     """The workflow of that name comes first, with all that its schema says. From the end on, other schemas are the first to go; at last names are all that is told."""
     exact = any(one.name == query for one in catalog.workflows)
     templates = [] if exact else [_shortened(one, use_when=200) for one in catalog.templates]
-    templates, left_templates = _first(templates, ROOM // 4)
-    room, note = ROOM - _sizes(templates), ""
-    whole = ROOM - _MARGIN
+    templates, left_templates = _first(templates, limits.ITEMS // 4)
+    room, note = limits.ITEMS - _sizes(templates), ""
+    whole = limits.ITEMS - _MARGIN
     named = [_with_short_texts(one, whole) for one in catalog.workflows if one.name == query]
     others = [_undescribed(one) for one in catalog.workflows if one.name != query]
     short_ones = [_with_short_texts(entry) for entry in others]
@@ -331,10 +330,12 @@ def fit_written(written: Written) -> Written:
     texts = {"warnings": shown, "error": error, "note": note}
     workflows = [_shortened(one, summary=400) for one in written.workflows]
     fitted = written.model_copy(update={**texts, "workflows": workflows})
-    if length(fitted) <= ROOM:
+    if length(fitted) <= limits.ITEMS:
         return fitted
     bare = [_shortened(one, summary=80).model_copy(update={"args_schema": {}}) for one in workflows]
-    kept, left = _first(bare, ROOM - 300 - length(fitted.model_copy(update={"workflows": []})))
+    kept, left = _first(
+        bare, limits.ITEMS - 300 - length(fitted.model_copy(update={"workflows": []}))
+    )
     more = f", and {counted(left, 'workflow')}" if left else ""
     said = f"Schemas{more} were left out for length: workflow_catalog(query=NAME) shows them."
     return fitted.model_copy(
@@ -365,7 +366,7 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
         problems = [short(problem, width) for problem in status.problems[:_PROBLEMS]]
         update = {**cut, "versions_with_unfinished_runs": shown, "problems": problems}
         answer = answer.model_copy(update=update)
-        if length(answer) <= ROOM:
+        if length(answer) <= limits.ITEMS:
             break
     return answer
 

@@ -19,7 +19,7 @@ from mcp.types import (
     TextContent,
 )
 
-from durable_workflows import wording
+from durable_workflows import limits, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.icons import icons
@@ -232,7 +232,7 @@ class Prompts:
         found = next((one for one in PROMPTS if one.name == params.name), None)
         if found is None:
             raise InvalidArguments(
-                f"There is no prompt {wording.short(params.name, wording.NAME)!r}.",
+                f"There is no prompt {wording.short(params.name, limits.NAME)!r}.",
                 hint=f"Use one of {_names(PROMPTS)}.",
             )
         given = {name: text.strip() for name, text in (params.arguments or {}).items()}

@@ -12,7 +12,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
 from mcp.types import Annotations, ListResourcesResult, PaginatedRequestParams, Resource
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.docs import documents
 from durable_workflows.docs.documents import Document
 from durable_workflows.errors import (
@@ -219,7 +219,7 @@ def _run(run: RunSummary) -> Resource:
     return Resource(
         uri=uris.expand(uris.TRACE, workflow_id=run.workflow_id),
         name=run.workflow_id,
-        title=f"{run.workflow_id} ({wording.line(run.name, wording.NAME)})",
+        title=f"{run.workflow_id} ({wording.line(run.name, limits.NAME)})",
         description=wording.line(f"{run.status}{waits}{error}", _DETAIL),
         mime_type="text/markdown",
         annotations=_FOR_BOTH.model_copy(update={"last_modified": run.updated_at.isoformat()}),

@@ -1,6 +1,6 @@
 """The tools: each is a signature, a description and a call into the engine. `TOOLS` is what the server walks.
 
-Answers are small: none is longer than `wording.BUDGET` characters, whatever the data; what was cut says which call brings the rest.
+Answers are small: none is longer than `limits.ANSWER` characters, whatever the data; what was cut says which call brings the rest.
 Errors are raised as they come; the server's error boundary makes them readable.
 """
 
@@ -14,6 +14,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import InputRequiredResult
 from pydantic import Field, JsonValue
 
+from durable_workflows import limits
 from durable_workflows.docs import searching
 from durable_workflows.engine import authoring_files, inspecting
 from durable_workflows.engine.inspecting import Detail
@@ -162,9 +163,9 @@ async def list_workflows(
         )
         page = answers.fit_runs(found)
         length, runs = answers.length(page), len(page.workflows)
-        if length <= answers.ROOM or runs <= 1:
+        if length <= limits.ITEMS or runs <= 1:
             return page
-        limit = max(1, runs * answers.ROOM // length - 1)
+        limit = max(1, runs * limits.ITEMS // length - 1)
 
 
 async def wait_for_workflows(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from durable_workflows import fitting
+from durable_workflows import fitting, limits
 from durable_workflows.models import (
     UNFINISHED,
     Child,
@@ -18,9 +18,7 @@ from durable_workflows.models import (
 )
 from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
-    NAME,
     NO_PLACE,
-    PAYLOAD,
     as_json,
     call,
     counted,
@@ -106,7 +104,7 @@ def failure(error: Preview | None) -> Failure | None:
 def wait_line(wait: Waiting, now: datetime) -> str:
     """For which topic a run waits, since when, how long, and what it asks."""
     return joined(
-        repr(line(wait.topic, NAME)),
+        repr(line(wait.topic, limits.NAME)),
         f"since {time(wait.since)} ({span(now - wait.since)})" if wait.since else None,
         f"until {time(wait.deadline)}" if wait.deadline else "without a deadline",
         f"asks: {line(wait.prompt, _PROMPT)}" if wait.prompt else None,
@@ -125,7 +123,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
         return Cause(
             f"it has finished, but its output says that it did not succeed: {said}", whole + again
         )
-    if run.output is not None and len(run.output.text) < PAYLOAD and not run.output.cut:
+    if run.output is not None and len(run.output.text) < limits.PAYLOAD and not run.output.cut:
         return Cause("it has finished; its output is below.", "nothing: this run is done.")
     return Cause("it has finished.", whole)
 
@@ -194,7 +192,7 @@ def _child_of(step: Step | None) -> str | None:
 
 
 def _failed_in(run: Run, step: Step, said: str) -> Cause:
-    name = line(step.name, NAME)
+    name = line(step.name, limits.NAME)
     child = step.child_workflow_id
     if child:
         return Cause(
@@ -227,7 +225,7 @@ def _undone(run: Run, failed: Step) -> str:
     ]
     if not after:
         return ""
-    names = some(f"{one.step} {line(one.name, NAME)}" for one in after)
+    names = some(f"{one.step} {line(one.name, limits.NAME)}" for one in after)
     return f" ({names} ran after it: if they undid earlier steps, fork from the first of those)"
 
 
@@ -250,7 +248,7 @@ def _cancelled(run: Run, now: datetime) -> Cause:
     going_on = f"{_resume(run)} to go on after its last finished step."
     with_it = f"; {_stopped(run.stopped_children)}" if run.stopped_children else ""
     if run.running:
-        steps = some(f"step {one.step} {line(one.name, NAME)}" for one in run.running)
+        steps = some(f"step {one.step} {line(one.name, limits.NAME)}" for one in run.running)
         with_it += f"; {steps} still runs until it returns, and its result is kept"
     if run.deadline is not None and run.deadline <= (run.completed_at or now):
         return Cause(
@@ -345,14 +343,14 @@ def _pending(run: Run, now: datetime) -> Cause:
 
 
 def _child(child: Child) -> str:
-    waits = f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else ""
+    waits = f", waits on {line(child.waiting_on, limits.NAME)!r}" if child.waiting_on else ""
     return f"{fitting.shown_line(child.workflow_id)} ({child.status}{waits})"
 
 
 def _waits(waits: list[Waiting], now: datetime) -> Cause:
     first = waits[0]
     more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
-    where = {"workflow_id": first.workflow_id, "topic": line(first.topic, NAME)}
+    where = {"workflow_id": first.workflow_id, "topic": line(first.topic, limits.NAME)}
     example = "…" if first.example is None else as_json(first.example)
     if len(example) > _PROMPT:
         example = "…"  # a part of it would be no message
@@ -370,14 +368,14 @@ def _in_steps(run: Run, now: datetime) -> Cause:
     more = f" (and {len(retried) - 1} more)" if len(retried) > 1 else ""
     when = f"at {time(at)} (in {span(at - now)})"
     return Cause(
-        f"will retry step {step.step} {line(step.name, NAME)} {when}{more}: attempt {step.attempt} of {step.max_attempts} failed: {line(step.error or '', _ERROR)}",
+        f"will retry step {step.step} {line(step.name, limits.NAME)} {when}{more}: attempt {step.attempt} of {step.max_attempts} failed: {line(step.error or '', _ERROR)}",
         f"{_wait_for(run)}; or repair the code, then {_cancel(run)} and {_fork(run, step.step)}",
     )
 
 
 def _running(run: Run, now: datetime) -> str:
     return some(
-        f"step {step.step} {line(step.name, NAME)} since {time(step.since)} ({span(now - step.since)})"
+        f"step {step.step} {line(step.name, limits.NAME)} since {time(step.since)} ({span(now - step.since)})"
         + (f", attempt {step.attempt} of {step.max_attempts}" if step.max_attempts > 1 else "")
         for step in run.running
     )
@@ -394,9 +392,11 @@ def _without_worker(run: Run) -> Cause:
     age = "" if run.version == run.newest_version else ", which is not the newest,"
     where = ""
     if run.waiting:
-        where = f"; it was waiting on topic {line(run.waiting[0].topic, NAME)!r}"
+        where = f"; it was waiting on topic {line(run.waiting[0].topic, limits.NAME)!r}"
     elif run.running:
-        where = f"; step {run.running[0].step} {line(run.running[0].name, NAME)} was under way"
+        where = (
+            f"; step {run.running[0].step} {line(run.running[0].name, limits.NAME)} was under way"
+        )
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
     following = "server_status() for the workers and their problems; the run goes on automatically once one is running."
     if run.absence == NO_PLACE:
@@ -462,7 +462,7 @@ def _source(run: Run) -> str:
 
 
 def _start(run: Run) -> str:
-    return f"{call('start_workflow', name=line(run.name, NAME))[:-1]}, …)"
+    return f"{call('start_workflow', name=line(run.name, limits.NAME))[:-1]}, …)"
 
 
 def _fork(run: Run, step: int) -> str:

@@ -9,20 +9,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC
 from typing import Any, cast
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
-from durable_workflows.wording import (
-    BUDGET,
-    LONGEST_FENCE,
-    NAME,
-    PAYLOAD,
-    clamp,
-    fenced,
-    inspect,
-    line,
-)
+from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, inspect, line
 
-PART = 6900  # characters of one payload in one page; the rest of the budget is for what is said about it
 _NOTHING = "Nothing was printed. Runs that it started have their own logs."
 _DEEPEST = 10  # levels of a tree that are drawn
 _MOST = 1000  # runs of a tree, and messages, that are read
@@ -34,7 +24,7 @@ NextPage = Callable[[int], str]
 def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
     """One step, whose payload's preview begins at character `offset` of the whole."""
     head = (
-        f"# Step {found.step} {line(found.name, NAME)} of {fitting.shown_line(workflow_id)}\n"
+        f"# Step {found.step} {line(found.name, limits.NAME)} of {fitting.shown_line(workflow_id)}\n"
         + wording.joined(
             "failed" if found.error else "finished",
             f"began {wording.time(found.started_at)}" if found.started_at else None,
@@ -53,7 +43,7 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 
 
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
-    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, its `events`, or the `answers` of people, from character `offset` on; a preview begins at the beginning, and has `offset` and `PART` characters or all."""
+    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, its `events`, or the `answers` of people, from character `offset` on; a preview begins at the beginning, and has `offset` and `limits.PART` characters or all."""
     known = {
         "input": run.input,
         "output": run.output,
@@ -64,7 +54,7 @@ def payload(run: Run, *, which: str, offset: int = 0) -> str:
     }
     whole = known[which]
     # Of several values in one text the first may be cut; up to here it is not.
-    text = whole.text[offset : offset + PART] if whole else ""
+    text = whole.text[offset : offset + limits.PART] if whole else ""
     part = Preview(text=text, length=whole.length) if whole else None
     return _payload_page(
         wording.title_of(run),
@@ -95,8 +85,8 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     none = "none (a fork lists only its own: runs started by steps that it took over belong to the run it was forked from)"
     head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{wording.counted(len(children), 'run')}: {total or none}{more}\n"
     lines = [
-        f"{'  ' * min(depth, _DEEPEST)}- {fitting.shown_line(child.workflow_id)} {line(child.name, NAME)} {child.status}"
-        + (f", waits on {line(child.waiting_on, NAME)!r}" if child.waiting_on else "")
+        f"{'  ' * min(depth, _DEEPEST)}- {fitting.shown_line(child.workflow_id)} {line(child.name, limits.NAME)} {child.status}"
+        + (f", waits on {line(child.waiting_on, limits.NAME)!r}" if child.waiting_on else "")
         + (", ok false" if child.ok is False else "")
         for depth, child in _in_depth_first_order(workflow_id, children)
     ]
@@ -114,7 +104,7 @@ def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> 
 def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
     """What a run printed and logged: the newest lines that fit, oldest first, of those before the line with the id `before` (0: of all)."""
     asked = [one for one in lines if not before or one.id < before]
-    room = BUDGET - 500 - len(workflow_id)
+    room = limits.ANSWER - 500 - len(workflow_id)
     shown: list[str] = []
     for one in reversed(asked):
         text = log_line(one)
@@ -148,10 +138,10 @@ def _message(workflow_id: str, number: int, message: Message) -> str:
     read = f"received by step {reader}" if reader is not None else "not received yet"
     if message.of_nobody and reader is not None:
         read = f"skipped by step {reader}: not given by a person"
-    text = line(message.message.text, PAYLOAD)
+    text = line(message.message.text, limits.PAYLOAD)
     whole = f": {inspect(workflow_id, step=reader)}" if reader is not None else ""
     more = f" ({size(message.message)}{whole})" if message.message.cut else ""
-    topic = line(message.topic, NAME)
+    topic = line(message.topic, limits.NAME)
     return f"{number}. topic {topic!r}, sent {wording.time(message.sent_at)}, {read}: {text}{more}"
 
 
@@ -196,7 +186,7 @@ def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[in
 
 def list_page(head: str, blocks: Sequence[str], next_page: NextPage, *, end: str = "") -> str:
     """As many blocks as fit, at least one, and the call that brings those after them, or `end`."""
-    room = BUDGET - len(head) - len(f"Next: {next_page(len(blocks))}") - 2 if blocks else 0
+    room = limits.ANSWER - len(head) - len(f"Next: {next_page(len(blocks))}") - 2 if blocks else 0
     shown: list[str] = []
     for block in blocks:
         room -= len(block) + 1
@@ -227,10 +217,10 @@ def _payload_page(
     if offset == 0 and not part.cut:
         whole = fitting.shown(_readable(part.text))
         readable = f"{head}\n\n{title}:\n{fenced(whole, language)}"
-        if len(readable) <= BUDGET:
+        if len(readable) <= limits.ANSWER:
             return readable
     said = len(head) + len(title) + len(next_page(part.length)) + 120 + 2 * LONGEST_FENCE
-    text = part.text[: max(1, BUDGET - said)]
+    text = part.text[: max(1, limits.ANSWER - said)]
     end = offset + len(text)
     rest = f"Next part: {next_page(end)}" if end < part.length else "This is the end."
     span = f"{title}, characters {offset:,} to {end:,} of {part.length:,}:"

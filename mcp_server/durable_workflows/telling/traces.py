@@ -9,15 +9,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from durable_workflows import fitting
+from durable_workflows import fitting, limits
 from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
 from durable_workflows.telling.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.telling.pages import list_page, size
 from durable_workflows.wording import (
-    BUDGET,
-    EVENT,
-    NAME,
-    PAYLOAD,
     SHOWN,
     as_json,
     clamp,
@@ -49,7 +45,7 @@ _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
-def markdown(run: Run, *, budget: int = BUDGET, now: datetime | None = None) -> str:
+def markdown(run: Run, *, budget: int = limits.ANSWER, now: datetime | None = None) -> str:
     """The summary of a run: why it is where it is, what to call next, and its steps, cut short."""
     run = _without_timeout(run)
     head = "\n".join(_head(run, now or datetime.now(UTC)))
@@ -61,7 +57,7 @@ def full_markdown(run: Run, *, after_step: int = 0) -> str:
     """The steps after `after_step`, each with more of its result; as many as fit, and the call that brings the next ones."""
     now, run = datetime.now(UTC), _without_timeout(run)
     lines = [title_of(run), *_why(run, now)] if after_step else _head(run, now)
-    head = clamp("\n".join(lines), BUDGET // 2)
+    head = clamp("\n".join(lines), limits.ANSWER // 2)
     steps = [step for step in run.steps if step.step > after_step]
     if after_step == 0 and len(run.steps) >= run.total_steps:
         end = "All finished steps are shown."
@@ -122,9 +118,11 @@ def _unread(run: Run) -> str | None:
     if not run.unread_messages:
         return None
     number = counted(run.unread_messages, "unread message")
-    topics = some(repr(line(topic, NAME)) for topic in run.unread_topics)
+    topics = some(repr(line(topic, limits.NAME)) for topic in run.unread_topics)
     awaited = [one.topic for one in run.waiting if one.workflow_id == run.workflow_id]
-    others = some(repr(line(topic, NAME)) for topic in awaited if topic not in run.unread_topics)
+    others = some(
+        repr(line(topic, limits.NAME)) for topic in awaited if topic not in run.unread_topics
+    )
     missed = f" (it waits on {others})" if others else ""
     return f"{number} on {topics}{missed}" if topics else number
 
@@ -167,7 +165,7 @@ def _concern(child: Child) -> int:
 
 def _child(child: Child) -> str:
     ok = ", ok false" if child.ok is False else ""
-    return f"{fitting.shown_line(child.workflow_id)} {line(child.name, NAME)} {child.status}{ok}"
+    return f"{fitting.shown_line(child.workflow_id)} {line(child.name, limits.NAME)} {child.status}{ok}"
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -178,10 +176,12 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _events(run: Run) -> list[str]:
-    shown = [f"{line(one.key, NAME)}: {line(one.value.text, EVENT)}" for one in run.events]
+    shown = [
+        f"{line(one.key, limits.NAME)}: {line(one.value.text, limits.EVENT)}" for one in run.events
+    ]
     title = "Events" if len(shown) < MOST_EVENTS else f"Events, the newest {MOST_EVENTS}"
     lines = _section(title, shown)
-    if len(shown) > SHOWN or any(one.value.length > EVENT for one in run.events):
+    if len(shown) > SHOWN or any(one.value.length > limits.EVENT for one in run.events):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='events:0')}")
     return lines
 
@@ -198,10 +198,10 @@ def answer_line(answer: Answer) -> str:
     """Who answered what, when and how; and the run that was asked, if this one took the answer over."""
     where = answer.taken_from
     return joined(
-        f"step {answer.step}: {line(answer.answer.text, EVENT)}",
-        f"by {line(answer.who, NAME)} ({_HOW.get(answer.how, answer.how)})",
+        f"step {answer.step}: {line(answer.answer.text, limits.EVENT)}",
+        f"by {line(answer.who, limits.NAME)} ({_HOW.get(answer.how, answer.how)})",
         time(answer.at),
-        f"shown: {line(answer.shown, EVENT)!r}",
+        f"shown: {line(answer.shown, limits.EVENT)!r}",
         f"taken over from {where}: not asked again; a fork from step {answer.step} asks again"
         if where
         else None,
@@ -209,15 +209,15 @@ def answer_line(answer: Answer) -> str:
 
 
 def _is_whole(answer: Answer) -> bool:
-    return max(len(answer.shown), answer.answer.length) <= EVENT and "\n" not in answer.shown
+    return max(len(answer.shown), answer.answer.length) <= limits.EVENT and "\n" not in answer.shown
 
 
 def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:
     if payload is None:
         return []
-    shown = line(_arguments(payload.text) if which == "input" else payload.text, PAYLOAD)
+    shown = line(_arguments(payload.text) if which == "input" else payload.text, limits.PAYLOAD)
     rest = ""
-    if payload.cut or len(payload.text) > PAYLOAD:
+    if payload.cut or len(payload.text) > limits.PAYLOAD:
         again = inspect(run.workflow_id, step=0, cursor=f"{which}:0")
         rest = f" ({payload.length:,} characters: {again})"
     return ["", f"{which.capitalize()}: {shown}{rest}"]
@@ -300,7 +300,7 @@ def _step_line(step: Step, width: int) -> str:
     child = (
         f"(child {fitting.shown_line(step.child_workflow_id)})" if step.child_workflow_id else None
     )
-    said = joined(line(step.name, NAME), took(step), child, _result(step, width))
+    said = joined(line(step.name, limits.NAME), took(step), child, _result(step, width))
     return f"{step.step}. {said}"
 
 
@@ -312,7 +312,7 @@ def _result(step: Step, width: int) -> str | None:
         return None
     if step.name == SLEEP:
         until = wake_up(output.text)
-        return f"until {time(until)}" if until else line(output.text, NAME)
+        return f"until {time(until)}" if until else line(output.text, limits.NAME)
     cut = output.cut or len(output.text) > width
     return line(output.text, width) + (f" ({size(output)})" if cut else "")
 
