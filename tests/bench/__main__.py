@@ -1,7 +1,7 @@
 """How fast this project is, beside what one would use instead: `make bench`, or `python -m tests.bench [--quick] [--peers]`.
 
-Contenders take turns in short rounds, so that the noise of a shared machine falls on all of them. Prints tables and writes `bench.json`
-into the current directory, and a whole one adds a line to `history.jsonl` beside this file. All processes are ended, also after Ctrl-C.
+Contenders take turns in short rounds, so that the noise of a shared machine falls on all of them. Prints tables, with the figures of the last
+line of `history.jsonl` beside them, and writes `bench.json` into the current directory; a whole one adds a line to that history. All processes are ended, also after Ctrl-C.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def _run(effort: Effort, output: Path, *, peers: bool) -> int:
         bench = Bench(effort, root, Console(stderr=True), peers=peers)
         if not anyio.run(_finished, bench):
             return _INTERRUPTED
-    report.show(_wide(Console()), bench.results, bench.kinds)
+    report.show(_wide(Console()), bench.results, bench.kinds, report.last(_HISTORY))
     report.write(output, bench.results, dataclasses.asdict(effort))
     if effort is measures.FULL and not peers:
         report.remember(_HISTORY, bench.results, _commit())

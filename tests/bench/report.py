@@ -19,6 +19,7 @@ from .contenders import Kind
 from .measures import Load
 
 MS = 1000.0
+Past = dict[str, Any]  # a line of the history
 MB = 1_000_000.0
 
 
@@ -150,9 +151,15 @@ class Results:
         return metric.target.reached(value, self.ratio(metric))
 
 
-def show(console: Console, results: Results, kinds: Sequence[Kind]) -> None:
-    """Print the tables."""
-    for table in (_figures(results, kinds), _processes(results, kinds)):
+def last(path: Path) -> Past | None:
+    """The last line of the history."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return json.loads(lines[-1]) if lines else None
+
+
+def show(console: Console, results: Results, kinds: Sequence[Kind], past: Past | None) -> None:
+    """Print the tables, ours beside those of the past."""
+    for table in (_figures(results, kinds, past), _processes(results, kinds)):
         console.print(table)
     console.print(UNLIKE)
     if peers := [kind for kind in kinds if kind.unlike]:
@@ -171,7 +178,7 @@ def remember(path: Path, results: Results, commit: str) -> None:
         "commit": commit,
         "load": [round(one, 1) for one in results.load_before],
         "ours": {
-            f"{metric.key}{'' if metric.statistic == 'median' else ' ' + metric.statistic}": value
+            _name(metric): value
             for metric in METRICS
             if (value := _rounded(results.value("ours", metric))) is not None
         },
@@ -184,6 +191,11 @@ def remember(path: Path, results: Results, commit: str) -> None:
     }
     with path.open("a", encoding="utf-8") as history:
         history.write(json.dumps(line) + "\n")
+
+
+def _name(metric: Metric) -> str:
+    """Of a figure in the history."""
+    return metric.key if metric.statistic == "median" else f"{metric.key} {metric.statistic}"
 
 
 def _rounded(value: float | None) -> float | None:
@@ -219,19 +231,21 @@ def _as_json(results: Results, metric: Metric) -> dict[str, Any]:
     }
 
 
-def _figures(results: Results, kinds: Sequence[Kind]) -> Table:
+def _figures(results: Results, kinds: Sequence[Kind], past: Past | None) -> Table:
     others = "".join(f", {kind.title}" for kind in kinds if kind.unlike)
     table = Table(title=f"durable-workflows beside plain DBOS{others} (medians, least–most)")
     table.add_column("")
     for kind in kinds:
         table.add_column(kind.title, justify="right")
     table.add_column("ours : native", justify="right")
+    table.add_column(f"in {past['commit']}" if past else "before", justify="right")
     table.add_column("target")
     for metric in METRICS:
         cells = [_cell(results, kind.key, metric) for kind in kinds]
         ratio = results.ratio(metric)
         shown = "" if ratio is None else f"{ratio:.2f}"
-        table.add_row(metric.title, *cells, shown, _verdict(results, metric))
+        before = _before(metric, past) if past else ""
+        table.add_row(metric.title, *cells, shown, before, _verdict(results, metric))
     return table
 
 
@@ -244,6 +258,15 @@ def _cell(results: Results, key: str, metric: Metric) -> str:
     if metric.statistic != "median" or len(samples) == 1:
         return text
     return f"{text} ({min(samples):.{metric.digits}f}–{max(samples):.{metric.digits}f})"
+
+
+def _before(metric: Metric, past: Past) -> str:
+    """The figure of the past, and its ratio to native: another machine, or a busy one, has other figures and much the same ratios."""
+    value, ratio = past["ours"].get(_name(metric)), past["to_native"].get(metric.key)
+    if value is None:
+        return ""
+    shown = f"{value:.{metric.digits}f}"
+    return shown if ratio is None or metric.statistic != "median" else f"{shown} ({ratio:.2f})"
 
 
 def _verdict(results: Results, metric: Metric) -> str:
