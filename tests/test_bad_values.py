@@ -179,7 +179,7 @@ async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(b
         assert (await client.read_resource(uris.RUNS)).contents
     assert (await bad.reader.counts())["SOMETHING_NEW"] == 1
     overview = await bad.reader.overview()
-    assert dashboard.picture(overview, width=None)
+    assert dashboard.overview_lines(overview, width=None)
     waited = await bad.reader.wait(ids, timeout_seconds=5)
     assert [one.workflow_id for one in waited.done] == ids
     assert len(answers.fit_waited(waited).done) == len(ids)

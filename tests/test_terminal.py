@@ -69,7 +69,7 @@ def test_no_command_writes_what_acts_on_a_terminal_or_hides(
     printing.print_log([LogLine(id=1, at=NOW, step=None, stream="out", text=value)], False)
     printing.print_ended(Ended(workflow_id="a", status="SUCCESS", output=value), False)
     printing.print_trace(value)
-    printing.print_picture([dashboard.Line(value)])
+    printing.print_overview([dashboard.Line(value)])
     printing.say(value)
     terminal.out(value)
     written = capsys.readouterr()

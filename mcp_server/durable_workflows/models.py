@@ -1,7 +1,17 @@
 """What crosses a boundary: the engine's results, as tools, resources and the command line show them.
 
-All are frozen. `name` is a registered workflow, `workflow_id` one run of it; steps carry DBOS's own
-numbers (`function_id`, from 1). Times are aware datetimes.
+All are frozen. Times are aware datetimes. One word for each thing, in code, SQL, tools, commands and documents:
+
+workflow    a function that can be run, by its registered name (`name`); its file is a workflow file, in the workflow folder
+run         one execution of a workflow (`workflow_id`)
+step        a finished piece of a run, with DBOS's own number (`function_id`, from 1)
+wait        what a run waits for: a message on a topic, an answer, a child, a point in time
+question    what a run asks a person; what the person gives is an answer
+version     one saved state of the workflow folder
+worker      the process that runs the code of one version; the supervisor starts and watches the processes of a project
+session     one connection of an MCP client to a server
+connection  one connection to the database; `Connection` says how that of a project is reached
+project     the user's directory; its state directory is `.dbos/` there
 """
 
 from collections.abc import Mapping

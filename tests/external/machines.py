@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-lifecycle.help_out(Settings(project=Path(sys.argv[1]), application="project"))
+lifecycle.lend_machine(Settings(project=Path(sys.argv[1]), application="project"))
 """
 
 

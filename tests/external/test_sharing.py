@@ -217,7 +217,7 @@ async def test_a_helping_machine_needs_an_external_postgres(
 ) -> None:
     monkeypatch.delenv("DBOS_DATABASE_URL")
     with pytest.raises(UsageError, match="external Postgres") as caught:
-        lifecycle.help_out(Settings(project=folder))
+        lifecycle.lend_machine(Settings(project=folder))
     assert "DBOS_DATABASE_URL" in caught.value.hint
     assert not (folder / ".dbos").exists()
 
@@ -230,7 +230,7 @@ async def test_a_machine_that_runs_the_project_already_does_not_help_besides(
         locks.held_lock(state.supervisor_lock(settings)),
         pytest.raises(UsageError, match="already runs this project's workers here"),
     ):
-        lifecycle.help_out(settings)
+        lifecycle.lend_machine(settings)
 
 
 async def test_a_project_that_runs_on_another_database_is_not_mixed_up_with_it(

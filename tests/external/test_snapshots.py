@@ -10,7 +10,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_what_is_read_in_a_snapshot_is_of_one_moment(shared: Engine) -> None:
     await shared.reader.counts()  # the tables are there
-    session = tables.Session(shared.connection.database, role="test")
+    session = tables.LastingConnection(shared.connection.database, role="test")
 
     async def names() -> set[str]:
         return {one.session_id for one in await shared.reader.sessions()}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from durable_workflows.models import Schema
 
-_current: ContextVar["Request | None"] = ContextVar("request", default=None)
+_current: ContextVar["Question | None"] = ContextVar("question", default=None)
 
 
 @dataclass(frozen=True)
-class Request:
+class Question:
     """What is asked, the JSON schema of a right answer, and whether only a person may give it."""
 
     prompt: str | None = None
@@ -28,6 +28,6 @@ class Request:
             _current.reset(token)
 
 
-def current() -> Request:
+def current() -> Question:
     """What a wait that begins here asks for; a plain `DBOS.recv` asks for nothing in particular."""
-    return _current.get() or Request()
+    return _current.get() or Question()

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import TypeAdapter
 
-from durable_workflows.authoring.asking import Request
+from durable_workflows.authoring.asking import Question
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
 from durable_workflows.schemas import validating
@@ -205,13 +205,13 @@ class _Wait:
         self._default = default
         self._first = dbos_calls.next_step()
         json_schema, self._fitting = _checker(schema)
-        self._request = Request(prompt, json_schema, topic.startswith(PERSON))
+        self._question = Question(prompt, json_schema, topic.startswith(PERSON))
 
     def run(self) -> Any:
         left = self._timeout
         while True:
             step = dbos_calls.next_step()
-            with self._request.shown():
+            with self._question.shown():
                 message = DBOS.recv(self._topic, timeout_seconds=_seconds(left))
             if message is None and self._timeout is not None:
                 distinct = self._default is not None
@@ -227,7 +227,7 @@ class _Wait:
         left = self._timeout
         while True:
             step = dbos_calls.next_step()
-            with self._request.shown():
+            with self._question.shown():
                 message = await DBOS.recv_async(self._topic, timeout_seconds=_seconds(left))
             if message is None and self._timeout is not None:
                 distinct = self._default is not None

@@ -1,4 +1,4 @@
-"""The picture of a project: its runs by status, the newest ones, who waits for what, queues, workers, and the newest log lines."""
+"""The overview of a project: its runs by status, the newest ones, who waits for what, queues, workers, and the newest log lines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,23 +19,27 @@ _TEXT = 200  # characters of a prompt, an error or a log line, where there is ro
 
 
 class Line(NamedTuple):
-    """A line of the picture."""
+    """A line of the overview."""
 
     text: str
     heading: bool = False
 
 
-class Said(NamedTuple):
+class RunLine(NamedTuple):
     """A log line, and the run that it is of."""
 
     workflow_id: str
     line: LogLine
 
 
-def picture(
-    overview: Overview, said: Sequence[Said] = (), *, width: int | None, height: int | None = None
+def overview_lines(
+    overview: Overview,
+    said: Sequence[RunLine] = (),
+    *,
+    width: int | None,
+    height: int | None = None,
 ) -> list[Line]:
-    """The lines of the picture, cut to `width` if there is one; with a `height`, the newest log lines fill the rest of it."""
+    """The overview in lines, cut to `width` if there is one; with a `height`, the newest log lines fill the rest of it."""
     now = datetime.now(UTC)
     counts = ", ".join(f"{number} {status}" for status, number in overview.counts.items())
     lines = [Line("RUNS", True), Line(columns.cut(counts or "none yet", width or _TEXT))]

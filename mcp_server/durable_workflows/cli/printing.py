@@ -95,8 +95,8 @@ def print_trace(markdown: str) -> None:
         console.print(Text.assemble((bold, "bold"), rest), soft_wrap=True)
 
 
-def print_picture(lines: Iterable[Line]) -> None:
-    """The picture of a project."""
+def print_overview(lines: Iterable[Line]) -> None:
+    """The overview of a project."""
     console = Console(highlight=False)
     for line in lines:
         if console.is_terminal:
@@ -106,7 +106,7 @@ def print_picture(lines: Iterable[Line]) -> None:
 
 
 def styled(line: Line) -> Text:
-    """A line of the picture as a terminal shows it."""
+    """A line of the overview as a terminal shows it."""
     return Text(fitting.shown_line(line.text), style="bold" if line.heading else "")
 
 

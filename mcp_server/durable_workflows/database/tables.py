@@ -161,7 +161,7 @@ def queries(schema: str, dbos_schema: str) -> Mapping[str, LiteralString]:
     }
 
 
-class Session:
+class LastingConnection:
     """A connection that is made when it is needed, and again after it was lost; statements run one at a time.
 
     A database that does not answer is given `patience_seconds` to come back; `explain` may know why one does not. A statement that meets a lost connection is

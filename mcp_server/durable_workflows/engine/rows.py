@@ -40,7 +40,7 @@ class Rows:
         self.settings = settings
         self.connection = connection
         self.database = connection.database
-        self._session = tables.Session(
+        self._session = tables.LastingConnection(
             self.database,
             role="engine",
             patience_seconds=_PATIENCE_SECONDS,

@@ -17,7 +17,7 @@ import anyio
 
 from durable_workflows import fitting
 from durable_workflows.authoring import asking
-from durable_workflows.authoring.asking import Request
+from durable_workflows.authoring.asking import Question
 from durable_workflows.database import tables
 from durable_workflows.settings import Database
 
@@ -47,7 +47,7 @@ class Wait:
     """A `DBOS.recv` in flight, and what it asks for."""
 
     topic: str
-    request: Request
+    question: Question
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -223,9 +223,9 @@ class Activity:
                 "function_id": key[1],
                 "topic": entry.topic,
                 "since": entry.since.isoformat(),
-                "prompt": entry.request.prompt,
-                "schema": entry.request.schema,
-                "person_only": entry.request.person_only,
+                "prompt": entry.question.prompt,
+                "schema": entry.question.schema,
+                "person_only": entry.question.person_only,
             }
             for key, entry in fresh.items()
             if isinstance(entry, Wait)

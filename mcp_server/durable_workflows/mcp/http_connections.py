@@ -20,7 +20,7 @@ _SHARE = 4  # of the descriptors that this process may have
 _LOG_SECONDS = 60.0
 
 
-class Connection(H11Protocol):
+class HTTPConnection(H11Protocol):
     """A connection that ends when it sends no request in time, or when newer ones need its place.
 
     Without the token every request is answered at once, so only a holder of the token can have one under way.
@@ -63,7 +63,9 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """End the oldest idle connection, this one if all others are at work."""
-        kept = cast(Collection[Connection], self.connections)  # uvicorn makes no other kind here
+        kept = cast(
+            Collection[HTTPConnection], self.connections
+        )  # uvicorn makes no other kind here
         idle = [one for one in kept if one._is_idle() and not one.transport.is_closing()]
         min(idle, key=lambda one: one._since, default=self).transport.abort()
 

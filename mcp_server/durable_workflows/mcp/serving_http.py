@@ -87,7 +87,7 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                http=http_connections.Connection,
+                http=http_connections.HTTPConnection,
                 backlog=http_connections.ACCEPTED_AT_ONCE,
                 timeout_graceful_shutdown=0,  # `_stop_on_signal` has waited
             )

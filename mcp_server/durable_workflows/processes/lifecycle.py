@@ -77,7 +77,7 @@ async def shut_down(settings: Settings) -> bool:
     return await anyio.to_thread.run_sync(_shut_down, settings)
 
 
-def help_out(settings: Settings) -> NoReturn:
+def lend_machine(settings: Settings) -> NoReturn:
     """Become a supervisor in the foreground, whose workers take part in what is started elsewhere on the same external Postgres.
 
     Raises:
@@ -99,7 +99,7 @@ def help_out(settings: Settings) -> NoReturn:
         ) from held
     ready = os.open(os.devnull, os.O_WRONLY)
     command = processes.python(
-        "processes.supervisor", "--project", str(settings.project), "--helps"
+        "processes.supervisor", "--project", str(settings.project), "--lends"
     )
     descriptors = ["--lock", *map(str, lock.descriptors), "--ready", str(ready)]
     processes.become(

@@ -108,16 +108,16 @@ class Supervisor:
     """Keeps the processes of one state directory running."""
 
     def __init__(
-        self, settings: Settings, lock: locks.Lock, announce: Announce, *, helps: bool = False
+        self, settings: Settings, lock: locks.Lock, announce: Announce, *, lends: bool = False
     ) -> None:
-        """One that `helps` runs what is there, for as long as it is let; it has no code of its own to save."""
+        """One that `lends` runs what is there, for as long as it is let; it has no code of its own to save."""
         self._settings = settings
         self._lock = lock
         self._node: pglite.PGliteProcess | None = None
-        self._helps = helps
+        self._lends = lends
         self._announce = announce
         self._identity = state.claim_identity(settings)
-        self._session: tables.Session | None = None
+        self._rows: tables.LastingConnection | None = None
         self._url = ""
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
@@ -171,7 +171,7 @@ class Supervisor:
 
     async def _start_ahead(self) -> None:
         """Start the worker of the code as it is now: it imports its libraries while the database starts."""
-        if self._helps:
+        if self._lends:
             return
         try:
             snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
@@ -260,15 +260,15 @@ class Supervisor:
         return port if port <= _LAST_PORT else 0
 
     async def _database_is_up(self, url: str) -> None:
-        session = tables.Session(self._settings.database(url), role="supervisor")
-        async with session.connection() as connection:
+        rows = tables.LastingConnection(self._settings.database(url), role="supervisor")
+        async with rows.connection() as connection:
             await tables.migrate(connection)
-        if self._session is not None:
-            await self._session.close()
+        if self._rows is not None:
+            await self._rows.close()
         if url != self._url:  # the workers of the old address cannot find the new one
             for scope in self._workers.values():
                 scope.cancel()
-        self._session, self._url = session, url
+        self._rows, self._url = rows, url
         self._write_connection(url)
         self._note("database", "up")
         self._changed.set()
@@ -296,7 +296,7 @@ class Supervisor:
 
     async def _keep_workers(self) -> None:
         async with anyio.create_task_group() as group:
-            if not self._helps:
+            if not self._lends:
                 await self._save_folder()
                 group.start_soon(self._watch_folder)
                 if self._current:  # needed in any case; which others are takes some statements
@@ -353,7 +353,7 @@ class Supervisor:
 
     def _is_idle(self) -> bool:
         idle = time.monotonic() - self._busy_at
-        return idle >= self._settings.idle_exit_seconds and not self._helps
+        return idle >= self._settings.idle_exit_seconds and not self._lends
 
     async def _stop_on_signal(self, scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -389,14 +389,14 @@ class Supervisor:
 
     async def _save_folder(self) -> None:
         """Save the folder as it is now as the newest version."""
-        assert self._session is not None
+        assert self._rows is not None
         try:
             async with self._reading:
                 snapshot = await anyio.to_thread.run_sync(self._folder.snapshot)
             self._note_left_out(snapshot.left_out)
             if snapshot.version == self._current:
                 return
-            async with self._session.connection() as connection:
+            async with self._rows.connection() as connection:
                 await versions.save(connection, snapshot)
                 await tables.run(connection, "make_newest", version=snapshot.version)
         except WorkflowUnavailable as error:
@@ -441,8 +441,8 @@ class Supervisor:
 
     async def _needed_apart(self, versions: Collection[str]) -> list[_Worker]:
         """Workers for suspects, first those of which it is not known yet that they end their worker: the others among them shall go on."""
-        assert self._session is not None
-        rows = await self._session.fetch("workers_apart", identity=self._identity)
+        assert self._rows is not None
+        rows = await self._rows.fetch("workers_apart", identity=self._identity)
         found = {
             _Worker(row["version"], processes.apart_of(row["executor_id"])): row["proven"]
             for row in rows
@@ -454,13 +454,13 @@ class Supervisor:
 
     async def _needed_versions(self) -> list[str]:
         """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
-        assert self._session is not None
-        if self._helps:
-            newest = await self._session.fetch("newest_version")
+        assert self._rows is not None
+        if self._lends:
+            newest = await self._rows.fetch("newest_version")
             self._current = newest[0]["version"] if newest else ""
         elif not self._current:
             await self._save_folder()
-        rows = await self._session.fetch("needed_versions", application=APPLICATION)
+        rows = await self._rows.fetch("needed_versions", application=APPLICATION)
         if rows or await self._is_wanted():
             self._busy_at = time.monotonic()
         older = [row["version"] for row in rows if row["version"] != self._current]
@@ -472,10 +472,10 @@ class Supervisor:
 
     async def _is_wanted(self) -> bool:
         """Whether a server is connected, or a schedule may start a run."""
-        assert self._session is not None
+        assert self._rows is not None
         if locks.is_held(state.servers_lock(self._settings), even_shared=True):
             return True
-        rows = await self._session.fetch("active_schedules", application=APPLICATION)
+        rows = await self._rows.fetch("active_schedules", application=APPLICATION)
         return rows[0]["number"] > 0
 
     async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
@@ -567,15 +567,15 @@ class Supervisor:
         Return whether the common worker had code of runs under way.
         """
         self._note(worker.title, f"ended with status {end.status}; starting again")
-        assert self._session is not None
+        assert self._rows is not None
         executor_id = self._executor_id(worker)
         about = {"executor_id": executor_id, "pid": end.pid, "status": end.status}
         try:
             if not worker.apart:
                 tail = fitting.text(state.log_tail(self._settings, worker.log))
-                await self._session.run("version_failed", version=worker.version, error=tail)
-            if await self._session.run("note_worker_end", **about, ago=time.monotonic() - end.at):
-                rows = await self._session.fetch("has_code_under_way", executor_id=executor_id)
+                await self._rows.run("version_failed", version=worker.version, error=tail)
+            if await self._rows.run("note_worker_end", **about, ago=time.monotonic() - end.at):
+                rows = await self._rows.fetch("has_code_under_way", executor_id=executor_id)
                 return rows[0]["found"] and not worker.apart
         except DatabaseUnavailable as error:
             logger.info("%s", error)
@@ -642,15 +642,15 @@ def main() -> None:
     """The process's entry: `python -m durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
 
     `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
-    last `ready` or `failed`. With `--helps` it stays in the foreground, and lends its machine to what others start.
+    last `ready` or `failed`. With `--lends` it stays in the foreground, and lends its machine to what others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
     parser.add_argument("--lock", required=True, type=int, nargs="+")
     parser.add_argument("--ready", required=True, type=int)
-    parser.add_argument("--helps", action="store_true")
+    parser.add_argument("--lends", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.helps:
+    if not arguments.lends:
         processes.leave_parent()
     settings = Settings(project=Path(arguments.project))
     lock = locks.Lock(state.supervisor_lock(settings), arguments.lock)
@@ -659,17 +659,17 @@ def main() -> None:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    _supervise(settings, lock, _Announcer(arguments.ready), helps=arguments.helps)
+    _supervise(settings, lock, _Announcer(arguments.ready), lends=arguments.lends)
     # The lock is not given back here: it is free when this process is gone.
 
 
 def _supervise(
-    settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, helps: bool
+    settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, lends: bool
 ) -> None:
     handler = _ProgressHandler(announcer)
     logging.getLogger("durable_workflows.pglite").addHandler(handler)
     try:
-        anyio.run(Supervisor(settings, lock, announcer, helps=helps).run)
+        anyio.run(Supervisor(settings, lock, announcer, lends=lends).run)
     except* DurableWorkflowsError as group:
         error = _first(group)
         logger.error("%s", error)

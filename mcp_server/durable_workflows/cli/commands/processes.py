@@ -80,7 +80,7 @@ def worker(settings: Settings) -> None:
     Stays in the foreground and runs what is started elsewhere with the same DBOS_DATABASE_URL and --application; the code comes from the database. Ctrl-C or
     SIGTERM ends its workers.
     """
-    lifecycle.help_out(settings)
+    lifecycle.lend_machine(settings)
 
 
 async def move(

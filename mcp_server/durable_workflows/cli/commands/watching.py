@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from durable_workflows.cli import dashboard as pictures
+from durable_workflows.cli import dashboard as overviews
 from durable_workflows.cli import printing, terminal
 from durable_workflows.cli.commands.common import AsJson, reader_of
-from durable_workflows.cli.dashboard import Said
+from durable_workflows.cli.dashboard import RunLine
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseUnavailable
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 1.0
 _LOG_RUNS = 5  # of which log lines are shown
 _LOG_LINES = 20
 
-Show = Callable[[Overview, Sequence[Said]], None]
+Show = Callable[[Overview, Sequence[RunLine]], None]
 
 
 def dashboard(
@@ -62,7 +62,7 @@ async def _once(settings: Settings, as_json: bool) -> None:
     if as_json:
         terminal.out(overview.model_dump_json(indent=2))
     else:
-        printing.print_picture(pictures.picture(overview, width=printing.width()))
+        printing.print_overview(overviews.overview_lines(overview, width=printing.width()))
 
 
 async def _watch(settings: Settings, as_json: bool) -> None:
@@ -79,7 +79,7 @@ async def _watch(settings: Settings, as_json: bool) -> None:
 
 
 async def _look(settings: Settings, connection: Connection, show: Show) -> None:
-    """Show the picture until another supervisor runs, or none."""
+    """Show the overview until another supervisor runs, or none."""
     reader = Reader(Rows(settings, connection))
     try:
         while state.read_connection(settings) == connection:
@@ -90,19 +90,19 @@ async def _look(settings: Settings, connection: Connection, show: Show) -> None:
         await reader.aclose()
 
 
-async def _said(reader: Reader, overview: Overview) -> list[Said]:
+async def _said(reader: Reader, overview: Overview) -> list[RunLine]:
     """The newest log lines of the runs that are under way, or of the newest one where none is."""
     runs = [one for one in overview.newest if one.status in UNFINISHED] or overview.newest[:1]
-    found: list[Said] = []
+    found: list[RunLine] = []
     for run in runs[:_LOG_RUNS]:
         lines = await reader.log(run.workflow_id, limit=_LOG_LINES)
-        found += [Said(run.workflow_id, line) for line in lines]
+        found += [RunLine(run.workflow_id, line) for line in lines]
     return sorted(found, key=lambda one: one.line.at)
 
 
 @contextmanager
 def _shown(as_json: bool) -> Generator[Show]:
-    """Where the picture appears: live on a terminal; elsewhere a new one at each change."""
+    """Where the overview appears: live on a terminal; elsewhere a new one at each change."""
     console = Console()
     if as_json:
         yield _at_changes(lambda overview, said: terminal.out(_as_json(overview, said)))
@@ -116,7 +116,7 @@ def _shown(as_json: bool) -> Generator[Show]:
 def _at_changes(show: Show) -> Show:
     before: list[object] = []
 
-    def changed(overview: Overview, said: Sequence[Said]) -> None:
+    def changed(overview: Overview, said: Sequence[RunLine]) -> None:
         now = (overview, list(said))
         if now not in before:
             before[:] = [now]
@@ -125,17 +125,17 @@ def _at_changes(show: Show) -> Show:
     return changed
 
 
-def _print(overview: Overview, said: Sequence[Said]) -> None:
+def _print(overview: Overview, said: Sequence[RunLine]) -> None:
     terminal.out(time.strftime("%Y-%m-%d %H:%M:%S"))
-    printing.print_picture(pictures.picture(overview, said, width=None))
+    printing.print_overview(overviews.overview_lines(overview, said, width=None))
     terminal.out()
 
 
-def _as_json(overview: Overview, said: Sequence[Said]) -> str:
+def _as_json(overview: Overview, said: Sequence[RunLine]) -> str:
     log = [{"workflow_id": one.workflow_id, **one.line.model_dump(mode="json")} for one in said]
     return json.dumps({**overview.model_dump(mode="json"), "log": log}, ensure_ascii=False)
 
 
-def _drawn(console: Console, overview: Overview, said: Sequence[Said]) -> Text:
-    lines = pictures.picture(overview, said, width=console.width, height=console.height)
+def _drawn(console: Console, overview: Overview, said: Sequence[RunLine]) -> Text:
+    lines = overviews.overview_lines(overview, said, width=console.width, height=console.height)
     return Text("\n").join(printing.styled(line) for line in lines)
