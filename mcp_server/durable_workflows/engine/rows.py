@@ -40,7 +40,7 @@ class Rows:
         self.settings = settings
         self.connection = connection
         self.database = connection.database
-        self._session = tables.LastingConnection(
+        self._lasting = tables.LastingConnection(
             self.database,
             role="engine",
             patience_seconds=_PATIENCE_SECONDS,
@@ -68,7 +68,7 @@ class Rows:
 
     async def aclose(self) -> None:
         """Close the connection at once."""
-        await self._session.close()
+        await self._lasting.close()
 
     async def fetch(self, name: str, /, **values: object) -> list[tables.Row]:
         """Run a named statement and return its rows.
@@ -77,21 +77,21 @@ class Rows:
             DatabaseUnavailable: the database does not answer, or is not set up.
         """
         await self._until_migrated()
-        return await self._session.fetch(name, **values)
+        return await self._lasting.fetch(name, **values)
 
     async def run(self, name: str, /, **values: object) -> int:
         """Run a named statement and return how many rows it touched; errors as for `fetch`."""
-        return await self._session.run(name, **values)
+        return await self._lasting.run(name, **values)
 
     async def in_snapshot(self, read: Callable[[tables.Fetch], Awaitable[T]]) -> T:
         """What `read` makes of rows of one moment; errors as for `fetch`."""
         await self._until_migrated()
-        return await self._session.in_snapshot(read)
+        return await self._lasting.in_snapshot(read)
 
     @asynccontextmanager
     async def connected(self) -> AsyncGenerator[tables.Connection]:
         """The connection itself for a while; errors as for `fetch`."""
-        async with self._session.connection() as connection:
+        async with self._lasting.connection() as connection:
             yield connection
 
     async def head(self, workflow_id: str) -> tables.Row:
@@ -124,7 +124,7 @@ class Rows:
             return
         with anyio.move_on_after(_READY_SECONDS):
             while not self._migrated:
-                rows = await self._session.fetch("has_all_of_this_release")
+                rows = await self._lasting.fetch("has_all_of_this_release")
                 self._migrated = rows[0]["there"]
                 await anyio.sleep(0 if self._migrated else _POLL_SECONDS)
         if not self._migrated:
