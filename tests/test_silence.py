@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from durable_workflows.engine import reading
+from durable_workflows.engine import rows
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseSilent
 from durable_workflows.models import StartRequest
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long]
 async def test_a_database_that_hangs_is_given_up_and_goes_on_where_it_was(
     project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(rows, "_ANSWER_SECONDS", 2.0)
     copy_flow("messages", folder)
     engine = await project.engine()
     request = StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits")

@@ -11,7 +11,7 @@ from dbos import DBOSClient, DBOSPortableJSONSerializer
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
-from durable_workflows.engine.rows import ANSWER_SECONDS, Rows
+from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseSilent, DatabaseUnavailable, InvalidArguments
 from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION
@@ -62,7 +62,7 @@ class Calls:
     async def limited(self, function: Callable[[], T]) -> T:
         """Call into dbos, and give up after a time; the call itself goes on then."""
         try:
-            with anyio.fail_after(ANSWER_SECONDS):
+            with anyio.fail_after(self._rows.limit_seconds):
                 return await self.in_thread(function)
         except TimeoutError as error:
             raise DatabaseSilent(NOT_KNOWN) from error

@@ -21,7 +21,7 @@ from durable_workflows.system import state
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
-ANSWER_SECONDS = (
+_ANSWER_SECONDS = (
     30.0  # after which a database that says nothing is given up: clients wait for a minute
 )
 _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
@@ -40,11 +40,12 @@ class Rows:
         self.settings = settings
         self.connection = connection
         self.database = connection.database
+        self.limit_seconds = _ANSWER_SECONDS
         self._lasting = tables.LastingConnection(
             self.database,
             role="engine",
             patience_seconds=_PATIENCE_SECONDS,
-            limit_seconds=ANSWER_SECONDS,
+            limit_seconds=self.limit_seconds,
             explain=self.explain,
         )
         self._migrated = False
