@@ -15,7 +15,7 @@ import pytest
 
 from documents import bundled, tables
 from durable_workflows import content, errors
-from durable_workflows.cli import clients
+from durable_workflows.cli import cli, clients
 from durable_workflows.code import catalog
 from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
@@ -40,10 +40,17 @@ def blocks(title: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL)
 
 
-def test_the_readme_names_every_tool_and_bundled_workflow() -> None:
-    text = section("What you get")
-    names = [tool.function.__name__ for tool in tools.TOOLS] + list(bundled.entries())
-    assert [name for name in names if f"`{name}`" not in text] == []
+def test_the_readme_names_only_tools_and_commands_that_there_are() -> None:
+    kinds = {
+        "Tools": {tool.function.__name__ for tool in tools.TOOLS},
+        "Commands": {command.name for command in cli.COMMANDS},
+        "Bundled workflows": set(bundled.entries()),
+    }
+    for kind, known in kinds.items():
+        text = section("What you get").split(f"- **{kind}**")[1].split("\n- **")[0]
+        named = {words.split()[0] for words in re.findall(r"`([^`]+)`", text)}
+        assert named, kind
+        assert named <= known, kind
 
 
 def test_every_template_is_in_the_readme_and_nothing_else() -> None:
