@@ -26,6 +26,8 @@ NODE_FLAGS: tuple[str, ...] = (
     "--no-warnings",
     "--max-semi-space-size=2",  # garbage is collected sooner: less memory
     "--stack-size=6000",  # Postgres' own limit is to be met first, by an error and not a crash
+    # Five times V8's own: a start takes a quarter less processor time, and hot code is optimized all the same.
+    "--wasm-tiering-budget=65000000",
 )
 
 _READY_SECONDS = 60
