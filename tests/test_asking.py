@@ -390,6 +390,7 @@ async def test_an_answer_that_does_not_fit_or_comes_for_another_step_is_refused(
     await shared.cancel([workflow_id])
 
 
+@pytest.mark.long
 @proves("recovery:worker-killed", "wait:visible")
 async def test_after_a_killed_worker_the_same_question_waits_until_the_same_deadline(
     engine: Engine, folder: Path

@@ -56,21 +56,12 @@ def copy(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "copy"))
 
 
+@pytest.mark.long
 @proves("damage:nothing-lost", "process:only-ours")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("when", "kind"),
-    [
-        ("running", "garbage"),
-        *long(
-            *(
-                (when, kind)
-                for when in ("running", "stopped")
-                for kind in damage.KINDS
-                if (when, kind) != ("running", "garbage")
-            )
-        ),
-    ],
+    [(when, kind) for when in ("running", "stopped") for kind in damage.KINDS],
 )
 async def test_a_run_survives_the_damage_of_every_small_file(
     when: str, kind: str, copy: Path

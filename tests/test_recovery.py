@@ -64,7 +64,7 @@ def assert_each_step_once(path: Path, interruptions: int) -> None:
     "recovery:supervisor-killed",
     "recovery:all-killed",
 )
-@pytest.mark.parametrize("victim", ["worker", "all", *long("database", "supervisor")])
+@pytest.mark.parametrize("victim", ["all", *long("worker", "database", "supervisor")])
 @pytest.mark.timeout(300)
 async def test_a_run_of_ten_steps_survives_sigkill_at_random_moments(
     victim: str, project: Project, folder: Path
@@ -212,6 +212,7 @@ async def test_a_start_while_the_worker_is_away_is_taken_and_runs_when_it_is_bac
     await another.aclose()
 
 
+@pytest.mark.long
 @proves("replay:same-error")
 async def test_a_replayed_error_is_caught_by_its_class(engine: Engine, folder: Path) -> None:
     copy_flow("odd", folder)
@@ -226,7 +227,7 @@ async def test_a_replayed_error_is_caught_by_its_class(engine: Engine, folder: P
 
 
 @proves("recovery:supervisor-killed")
-@pytest.mark.parametrize("role", ["worker", "pglite.mjs"])
+@pytest.mark.parametrize("role", ["worker", *long("pglite.mjs")])
 async def test_a_new_supervisor_ends_what_a_killed_one_left_behind_stopped(
     role: str, engine: Engine, project: Project, folder: Path
 ) -> None:

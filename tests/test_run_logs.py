@@ -123,6 +123,7 @@ async def test_of_a_talkative_run_the_newest_lines_are_kept_and_shown_in_pages(
     assert first_of_page.endswith(f"line {number + 1}")
 
 
+@pytest.mark.long
 async def test_a_step_that_has_run_prints_nothing_again_after_a_kill(
     engine: Engine, folder: Path
 ) -> None:

@@ -116,6 +116,7 @@ async def test_a_run_that_python_called_with_objects_has_the_same_arguments_afte
     )
 
 
+@pytest.mark.long
 @proves("version:old-code", "version:upgrade")
 async def test_a_run_of_a_version_that_an_earlier_release_saved_has_its_arguments_as_that_gave_them(
     engine: Engine, project: Project, folder: Path

@@ -67,6 +67,7 @@ async def test_an_edit_changes_later_starts_and_not_the_runs_under_way(
     assert [one.output for one in result.done] == ["old", "new"]
 
 
+@pytest.mark.long
 @proves("version:old-code", "recovery:worker-killed")
 async def test_after_a_kill_a_run_still_finishes_on_its_own_code(
     engine: Engine, folder: Path

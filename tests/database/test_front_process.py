@@ -313,6 +313,7 @@ def fresh_cache(tmp_path: Path, front: Front) -> Path:
     return cache
 
 
+@pytest.mark.long
 def test_the_pristine_directory_is_made_once_for_all_also_if_two_want_it_at_the_same_time(
     tmp_path: Path, fresh_cache: Path
 ) -> None:

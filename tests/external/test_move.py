@@ -323,6 +323,7 @@ async def test_a_move_is_refused_where_the_project_has_runs(
     assert await runs_in(database_url) == 1
 
 
+@pytest.mark.long
 @proves("request:refused")
 async def test_a_run_that_is_started_there_during_the_move_is_not_lost(
     home: Path, database_url: str

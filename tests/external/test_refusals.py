@@ -102,6 +102,7 @@ def assert_no_secret_in(folder: Path) -> None:
             assert SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.long
 @proves("request:refused")
 async def test_a_server_that_never_answers_is_given_up_soon(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -543,6 +543,7 @@ async def test_the_catalog_tells_a_model_all_it_needs(home: Home) -> None:
     assert all("description" in properties[name] for name in properties)
 
 
+@pytest.mark.long
 async def test_a_server_that_stays_busy_is_given_up(home: Home, exhausted: str) -> None:
     run = await home.ended(exhausted)
     assert "status 503" in str(run.error)

@@ -549,6 +549,7 @@ async def test_a_fork_takes_the_earlier_results_and_runs_the_rest_again(home: Ho
     assert began == {"begin a": 3, "begin c": 2}  # the line of b is that of a
 
 
+@pytest.mark.long
 async def test_after_a_crash_nothing_is_started_twice_and_the_result_is_right(home: Home) -> None:
     needs = {"a": "", "b": "", "c": "ab", "d": "a", "e": "cd", "f": "e", "g": "b", "h": "fg"}
     nodes = [approval("ask", by="anyone", needs=["h"]), node("last", "edition", needs=["ask"])]
