@@ -1,7 +1,8 @@
 """All about one run, read in one snapshot: what `inspect`, the traces and `run` show."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from durable_workflows import wording
 from durable_workflows.database.tables import Fetch, Row
@@ -12,16 +13,20 @@ from durable_workflows.models import (
     UNFINISHED,
     Child,
     Fork,
+    Model,
     QueuePlace,
     Run,
     RunningStep,
     Step,
+    Waiting,
 )
 from durable_workflows.system import processes, state
 
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
 _HOLDERS = 6  # runs in the places of a queue that are named
+
+M = TypeVar("M", bound=Model)
 
 
 async def read(
@@ -39,25 +44,18 @@ async def read(
     accused = await ask("run_suspect")
     apart = accused[0]["executor_id"] if accused else None
     worker = records.worker_of(row["version"], apart, await fetch("workers"))
-    unfinished = row["status"] in UNFINISHED
     is_alive = worker is not None and worker.alive
-    # A step of a cancelled run goes on until it returns, if its worker lives.
-    has_steps = unfinished or (row["status"] == "CANCELLED" and is_alive)
     newest = await fetch("newest_version")
     return Run(
         **records.own_fields(row),
         steps=await _steps(ask, after_step, preview),
-        running=[RunningStep.model_validate(one) for one in await ask("run_running")]
-        if has_steps
-        else [],
-        waiting=[records.open_in(one, one) for one in await ask("run_waits")] if unfinished else [],
-        children=[Child.model_validate(one) for one in await ask("run_descendants")],
+        running=await _running(ask, row, is_alive=is_alive),
+        waiting=await _waits(ask, row),
+        children=_as(Child, await ask("run_descendants")),
         stopped_children=await _stopped_children(fetch, row),
-        forks=[Fork.model_validate(one) for one in await ask("run_forks")],
-        events=[
-            records.event(one) for one in await ask("run_events", limit=preview, count=MOST_EVENTS)
-        ],
-        answers=[records.answer(one) for one in await ask("run_answers", limit=preview)],
+        forks=_as(Fork, await ask("run_forks")),
+        events=[*map(records.event, await ask("run_events", limit=preview, count=MOST_EVENTS))],
+        answers=[*map(records.answer, await ask("run_answers", limit=preview))],
         worker=worker,
         newest_version=newest[0]["version"] if newest else None,
         unavailable=await _why_unavailable(fetch, row),
@@ -65,6 +63,23 @@ async def read(
         absence=None if is_alive else await _absence(fetch, report, row, apart),
         suspect=records.suspect(accused[0]) if accused else None,
     )
+
+
+def _as(model: type[M], rows: Iterable[Row]) -> list[M]:
+    return [model.model_validate(row) for row in rows]
+
+
+async def _running(ask: Fetch, row: Row, *, is_alive: bool) -> list[RunningStep]:
+    """The steps that run now. One of a cancelled run goes on until it returns, if its worker lives."""
+    if row["status"] in UNFINISHED or (row["status"] == "CANCELLED" and is_alive):
+        return _as(RunningStep, await ask("run_running"))
+    return []
+
+
+async def _waits(ask: Fetch, row: Row) -> list[Waiting]:
+    if row["status"] not in UNFINISHED:
+        return []
+    return [records.open_in(one, one) for one in await ask("run_waits")]
 
 
 async def _steps(ask: Fetch, after_step: int, preview: int) -> list[Step]:

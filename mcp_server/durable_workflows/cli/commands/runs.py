@@ -1,7 +1,7 @@
 """Commands for runs: what the tools do, in the same words."""
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,14 +21,19 @@ from durable_workflows.cli.commands.common import (
 from durable_workflows.engine import following, inspecting
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.inspecting import Detail
-from durable_workflows.models import StartRequest, Status, WaitResult
+from durable_workflows.models import Ended, StartRequest, Status, WaitResult
 from durable_workflows.settings import Settings
 from durable_workflows.telling import traces
+
+if TYPE_CHECKING:  # importing it imports dbos
+    from durable_workflows.engine.engine import Engine
 
 _WHOLE = 10_000_000  # characters: a step's output as it is
 _ALL_STEPS = 2**31 - 1
 
 Children = Annotated[bool, typer.Option(help="Include the runs that they started, and theirs.")]
+Delay = Annotated[float | None, typer.Option(help="Delay the start by this many seconds.")]
+Timeout = Annotated[float | None, typer.Option(help="Cancel the run after this many seconds.")]
 
 
 async def start(
@@ -48,12 +53,8 @@ async def start(
     ] = False,
     workflow_id: OwnId = None,
     queue: Annotated[str | None, typer.Option(help="The registered queue to start in.")] = None,
-    delay_seconds: Annotated[
-        float | None, typer.Option(help="Delay the start by this many seconds.")
-    ] = None,
-    timeout_seconds: Annotated[
-        float | None, typer.Option(help="Cancel the run after this many seconds.")
-    ] = None,
+    delay_seconds: Delay = None,
+    timeout_seconds: Timeout = None,
     priority: Annotated[
         int | None, typer.Option(help="The priority in the queue; 1 goes first.")
     ] = None,
@@ -84,16 +85,22 @@ async def start(
             done = "already exists as" if started.existing else "was started as"
             printing.print_model(started, as_json, f"{name} {done} {own}")
             return
-        with printing.progress(f"{own} is under way") as progress:
-            result = await following.wait(
-                engine.reader,
-                [own],
-                until="ended",
-                seconds=math.inf,
-                tell=printing.say,
-                show=printing.show(progress),
-            )
-    printing.print_ended(result.done[0], as_json)
+        ended = await _ended(engine, own)
+    printing.print_ended(ended, as_json)
+
+
+async def _ended(engine: "Engine", workflow_id: str) -> Ended:
+    """Wait until the run has ended, whatever it waits for meanwhile."""
+    with printing.progress(f"{workflow_id} is under way") as progress:
+        result = await following.wait(
+            engine.reader,
+            [workflow_id],
+            until="ended",
+            seconds=math.inf,
+            tell=printing.say,
+            show=printing.show(progress),
+        )
+    return result.done[0]
 
 
 async def wait(
