@@ -505,7 +505,7 @@ CASES = [
         InvalidArguments,
         "send_message",
         {"workflow_id": "waits", "topic": "amount", "message": {"value": "three"}},
-        'The message for \'amount\' does not fit: value: \'three\' is not of type \'integer\'. Nothing was sent; the run keeps waiting. Send a message like this: {"value": 1} The schema is {"properties": {"value": {"title": "Value", "type": "integer"}, "unit": {"default": "kg", "enum": ["kg", "t"], "title": "Unit", "type": "string"}}, "required": ["value"], "title": "Amount", "type": "object"}',
+        'The message for \'amount\' does not fit: value: \'three\' is not of type \'integer\'. Nothing was sent; the run keeps waiting. Send a message like this: {"value": 1}, which fits the schema {"properties": {"value": {"title": "Value", "type": "integer"}, "unit": {"default": "kg", "enum": ["kg", "t"], "title": "Unit", "type": "string"}}, "required": ["value"], "title": "Amount", "type": "object"}.',
     ),
     Case(
         "a message that is too large",
@@ -1017,7 +1017,7 @@ async def another_answers(engine: Engine, workflow_id: str) -> None:
 # fmt: off
 ANSWERED = [
     Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is not JSON (Expecting value: line 1 column 1 (char 0)). Call again to ask once more. Nothing was sent."),
-    Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run keeps waiting. Send a message like this: [\"…\"] The schema is {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}"),
+    Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run keeps waiting. Send a message like this: [\"…\"], which fits the schema {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}."),
     Answered("an answer that comes too late", NotWaiting, "hasty", "yes", it_expires, "{run} no longer waits for 'person:quick'. Call inspect to see what the run does now."),
     Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, '{run} has ended with status CANCELLED. Call resume(workflow_ids=["{run}"]) to let it go on, then call again. Nothing was sent.'),
     Answered("a second answer", AlreadyAnswered, "ask_twice", False, another_answers, "the night shift already answered this at {time}. Call inspect to see the answer and who gave it."),

@@ -87,11 +87,12 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
     found = wrong_in(wait.message_schema, message)
     problems = [_problem(error) for error in found]
     if problems:
-        right = as_json(example(wait.message_schema))
-        shown = f"Send a message like this: {right} " if has_example(wait.message_schema) else ""
+        shown = "Send a message that fits"
+        if has_example(wait.message_schema):
+            shown = f"Send a message like this: {as_json(example(wait.message_schema))}, which fits"
         raise InvalidArguments(
             f"The message for {wait.topic!r} does not fit: {'; '.join(problems[:_SHOWN])}. Nothing was sent; the run keeps waiting.",
-            hint=f"{shown}The schema is {_shown_schema(wait.message_schema)}",
+            hint=f"{shown} the schema {_shown_schema(wait.message_schema)}.",
         )
 
 
