@@ -52,6 +52,15 @@ async def step_of(engine: Engine, folder: Path, name: str = "works", then: str =
     return workflow_id
 
 
+async def ends_after_one_step(engine: Engine, workflow_id: str, folder: Path) -> None:
+    """Let the step of `step_of` go on, and its run to the end: it has done the step once."""
+    (folder / "go-on").touch()
+    await seen(engine, workflow_id, lambda run: run.waiting)
+    await engine.send(workflow_id, "go", "on")
+    assert await output(engine, workflow_id) == "done"
+    assert lines_of(folder / "begun") == ["begun", "ended"]
+
+
 async def follow_next(engine: Engine, workflow_id: str) -> None:
     """Do what `inspect` says, to the letter."""
     text = traces.markdown(await engine.reader.run(workflow_id))
@@ -162,11 +171,7 @@ async def test_a_run_may_be_cancelled_and_resumed_again_and_again(
         [resumed] = (await shared.resume([workflow_id])).workflows
         assert resumed.changed
         await seen(shared, workflow_id, lambda run: run.status == "PENDING")
-    (tmp_path / "go-on").touch()
-    await seen(shared, workflow_id, lambda run: run.waiting)
-    await shared.send(workflow_id, "go", "on")
-    assert await output(shared, workflow_id) == "done"
-    assert lines_of(tmp_path / "begun") == ["begun", "ended"]
+    await ends_after_one_step(shared, workflow_id, tmp_path)
 
 
 @proves("resume:not-twice-at-once")
@@ -279,8 +284,4 @@ async def test_the_result_of_a_step_is_kept_that_returns_before_its_resumed_run_
     await engine.cancel([workflow_id])
     await engine.resume([workflow_id])
     await seen(engine, workflow_id, lambda run: run.status == "PENDING")
-    (tmp_path / "go-on").touch()
-    await seen(engine, workflow_id, lambda run: run.waiting)
-    await engine.send(workflow_id, "go", "on")
-    assert await output(engine, workflow_id) == "done"
-    assert lines_of(tmp_path / "begun") == ["begun", "ended"]
+    await ends_after_one_step(engine, workflow_id, tmp_path)

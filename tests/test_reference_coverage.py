@@ -5,14 +5,11 @@ import inspect
 import re
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import pytest
-import typer.main
 
-from documents import blocks, bundled
+from documents import blocks, bundled, tables
 from durable_workflows import authoring, errors
-from durable_workflows.cli import cli
 from durable_workflows.mcp.strict_tools import strict_tool
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.processes import problems
@@ -54,18 +51,11 @@ def test_each_tool_has_a_section_with_its_arguments() -> None:
 
 def test_each_command_has_a_section_with_its_own_options() -> None:
     found = titled("cli.md")
-    commands = typer.main.get_group(cli.build_app()).commands
+    commands = tables.all_commands()
     assert {title for title in found if re.fullmatch(r"[a-z]+", title)} == commands.keys()
     for name, command in commands.items():
-        own = [words(one) for one in command.params if one.name not in Settings.model_fields]
+        own = map(tables.words, tables.own_parameters(command))
         assert named(found[name]) == {word for one in own for word in one}, name
-
-
-def words(parameter: Any) -> list[str]:
-    """How an option or argument is written."""
-    if parameter.param_type_name == "argument":
-        return [parameter.metavar or parameter.name]
-    return [*parameter.opts, *parameter.secondary_opts]
 
 
 def test_each_name_for_authors_is_in_their_reference_and_says_what_callers_can_rely_on() -> None:
@@ -97,13 +87,8 @@ def test_every_start_of_a_bundled_workflow_fits_its_arguments() -> None:
 def test_each_setting_is_in_the_table_with_its_flag() -> None:
     found = {row[0]: row[1] for row in cells(titled("settings.md")["All settings"])}
     assert found == {
-        variable(name): f"--{name.replace('_', '-')}" for name in Settings.model_fields
+        tables.variable(name): f"--{name.replace('_', '-')}" for name in Settings.model_fields
     }
-
-
-def variable(name: str) -> str:
-    own = f"DURABLE_WORKFLOWS_{name.upper()}"
-    return "DBOS_DATABASE_URL" if name == "database_url" else own
 
 
 def test_each_error_has_a_section_that_begins_with_its_message() -> None:

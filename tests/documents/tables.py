@@ -6,7 +6,7 @@ that `_LISTS` names.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import typer.main
@@ -44,22 +44,25 @@ def arguments(spec: ToolSpec) -> Rows:
 
 def commands() -> Rows:
     """Each command with the first sentence of its help."""
-    for name, command in _commands().items():
+    for name, command in all_commands().items():
         yield f"[`{name}`](#{name})", _first_sentence(command.help)
 
 
 def options(command: Any) -> Rows:
     """Each argument and option of a command that is no setting, and what it means."""
-    for one in command.params:
-        if one.name not in Settings.model_fields:
-            names = ", ".join(f"`{word}`" for word in words(one))
-            yield names, one.help or ""
+    for one in own_parameters(command):
+        yield ", ".join(f"`{word}`" for word in words(one)), one.help or ""
 
 
 def pages() -> Rows:
     """Each reference with the first sentence of its summary."""
     for one in documents.references():
         yield f"[{one.title}]({one.path.name})", _first_sentence(one.summary)
+
+
+def own_parameters(command: Any) -> list[Any]:
+    """The arguments and options of a command that are no settings."""
+    return [one for one in command.params if one.name not in Settings.model_fields]
 
 
 def words(parameter: Any) -> list[str]:
@@ -85,7 +88,8 @@ def variable(name: str) -> str:
 def written(document: str, text: str) -> str:
     """A reference as it is with its tables made of the code."""
     for title, head, rows in _tables(document):
-        text = _replaced(document, text, title, [head, *rows()])
+        if found := list(rows):
+            text = _replaced(document, text, title, [head, *found])
     return text
 
 
@@ -98,28 +102,26 @@ _LISTS = {
 DOCUMENTS = tuple(_LISTS)
 
 
-def _tables(document: str) -> Iterator[tuple[str, list[str], Callable[[], Rows]]]:
+def all_commands() -> dict[str, Any]:
+    """The commands by name, as typer has them."""
+    return dict(typer.main.get_group(cli.build_app()).commands)
+
+
+def _tables(document: str) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
+    """The title of each section that has a table, the head of the table, and its rows."""
     title = _LISTS[document]
     if document == "README.md":
-        yield title, ["page", "what it answers"], pages
+        yield title, ("page", "what it answers"), pages()
     elif document == "tools.md":
-        yield title, ["tool", "what it does"], tools
+        yield title, ("tool", "what it does"), tools()
         for spec in TOOLS:
-            rows = list(arguments(spec))
-            if rows:
-                yield spec.function.__name__, ["argument", "default", "meaning"], rows.copy
+            yield spec.function.__name__, ("argument", "default", "meaning"), arguments(spec)
     elif document == "cli.md":
-        yield title, ["command", "what it does"], commands
-        for name, command in _commands().items():
-            rows = list(options(command))
-            if rows:
-                yield name, ["option", "meaning"], rows.copy
+        yield title, ("command", "what it does"), commands()
+        for name, command in all_commands().items():
+            yield name, ("option", "meaning"), options(command)
     else:
-        yield title, ["variable", "flag", "default", "meaning"], settings
-
-
-def _commands() -> dict[str, Any]:
-    return dict(typer.main.get_group(cli.build_app()).commands)
+        yield title, ("variable", "flag", "default", "meaning"), settings()
 
 
 def _replaced(document: str, text: str, title: str, rows: Iterable[Iterable[str]]) -> str:

@@ -47,7 +47,7 @@ class Calls:
         self.client.destroy()
 
     async def certainly(self, function: Callable[[], T]) -> T:
-        """Call into dbos, and again if the database was lost meanwhile: nobody knows then whether it was done.
+        """Call into dbos, and again if the database was lost meanwhile: it is not known then whether it was done.
 
         `function` may be repeated without doing anything twice.
         """

@@ -45,7 +45,6 @@ async def read(
     apart = accused[0]["executor_id"] if accused else None
     worker = records.worker_of(row["version"], apart, await fetch("workers"))
     is_alive = worker is not None and worker.alive
-    newest = await fetch("newest_version")
     return Run(
         **records.own_fields(row),
         steps=await _steps(ask, after_step, preview),
@@ -57,12 +56,18 @@ async def read(
         events=[*map(records.event, await ask("run_events", limit=preview, count=MOST_EVENTS))],
         answers=[*map(records.answer, await ask("run_answers", limit=preview))],
         worker=worker,
-        newest_version=newest[0]["version"] if newest else None,
+        newest_version=await newest_version(fetch),
         unavailable=await _why_unavailable(fetch, row),
         place=await _place(ask, row),
         absence=None if is_alive else await _absence(fetch, report, row, apart),
         suspect=records.suspect(accused[0]) if accused else None,
     )
+
+
+async def newest_version(fetch: Fetch) -> str | None:
+    """The newest version of the code, if one is saved."""
+    rows = await fetch("newest_version")
+    return rows[0]["version"] if rows else None
 
 
 def _as(model: type[M], rows: Iterable[Row]) -> list[M]:

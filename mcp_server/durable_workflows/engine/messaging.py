@@ -106,7 +106,7 @@ class Messenger:
             ),
             answer=fitting.json_text(value),
         )
-        # Noted and sent are two transactions: whoever finds a note sends what it says, once for all by its key.
+        # Noted and sent are two transactions: each process that finds a note sends what it says; its key makes that count once.
         noted = rows[0]
         sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], noted["message_key"])
         if (noted["who"], noted["answer"]) != (who, value):

@@ -273,8 +273,7 @@ class Reader:
         }
 
     async def _newest_version(self) -> str | None:
-        rows = await self._rows.fetch("newest_version")
-        return rows[0]["version"] if rows else None
+        return await details.newest_version(self._rows.fetch)
 
     async def _living_workers(self) -> list[WorkerInfo]:
         return [one for one in records.workers(await self._rows.fetch("workers")) if one.alive]

@@ -1,7 +1,7 @@
 """The rows of a project: named statements, once a worker of this release has made its tables and DBOS's."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 import anyio
@@ -89,11 +89,9 @@ class Rows:
         await self._until_migrated()
         return await self._lasting.in_snapshot(read)
 
-    @asynccontextmanager
-    async def connected(self) -> AsyncGenerator[tables.Connection]:
+    def connected(self) -> AbstractAsyncContextManager[tables.Connection]:
         """The connection itself for a while; errors as for `fetch`."""
-        async with self._lasting.connection() as connection:
-            yield connection
+        return self._lasting.connection()
 
     async def head(self, workflow_id: str) -> tables.Row:
         """The row of `run_heads` for a run.

@@ -122,7 +122,7 @@ class Stopper:
         named: Sequence[str],
         why_left: str,
     ) -> ChangedList:
-        """What was said of each run, and why others were left as they were; of those that nobody named only how many."""
+        """What was said of each run, and why others were left as they were; of the runs that the caller did not name only how many."""
         said = {**left, **changed}
         notes = {one: said[one] for one in named if one in said} | changed
         heads = await self._rows.heads(list(notes))

@@ -24,6 +24,7 @@ from durable_workflows import fitting, wording
 from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches import observing
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest
@@ -68,7 +69,7 @@ class RunLog:
             handler.setFormatter(_Redacting(handler.formatter, self.redact))
         handler = _Handler(self)
         root.addHandler(handler)
-        dbos_calls.log_to(handler)
+        observing.log_to(handler)
 
     def add(self, source: Source, text: str) -> None:
         """Add text. A line is complete with its line feed, when none came for a while, or when its run ends."""

@@ -78,8 +78,8 @@ def strict_tool(spec: ToolSpec) -> Tool:
 def _advertised(schema: Any) -> Any:
     """A schema as clients get it: shorter than pydantic's, and in forms that all of them read.
 
-    `JsonValue`, which takes anything, is no reference: some clients drop an argument that is only one. A null is taken where an argument can be
-    left out, but not named: to leave it out is the way that models should use.
+    `JsonValue`, which takes anything, does not appear as a reference: some clients drop an argument that is only a reference. A null is accepted
+    for an optional argument, but not advertised: models should omit the argument.
     """
     if isinstance(schema, list):
         return [_advertised(part) for part in cast("list[Any]", schema)]
@@ -92,8 +92,9 @@ def _advertised(schema: Any) -> Any:
     }
     choices: list[Any] = kept.get("anyOf", [])
     if _NULL in choices:
-        (only,) = [one for one in choices if one != _NULL]
-        kept = {**{key: part for key, part in kept.items() if key != "anyOf"}, **only}
+        named = [one for one in choices if one != _NULL]
+        kept.pop("anyOf")
+        kept |= named[0] if len(named) == 1 else {"anyOf": named}
     if "$defs" in kept:
         kept["$defs"].pop("JsonValue", None)
     return {key: part for key, part in kept.items() if (key, part) != ("$defs", {})}

@@ -1,11 +1,10 @@
 # pyright: reportPrivateUsage=false
-"""What is asked of dbos 3.4 in its private parts: about registered workflows, the run in whose code the caller is, and the database.
+"""What is asked of dbos 3.4, or given to it to do, in its private parts: registered workflows, the run in whose code the caller is, queues, recovery.
 
-Nothing is changed here; what changes dbos is in `patches/`.
+How dbos works stays as it is; what changes that is in `patches/`.
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Any
@@ -15,12 +14,9 @@ from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
-from dbos import _logger as dbos_logger_module
 from dbos._enqueue_options import build_enqueue_status
 from dbos._registrations import DBOSFuncType, get_func_info
 from dbos._sys_db import SystemDatabase
-
-logger = logging.getLogger(__name__)
 
 TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
@@ -79,13 +75,6 @@ def has_read(database: Any, connection: Any, workflow_id: str, step: int) -> boo
 def recover(executor_ids: list[str]) -> None:
     """Put the unfinished runs that these executors had of this process's version back into their queues. Repeating it does no harm."""
     dbos_module.DBOS._recover_pending_workflows(executor_ids)
-
-
-def log_to(handler: logging.Handler) -> None:
-    """Give the handler what dbos logs, and its logger's records to nobody else."""
-    logger = dbos_logger_module.dbos_logger
-    logger.handlers.clear()
-    logger.addHandler(handler)
 
 
 def active_runs(queue: str) -> int:
@@ -177,7 +166,7 @@ def why_not_startable(name: str) -> str | None:
 
 
 def owners_of(function: Callable[..., Any]) -> dict[str | None, object] | None:
-    """What a method may be bound to: objects by their names in dbos, or its class, without one. None for what is no method."""
+    """What a method may be bound to: objects by their names in dbos, or its class, without one. None for a function that is not a method."""
     info = get_func_info(function)
     if info is None or info.class_info is None:
         return None

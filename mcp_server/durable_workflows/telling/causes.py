@@ -309,8 +309,8 @@ def _queued(run: Run, now: datetime) -> Cause:
 
 def _full(place: QueuePlace) -> str | None:
     """How many runs have the places of a queue without a free one, and which."""
-    limits = {"at once": place.concurrency, "at once per worker": place.worker_concurrency}
-    for words, limit in limits.items():
+    bounds = {"at once": place.concurrency, "at once per worker": place.worker_concurrency}
+    for words, limit in bounds.items():
         if limit is not None and place.running >= limit and place.holders:
             hidden = place.running - len(place.holders)
             more = f" and {hidden} more" if hidden else ""

@@ -1,7 +1,7 @@
 """Commands for runs: what the tools do, in the same words."""
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,12 +21,10 @@ from durable_workflows.cli.commands.common import (
 from durable_workflows.engine import following, inspecting
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.inspecting import Detail
-from durable_workflows.models import Ended, StartRequest, Status, WaitResult
+from durable_workflows.engine.reading import Reader
+from durable_workflows.models import StartRequest, Status, WaitResult
 from durable_workflows.settings import Settings
 from durable_workflows.telling import traces
-
-if TYPE_CHECKING:  # importing it imports dbos
-    from durable_workflows.engine.engine import Engine
 
 _WHOLE = 10_000_000  # characters: a step's output as it is
 _ALL_STEPS = 2**31 - 1
@@ -85,22 +83,24 @@ async def start(
             done = "already exists as" if started.existing else "was started as"
             printing.print_model(started, as_json, f"{name} {done} {own}")
             return
-        ended = await _ended(engine, own)
-    printing.print_ended(ended, as_json)
+        label = f"{own} is under way"
+        result = await _waited(engine.reader, [own], label, "ended", math.inf)
+    printing.print_ended(result.done[0], as_json)
 
 
-async def _ended(engine: "Engine", workflow_id: str) -> Ended:
-    """Wait until the run has ended, whatever it waits for meanwhile."""
-    with printing.progress(f"{workflow_id} is under way") as progress:
-        result = await following.wait(
-            engine.reader,
-            [workflow_id],
-            until="ended",
-            seconds=math.inf,
+async def _waited(
+    reader: Reader, workflow_ids: list[str], label: str, until: Until, seconds: float
+) -> WaitResult:
+    """Wait as `following.wait`; the label stands before what the runs do meanwhile."""
+    with printing.progress(label) as progress:
+        return await following.wait(
+            reader,
+            workflow_ids,
+            until=until,
+            seconds=seconds,
             tell=printing.say,
             show=printing.show(progress),
         )
-    return result.done[0]
 
 
 async def wait(
@@ -127,15 +127,9 @@ async def wait(
     run may wait for a message either. The runs go on if this command is interrupted.
     """
     async with reader_of(settings) as reader:
-        with printing.progress(f"Waiting for {', '.join(workflow_ids)}") as progress:
-            result = await following.wait(
-                reader,
-                workflow_ids,
-                until=until,
-                seconds=math.inf if timeout_seconds is None else timeout_seconds,
-                tell=printing.say,
-                show=printing.show(progress),
-            )
+        label = f"Waiting for {', '.join(workflow_ids)}"
+        seconds = math.inf if timeout_seconds is None else timeout_seconds
+        result = await _waited(reader, workflow_ids, label, until, seconds)
     printing.print_model(result, as_json, printing.waited_text(result))
     _judge(result, until)
 

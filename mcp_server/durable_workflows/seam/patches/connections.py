@@ -28,7 +28,7 @@ def _connect_alone(
 def share_one_backend() -> None:
     """Give up the lock of the background jobs, which keeps a transaction open at all times.
 
-    PGlite has one backend: whoever holds a transaction open keeps all others waiting. The jobs are idempotent, and
+    PGlite has one backend: a client that holds a transaction open keeps all others waiting. The jobs are idempotent, and
     CockroachDB is served by dbos in the same way.
     """
     PostgresSystemDatabase.background_job_lock = SystemDatabase.background_job_lock

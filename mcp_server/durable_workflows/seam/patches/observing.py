@@ -1,11 +1,13 @@
 # pyright: reportPrivateUsage=false
 """What the runs of this process do, told as it happens."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from dbos import _context as dbos_context
+from dbos import _logger as dbos_logger_module
 from dbos import _outcome as dbos_outcome
 from dbos._sys_db import SystemDatabase, _dbos_null_topic
 
@@ -42,6 +44,13 @@ def observe(observer: Observer) -> None:
     """Tell `observer` of every step and every `DBOS.recv` of this process."""
     _observe_steps(observer)
     _observe_waits(observer)
+
+
+def log_to(handler: logging.Handler) -> None:
+    """Give the records of dbos's logger to this handler alone."""
+    logger = dbos_logger_module.dbos_logger
+    logger.handlers.clear()
+    logger.addHandler(handler)
 
 
 def before_ends(call: Callable[[str], None]) -> None:

@@ -26,7 +26,7 @@ def retry_queues() -> None:
 
 
 def claim_only(executor_id: str | None, schema: str) -> None:
-    """Take runs from queues that are set apart for this executor and no others; None: those that are set apart for nobody.
+    """Take runs from queues that are set apart for this executor and no others; None: all runs that are not set apart.
 
     `schema` has the table `suspects`, which says who is set apart. A run keeps its place in its queue meanwhile.
     """
