@@ -4,7 +4,7 @@ They are loaded when they are first used: importing dbos takes a second, which a
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from durable_workflows.authoring import ask_human, ask_human_async, receive, receive_async
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["ask_human", "ask_human_async", "receive", "receive_async"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
         return getattr(importlib.import_module("durable_workflows.authoring"), name)
     raise AttributeError(name)

@@ -100,7 +100,7 @@ def _fitted(value: object, inside: tuple[int, ...]) -> JsonValue:
         case int() | float():
             return _number(value)
         case dict() | list() | tuple():
-            return _container(cast("Any", value), inside)
+            return _container(cast("object", value), inside)
         case _:
             return text(_said(value))
 

@@ -1,7 +1,6 @@
 """What a workflow file can know of the workflows that are loaded beside it."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -10,7 +9,7 @@ from durable_workflows.schemas import arguments, described
 from durable_workflows.seam import dbos_calls
 
 
-def registered_workflows() -> Mapping[str, Callable[..., Any]]:
+def registered_workflows() -> Mapping[str, Callable[..., object]]:
     """The workflows of this version of the code, by the names under which they are started.
 
     Each value is the author's function, without the wrapping of DBOS; a method is bound to its class, or to its only instance.
@@ -20,7 +19,7 @@ def registered_workflows() -> Mapping[str, Callable[..., Any]]:
 
 
 def argument_check(
-    name: str, function: Callable[..., Any], unknown: Collection[str] = ()
+    name: str, function: Callable[..., object], unknown: Collection[str] = ()
 ) -> Callable[[Mapping[str, JsonValue]], None]:
     """A check of arguments, given by name as JSON, against the type hints of a workflow's function.
 

@@ -52,7 +52,7 @@ def register_child_queue() -> None:
 
 async def start_child(
     workflow: str,
-    function: Callable[..., Any],
+    function: Callable[..., object],
     workflow_id: str,
     args: Arguments,
     *,
@@ -129,7 +129,7 @@ def problem_of(run: WorkflowStatus, characters: int) -> Problem:
     return {"name": name.rpartition(".")[2], "message": str(error)[:characters]}
 
 
-def _call(function: Callable[..., Any], args: Arguments) -> tuple[tuple[Any, ...], Arguments]:
+def _call(function: Callable[..., object], args: Arguments) -> tuple[tuple[Any, ...], Arguments]:
     """The arguments by position and by name: by name, but for those whose names DBOS itself takes."""
     if not _TAKEN & args.keys():
         return (), args

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 _GRACE_SECONDS = 5.0
 _GRACE_LOOKS = 100
@@ -142,13 +142,13 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
     """Await something short that a cancellation must not cut in two; then let that one through."""
     if await _outlasted(asyncio.create_task(work)):
         raise asyncio.CancelledError
 
 
-async def _outlasted(task: asyncio.Task[Any]) -> bool:
+async def _outlasted(task: asyncio.Task[object]) -> bool:
     """Await the task to its end, whether or not the caller is cancelled meanwhile, which is returned."""
     is_cancelled = False
     while not task.done():

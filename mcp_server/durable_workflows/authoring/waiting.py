@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from dbos import DBOS
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from durable_workflows.authoring.asking import Question
 from durable_workflows.errors import InvalidArguments
@@ -48,18 +48,18 @@ def receive(
 def receive(
     topic: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     prompt: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any: ...
 def receive(
     topic: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     prompt: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any:
     """Wait for a message on `topic` and return it; `default` when `timeout` seconds have passed (without one: no limit).
 
@@ -96,18 +96,18 @@ async def receive_async(
 async def receive_async(
     topic: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     prompt: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any: ...
 async def receive_async(
     topic: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     prompt: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any:
     """`receive` for async workflows."""
     return await _Wait(topic, schema, prompt, timeout, default).run_async()
@@ -134,18 +134,18 @@ def ask_human(
 def ask_human(
     prompt: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     topic: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any: ...
 def ask_human(
     prompt: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     topic: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any:
     """Ask a person, and return the answer; `default` when `timeout` seconds have passed (without one: no limit).
 
@@ -177,18 +177,18 @@ async def ask_human_async(
 async def ask_human_async(
     prompt: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     topic: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any: ...
 async def ask_human_async(
     prompt: str,
     *,
-    schema: Any = None,
+    schema: object = None,
     topic: str | None = None,
     timeout: float | None = None,
-    default: Any = None,
+    default: object = None,
 ) -> Any:
     """`ask_human` for async workflows."""
     return await _Wait(_person_topic(topic), schema, prompt, timeout, default).run_async()
@@ -198,7 +198,7 @@ class _Wait:
     """One wait, until a message that fits or the deadline."""
 
     def __init__(
-        self, topic: str, schema: Any, prompt: str | None, timeout: float | None, default: Any
+        self, topic: str, schema: object, prompt: str | None, timeout: float | None, default: object
     ) -> None:
         self._topic = topic
         self._timeout = timeout
@@ -207,7 +207,7 @@ class _Wait:
         json_schema, self._fitting = _checker(schema)
         self._question = Question(prompt, json_schema, topic.startswith(PERSON))
 
-    def run(self) -> Any:
+    def run(self) -> object:
         left = self._timeout
         while True:
             step = dbos_calls.next_step()
@@ -223,7 +223,7 @@ class _Wait:
             if left is not None:
                 left = DBOS.run_step({"name": "time_left"}, self._left)
 
-    async def run_async(self) -> Any:
+    async def run_async(self) -> object:
         left = self._timeout
         while True:
             step = dbos_calls.next_step()
@@ -252,7 +252,7 @@ class _Wait:
             return dbos_calls.left_of_wait(step) > 0
         return dbos_calls.has_received(step)
 
-    def _take(self, message: Any) -> tuple[bool, Any]:
+    def _take(self, message: JsonValue) -> tuple[bool, object]:
         """Whether the wait is over, and with what. All depends on the recorded message only."""
         try:
             return True, self._fitting(message)
@@ -261,17 +261,17 @@ class _Wait:
             return False, None
 
 
-def _checker(schema: Any) -> tuple[Schema | None, Callable[[Any], Any]]:
+def _checker(schema: Any) -> tuple[Schema | None, Callable[[JsonValue], object]]:
     """The JSON schema to show, and a function that returns a message as the author wants it, or raises ValueError."""
     if schema is None:
         return None, lambda message: message
     if isinstance(schema, dict):
         return _json_schema_checker(schema)  # pyright: ignore[reportUnknownArgumentType]
-    adapter: TypeAdapter[Any] = TypeAdapter(schema)
+    adapter: TypeAdapter[object] = TypeAdapter(schema)
     return adapter.json_schema(), adapter.validate_python
 
 
-def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
+def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[JsonValue], object]]:
     try:
         Draft202012Validator.check_schema(schema)  # pyright: ignore[reportUnknownMemberType]
     except SchemaError as error:
@@ -280,7 +280,7 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[Any], Any]]:
             hint='Pass a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
         ) from error
 
-    def fitting(message: Any) -> Any:
+    def fitting(message: JsonValue) -> Any:
         for error in validating.errors_in(schema, message):
             raise ValueError(error.message)
         return message

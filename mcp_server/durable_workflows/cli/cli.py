@@ -106,7 +106,7 @@ def main() -> None:
     build_app(named or COMMANDS)(prog_name="durable-workflows")
 
 
-def _load(place: str) -> Callable[..., Any]:
+def _load(place: str) -> Callable[..., object]:
     module, name = place.split(".")
     return getattr(importlib.import_module(f"durable_workflows.cli.commands.{module}"), name)
 
@@ -141,7 +141,7 @@ def _with_settings(command: Command) -> Callable[..., None]:
     function = _load(command.function)
 
     @functools.wraps(function)
-    def typed(**values: Any) -> None:
+    def typed(**values: object) -> None:
         given = {name: values.pop(name) for name in Settings.model_fields}
         settings = _settings({key: value for key, value in given.items() if value is not None})
         _carry_out(function, settings, values)
@@ -154,7 +154,9 @@ def _with_settings(command: Command) -> Callable[..., None]:
     return typed
 
 
-def _carry_out(function: Callable[..., Any], settings: Settings, values: dict[str, Any]) -> None:
+def _carry_out(
+    function: Callable[..., object], settings: Settings, values: dict[str, object]
+) -> None:
     try:
         if inspect.iscoroutinefunction(function):
             anyio.run(functools.partial(function, settings, **values))

@@ -97,7 +97,7 @@ def at_end(text: str) -> str:
     return f"{head}{colon}{''.join(_pieces(last))}" if colon and _CALL.match(last) else text
 
 
-def command(tool: str, arguments: Mapping[str, Any]) -> str:
+def command(tool: str, arguments: Mapping[str, object]) -> str:
     """The command that does what a call does."""
     form = FORMS[tool]
     words = [word for name in form.words if name in arguments for word in _words(arguments[name])]
@@ -161,9 +161,9 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[place:]
 
 
-def _arguments(text: str, place: int) -> tuple[dict[str, Any] | None, int]:
+def _arguments(text: str, place: int) -> tuple[dict[str, object] | None, int]:
     """The arguments of a call that begin at a place, and where it ends; none if it is no call as `wording.call` writes it."""
-    begin, arguments = place, dict[str, Any]()
+    begin, arguments = place, dict[str, object]()
     while not text.startswith(")", place):
         rest = re.compile(rf"(?:, )?{_OMITTED}(?=\))").match(text, place)
         found = _ARGUMENT.match(text, place)
@@ -179,7 +179,7 @@ def _arguments(text: str, place: int) -> tuple[dict[str, Any] | None, int]:
     return arguments, place + 1
 
 
-def _value(text: str, place: int) -> tuple[Any, int]:
+def _value(text: str, place: int) -> tuple[object, int]:
     if text.startswith(_OMITTED, place):
         return _Unknown("JSON"), place + 1
     if text.startswith("N)", place):

@@ -25,7 +25,7 @@ class Json:
     def fragment(self) -> str:
         return json.dumps({self._key: {self._name: self._entry}}, indent=2, ensure_ascii=False)
 
-    def servers(self, text: str) -> Mapping[str, Any]:
+    def servers(self, text: str) -> Mapping[str, object]:
         """Those that the file has. A ValueError says why it cannot be read."""
         return self._table(self._content(text))
 
@@ -36,20 +36,20 @@ class Json:
         indent = _INDENT.search(text)
         return json.dumps(whole, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
 
-    def _content(self, text: str) -> dict[str, Any]:
-        whole: Any = json.loads(text, object_pairs_hook=_without_doubles) if text.strip() else {}
+    def _content(self, text: str) -> dict[str, object]:
+        whole: object = json.loads(text, object_pairs_hook=_without_doubles) if text.strip() else {}
         if not isinstance(whole, dict):
             raise ValueError("it does not hold a JSON object")
-        return cast("dict[str, Any]", whole)
+        return cast("dict[str, object]", whole)
 
-    def _table(self, whole: dict[str, Any]) -> dict[str, Any]:
+    def _table(self, whole: dict[str, object]) -> dict[str, object]:
         table = whole.get(self._key, {})
         if not isinstance(table, dict):
             raise ValueError(f"its {self._key!r} is not a JSON object")
-        return cast("dict[str, Any]", table)
+        return cast("dict[str, object]", table)
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):  # one of them would be lost
         raise ValueError("it has a name twice")
@@ -71,12 +71,12 @@ class Toml:
         ]
         return "\n".join([f"[{self._key}.{self._name}]", *lines])
 
-    def servers(self, text: str) -> Mapping[str, Any]:
+    def servers(self, text: str) -> Mapping[str, object]:
         """Those that the file has. A ValueError says why it cannot be read."""
         table = tomllib.loads(text).get(self._key, {})
         if not isinstance(table, dict):
             raise ValueError(f"its {self._key!r} is not a table")
-        return cast("dict[str, Any]", table)
+        return cast("dict[str, object]", table)
 
     def added(self, text: str) -> str:
         """The file with the entry. A ValueError says that it takes none at its end."""

@@ -7,7 +7,6 @@ libpq's behaviour: there it is a feature.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from psycopg.pq import Conninfo
@@ -39,7 +38,7 @@ def own_url(database: Database) -> str:
     return f"{urlsplit(database.url)._replace(query='').geturl()}?{_parameters()}"
 
 
-def is_own(parameters: Mapping[str, Any]) -> bool:
+def is_own(parameters: Mapping[str, object]) -> bool:
     """Whether these parameters of a connection are those of a URL of `own_url` to the embedded database."""
     return parameters.get("passfile") == _NONE
 

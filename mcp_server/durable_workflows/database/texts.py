@@ -1,10 +1,17 @@
 """Texts that workflow code brings to the database: names of steps, topics, keys and ids may have characters that Postgres takes in no text."""
 
-from psycopg import DataError
+from typing import cast
+
+from psycopg import Connection, DataError
 from psycopg.abc import Buffer
 from psycopg.types.string import StrDumperUnknown
 
 from durable_workflows import fitting
+
+
+def take_any_text(connection: object) -> None:
+    """Have a connection of psycopg write every text."""
+    cast("Connection[object]", connection).adapters.register_dumper(str, AnyText)
 
 
 class AnyText(StrDumperUnknown):

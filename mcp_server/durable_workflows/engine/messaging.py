@@ -4,7 +4,6 @@ import functools
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import JsonValue
 
@@ -123,7 +122,7 @@ class Messenger:
             raise WorkflowFinished(said, hint=_receiving_again(workflow_id, head["status"]))
         return await self._reader.waits(workflow_id)
 
-    async def _send(self, workflow_id: str, topic: str, message: Any, key: str) -> Delivered:
+    async def _send(self, workflow_id: str, topic: str, message: object, key: str) -> Delivered:
         send = functools.partial(self._calls.client.send, workflow_id, message, topic or None, key)
         await self._calls.certainly(send)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)

@@ -271,12 +271,12 @@ def error_text(text: str | None, label: str | None) -> str | None:
     if label not in (None, _PORTABLE):
         return f"(not shown: recorded in the format {label})"
     try:
-        recorded: Any = fitting.part_of_json(text)
+        recorded: object = fitting.part_of_json(text)
     except ValueError:
         return text
     if not isinstance(recorded, dict):
         return text
-    recorded = cast("dict[str, Any]", recorded)
+    recorded = cast("dict[str, object]", recorded)
     return f"{recorded.get('name', 'Error')}: {recorded.get('message', '')}"
 
 
@@ -386,6 +386,6 @@ def _awaiting(row: Row) -> str | None:
     return f"{number:,} runs that it started are under way" if number > 1 else f"its run {which}"
 
 
-def _listed(row: Row, key: str) -> list[dict[str, Any]]:
+def _listed(row: Row, key: str) -> list[dict[str, object]]:
     """What `jsonb_agg` gave: null where there was nothing."""
     return row[key] or []

@@ -72,7 +72,7 @@ class Starter:
 
     def _row(
         self, workflow_id: str, request: StartRequest, version: str, session: str | None
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         options: EnqueueOptions = {
             "workflow_name": request.name,
             "queue_name": request.queue or QUEUE,
@@ -92,7 +92,7 @@ class Starter:
         row = dbos_calls.queued(self._calls.client, options, request.args)
         return {**row, "created_at": self._moment, "creator_xid": str(uuid.uuid4())}
 
-    async def _start_rows(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, tables.Row]:
+    async def _start_rows(self, rows: Sequence[Mapping[str, object]]) -> dict[str, tables.Row]:
         """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
         try:
             found = await self._rows.fetch("start_runs", runs=json.dumps(rows))

@@ -53,7 +53,7 @@ class RunLog:
         self._newest: dict[str, int] = {}
         self._publish_now: Callable[[], object] | None = None  # None: the database is away
         self._publish_soon: Callable[[], object] = _nothing
-        self._lines: deque[dict[str, Any]] = deque(maxlen=_PENDING)
+        self._lines: deque[dict[str, object]] = deque(maxlen=_PENDING)
         # Lines that have no line feed yet, with the time at which they began; and those that were published without one.
         self._partial: dict[Source, tuple[float, str]] = {}
         self._cut: set[Source] = set()
@@ -177,7 +177,7 @@ class RunLog:
             await tables.run(connection, "write_log", rows=fitting.json_text(lines))
             await self._trim(connection, Counter(line["workflow_id"] for line in lines))
 
-    def _take(self, seconds: float) -> tuple[list[dict[str, Any]], int]:
+    def _take(self, seconds: float) -> tuple[list[dict[str, object]], int]:
         """The lines of the batch that is collected, and its number; another one begins. `print` writes a line feed by itself: it gets so many seconds to come."""
         with self._lock:
             now = time.monotonic()
@@ -255,7 +255,7 @@ class _Bytes(io.BufferedIOBase):
         self._name = name
         self._original = original
         self._begun: dict[Source, bytes] = {}  # characters whose last bytes are still to come
-        self.raw: Any = self
+        self.raw: object = self
 
     def write(self, data: Buffer, /) -> int:
         run = dbos_calls.current_run()

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import anyio
 import anyio.from_thread
@@ -233,7 +233,7 @@ class _Worker:
         self._all_taken_up = True
 
     async def _serve(
-        self, activity: Activity, take_up: Callable[[], Coroutine[Any, Any, None]]
+        self, activity: Activity, take_up: Callable[[], Coroutine[object, object, None]]
     ) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(activity.publish, self._database)
@@ -570,7 +570,7 @@ def _entries(loaded: loading.LoadedFile) -> list[dict[str, object]]:
     return [_described(name, loaded.path, known[name]) for name in loaded.names]
 
 
-def _described(name: str, source: str, function: Callable[..., Any]) -> dict[str, object]:
+def _described(name: str, source: str, function: Callable[..., object]) -> dict[str, object]:
     try:
         entry = _entry(name, source, described.summary(function), described.args_schema(function))
         return {**entry, "not_startable": dbos_calls.why_not_startable(name)}

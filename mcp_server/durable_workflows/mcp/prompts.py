@@ -5,7 +5,6 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.types import (
@@ -205,7 +204,7 @@ class Prompts:
         self._backend = backend
 
     async def list(
-        self, _ctx: ServerRequestContext[Any, Any], _params: PaginatedRequestParams
+        self, _ctx: ServerRequestContext[Backend, object], _params: PaginatedRequestParams
     ) -> ListPromptsResult:
         """All prompts, always in the same order."""
         return ListPromptsResult(
@@ -222,7 +221,7 @@ class Prompts:
         )
 
     async def get(
-        self, _ctx: ServerRequestContext[Any, Any], params: GetPromptRequestParams
+        self, _ctx: ServerRequestContext[Backend, object], params: GetPromptRequestParams
     ) -> GetPromptResult:
         """The text of a prompt.
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from mcp.server import MCPServer
@@ -173,7 +173,7 @@ class Listing:
         self._backend = backend
 
     async def page(
-        self, _ctx: ServerRequestContext[Any, Any], params: PaginatedRequestParams
+        self, _ctx: ServerRequestContext[Backend, object], params: PaginatedRequestParams
     ) -> ListResourcesResult:
         """`resources/list`. The first page never waits for the engine: without it, it has no runs.
 

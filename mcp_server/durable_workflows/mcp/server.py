@@ -50,7 +50,7 @@ from durable_workflows.settings import Settings
 
 logger = logging.getLogger(__name__)
 Params = TypeVar("Params", bound=BaseModel)
-Handler = Callable[[ServerRequestContext[Backend, Any], Params], Awaitable[BaseModel]]
+Handler = Callable[[ServerRequestContext[Backend, object], Params], Awaitable[BaseModel]]
 
 _UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
 _LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s

@@ -7,7 +7,7 @@ stay in its pipe, so that they cost it, not this process.
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -82,7 +82,7 @@ class _Requests:
         if isinstance(item.message, JSONRPCResponse | JSONRPCError):
             self._close(item.message.id)
 
-    def _close(self, number: Any) -> None:
+    def _close(self, number: object) -> None:
         self._open.discard(number)
         self._changed.set()
         self._changed = anyio.Event()
@@ -103,11 +103,11 @@ def _refusal(error: Exception) -> SessionMessage | None:
     return SessionMessage(JSONRPCError(jsonrpc="2.0", id=number, error=data))
 
 
-def _id(given: Any) -> str | int | None:
+def _id(given: object) -> str | int | None:
     """The id of what was meant as a request, as far as it can be found."""
     try:
         found = json.loads(given) if isinstance(given, str | bytes) else given
     except (ValueError, RecursionError):
         return None
-    number = cast("dict[str, Any]", found).get("id") if isinstance(found, dict) else None
+    number = cast("dict[str, object]", found).get("id") if isinstance(found, dict) else None
     return number if isinstance(number, str | int) and not isinstance(number, bool) else None

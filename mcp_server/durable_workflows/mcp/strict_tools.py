@@ -103,7 +103,7 @@ def _advertised(schema: Any) -> Any:
 class _AsGiven(FuncMetadata):
     """Takes a text as a text where any value is taken: the base reads a JSON object or list that is in one."""
 
-    def pre_parse_json(self, data: dict[str, Any]) -> dict[str, Any]:
+    def pre_parse_json(self, data: dict[str, object]) -> dict[str, object]:
         parsed = super().pre_parse_json(data)
         for name, field in self.arg_model.model_fields.items():
             if name in data and field.annotation == cast("Any", JsonValue):

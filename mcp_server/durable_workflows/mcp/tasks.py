@@ -107,7 +107,7 @@ def _started(result: HandlerResult) -> str | None:
     return answer.workflow_id if answer.status in UNFINISHED else None
 
 
-def _task(run: Run) -> dict[str, Any]:
+def _task(run: Run) -> dict[str, object]:
     return {
         "taskId": run.workflow_id,
         "status": _status(run),
@@ -126,7 +126,7 @@ def _status(run: Run) -> TaskStatus:
     return "cancelled" if run.status == "CANCELLED" else "completed"
 
 
-def _result(answer: BaseModel) -> dict[str, Any]:
+def _result(answer: BaseModel) -> dict[str, object]:
     """As the tool `start_workflow` would have answered."""
     shown = answer.model_dump(mode="json", exclude_defaults=True)
     text = TextContent(type="text", text=answer.model_dump_json(exclude_defaults=True))

@@ -173,7 +173,7 @@ async def _ready(process: Process, launch: Launch) -> int:
     return int(event["port"])
 
 
-async def _event(stdout: ByteReceiveStream) -> dict[str, Any]:
+async def _event(stdout: ByteReceiveStream) -> dict[str, object]:
     line = await BufferedByteReceiveStream(stdout).receive_until(b"\n", _EVENT_BYTES)
     return json.loads(line)
 

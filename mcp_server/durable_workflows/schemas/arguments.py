@@ -31,7 +31,7 @@ _LONGEST_SCHEMA = 2000
 _DEEPEST_EXAMPLE = 6  # a schema may refer to itself
 _exceptions: Any = exceptions  # their types are in part unknown
 # Texts that a type hint asks for, as pydantic reads them; jsonschema by itself takes any text.
-_FORMATS: dict[str, Any] = {
+_FORMATS: dict[str, object] = {
     "date-time": datetime,
     "date": date,
     "time": time,
@@ -222,7 +222,7 @@ def _fits_its_example(text: str) -> bool:
 
 
 def _formats() -> FormatChecker:
-    checker: Any = FormatChecker(formats=())
+    checker: object = FormatChecker(formats=())
     for name, kind in _FORMATS.items():
         checker.checks(name, raises=ValueError)(_reader(kind))
     return checker

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from durable_workflows.models import CatalogEntry, Schema
 from durable_workflows.schemas.signatures import Signature
@@ -13,12 +12,12 @@ def first_line(text: str | None) -> str:
     return (text or "").strip().split("\n", 1)[0]
 
 
-def summary(function: Callable[..., Any]) -> str:
+def summary(function: Callable[..., object]) -> str:
     """The first line of a workflow's docstring."""
     return first_line(inspect.getdoc(function))
 
 
-def args_schema(function: Callable[..., Any]) -> Schema:
+def args_schema(function: Callable[..., object]) -> Schema:
     """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything.
 
     Its description is what the docstring says beyond the first line.
@@ -45,7 +44,7 @@ def args_schema(function: Callable[..., Any]) -> Schema:
     return described | schema | ({"$defs": definitions} if definitions else {})
 
 
-def entry(name: str, function: Callable[..., Any]) -> CatalogEntry:
+def entry(name: str, function: Callable[..., object]) -> CatalogEntry:
     """A workflow as `arguments.check` wants it; `name` is what errors call it."""
     return CatalogEntry(name=name, summary="", args_schema=args_schema(function), source="")
 

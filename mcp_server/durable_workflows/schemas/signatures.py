@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter
 from types import SimpleNamespace
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
@@ -21,9 +21,9 @@ from pydantic_core import PydanticSerializationError
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
 
-Args = tuple[Any, ...]
-Named = dict[str, Any]
-Change = Callable[[str, TypeAdapter[Any], Any], Any]
+Args = tuple[object, ...]
+Named = Mapping[str, object]
+Change = Callable[[str, TypeAdapter[object], object], object]
 _REFERENCES = "#/$defs/{model}"
 _PLAIN = (str, int, float, bool, type(None))
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD
@@ -34,7 +34,7 @@ _SAYS_NOTHING = (Any, object, JsonValue)
 class Untitled(GenerateJsonSchema):
     """Pydantic's schemas, without a `title` for each field, which says nothing that its name does not."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
     def decimal_schema(self, schema: Any) -> Any:
@@ -50,7 +50,7 @@ class Untitled(GenerateJsonSchema):
 class Signature:
     """The arguments of a workflow. Its hints are read at first use: they may name what a file defines further down."""
 
-    function: Callable[..., Any]
+    function: Callable[..., object]
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -58,7 +58,7 @@ class Signature:
         return inspect.signature(self.function).parameters
 
     @cached_property
-    def adapters(self) -> Mapping[str, TypeAdapter[Any]]:
+    def adapters(self) -> Mapping[str, TypeAdapter[object]]:
         """By parameter; without those whose hints say nothing, or that pydantic cannot take."""
         hints = _hints(self.function)
         made = {
@@ -104,13 +104,13 @@ class Signature:
             for name, value in named.items()
         }
 
-    def _change(self, change: Change, parameter: str, name: str, value: Any) -> Any:
+    def _change(self, change: Change, parameter: str, name: str, value: object) -> object:
         adapter = self.adapters.get(parameter)
         return value if adapter is None else change(name, adapter, value)
 
-    def _recorded(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+    def _recorded(self, name: str, adapter: TypeAdapter[object], value: object) -> JsonValue:
         if _is_json(value):
-            return value
+            return cast("JsonValue", value)
         try:
             return adapter.dump_python(
                 value, mode="json", by_alias=True, round_trip=True, warnings=False
@@ -120,7 +120,7 @@ class Signature:
                 f"The argument {name!r} of {self.function.__name__} cannot be recorded: {error}"
             ) from error
 
-    def _converted(self, name: str, adapter: TypeAdapter[Any], value: Any) -> Any:
+    def _converted(self, name: str, adapter: TypeAdapter[object], value: object) -> object:
         try:
             return _validated(adapter, self._recorded(name, adapter, value))
         except ValidationError as error:
@@ -146,10 +146,10 @@ def _names(parameters: Mapping[str, Parameter], *kinds: object) -> list[str]:
     return [name for name, parameter in parameters.items() if parameter.kind in kinds]
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _hints(function: Callable[..., object]) -> dict[str, object]:
     """The hints by parameter; without those that exist for type checkers only."""
     function = inspect.unwrap(function)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, annotation in function.__annotations__.items():
         one = SimpleNamespace(__annotations__={name: annotation})
         try:
@@ -173,7 +173,7 @@ def _adapter(hint: Any, parameter: Parameter) -> TypeAdapter[Any] | None:
     return adapter
 
 
-def _takes_none(adapter: TypeAdapter[Any]) -> bool:
+def _takes_none(adapter: TypeAdapter[object]) -> bool:
     try:
         adapter.validate_python(None)
     except ValidationError:
@@ -194,7 +194,7 @@ def _kind(value: object) -> type[object]:
     return type(value)
 
 
-def _validated(adapter: TypeAdapter[Any], recorded: JsonValue) -> Any:
+def _validated(adapter: TypeAdapter[object], recorded: JsonValue) -> object:
     try:
         return adapter.validate_json(json.dumps(recorded))
     except ValidationError as error:

@@ -7,7 +7,7 @@ How dbos works stays as it is; what changes that is in `patches/`.
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
-from typing import Any
+from typing import cast
 
 import sqlalchemy
 from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
@@ -17,6 +17,9 @@ from dbos import _error as dbos_error
 from dbos._enqueue_options import build_enqueue_status
 from dbos._registrations import DBOSFuncType, get_func_info
 from dbos._sys_db import SystemDatabase
+from dbos._sys_db_postgres import PostgresSystemDatabase
+from dbos._utils import LoopAwareEvent
+from sqlalchemy.orm import Session
 
 TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
@@ -62,7 +65,12 @@ def has_received(step: int) -> bool:
         return has_read(database, connection, run[0], step)
 
 
-def has_read(database: Any, connection: Any, workflow_id: str, step: int) -> bool:
+def has_read(
+    database: SystemDatabase,
+    connection: sqlalchemy.Connection | Session,
+    workflow_id: str,
+    step: int,
+) -> bool:
     """Whether the receive at this step has read a message."""
     messages = database.tables.notifications
     read = sqlalchemy.select(messages.c.message_uuid).where(
@@ -83,8 +91,8 @@ def active_runs(queue: str) -> int:
 
 
 def queued(
-    client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, Any]
-) -> Mapping[str, Any]:
+    client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, object]
+) -> Mapping[str, object]:
     """The row of a run in a queue, and its inputs, as `client.enqueue` would write them; for arguments of any name, also those that its own parameters have."""
     _, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
     return {**status, "application_name": client._sys_db.app_name}
@@ -99,7 +107,8 @@ def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> No
 
 def listener() -> object:
     """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
-    database: Any = system_database()
+    database = system_database()
+    assert isinstance(database, PostgresSystemDatabase)
     return database.notification_conn
 
 
@@ -108,13 +117,15 @@ def look_again() -> None:
 
     DBOS does so itself a minute after a notification was missed.
     """
-    database: Any = system_database()  # its hints are wider than what it does
+    database = (
+        system_database()
+    )  # its maps and its checks hint at two kinds of events, and use `set` alone
     with database._listener_thread_lock:  # held until the listener hears
         pass
     for _key, (workflow_id, topic, *_rest), event in database.notifications_map.snapshot():
-        database.recv_check(workflow_id, topic, event)
+        database.recv_check(workflow_id, topic, cast("LoopAwareEvent", event))
     for _key, (workflow_id, name, *_rest), event in database.workflow_events_map.snapshot():
-        database.get_event_check(workflow_id, name, event)
+        database.get_event_check(workflow_id, name, cast("LoopAwareEvent", event))
     for _key, _components, event in database.streams_map.snapshot():
         event.set()  # its reader reads again and waits again
 
@@ -129,12 +140,12 @@ def system_database() -> SystemDatabase:
     return instance()._sys_db
 
 
-def is_step(scope: Any) -> bool:
+def is_step(scope: dbos_context.EnterDBOSStepCtx) -> bool:
     """Whether a scope that dbos enters is a step of the author's: it enters the same kind for its own recv, sleep and so on."""
     return scope.attributes.get("operationType") == "step"
 
 
-def registered_workflows() -> Mapping[str, Callable[..., Any]]:
+def registered_workflows() -> Mapping[str, Callable[..., object]]:
     """The functions registered as workflows so far, by name, without dbos's wrapping; methods bound, if it is known to what."""
     registry = dbos_module._get_or_create_dbos_registry()
     return {
@@ -165,7 +176,7 @@ def why_not_startable(name: str) -> str | None:
     return several if len(owners) > 1 else None
 
 
-def owners_of(function: Callable[..., Any]) -> dict[str | None, object] | None:
+def owners_of(function: Callable[..., object]) -> dict[str | None, object] | None:
     """What a method may be bound to: objects by their names in dbos, or its class, without one. None for a function that is not a method."""
     info = get_func_info(function)
     if info is None or info.class_info is None:
@@ -180,6 +191,8 @@ def owners_of(function: Callable[..., Any]) -> dict[str | None, object] | None:
     return None
 
 
-def _bound(function: Callable[..., Any], owners: Mapping[str | None, object]) -> Callable[..., Any]:
+def _bound(
+    function: Callable[..., object], owners: Mapping[str | None, object]
+) -> Callable[..., object]:
     (owner,) = owners.values() if len(owners) == 1 else (None,)
     return function if owner is None else MethodType(function, owner)

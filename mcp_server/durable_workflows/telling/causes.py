@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
 from durable_workflows import fitting, limits
 from durable_workflows.models import (
@@ -88,12 +88,12 @@ def failure(error: Preview | None) -> Failure | None:
     if error is None:
         return None
     try:
-        recorded: Any = fitting.part_of_json(error.text)
+        recorded: object = fitting.part_of_json(error.text)
     except ValueError:
         return Failure("Error", error.text)
     if not isinstance(recorded, dict):
         return Failure("Error", str(recorded))
-    fields = cast("dict[str, Any]", recorded)
+    fields = cast("dict[str, object]", recorded)
     return Failure(
         str(fields.get("name") or "Error"),
         str(fields.get("message") or ""),
@@ -131,7 +131,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
 def _not_ok(output: Preview | None) -> str | None:
     """What an output says of itself in which `ok` is false, as those of run_commands, fan_out and plan."""
     try:
-        found: Any = fitting.part_of_json(output.text, with_cut=False) if output else None
+        found: object = fitting.part_of_json(output.text, with_cut=False) if output else None
     except ValueError:
         return None
     failed = not_ok(found)

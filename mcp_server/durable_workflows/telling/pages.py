@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC
-from typing import Any, cast
+from typing import cast
 
 from durable_workflows import fitting, limits, wording
 from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
@@ -230,13 +230,13 @@ def _payload_page(
 def _readable(text: str) -> str:
     """JSON as a person reads it: a text as such, a recorded error with its traceback's lines."""
     try:
-        value: Any = json.loads(text)
+        value: object = json.loads(text)
     except (ValueError, RecursionError):
         return text
     if isinstance(value, str):
         return value
     if isinstance(value, dict) and "traceback" in value and "message" in value:
-        fields = cast("dict[str, Any]", value)
+        fields = cast("dict[str, object]", value)
         extra = {key: fields[key] for key in ("code", "data") if fields.get(key) is not None}
         more = f"\n{wording.as_json(extra)}" if extra else ""
         return f"{fields.get('name')}: {fields['message']}{more}\n\n{fields['traceback']}".rstrip()

@@ -52,7 +52,7 @@ def _dumped(run: Run, messages: Sequence[Message]) -> Json:
     return {name: _plain(value) for name, value in parts.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     match value:
         case Model():
             # An example is what the author's schema says, however deep.
@@ -60,20 +60,20 @@ def _plain(value: Any) -> Any:
                 n: fitting.answer(part) if n == "example" else _plain(part) for n, part in value
             }
         case list():
-            return [_plain(part) for part in cast("list[Any]", value)]
+            return [_plain(part) for part in cast("list[object]", value)]
         case datetime():
             return value.isoformat().replace("+00:00", "Z")
         case _:
             return fitting.answer(value)
 
 
-def _cut(value: Any, most: int, width: int, name: str) -> Any:
+def _cut(value: object, most: int, width: int, name: str) -> object:
     """A value with so many items of each list, the first and the last, and so many characters of each text."""
     match value:
         case str():
             return value[: max(width, _LONGEST_ID) if name.endswith(_IDS) else width]
         case list():
-            items = cast("list[Any]", value)
+            items = cast("list[object]", value)
             if len(items) > most:
                 items = items[: _head(most)] + items[-(most - _head(most)) :]
             return [_cut(one, most, width, name) for one in items]

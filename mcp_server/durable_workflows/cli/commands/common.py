@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import JsonValue
@@ -94,7 +94,7 @@ OwnId = Annotated[
     str | None, typer.Option("--id", help="Your own id; repeating it never starts a second run.")
 ]
 Args = Annotated[
-    dict[str, Any] | None,
+    dict[str, JsonValue] | None,
     typer.Option(
         parser=json_object, metavar="JSON", help="The arguments by name, as a JSON object."
     ),

@@ -1,4 +1,4 @@
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 """The executions of runs in this process, when runs are cancelled and resumed.
 
 To dbos a cancelled run is a row; its execution notices at its next call. Here what it waits for ends at once, so that whoever awaits it goes
@@ -13,11 +13,10 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import SimpleNamespace
-from typing import Any
+from types import SimpleNamespace, TracebackType
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from dbos import DBOS
 from dbos import _context as dbos_context
@@ -27,14 +26,27 @@ from dbos import _outcome as dbos_outcome
 from dbos import _queue as dbos_queue
 from dbos._error import DBOSWorkflowConflictIDError
 from dbos._outcome import NoResult
-from dbos._sys_db import SystemDatabase, db_retry
+from dbos._sys_db import (
+    EventSetupResult,
+    GetEventWorkflowContext,
+    KeySignal,
+    OperationResultInternal,
+    SystemDatabase,
+    WorkflowStatusInternal,
+    db_retry,
+)
 from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches.replacing import replace
 
 _REMEMBERED = 10_000  # runs that were begun or cancelled last
 _LONG_SECONDS = 3600.0  # of a wait that is woken
 _WAITER = "waiting_run"  # an attribute of the event on which a `get_event` waits
+_TOKEN = "in_step"  # an attribute of the scope of a step: what `_IN_STEP` was before
+P = ParamSpec("P")
+T = TypeVar("T")
+Record = Callable[Concatenate[SystemDatabase, OperationResultInternal, P], None]
 Run = tuple[str, str | None]  # its id, and the token of one execution of it
 # Whether the caller is in a step of the author's: dbos's own waits are steps to it, too.
 _IN_STEP: ContextVar[bool] = ContextVar("in_step", default=False)
@@ -55,7 +67,8 @@ class Executions:
         """Change dbos for this process."""
         _count_steps(self)
         _begin_after_old_steps(self)
-        _keep_results()
+        keeping = _keeping_results(SystemDatabase.record_operation_result)
+        replace(SystemDatabase, record_operation_result=keeping)
         _wake_sleeps(self)
         _wake_retries(self)
         _wake_messages(self)
@@ -98,9 +111,9 @@ class Executions:
         with self._changed:
             runs = {*workflow_ids, *self._watches, *(run for run, _ in _waits_in_dbos())}
             begun = {run: self._newest.get(run) for run in runs}
-        database: Any = dbos_calls.system_database()
+        database = dbos_calls.system_database()
         cancelled = database.get_cancelled_workflow_ids(list(runs)) if runs else ()
-        events: list[Any] = []
+        events: list[LoopAwareEvent | KeySignal] = []
         with self._changed:
             for run in cancelled:
                 if self._newest.get(run) == begun[run]:  # else it has been resumed since
@@ -188,13 +201,13 @@ class Watch:
         while (left := end - time.monotonic()) > 0:
             await self.wait_async(min(left, _LONG_SECONDS))
 
-    def until_found(self, look: Callable[[], Any], seconds: float) -> Any:
+    def until_found(self, look: Callable[[], T | NoResult], seconds: float) -> T:
         """What a look brings, made each so many seconds and whenever woken."""
         while isinstance(found := look(), NoResult):
             self.wait(seconds)
         return found
 
-    async def until_found_async(self, look: Callable[[], Any], seconds: float) -> Any:
+    async def until_found_async(self, look: Callable[[], T | NoResult], seconds: float) -> T:
         """As `until_found`."""
         while isinstance(found := await asyncio.to_thread(look), NoResult):
             await self.wait_async(seconds)
@@ -206,7 +219,7 @@ class Watch:
             raise DBOSWorkflowConflictIDError(self._own[0])
 
 
-def _remember(known: OrderedDict[str, Any], workflow_id: str, value: Any) -> None:
+def _remember(known: OrderedDict[str, T], workflow_id: str, value: T) -> None:
     known[workflow_id] = value
     known.move_to_end(workflow_id)
     if len(known) > _REMEMBERED:
@@ -220,9 +233,9 @@ def _current_run(*, in_steps: bool = False) -> Run | None:
     return context.workflow_id, context.owner_xid
 
 
-def _waits_in_dbos() -> Iterator[tuple[str, Any]]:
+def _waits_in_dbos() -> Iterator[tuple[str, LoopAwareEvent | KeySignal]]:
     """The runs that wait in a receive or a `get_event`, and on what."""
-    database: Any = dbos_calls.system_database()
+    database = dbos_calls.system_database()
     for _key, (waiter, *_rest), event in database.notifications_map.snapshot():
         yield waiter, event
     for _key, _components, signal in database.workflow_events_map.snapshot():
@@ -237,10 +250,10 @@ def _waits_in_dbos() -> Iterator[tuple[str, Any]]:
 
 
 def _count_steps(executions: Executions) -> None:
-    scope: Any = dbos_context.EnterDBOSStepCtx
+    scope = dbos_context.EnterDBOSStepCtx
     enter, leave = scope.__enter__, scope.__exit__
 
-    def entered(self: Any) -> Any:
+    def entered(self: dbos_context.EnterDBOSStepCtx) -> dbos_context.DBOSContext:
         if not dbos_calls.is_step(self):
             return enter(self)
         executions.step_begins((self.use_ctx.workflow_id, self.use_ctx.owner_xid))
@@ -249,27 +262,31 @@ def _count_steps(executions: Executions) -> None:
         except BaseException:
             executions.step_ended(self.use_ctx.workflow_id)
             raise
-        self.in_step = _IN_STEP.set(True)
+        setattr(self, _TOKEN, _IN_STEP.set(True))
         return context
 
-    def left(self: Any, *error: Any) -> Any:
+    def left(
+        self: dbos_context.EnterDBOSStepCtx,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
         if not dbos_calls.is_step(self):
-            return leave(self, *error)
-        _IN_STEP.reset(self.in_step)
+            return leave(self, kind, error, trace)
+        _IN_STEP.reset(getattr(self, _TOKEN))
         try:
-            return leave(self, *error)
+            return leave(self, kind, error, trace)
         finally:
             executions.step_ended(self.use_ctx.workflow_id)
 
-    scope.__enter__, scope.__exit__ = entered, left
+    replace(scope, __enter__=entered, __exit__=left)
 
 
 def _begin_after_old_steps(executions: Executions) -> None:
     """Have a run that leaves a queue begin once no step of an old execution of it is in flight here."""
-    module: Any = dbos_queue
-    execute = module.execute_dequeued_workflow
+    execute = dbos_queue.execute_dequeued_workflow
 
-    def begin(dbos: Any, status: Any, token: str) -> None:
+    def begin(dbos: DBOS, status: WorkflowStatusInternal, token: str) -> None:
         workflow_id = status["workflow_uuid"]
         executions.wait_for_steps(workflow_id)
         try:
@@ -278,33 +295,33 @@ def _begin_after_old_steps(executions: Executions) -> None:
         except Exception:
             logger.exception("%s cannot be executed.", workflow_id)  # as dbos's queues do
 
-    def executed(dbos: Any, status: Any, token: str) -> Any:
+    def executed(dbos: DBOS, status: WorkflowStatusInternal, token: str) -> object:
         if not executions.replace(status["workflow_uuid"], token):
             return execute(dbos, status, token)
         # Not in this thread, which is that of a queue.
         threading.Thread(target=begin, args=(dbos, status, token), daemon=True).start()
         return None
 
-    module.execute_dequeued_workflow = executed
+    replace(dbos_queue, execute_dequeued_workflow=executed)
 
 
-def _keep_results() -> None:
+def _keeping_results(record: Record[P]) -> Record[P]:
     """Record the result of a step whose run was cancelled meanwhile, unless the run has begun again without it."""
-    scope: Any = SystemDatabase
-    record = scope.record_operation_result
 
-    def recorded(self: Any, result: Any, **named: Any) -> None:
+    def recorded(
+        self: SystemDatabase, result: OperationResultInternal, *rest: P.args, **named: P.kwargs
+    ) -> None:
         try:
-            record(self, result, **named)
+            record(self, result, *rest, **named)
         except DBOSWorkflowConflictIDError:
             if not result["function_name"].startswith("DBOS.") and not result["child_workflow_id"]:
                 _record_late(self, result)
             raise
 
-    scope.record_operation_result = recorded
+    return recorded
 
 
-def _record_late(database: Any, result: Any) -> None:
+def _record_late(database: SystemDatabase, result: OperationResultInternal) -> None:
     """Record it if the run is cancelled or queued, or if this process has taken it up again: that execution has not begun, since it waits for this very step."""
 
     @db_retry(sys_db=database)
@@ -342,18 +359,17 @@ def _wake_sleeps(executions: Executions) -> None:
             left = dbos_core.record_sleep(dbos_calls.instance(), context, seconds)
             watch.sleep(left)
 
-    async def sleep_async(scope: Any, seconds: float) -> None:
+    async def sleep_async(own: type[DBOS], seconds: float) -> None:
         if seconds <= 0:
             return
         context = dbos_context.snapshot_step_context()
-        await scope._configure_asyncio_thread_pool()
+        await own._configure_asyncio_thread_pool()
         instance = dbos_calls.instance()
         with executions.watch() as watch:
             left = await asyncio.to_thread(dbos_core.record_sleep, instance, context, seconds)
             await watch.sleep_async(left)
 
-    scope: Any = DBOS
-    scope.sleep, scope.sleep_async = classmethod(sleep), classmethod(sleep_async)
+    replace(DBOS, sleep=classmethod(sleep), sleep_async=classmethod(sleep_async))
 
 
 def _wake_retries(executions: Executions) -> None:
@@ -367,23 +383,33 @@ def _wake_retries(executions: Executions) -> None:
         with executions.watch(in_step=True) as watch:
             await watch.sleep_async(seconds)
 
-    scope: Any = dbos_outcome
-    scope.time = SimpleNamespace(**{**vars(time), "sleep": pause})
-    scope.asyncio = SimpleNamespace(**{**vars(asyncio), "sleep": pause_async})
+    replace(
+        dbos_outcome,
+        time=SimpleNamespace(**{**vars(time), "sleep": pause}),
+        asyncio=SimpleNamespace(**{**vars(asyncio), "sleep": pause_async}),
+    )
 
 
 def _wake_messages(executions: Executions) -> None:
     """Note who waits in a `get_event`: dbos's own map has only for whose event. And let no wait begin that nothing would end."""
-    scope: Any = SystemDatabase
-    receive, get = scope.recv_setup, scope.get_event_setup
+    get = SystemDatabase.get_event_setup
 
-    def received(self: Any, *where: Any) -> Any:
-        own = _current_run()
-        if own is not None and executions.is_over(own):
-            raise DBOSWorkflowConflictIDError(own[0])
-        return receive(self, *where)
+    def receiving(receive: Callable[P, T]) -> Callable[P, T]:
+        def received(*where: P.args, **named: P.kwargs) -> T:
+            own = _current_run()
+            if own is not None and executions.is_over(own):
+                raise DBOSWorkflowConflictIDError(own[0])
+            return receive(*where, **named)
 
-    def got(self: Any, target: str, key: str, seconds: float = 60, caller: Any = None) -> Any:
+        return received
+
+    def got(
+        self: SystemDatabase,
+        target: str,
+        key: str,
+        seconds: float = 60,
+        caller: GetEventWorkflowContext | None = None,
+    ) -> EventSetupResult:
         own = _current_run()
         found = get(self, target, key, seconds, caller)
         if not found[0] and caller is not None and own is not None:
@@ -392,15 +418,17 @@ def _wake_messages(executions: Executions) -> None:
                 found[1].set()
         return found
 
-    scope.recv_setup, scope.get_event_setup = received, got
+    replace(SystemDatabase, recv_setup=receiving(SystemDatabase.recv_setup), get_event_setup=got)
 
 
 def _wake_result_waits(executions: Executions) -> None:
-    scope: Any = SystemDatabase
-
     def result(
-        self: Any, workflow_id: str, polling_interval: float, *, fail_if_missing: bool = False
-    ) -> Any:
+        self: SystemDatabase,
+        workflow_id: str,
+        polling_interval: float,
+        *,
+        fail_if_missing: bool = False,
+    ) -> object:
         look = functools.partial(
             self.check_workflow_result, workflow_id, fail_if_missing=fail_if_missing
         )
@@ -408,56 +436,71 @@ def _wake_result_waits(executions: Executions) -> None:
             return watch.until_found(look, polling_interval)
 
     async def result_async(
-        self: Any, workflow_id: str, polling_interval: float, *, fail_if_missing: bool = False
-    ) -> Any:
+        self: SystemDatabase,
+        workflow_id: str,
+        polling_interval: float,
+        *,
+        fail_if_missing: bool = False,
+    ) -> object:
         look = functools.partial(
             self.check_workflow_result, workflow_id, fail_if_missing=fail_if_missing
         )
         with executions.watch(workflow_id) as watch:
             return await watch.until_found_async(look, polling_interval)
 
-    def first(self: Any, workflow_ids: list[str], polling_interval: float) -> str:
+    def first(self: SystemDatabase, workflow_ids: list[str], polling_interval: float) -> str:
         look = functools.partial(self.check_first_workflow_id, workflow_ids)
         with executions.watch() as watch:
             return watch.until_found(look, polling_interval)
 
-    async def first_async(self: Any, workflow_ids: list[str], polling_interval: float) -> str:
+    async def first_async(
+        self: SystemDatabase, workflow_ids: list[str], polling_interval: float
+    ) -> str:
         look = functools.partial(self.check_first_workflow_id, workflow_ids)
         with executions.watch() as watch:
             return await watch.until_found_async(look, polling_interval)
 
-    scope.await_workflow_result, scope.await_workflow_result_async = result, result_async
-    scope.await_first_workflow_id, scope.await_first_workflow_id_async = first, first_async
+    replace(
+        SystemDatabase,
+        await_workflow_result=result,
+        await_workflow_result_async=result_async,
+        await_first_workflow_id=first,
+        await_first_workflow_id_async=first_async,
+    )
 
 
 def _wake_handles(executions: Executions) -> None:
     """A child that runs in this process is awaited by its future, which ends with its execution. A cancelled child may be in a long step."""
-    scope: Any = dbos_core.WorkflowHandleFuture
-    scope_async: Any = dbos_core.WorkflowHandleAsyncTask
-    get, get_async = scope._get_result, scope_async._get_result
+    get = dbos_core.WorkflowHandleFuture[object]._get_result
+    get_async = dbos_core.WorkflowHandleAsyncTask[object]._get_result
 
-    def awaited(self: Any, seconds: float) -> Any:
-        future: Future[Any] = self.future
+    def awaited(self: dbos_core.WorkflowHandleFuture[object], seconds: float) -> object:
+        future = self.future
         with executions.watch(self.workflow_id) as watch:
             future.add_done_callback(lambda _: watch.event.set())
             while not future.done() and not executions.is_cancelled(self.workflow_id):
                 watch.wait(_LONG_SECONDS)
         if future.done():
             return get(self, seconds)
-        handle = dbos_core.WorkflowHandlePolling[Any](self.workflow_id, self.dbos, self.shard_key)
+        handle = dbos_core.WorkflowHandlePolling[object](
+            self.workflow_id, self.dbos, self.shard_key
+        )
         return handle._get_result(seconds)
 
-    async def awaited_async(self: Any, seconds: float) -> Any:
-        future: asyncio.Future[Any] = self.task
+    async def awaited_async(
+        self: dbos_core.WorkflowHandleAsyncTask[object], seconds: float
+    ) -> object:
+        future = self.task
         with executions.watch(self.workflow_id) as watch:
             future.add_done_callback(lambda _: watch.event.set())
             while not future.done() and not executions.is_cancelled(self.workflow_id):
                 await watch.wait_async(_LONG_SECONDS)
         if future.done():
             return await get_async(self, seconds)
-        handle = dbos_core.WorkflowHandleAsyncPolling[Any](
+        handle = dbos_core.WorkflowHandleAsyncPolling[object](
             self.workflow_id, self.dbos, self.shard_key
         )
         return await handle._get_result(seconds)
 
-    scope._get_result, scope_async._get_result = awaited, awaited_async
+    replace(dbos_core.WorkflowHandleFuture, _get_result=awaited)
+    replace(dbos_core.WorkflowHandleAsyncTask, _get_result=awaited_async)

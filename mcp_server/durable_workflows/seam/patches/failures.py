@@ -4,19 +4,22 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar, cast
 
+from dbos import DBOS
 from dbos import _context as dbos_context
 from dbos import _core as dbos_core
 from dbos import _error as dbos_error
 from dbos import _outcome as dbos_outcome
-from dbos._serialization import (
-    serialize_exception,
-)
+from dbos._serialization import serialize_exception
 
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
+
+Code = Callable[[], object]  # of a run or a step
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
@@ -25,8 +28,8 @@ def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
     While this worker is `stopping`, all pass by as they are: the run is left for recovery.
     """
 
-    def guarded(function: Callable[[], Any]) -> Callable[[], Any]:
-        def called() -> Any:
+    def guarded(function: Code) -> Code:
+        def called() -> object:
             try:
                 return function()
             except Exception:
@@ -38,10 +41,10 @@ def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
 
         return called
 
-    def guarded_async(function: Callable[[], Any]) -> Callable[[], Any]:
-        async def called() -> Any:
+    def guarded_async(function: Code) -> Code:
+        async def called() -> object:
             try:
-                return await function()
+                return await cast("Awaitable[object]", function())
             except Exception:
                 raise
             except BaseException as error:
@@ -53,26 +56,25 @@ def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
 
     _guard(dbos_outcome.Immediate, guarded)
     _guard(dbos_outcome.Pending, guarded_async)
-    _guard_threads()
+    replacing.replace_in_dbos(dbos_core.run_step_async, _guarding_threads(dbos_core.run_step_async))
 
 
-def _guard(outcome: Any, guarded: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
-    make = outcome.__init__
+def _guard(outcome: type[object], guarded: Callable[[Code], Code]) -> None:
+    make: Callable[[object, Code], None] = vars(outcome)["__init__"]
 
-    def made(self: Any, function: Callable[[], Any]) -> None:
+    def made(self: object, function: Code) -> None:
         composed = getattr(function, "__module__", "") == dbos_outcome.__name__
         make(self, function if composed else guarded(function))
 
-    outcome.__init__ = made
+    replacing.replace(outcome, __init__=made)
 
 
-def _guard_threads() -> None:
+def _guarding_threads(run: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
     """Below Python 3.12 a StopIteration that leaves a thread is never heard of, and its run never ends."""
-    run = dbos_core.run_step_async
 
-    def without_stop(function: Callable[..., Any]) -> Callable[..., Any]:
+    def without_stop(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return function(*args, **kwargs)
             except StopIteration as error:
@@ -80,11 +82,13 @@ def _guard_threads() -> None:
 
         return called
 
-    async def guarded(dbos: Any, context: Any, function: Callable[..., Any], *rest: Any) -> Any:
+    async def guarded(
+        dbos: DBOS, context: object, function: Callable[..., object], *rest: object
+    ) -> object:
         asynchronous = inspect.iscoroutinefunction(function)
         return await run(dbos, context, function if asynchronous else without_stop(function), *rest)
 
-    replacing.replace_in_dbos(run, guarded)
+    return guarded
 
 
 def _for_dbos(error: BaseException) -> BaseException:
@@ -110,7 +114,7 @@ def _failure(error: BaseException) -> RuntimeError:
     return failure
 
 
-async def _is_passed_on(error: BaseException, function: Callable[[], Any]) -> bool:
+async def _is_passed_on(error: BaseException, function: Code) -> bool:
     """Whether it is a CancelledError and not the code's own doing: the task around it was cancelled, as by `asyncio.wait_for`, and somebody awaits that.
 
     A run that ends this way has failed, and dbos would not record it.

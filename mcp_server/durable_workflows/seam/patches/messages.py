@@ -3,25 +3,33 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Concatenate, NotRequired, ParamSpec, TypedDict, TypeVar, Unpack
 
 import sqlalchemy
-from dbos._serialization import (
-    DBOSPortableJSON,
-    deserialize_value,
+from dbos._serialization import DBOSPortableJSON, WorkflowSerializationFormat, deserialize_value
+from dbos._sys_db import (
+    OperationResultInternal,
+    RecordedResult,
+    SendMessage,
+    SystemDatabase,
+    db_retry,
 )
-from dbos._sys_db import SystemDatabase, db_retry
+from sqlalchemy.orm import Session
 
 from durable_workflows.errors import PeopleOnly
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches.replacing import replace
 from durable_workflows.settings import PERSON
 
 logger = logging.getLogger(__name__)
 
 # Takes a connection of dbos, a run and a step; returns a person's answer at that step, or None if there is none yet.
-FindAnswer = Callable[[Any, str, int], tuple[Any] | None]
+FindAnswer = Callable[[object, str, int], tuple[object] | None]
+Transaction = sqlalchemy.Connection | Session
+P = ParamSpec("P")
+T = TypeVar("T")
 _RECV = "DBOS.recv"  # the name of its steps
 _IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
 
@@ -36,12 +44,11 @@ def take_answers_of_people(find: FindAnswer) -> None:
     A message on such a topic only wakes the wait. The answer is recorded as that of any `DBOS.recv`: a replay needs no further step.
     A wait on another topic, too, goes on if it was woken and no message is there. To be called before `observing.observe`.
     """
-    scope: Any = SystemDatabase
-    consume = scope.recv_consume
+    consume = SystemDatabase.recv_consume
 
     def consumed(
         self: SystemDatabase, workflow_uuid: str, function_id: int, topic: str | None, start: int
-    ) -> Any:
+    ) -> object:
         if not (topic or "").startswith(PERSON):
             return _in_receive(consume, self, workflow_uuid, function_id, topic, start)
         found, skipped = _read_answer(self, find, workflow_uuid, function_id, topic, start)
@@ -55,15 +62,26 @@ def take_answers_of_people(find: FindAnswer) -> None:
             raise _NotAnswered
         return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
 
-    scope.recv_consume = db_retry()(consumed)
-    _receive_for_the_whole_time(scope)
-    _wait_on(scope)
-    _refuse_messages_to_people(scope)
+    replace(
+        SystemDatabase,
+        recv_consume=db_retry()(consumed),
+        _record_operation_result_txn=_for_the_whole_time(
+            SystemDatabase._record_operation_result_txn
+        ),
+        recv=_waiting_on(SystemDatabase.recv),
+        recv_async=_waiting_on_async(SystemDatabase.recv_async),
+    )
+    _refuse_messages_to_people()
 
 
 def _read_answer(
-    database: Any, find: FindAnswer, workflow_id: str, step: int, topic: str | None, start: int
-) -> tuple[tuple[Any] | None, list[str]]:
+    database: SystemDatabase,
+    find: FindAnswer,
+    workflow_id: str,
+    step: int,
+    topic: str | None,
+    start: int,
+) -> tuple[tuple[object] | None, list[str]]:
     """Record the person's answer, if there is one; and the ids of the messages that were read without one.
 
     The messages are read first: an answer is noted before its message is sent, so that it is found when that is there.
@@ -90,7 +108,7 @@ def _read_answer(
         ).all()
         found = find(connection.connection.driver_connection, workflow_id, step)
         if found is not None:
-            outcome = {
+            outcome: OperationResultInternal = {
                 "workflow_uuid": workflow_id,
                 "function_id": step,
                 "function_name": _RECV,
@@ -105,31 +123,43 @@ def _read_answer(
         return found, [row[0] for row in read]
 
 
-def _in_receive(consume: Callable[..., Any], *where: Any) -> Any:
+def _in_receive(consume: Callable[P, T], *where: P.args, **named: P.kwargs) -> T:
     mark = _IN_RECEIVE.set(True)
     try:
-        return consume(*where)
+        return consume(*where, **named)
     finally:
         _IN_RECEIVE.reset(mark)
 
 
-def _receive_for_the_whole_time(scope: Any) -> None:
+def _for_the_whole_time(
+    record: Callable[
+        Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None
+    ],
+) -> Callable[Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None]:
     """Have a receive wait on that was woken although no message is there. DBOS records a time-out then.
 
     So it goes when the notification of a message comes after that was received, and the run receives on that topic again.
     """
-    record = scope._record_operation_result_txn
 
-    def recorded(self: Any, result: Any, completed_at: int, conn: Any, **named: Any) -> None:
+    def recorded(
+        self: SystemDatabase,
+        result: OperationResultInternal,
+        completed_at: int,
+        conn: Transaction,
+        *rest: P.args,
+        **named: P.kwargs,
+    ) -> None:
         is_nothing = _IN_RECEIVE.get() and result["output"] == DBOSPortableJSON.serialize(None)
         if is_nothing and _is_early(self, result["workflow_uuid"], result["function_id"], conn):
             raise _NotAnswered
-        record(self, result, completed_at, conn, **named)
+        record(self, result, completed_at, conn, *rest, **named)
 
-    scope._record_operation_result_txn = recorded
+    return recorded
 
 
-def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bool:
+def _is_early(
+    database: SystemDatabase, workflow_id: str, step: int, connection: Transaction
+) -> bool:
     """Whether the receive at this step has read no message, and its time is not over."""
     if dbos_calls.has_read(database, connection, workflow_id, step):  # a message that is null
         return False
@@ -141,37 +171,57 @@ def _is_early(database: Any, workflow_id: str, step: int, connection: Any) -> bo
     return wakes_at is not None and float(wakes_at) > time.time()
 
 
-def _wait_on(scope: Any) -> None:
+def _waiting_on(recv: Callable[P, T]) -> Callable[P, T]:
     """Let a wait go on after it was woken by something else: its deadline is recorded."""
-    recv, recv_async = scope.recv, scope.recv_async
 
-    def answered(self: SystemDatabase, *where: Any) -> Any:
+    def answered(*where: P.args, **named: P.kwargs) -> T:
         while True:
             try:
-                return recv(self, *where)
+                return recv(*where, **named)
             except _NotAnswered:
                 continue
 
-    async def answered_async(self: SystemDatabase, *where: Any) -> Any:
+    return answered
+
+
+def _waiting_on_async(recv: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """As `_waiting_on`."""
+
+    async def answered(*where: P.args, **named: P.kwargs) -> T:
         while True:
             try:
-                return await recv_async(self, *where)
+                return await recv(*where, **named)
             except _NotAnswered:
                 continue
 
-    scope.recv, scope.recv_async = answered, answered_async
+    return answered
 
 
-def _refuse_messages_to_people(scope: Any) -> None:
-    send = scope._send_bulk_txn
+class _Sent(TypedDict):
+    """The named arguments of `SystemDatabase._send_bulk_txn`."""
 
-    def sent(self: Any, messages: Any, conn: Any, **about: Any) -> Any:
+    serialization_type: WorkflowSerializationFormat | None
+    workflow_id: str | None
+    function_id: int | None
+    function_name: str
+    send_to_forks: bool
+    step_workflow_id: NotRequired[str | None]
+
+
+def _refuse_messages_to_people() -> None:
+    send = SystemDatabase._send_bulk_txn
+
+    def sent(
+        self: SystemDatabase, messages: list[SendMessage], conn: Transaction, **about: Unpack[_Sent]
+    ) -> RecordedResult | None:
         topics = [one.topic for one in messages if (one.topic or "").startswith(PERSON)]
         if not topics:
             return send(self, messages, conn, **about)
-        if about["workflow_id"] is not None:
-            step = about["workflow_id"], about["function_id"], about["function_name"]
-            recorded = self._check_operation_execution_txn(*step, conn=conn)
+        workflow_id, step = about["workflow_id"], about["function_id"]
+        if workflow_id is not None and step is not None:
+            recorded = self._check_operation_execution_txn(
+                workflow_id, step, about["function_name"], conn=conn
+            )
             if recorded is not None:  # by a release that let it pass; its wait skips the message
                 return recorded
         raise PeopleOnly(
@@ -179,4 +229,4 @@ def _refuse_messages_to_people(scope: Any) -> None:
             hint="Ask the person with `ask_human`; for a message between runs, use another topic and `receive`.",
         )
 
-    scope._send_bulk_txn = sent
+    replace(SystemDatabase, _send_bulk_txn=sent)

@@ -4,7 +4,8 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Concatenate, Literal, ParamSpec, Protocol
 
 from dbos import _context as dbos_context
 from dbos import _logger as dbos_logger_module
@@ -12,8 +13,10 @@ from dbos import _outcome as dbos_outcome
 from dbos._sys_db import SystemDatabase, _dbos_null_topic
 
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches.replacing import replace
 
 OnException = Callable[[int, BaseException], float]
+P = ParamSpec("P")
 
 
 class Observer(Protocol):
@@ -55,57 +58,67 @@ def log_to(handler: logging.Handler) -> None:
 
 def before_ends(call: Callable[[str], None]) -> None:
     """Call with the run's id before the outcome of a run is recorded, in the thread that records it."""
-    scope: Any = SystemDatabase
-    record = scope.update_workflow_outcome
 
-    def recorded(self: SystemDatabase, workflow_id: str, *rest: Any, **named: Any) -> bool:
-        call(workflow_id)
-        return record(self, workflow_id, *rest, **named)
+    def calling(
+        record: Callable[Concatenate[SystemDatabase, str, P], bool],
+    ) -> Callable[Concatenate[SystemDatabase, str, P], bool]:
+        def recorded(
+            self: SystemDatabase, workflow_id: str, *rest: P.args, **named: P.kwargs
+        ) -> bool:
+            call(workflow_id)
+            return record(self, workflow_id, *rest, **named)
 
-    scope.update_workflow_outcome = recorded
+        return recorded
+
+    replace(SystemDatabase, update_workflow_outcome=calling(SystemDatabase.update_workflow_outcome))
 
 
 def _observe_steps(observer: Observer) -> None:
-    scope: Any = dbos_context.EnterDBOSStepCtx
+    scope = dbos_context.EnterDBOSStepCtx
     enter, leave = scope.__enter__, scope.__exit__
 
-    def entered(self: Any) -> dbos_context.DBOSContext:
+    def entered(self: dbos_context.EnterDBOSStepCtx) -> dbos_context.DBOSContext:
         context = enter(self)
         if dbos_calls.is_step(self):
-            name = self.attributes["name"]
+            name = self.attributes.get("name", "")
             observer.step_began(context.workflow_id, context.function_id, name)
         return context
 
-    def left(self: Any, *error: Any) -> Any:
-        result = leave(self, *error)
+    def left(
+        self: dbos_context.EnterDBOSStepCtx,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        result = leave(self, kind, error, trace)
         if dbos_calls.is_step(self):
             observer.step_ended(self.use_ctx.workflow_id, self.use_ctx.function_id)
         return result
 
-    scope.__enter__, scope.__exit__ = entered, left
+    replace(scope, __enter__=entered, __exit__=left)
     _observe_attempts(observer)
 
 
 def _observe_attempts(observer: Observer) -> None:
-    scope: Any = dbos_context.EnterDBOSStepRetry
+    scope = dbos_context.EnterDBOSStepRetry
     enter = scope.__enter__
 
-    def entered(self: Any) -> None:
+    def entered(self: dbos_context.EnterDBOSStepRetry) -> None:
         enter(self)
         context = dbos_context.get_local_dbos_context()
         if context is not None:
             attempt, attempts = self.current_attempt + 1, self.max_attempts
             observer.step_attempted(context.workflow_id, context.function_id, attempt, attempts)
 
-    scope.__enter__ = entered
-    for outcome in (dbos_outcome.Immediate, dbos_outcome.Pending):
-        _observe_failed_attempts(outcome, observer)
+    replace(scope, __enter__=entered)
+    _observe_failed_attempts(dbos_outcome.Immediate, observer)
+    _observe_failed_attempts(dbos_outcome.Pending, observer)
 
 
-def _observe_failed_attempts(outcome: Any, observer: Observer) -> None:
-    retry = outcome.retry
+def _observe_failed_attempts(outcome: type[object], observer: Observer) -> None:
+    retry: Callable[..., object] = vars(outcome)["retry"]
 
-    def observed(self: Any, attempts: int, on_exception: OnException, *more: Any) -> Any:
+    def observed(self: object, attempts: int, on_exception: OnException, *more: object) -> object:
         def noted(attempt: int, error: BaseException) -> float:
             seconds = on_exception(attempt, error)
             context = dbos_context.get_local_dbos_context()
@@ -116,26 +129,22 @@ def _observe_failed_attempts(outcome: Any, observer: Observer) -> None:
 
         return retry(self, attempts, noted, *more)
 
-    outcome.retry = observed
+    replace(outcome, retry=observed)
 
 
 def _observe_waits(observer: Observer) -> None:
-    scope: Any = SystemDatabase
-    recv, recv_async = scope.recv, scope.recv_async
+    recv, recv_async = SystemDatabase.recv, SystemDatabase.recv_async
 
-    def observed(self: SystemDatabase, workflow_uuid: str, function_id: int, *rest: Any) -> Any:
-        with observer.waits(workflow_uuid, function_id, _topic(rest)):
-            return recv(self, workflow_uuid, function_id, *rest)
+    def observed(
+        self: SystemDatabase, run: str, step: int, timer: int, topic: str | None, seconds: float
+    ) -> object:
+        with observer.waits(run, step, topic or _dbos_null_topic):
+            return recv(self, run, step, timer, topic, seconds)
 
     async def observed_async(
-        self: SystemDatabase, workflow_uuid: str, function_id: int, *rest: Any
-    ) -> Any:
-        with observer.waits(workflow_uuid, function_id, _topic(rest)):
-            return await recv_async(self, workflow_uuid, function_id, *rest)
+        self: SystemDatabase, run: str, step: int, timer: int, topic: str | None, seconds: float
+    ) -> object:
+        with observer.waits(run, step, topic or _dbos_null_topic):
+            return await recv_async(self, run, step, timer, topic, seconds)
 
-    scope.recv, scope.recv_async = observed, observed_async
-
-
-def _topic(rest: tuple[Any, ...]) -> str:
-    """The topic among `recv`'s arguments: (timeout_function_id, topic, timeout_seconds)."""
-    return rest[1] or _dbos_null_topic
+    replace(SystemDatabase, recv=observed, recv_async=observed_async)

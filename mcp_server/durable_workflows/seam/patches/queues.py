@@ -4,28 +4,39 @@
 import logging
 import sys
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TypedDict, Unpack
 
 import sqlalchemy
 import sqlalchemy.exc
+from dbos import Queue
 from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches.replacing import replace
 
 logger = logging.getLogger(__name__)
 
 Recover = Callable[[str, str], None]  # a run, and the executor that had it
 
 
+class _Claim(TypedDict, total=False):
+    """How dbos claims what it finds in a queue."""
+
+    owner_xid: str | None
+    is_latest_version: bool | None
+
+
 def retry_queues() -> None:
     """Let registering a queue outlast a database that is away for a moment, as all else does that workflow code calls."""
-    scope: Any = SystemDatabase
-    for name in ("upsert_queue", "get_queue"):
-        setattr(scope, name, db_retry()(getattr(scope, name)))
+    replace(
+        SystemDatabase,
+        upsert_queue=db_retry()(SystemDatabase.upsert_queue),
+        get_queue=db_retry()(SystemDatabase.get_queue),
+    )
 
 
-def claim_only(executor_id: str | None, schema: str) -> None:
+def claim_only(apart_for: str | None, schema: str) -> None:
     """Take runs from queues that are set apart for this executor and no others; None: all runs that are not set apart.
 
     `schema` has the table `suspects`, which says who is set apart. A run keeps its place in its queue meanwhile.
@@ -37,37 +48,43 @@ def claim_only(executor_id: str | None, schema: str) -> None:
         schema=schema,
     )
     whose = suspects.c.executor_id
-    apart = whose == executor_id if executor_id else whose.is_not(None)
+    apart = whose == apart_for if apart_for else whose.is_not(None)
 
-    def gate(self: Any, queue_name: str, partition_key: str | None) -> list[Any]:
+    def gate(
+        self: SystemDatabase, queue_name: str, partition_key: str | None
+    ) -> list[sqlalchemy.ColumnElement[bool]]:
         run = self.tables.workflow_status.c.workflow_uuid
         found = sqlalchemy.exists().where(suspects.c.workflow_id == run, apart)
-        return [found if executor_id else ~found]
+        return [found if apart_for else ~found]
 
-    scope: Any = SystemDatabase
-    scope._claim_gate = gate
-    sweep = scope.start_queued_partitioned_workflows
+    sweep = SystemDatabase.start_queued_partitioned_workflows
 
-    def swept(self: Any, queue: Any, *rest: Any, **named: Any) -> list[str]:
+    def swept(
+        self: SystemDatabase,
+        queue: Queue,
+        executor_id: str,
+        app_version: str,
+        max_tasks: int = sys.maxsize,
+        **how: Unpack[_Claim],
+    ) -> list[str]:
         """The sweep over all partitions asks no gate."""
         with self.engine.connect() as connection:
             some = connection.execute(
                 sqlalchemy.select(sqlalchemy.exists().where(whose.is_not(None)))
             ).scalar()
-        if executor_id or some:
-            return _partition_by_partition(self, queue, *rest, **named)
-        return sweep(self, queue, *rest, **named)
+        claim = _partition_by_partition if apart_for or some else sweep
+        return claim(self, queue, executor_id, app_version, max_tasks, **how)
 
-    scope.start_queued_partitioned_workflows = swept
+    replace(SystemDatabase, _claim_gate=gate, start_queued_partitioned_workflows=swept)
 
 
 def _partition_by_partition(
-    system_database: Any,
-    queue: Any,
+    system_database: SystemDatabase,
+    queue: Queue,
     executor_id: str,
     app_version: str,
     max_tasks: int = sys.maxsize,
-    **named: Any,
+    **how: Unpack[_Claim],
 ) -> list[str]:
     claimed: list[str] = []
     for key in system_database.get_queue_partitions(queue.name):
@@ -76,7 +93,7 @@ def _partition_by_partition(
         running = max((queue._worker_concurrency or 0) - max_tasks + len(claimed), 0)
         try:
             found, _ = system_database.start_queued_workflows(
-                queue, executor_id, app_version, key, running, **named
+                queue, executor_id, app_version, key, running, **how
             )
         except sqlalchemy.exc.DBAPIError as error:  # others have it now; what was claimed must run
             logger.info("Partition %s of queue %s is busy: %s", key, queue.name, error.orig)
@@ -88,14 +105,15 @@ def _partition_by_partition(
 def recover_without_counting(suspects: Collection[str], condemned: Collection[str]) -> Recover:
     """Let the recovery of a run be no attempt of it: DBOS counts each, whoever ended the worker, and dead-letters a run that has too many.
 
-    Those that are `condemned` are dead-lettered at dbos_calls.once. Those that are `suspects` are left to the function returned, which takes one of them up, and
+    Those that are `condemned` are dead-lettered at once. Those that are `suspects` are left to the function returned, which takes one of them up, and
     counts it.
     """
-    scope: Any = SystemDatabase
-    counting = scope.reenqueue_for_recovery
+    counting = SystemDatabase.reenqueue_for_recovery
     left = set(suspects)
 
-    def recovered(self: Any, workflow_id: str, executor_ids: list[str], queue: str) -> bool:
+    def recovered(
+        self: SystemDatabase, workflow_id: str, executor_ids: list[str], queue: str
+    ) -> bool:
         if workflow_id in condemned:
             self.dead_letter_workflows([workflow_id], min_recovery_attempts=0)
         if workflow_id in left or workflow_id in condemned:
@@ -106,12 +124,14 @@ def recover_without_counting(suspects: Collection[str], condemned: Collection[st
         left.discard(workflow_id)
         counting(dbos_calls.system_database(), workflow_id, [executor_id], INTERNAL_QUEUE_NAME)
 
-    scope.reenqueue_for_recovery = recovered
+    replace(SystemDatabase, reenqueue_for_recovery=recovered)
     return recover_suspect
 
 
 @db_retry()
-def _reenqueue(system_database: Any, workflow_id: str, executor_ids: list[str], queue: str) -> bool:
+def _reenqueue(
+    system_database: SystemDatabase, workflow_id: str, executor_ids: list[str], queue: str
+) -> bool:
     """What `SystemDatabase.reenqueue_for_recovery` does, with the attempt given back that DBOS counts when the run is taken up."""
     run = system_database.tables.workflow_status
     mine = (run.c.workflow_uuid == workflow_id, run.c.executor_id.in_(executor_ids))

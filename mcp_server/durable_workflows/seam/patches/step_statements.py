@@ -7,13 +7,23 @@ code leaves and raises: `tests/test_step_statements.py` compares the two.
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from dbos import _context as dbos_context
 from dbos import _error as dbos_error
-from dbos._sys_db import SystemDatabase, WorkflowStatusString, db_retry
+from dbos._sys_db import (
+    OperationResultInternal,
+    RecordedResult,
+    SystemDatabase,
+    WorkflowStatusString,
+    db_retry,
+)
 
-Values = dict[str, Any]
+from durable_workflows.seam.patches.replacing import replace
+
+Row = Sequence[Any]
+Values = dict[str, str | int | None]
 
 _LOOK_UP = """
 SELECT run.status, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
@@ -45,20 +55,18 @@ _RECORD_UNCHECKED = _RECORD.replace("{owned}", "")  # outside of the run's own e
 
 def install() -> None:
     """Change dbos for this process. To be called once, before `DBOS.launch()`."""
-    scope: Any = SystemDatabase
-    scope.check_operation_execution = looked_up
-    scope.record_operation_result = recorded
+    replace(SystemDatabase, check_operation_execution=looked_up, record_operation_result=recorded)
 
 
 @db_retry()
 def looked_up(
-    database: Any,
+    database: SystemDatabase,
     workflow_id: str,
     function_id: int,
     function_name: str,
     *,
     owner_key: str | None = None,
-) -> Any:
+) -> RecordedResult | None:
     """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
     rows = run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
@@ -86,8 +94,8 @@ def looked_up(
 
 
 def recorded(
-    database: Any,
-    result: Any,
+    database: SystemDatabase,
+    result: OperationResultInternal,
     *,
     completed_at_epoch_ms: int | None = None,
     owner_xid: str | None = None,
@@ -104,7 +112,7 @@ def recorded(
     statement = _RECORD_UNCHECKED if owner is None else _RECORD_AS_OWNER
 
     @db_retry(sys_db=database)
-    def write() -> list[Any]:
+    def write() -> Sequence[Row]:
         return run(database, statement, values)
 
     rows = write()
@@ -114,7 +122,7 @@ def recorded(
         raise dbos_error.DBOSStepNondeterminismError(workflow_id, step)
 
 
-def _values(database: Any, result: Any, ended: int) -> Values:
+def _values(database: SystemDatabase, result: OperationResultInternal, ended: int) -> Values:
     return {
         "run": result["workflow_uuid"],
         "step": result["function_id"],
@@ -129,7 +137,7 @@ def _values(database: Any, result: Any, ended: int) -> Values:
     }
 
 
-def run(database: Any, statement: str, values: Values) -> list[Any]:
+def run(database: SystemDatabase, statement: str, values: Values) -> Sequence[Row]:
     """The rows of a statement, which is a transaction of its own; `{schema}` stands in it for dbos's schema."""
     with database.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -1,18 +1,25 @@
-# pyright: reportPrivateUsage=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 """The arguments of workflows, as their signatures say."""
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, cast
 
-from dbos import EnqueueOptions
+from dbos import DBOS, EnqueueOptions
 from dbos import _core as dbos_core
 from dbos import _dbos as dbos_module
+from dbos._context import DBOSContext
 from dbos._registrations import DBOSFuncType, get_func_info
+from dbos._serialization import WorkflowInputs
 
-Args = tuple[Any, ...]
-Named = dict[str, Any]
+from durable_workflows.seam.patches.replacing import replace
+
+Args = tuple[object, ...]
+Named = Mapping[str, object]
+Workflow = Callable[..., object]
+Decorate = Callable[..., Callable[[Workflow], Workflow]]
+_SIGNATURE = "durable_signature"  # an attribute of the registered function
 
 
 class Signature(Protocol):
@@ -27,70 +34,83 @@ class Signature(Protocol):
         ...
 
 
-def convert_arguments(signature: Callable[[Callable[..., Any]], Signature]) -> None:
+def convert_arguments(signature: Callable[[Workflow], Signature]) -> None:
     """Give all workflows that are registered from now on their arguments as their signatures say, except those with a `validate_args` of their own."""
-    module: Any = dbos_module
-    decorate = module.decorate_workflow
+    replace(dbos_module, decorate_workflow=_converted(dbos_core.decorate_workflow, signature))
+    replace(
+        dbos_core,
+        _assemble_workflow_status=_recorded(dbos_core._assemble_workflow_status),
+        _build_enqueue_with_options=_recorded_in_queue(dbos_core._build_enqueue_with_options),
+    )
 
-    def decorated(*given: Any, **named: Any) -> Any:
+
+def _converted(decorate: Decorate, signature: Callable[[Workflow], Signature]) -> Decorate:
+    def decorated(*given: object, **named: object) -> Callable[[Workflow], Workflow]:
         decorator = decorate(*given, **named)
         if named.get("validate_args") is not None:
             return decorator
 
-        def converting(function: Callable[..., Any]) -> Any:
+        def converting(function: Workflow) -> Workflow:
             return decorator(_converting(function, signature(function)))
 
         return converting
 
-    module.decorate_workflow = decorated
-    _record_converted()
+    return decorated
 
 
-def _converting(function: Callable[..., Any], signature: Signature) -> Callable[..., Any]:
+def _converting(function: Workflow, signature: Signature) -> Workflow:
     @functools.wraps(function)
-    def call(*args: Any, **named: Any) -> Any:
-        args, named = signature.converted(args, named)
-        return function(*args, **named)
+    def call(*args: object, **named: object) -> object:
+        places, names = signature.converted(args, named)
+        return function(*places, **names)
 
     @functools.wraps(function)
-    async def call_async(*args: Any, **named: Any) -> Any:
-        args, named = signature.converted(args, named)
-        return await function(*args, **named)
+    async def call_async(*args: object, **named: object) -> object:
+        places, names = signature.converted(args, named)
+        return await cast("Awaitable[object]", function(*places, **names))
 
-    converting: Any = call_async if inspect.iscoroutinefunction(function) else call
-    converting.durable_signature = signature
+    converting = call_async if inspect.iscoroutinefunction(function) else call
+    setattr(converting, _SIGNATURE, signature)
     return converting
 
 
-def _record_converted() -> None:
+def _recorded(started: Callable[..., object]) -> Callable[..., object]:
     """Record arguments that Python code gives, be it objects or JSON, as the signature of the workflow says."""
-    started, enqueued = dbos_core._assemble_workflow_status, dbos_core._build_enqueue_with_options
 
-    def start(dbos: Any, context: Any, *, inputs: Any, wf_name: str, **named: Any) -> Any:
+    def start(
+        dbos: DBOS, context: DBOSContext, *, inputs: WorkflowInputs, wf_name: str, **named: object
+    ) -> object:
         signature = _signature(dbos, wf_name)
         if signature is not None:
             args, kwargs = signature.recorded(inputs["args"], inputs["kwargs"])
-            inputs = {"args": args, "kwargs": kwargs}
+            inputs = {"args": args, "kwargs": dict(kwargs)}
         return started(dbos, context, inputs=inputs, wf_name=wf_name, **named)
 
-    def enqueue(dbos: Any, context: Any, options: EnqueueOptions, args: Args, named: Named) -> Any:
+    return start
+
+
+def _recorded_in_queue(enqueued: Callable[..., object]) -> Callable[..., object]:
+    """As `_recorded`."""
+
+    def enqueue(
+        dbos: DBOS, context: DBOSContext, options: EnqueueOptions, args: Args, named: Named
+    ) -> object:
         signature = _signature(dbos, options["workflow_name"])
         if signature is not None:
             skipped = (None,) * _is_method(dbos, options["workflow_name"])
             args, named = signature.recorded((*skipped, *args), named)
             args = args[len(skipped) :]
-        return enqueued(dbos, context, options, args, named)
+        return enqueued(dbos, context, options, args, dict(named))
 
-    dbos_core._assemble_workflow_status = start
-    dbos_core._build_enqueue_with_options = enqueue
+    return enqueue
 
 
-def _signature(dbos: Any, name: str) -> Signature | None:
+def _signature(dbos: DBOS, name: str) -> Signature | None:
     """The signature by which a registered workflow gets its arguments."""
-    return getattr(dbos._registry.workflow_info_map.get(name), "durable_signature", None)
+    return getattr(dbos._registry.workflow_info_map.get(name), _SIGNATURE, None)
 
 
-def _is_method(dbos: Any, name: str) -> bool:
-    """Whether the workflow's first parameter is its class or dbos_calls.instance, which a call by name does not give."""
+def _is_method(dbos: DBOS, name: str) -> bool:
+    """Whether the workflow's first parameter is its class or an instance, which a call by name does not give."""
     found = get_func_info(dbos._registry.workflow_info_map[name])
     return found is not None and found.func_type in (DBOSFuncType.Class, DBOSFuncType.Instance)

@@ -3,11 +3,12 @@
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
+import sqlalchemy
 from dbos import _core as dbos_core
 from dbos._serialization import (
     DBOSPortableJSONSerializer,
@@ -17,7 +18,7 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from sqlalchemy import event as sqlalchemy_event
 
 from durable_workflows import fitting
-from durable_workflows.database.texts import AnyText
+from durable_workflows.database.texts import take_any_text
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
 
@@ -43,7 +44,7 @@ def record_any_text() -> None:
     They come back as they were. What is not JSON is said with its place. In names, topics, keys and ids such characters are replaced.
     """
 
-    def escaped(self: DBOSPortableJSONSerializer, value: Any) -> str:
+    def escaped(self: DBOSPortableJSONSerializer, value: object) -> str:
         try:
             text = _serialize(self, value)
         except TypeError as error:
@@ -57,44 +58,48 @@ def record_any_text() -> None:
 
 def _take_any_text() -> None:
     @functools.wraps(_create_engine)
-    def created(self: PostgresSystemDatabase, url: str, options: dict[str, Any]) -> Any:
+    def created(
+        self: PostgresSystemDatabase, url: str, options: dict[str, object]
+    ) -> sqlalchemy.Engine:
         engine = _create_engine(self, url, options)
         sqlalchemy_event.listen(engine, "connect", _register_any_text)
         return engine
 
-    scope: Any = PostgresSystemDatabase
-    scope._create_engine = created
+    replacing.replace(PostgresSystemDatabase, _create_engine=created)
 
 
-def _register_any_text(connection: Any, _record: object) -> None:
-    connection.adapters.register_dumper(str, AnyText)
+def _register_any_text(connection: object, _record: object) -> None:
+    take_any_text(connection)
 
 
 def _name_steps_as_recorded() -> None:
     """A replay compares the name of each step with the recorded one."""
-
-    @functools.wraps(_invoke_step)
-    def invoked(*given: Any, step_name: str, **options: Any) -> Any:
-        return _invoke_step(*given, step_name=fitting.text(step_name), **options)
-
-    replacing.replace_in_dbos(_invoke_step, invoked)
+    replacing.replace_in_dbos(_invoke_step, _invoking_as_recorded(_invoke_step))
 
 
-def _place_of_misfit(value: Any) -> str:
+def _invoking_as_recorded(invoke: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(invoke)
+    def invoked(*given: object, step_name: str, **options: object) -> object:
+        return invoke(*given, step_name=fitting.text(step_name), **options)
+
+    return invoked
+
+
+def _place_of_misfit(value: object) -> str:
     run = dbos_calls.current_run()
     step = f"in the result of step {run[1]}, " if run and run[1] is not None else ""
     return f": {step}{next(_misfits(value, 'value'), 'value')}"
 
 
-def _misfits(value: Any, place: str) -> Iterator[str]:
+def _misfits(value: object, place: str) -> Iterator[str]:
     """The places of what dbos does not take for JSON, in the order in which it looks."""
     if isinstance(value, Mapping):
-        for key, one in cast("Mapping[Any, Any]", value).items():
+        for key, one in cast("Mapping[object, object]", value).items():
             if not isinstance(key, str):
                 yield f"{place} has the key {key!r}, which is not a string"
             yield from _misfits(one, f"{place}[{key!r}]")
     elif isinstance(value, list | tuple | set):
-        for number, one in enumerate(cast("Iterable[Any]", value)):
+        for number, one in enumerate(cast("Iterable[object]", value)):
             yield from _misfits(one, f"{place}[{number}]")
     elif not isinstance(value, str | int | float | date | Decimal | None):
         yield f"{place} is of {type(value).__name__}"

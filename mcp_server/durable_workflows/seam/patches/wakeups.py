@@ -5,9 +5,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy.exc
+from dbos import DBOS, Queue
 from dbos import _dbos as dbos_module
 from dbos import _queue as dbos_queue
 from dbos import _workflow_commands as dbos_commands
@@ -16,8 +17,10 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 
 from durable_workflows.seam.dbos_calls import instance
 from durable_workflows.seam.patches import step_statements
-from durable_workflows.seam.patches.replacing import replace_in_dbos
+from durable_workflows.seam.patches.replacing import replace, replace_in_dbos
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
 _QUIET_SECONDS = 5.0  # every thread looks at least so often
@@ -62,7 +65,7 @@ class Doorbell:
         return self._rings[queue] + self._rings_for_all
 
 
-class _Stop:
+class _Stop(threading.Event):
     """Stands in for the stop event of a thread of dbos, which uses `is_set` and `wait` of it: the bell ends a wait, too."""
 
     def __init__(
@@ -73,6 +76,7 @@ class _Stop:
         seconds: Callable[[float], float] = float,
     ) -> None:
         """`seconds` says how long to wait in place of what dbos waits."""
+        super().__init__()
         self._stop = stop
         self._bell = bell
         self._name = name
@@ -82,32 +86,33 @@ class _Stop:
     def is_set(self) -> bool:
         return self._stop.is_set()
 
-    def wait(self, timeout: float) -> bool:
-        self._heard = self._bell.wait(self._name, self._heard, self._seconds(timeout))
+    def wait(self, timeout: float | None = None) -> bool:
+        seconds = self._seconds(_QUIET_SECONDS if timeout is None else timeout)
+        self._heard = self._bell.wait(self._name, self._heard, seconds)
         return self._stop.is_set()
 
 
 def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
     """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides."""
-    scope: Any = SystemDatabase
-    manage: Any = dbos_queue.queue_thread
-    work: Any = dbos_queue.queue_worker_thread
-    register = scope.upsert_queue
+    manage, work = dbos_queue.queue_thread, dbos_queue.queue_worker_thread
 
-    def managed(stop: Any, dbos: Any) -> None:
+    def managed(stop: threading.Event, dbos: DBOS) -> None:
         manage(_Stop(stop, bell, _MANAGER, lambda _: _QUIET_SECONDS), dbos)
 
-    def woken(stop: Any, dbos: Any, queue: Any) -> None:
+    def woken(stop: threading.Event, dbos: DBOS, queue: Queue) -> None:
         work(_Stop(stop, bell, queue.name), dbos, queue)
 
-    def registered(self: Any, *given: Any, **named: Any) -> Any:
-        found = register(self, *given, **named)
-        bell.ring(_MANAGER)
-        return found
+    def ringing(register: Callable[P, T]) -> Callable[P, T]:
+        def registered(*given: P.args, **named: P.kwargs) -> T:
+            found = register(*given, **named)
+            bell.ring(_MANAGER)
+            return found
+
+        return registered
 
     replace_in_dbos(manage, managed)
-    dbos_queue.queue_worker_thread = woken
-    scope.upsert_queue = registered
+    replace(dbos_queue, queue_worker_thread=woken)
+    replace(SystemDatabase, upsert_queue=ringing(SystemDatabase.upsert_queue))
     registry = dbos_module._get_or_create_dbos_registry()
     registry.get_internal_queue()._polling_interval_sec = internal_polling_seconds
 
@@ -117,7 +122,7 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
 
     Return what is to be called when a run has entered a queue, or waits for its time. For a process whose runs no other process looks after.
     """
-    jobs: Any = dbos_commands.background_jobs_thread
+    jobs = dbos_commands.background_jobs_thread
     is_quiet = threading.Event()
 
     def seconds(wait: float) -> float:
@@ -129,7 +134,7 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
             is_quiet.clear()
         return found
 
-    def due(stop: Any, dbos: Any) -> None:
+    def due(stop: threading.Event, dbos: DBOS) -> None:
         jobs(_Stop(stop, bell, _JOBS, seconds), dbos)
 
     def look() -> None:
@@ -143,22 +148,21 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
 
 def notify_at_once() -> None:
     """Tell other processes of events and streams when something was written; dbos looks twenty times a second whether something was."""
-    scope: Any = PostgresSystemDatabase
-    signal, flush = scope._signal_notification, scope._flush_notifications
+    signal = PostgresSystemDatabase._signal_notification
+    flush = PostgresSystemDatabase._flush_notifications
     written = threading.Event()
 
-    def signalled(self: Any, channel: str, payload: str) -> None:
+    def signalled(self: PostgresSystemDatabase, channel: str, payload: str) -> None:
         signal(self, channel, payload)
         written.set()
 
-    def flushed(self: Any) -> None:
+    def flushed(self: PostgresSystemDatabase) -> None:
         if self._run_background_processes:
             written.wait(_QUIET_SECONDS)
             written.clear()
         flush(self)
 
-    scope._signal_notification = signalled
-    scope._flush_notifications = flushed
+    replace(PostgresSystemDatabase, _signal_notification=signalled, _flush_notifications=flushed)
 
 
 def _until_due(least: float) -> float:
