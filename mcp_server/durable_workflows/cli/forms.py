@@ -11,10 +11,9 @@ from durable_workflows import fitting, wording
 from durable_workflows.cli import terminal
 from durable_workflows.models import Schema
 from durable_workflows.schemas import arguments
-from durable_workflows.schemas.schemas import keywords, read_json, referred
+from durable_workflows.schemas.schemas import keywords, read_json, resolved
 
 _DEEPEST = 6  # a schema may refer to itself
-_MOST_REFERENCES = 20
 _SCHEMA_SHOWN = 1500
 _YES = ("y", "yes", "true")
 _NO = ("n", "no", "false")
@@ -61,7 +60,7 @@ def _ask(
     schema: Schema | bool, label: str, root: Schema, *, required: bool, depth: int = 0
 ) -> _Answer:
     """Ask for what a schema describes, in the way that suits it."""
-    found, nullable = _resolved(schema, root)
+    found, nullable = resolved(schema, root)
     required = required and not nullable
     choices = _choices(found, root)
     if _has_fields(found) and not choices and depth < _DEEPEST:
@@ -147,31 +146,11 @@ def _read(
 # Schemas
 
 
-def _resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
-    """The schema with what it refers to, and whether it is that or null. What it says in two places at once is not all in it: answers are checked against `schema`."""
-    found, nullable = keywords(schema), False
-    for _ in range(_MOST_REFERENCES):
-        if "$ref" in found:
-            found = {**referred(found, root), **_without(found, "$ref")}
-        elif len(found.get("allOf", [])) == 1:
-            found = {**keywords(found["allOf"][0]), **_without(found, "allOf")}
-        elif len(some := [one for one in found.get("anyOf", []) if one != {"type": "null"}]) == 1:
-            nullable = nullable or len(found["anyOf"]) > 1
-            found = {**keywords(some[0]), **_without(found, "anyOf")}
-        else:
-            return found, nullable
-    return {"$ref": "#"}, nullable  # to itself, without an end: only JSON will do
-
-
 def _has_fields(schema: Schema) -> bool:
     """Whether it is an object that can be asked for field by field."""
     properties: Schema = schema.get("properties", {})
     names = {*properties} >= {*schema.get("required", [])}
     return schema.get("type") == "object" and bool(properties) and names
-
-
-def _without(schema: Schema, key: str) -> Schema:
-    return {name: value for name, value in schema.items() if name != key}
 
 
 def _choices(schema: Schema, root: Schema, depth: int = 0) -> list[_Choice]:
@@ -182,7 +161,7 @@ def _choices(schema: Schema, root: Schema, depth: int = 0) -> list[_Choice]:
         return [_Choice(value, _text(value)) for value in schema["enum"]]
     found: list[_Choice] = []
     for one in schema.get("oneOf", schema.get("anyOf", [])) if depth < _DEEPEST else ():
-        some = _choices(_resolved(one, root)[0], root, depth + 1)
+        some = _choices(resolved(one, root)[0], root, depth + 1)
         if not some:
             return []
         found += some

@@ -21,7 +21,7 @@ from durable_workflows import fitting, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import OpenWait, Schema
 from durable_workflows.processes import http_access
-from durable_workflows.schemas.schemas import keywords, read_json, referred
+from durable_workflows.schemas.schemas import read_json, resolved
 from durable_workflows.settings import Settings
 
 _FIELD = "answer"  # the form's one field, where the answer is no object
@@ -154,28 +154,22 @@ def _flat(schema: Schema) -> dict[str, Schema]:
 
 def _primitive(schema: Schema | bool, root: Schema) -> Schema | None:
     """A schema of one text, number or boolean, with what clients know of it; None for others."""
-    found = _with_reference(keywords(schema), root)
-    parts = [keywords(one) for one in found.get("anyOf", [])]
-    others = [one for one in parts if one.get("type") != "null"]
-    if len(others) == 1:  # optional
-        found = found | _with_reference(others[0], root)
+    found, _nullable = resolved(schema, root)
     if "const" in found:
-        found = {"enum": [found["const"]]} | found
-    choices: list[JsonValue] = found.get("enum", [])
-    if choices and all(isinstance(choice, str) for choice in choices):
-        found = {"type": "string"} | found
-    elif "enum" in found:
-        return None
-    kind = found.get("type")
-    if not isinstance(kind, str) or kind not in _PRIMITIVES or (choices and kind != "string"):
+        found = Schema(enum=[found["const"]]) | found
+    if "enum" in found:
+        found = Schema(type="string") | found
+    choices: list[JsonValue] = found.get("enum", ["any text"])
+    kind, kinds = found.get("type"), ["string"] if "enum" in found else [*_PRIMITIVES]
+    if kind not in kinds or not _are_texts(choices):
         return None
     kept = {key: found[key] for key in _KEPT if _can_show(key, found.get(key), kind)}
     said = {key: fitting.shown(str(kept[key])) for key in ("title", "description") if key in kept}
     return kept | said
 
 
-def _with_reference(schema: Schema, root: Schema) -> Schema:
-    return referred(schema, root) | schema if "$ref" in schema else schema
+def _are_texts(choices: list[JsonValue]) -> bool:
+    return bool(choices) and all(isinstance(choice, str) for choice in choices)
 
 
 def _can_show(key: str, value: object, kind: str) -> bool:

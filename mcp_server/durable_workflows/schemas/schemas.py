@@ -12,6 +12,8 @@ from pydantic import JsonValue
 
 from durable_workflows.models import Schema
 
+_MOST_REFERENCES = 20  # that are followed, one after the other
+
 
 def keywords(schema: object) -> Schema:
     """The keywords of a sub-schema; `true` and `false` have none."""
@@ -29,6 +31,25 @@ def referred(schema: Schema, root: Schema) -> Schema:
     return keywords(found)
 
 
+def resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
+    """A schema with what it refers to, and whether it is that or null.
+
+    What it says in two places at once is not all in it: a value is to be checked against the schema as it was.
+    """
+    found, nullable = keywords(schema), False
+    for _ in range(_MOST_REFERENCES):
+        if "$ref" in found:
+            found = {**referred(found, root), **_without(found, "$ref")}
+        elif len(found.get("allOf", [])) == 1:
+            found = {**keywords(found["allOf"][0]), **_without(found, "allOf")}
+        elif len(some := [one for one in found.get("anyOf", []) if one != {"type": "null"}]) == 1:
+            nullable = nullable or len(found["anyOf"]) > 1
+            found = {**keywords(some[0]), **_without(found, "anyOf")}
+        else:
+            return found, nullable
+    return {"$ref": "#"}, nullable  # to itself, without an end: only JSON will do
+
+
 def read_json(text: str) -> JsonValue:
     """The value of a JSON text that a person wrote.
 
@@ -39,6 +60,10 @@ def read_json(text: str) -> JsonValue:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
 
 
 def _parts(value: object) -> dict[str, object]:

@@ -104,17 +104,20 @@ def _of_payloads(shown: Json) -> Iterator[LeftOut]:
                 steps=_ranges(numbers),
                 get=inspect(run, step=numbers[0]),
             )
-    cut = [one for one in shown["messages"] if _is_cut(one["message"])]
-    if cut:
-        readers = [number for one in cut if (number := one["consumed_by_step"]) is not None]
-        call = inspect(run, step=readers[0]) if readers else inspect(run, detail="messages")
-        steps = _ranges(sorted(readers)) if readers else None
-        yield LeftOut(what="messages' texts", count=len(cut), steps=steps, get=call)
+    if cut := [one for one in shown["messages"] if _is_cut(one["message"])]:
+        yield _of_messages(run, cut)
     for name, part in (("events", "value"), ("answers", "answer")):
         count = sum(_is_cut(one[part]) for one in shown[name])
         if count:
             call = inspect(run, step=0, cursor=f"{name}:0")
             yield LeftOut(what=f"{name}' {part}s", count=count, get=call)
+
+
+def _of_messages(run: str, cut: Sequence[Json]) -> LeftOut:
+    readers = [number for one in cut if (number := one["consumed_by_step"]) is not None]
+    call = inspect(run, step=readers[0]) if readers else inspect(run, detail="messages")
+    steps = _ranges(sorted(readers)) if readers else None
+    return LeftOut(what="messages' texts", count=len(cut), steps=steps, get=call)
 
 
 def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:

@@ -3,7 +3,7 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from durable_workflows import wording
@@ -21,6 +21,7 @@ WARNINGS: Mapping[str, str] = {
     "beside-file": "Code writes next to `__file__`, or finds the project from there: `__file__` is in a copy of the workflow folder.",
 }
 
+_ASYNC_ONLY = ("preemptible", "timeout_seconds")  # options of steps
 _STEP = "Write `@DBOS.step()` above it."
 _INSTEAD: Mapping[str, str] = {
     "scheduled": "Decorate it with `@DBOS.workflow()` only, and create the schedule in a step, with `DBOS.apply_schedules(schedules)`.",
@@ -87,19 +88,26 @@ def _absent(node: Located, name: str, advice: str) -> Problem:
 
 def _sync_timeouts(module: Module) -> Iterator[Problem]:
     for function in module.functions:
-        if function.kind == "step" and not function.is_async and function.registration:
-            for keyword in function.registration.keywords:
-                if keyword.arg in ("timeout_seconds", "preemptible") and _is_set(keyword.value):
-                    yield _refused(function.registration, function.name, keyword.arg)
+        call = function.registration
+        if call and function.kind == "step" and not function.is_async:
+            given = {one.arg for one in call.keywords if _is_set(one.value)}
+            for name in _ASYNC_ONLY:
+                if name in given:
+                    yield _refused(call, function.name, name)
     for node, scope in module.nodes():
         match node:
             case ast.Call(func=function, args=[ast.Dict(keys=keys), *_]):
                 if scope.meaning(function) == "dbos.DBOS.run_step":
-                    given = {one.value for one in keys if isinstance(one, ast.Constant)}
-                    for name in sorted(given & {"timeout_seconds", "preemptible"}, key=str):
-                        yield _refused(node, "DBOS.run_step", str(name))
+                    yield from _run_with_timeouts(node, keys)
             case _:
                 pass
+
+
+def _run_with_timeouts(call: ast.Call, options: Sequence[ast.expr | None]) -> Iterator[Problem]:
+    given = {one.value for one in options if isinstance(one, ast.Constant)}
+    for name in _ASYNC_ONLY:
+        if name in given:
+            yield _refused(call, "DBOS.run_step", name)
 
 
 def _is_set(value: ast.expr) -> bool:
@@ -236,9 +244,9 @@ class _Paths:
                 return self._level(value, scope)
             case ast.Call(func=function, args=[value, *_]):
                 meaning = scope.meaning(function) or ""
-                above = 1 if meaning == "os.path.dirname" else 0
-                fits = above or _PATHS.fullmatch(meaning)
-                return self._above(value, above, scope) if fits else None
+                if meaning == "os.path.dirname":
+                    return self._above(value, 1, scope)
+                return self._level(value, scope) if _PATHS.fullmatch(meaning) else None
             case _:
                 return None
 
