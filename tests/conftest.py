@@ -12,7 +12,7 @@ from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.processes import lifecycle
-from durable_workflows.seam.patches import connections
+from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION, Settings
 from helpers import FLOWS, copy_flow, processes_of
 
@@ -86,6 +86,7 @@ async def dbos_client(shared: Engine) -> AsyncIterator[DBOSClient]:
     await shared.reader.counts()  # the tables are there
     found = shared.connection.database
     connections.connect_alone()
+    values.record_any_text()
     client = DBOSClient(
         system_database_url=own_url(found),
         dbos_system_schema=found.dbos_schema,

@@ -15,7 +15,7 @@ from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
-from durable_workflows.seam import dbos_calls
+from durable_workflows.seam import queued_runs
 from durable_workflows.settings import QUEUE
 from requirements import proves
 
@@ -27,31 +27,35 @@ ARGS: Values = {"numbers": [1, 2.5], "text": "é \0 \ud800 '{}' %s \\ \"", "name
 OF_THE_MOMENT = ("workflow_uuid", "creator_xid", "retention_timestamp")
 OPTIONS: list[Values] = [
     {},
-    {"queue_name": "another"},
+    {"queue": "another"},
     {"delay_seconds": 600.0},
-    {"workflow_timeout": 1.5},
+    {"timeout_seconds": 1.5},
     {"priority": 7},
     {"attributes": {"session": "é '%s'"}},
-    {"delay_seconds": 900.0, "workflow_timeout": 2.0, "priority": 1, "attributes": {"a": [1]}},
+    {"delay_seconds": 900.0, "timeout_seconds": 2.0, "priority": 1, "attributes": {"a": [1]}},
 ]
 
 
 def options(changes: Values, workflow_id: str) -> EnqueueOptions:
+    """What dbos's client is told."""
+    names = {"queue": "queue_name", "timeout_seconds": "workflow_timeout"}
     found: Any = {
         "workflow_name": "noisy",
         "queue_name": QUEUE,
         "app_version": NOBODY,
         "workflow_id": workflow_id,
     }
-    return found | changes
+    return found | {names.get(name, name): value for name, value in changes.items()}
 
 
-def row_of(client: DBOSClient, changes: Values, workflow_id: str) -> Values:
-    return {
-        **dbos_calls.queued(client, options(changes, workflow_id), ARGS),
+def row_of(changes: Values, workflow_id: str) -> Values:
+    about: Values = {
+        "queue": QUEUE,
+        "version": NOBODY,
+        "workflow_id": workflow_id,
         "created_at": time.time_ns() // 1_000_000,
-        "creator_xid": str(uuid.uuid4()),
     }
+    return {**queued_runs.row("noisy", ARGS, **about | changes), "creator_xid": str(uuid.uuid4())}
 
 
 async def left(engine: Engine, workflow_id: str) -> Values:
@@ -85,7 +89,7 @@ async def test_a_start_leaves_the_rows_that_dbos_leaves(
     await anyio.to_thread.run_sync(
         lambda: dbos_client.enqueue(options(changes, theirs), **ARGS)  # pyright: ignore[reportUnknownLambdaType, reportUnknownMemberType]
     )
-    await start_rows(shared, [row_of(dbos_client, changes, ours)])
+    await start_rows(shared, [row_of(changes, ours)])
     assert await left(shared, ours) == await left(shared, theirs)
 
 
@@ -95,24 +99,20 @@ async def start_rows(engine: Engine, rows: list[Values]) -> list[tables.Row]:
 
 
 @proves("start:once")
-async def test_a_run_that_is_there_already_is_left_as_it_is(
-    shared: Engine, dbos_client: DBOSClient
-) -> None:
+async def test_a_run_that_is_there_already_is_left_as_it_is(shared: Engine) -> None:
     run, new = str(uuid.uuid4()), str(uuid.uuid4())
-    await start_rows(shared, [row_of(dbos_client, {}, run)])
+    await start_rows(shared, [row_of({}, run)])
     before = await left(shared, run)
-    again = await start_rows(
-        shared, [row_of(dbos_client, {"priority": 9}, run), row_of(dbos_client, {}, new)]
-    )
+    again = await start_rows(shared, [row_of({"priority": 9}, run), row_of({}, new)])
     assert [(row["workflow_id"], row["existing"]) for row in again] == [(run, True), (new, False)]
     assert await left(shared, run) == before
 
 
 async def test_what_became_of_starts_is_told_in_their_order_however_it_is_looked_up(
-    shared: Engine, dbos_client: DBOSClient
+    shared: Engine,
 ) -> None:
     ids = sorted((str(uuid.uuid4()) for _ in range(5)), reverse=True)
-    rows = [row_of(dbos_client, {}, one) for one in ids]
+    rows = [row_of({}, one) for one in ids]
     async with (
         await tables.connect(shared.connection.database, role="test") as connection,
         connection.transaction(),
@@ -125,10 +125,8 @@ async def test_what_became_of_starts_is_told_in_their_order_however_it_is_looked
     assert [row["workflow_id"] for row in found] == ids
 
 
-async def test_a_start_whose_answer_was_lost_finds_what_it_has_started(
-    shared: Engine, dbos_client: DBOSClient
-) -> None:
-    row = row_of(dbos_client, {}, str(uuid.uuid4()))
+async def test_a_start_whose_answer_was_lost_finds_what_it_has_started(shared: Engine) -> None:
+    row = row_of({}, str(uuid.uuid4()))
     first, again = [await start_rows(shared, [row]) for _ in range(2)]
     assert again == first
     assert not first[0]["existing"]

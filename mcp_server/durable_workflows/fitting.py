@@ -54,6 +54,11 @@ def answer(value: JsonValue) -> JsonValue:
         return json_text(value)
 
 
+def escaped_surrogates(value: str) -> str:
+    """A JSON text with lone surrogates, as names of files have them that are not UTF-8, as escapes: Postgres takes no text that has them as such."""
+    return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+
+
 def part_of_json(value: str, *, with_cut: bool = True) -> Any:
     """What a JSON text means of which the end may be missing; lone surrogates are replaced. `with_cut`: a text that was cut is a part of it.
 

@@ -16,7 +16,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import Startable, Written
 from durable_workflows.settings import Settings
 
-if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
 
 

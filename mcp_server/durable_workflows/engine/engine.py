@@ -1,7 +1,7 @@
 """The façade: all that can be done with workflows, for tools, resources and the command line alike.
 
-What DBOS owns is changed through `DBOSClient` and read by SQL, so that reading neither unpickles nor loads what nobody
-asked for. All errors of dbos and psycopg become those of `errors.py`.
+What DBOS owns is read by SQL, so that reading neither unpickles nor loads what nobody asked for, and changed through dbos's client; runs
+are started by SQL, too. All errors of dbos and psycopg become those of `errors.py`.
 """
 
 import os
@@ -44,7 +44,7 @@ class Engine:
         self._calls = Calls(self._rows)
         self.reader = Reader(self._rows)
         self._published = Published(self._rows, self._calls, progress)
-        self._starter = Starter(self._rows, self._calls, self._published)
+        self._starter = Starter(self._rows, self._published)
         self._messenger = Messenger(self._rows, self._calls, self.reader)
         self._forker = Forker(self._rows, self._calls, self._published, self.reader)
         self._stopper = Stopper(self._rows, self._calls, self.reader)

@@ -1,6 +1,5 @@
 """Forks: new runs that take over the finished steps of other ones."""
 
-import functools
 import uuid
 
 from durable_workflows import limits, wording
@@ -11,7 +10,6 @@ from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import UnknownStep, UnknownWorkflow, WorkflowUnavailable
 from durable_workflows.models import UNFINISHED, Answer, Forked
-from durable_workflows.seam import dbos_calls
 from durable_workflows.settings import QUEUE
 
 
@@ -43,21 +41,9 @@ class Forker:
         if not same_version:
             await self._forkable(head, from_step, version)
         fork_id = str(uuid.uuid4())
-        fork = functools.partial(
-            self._calls.client.fork_workflow,
-            workflow_id,
-            from_step,
-            application_version=version,
-            queue_name=QUEUE,
-        )
-        await self._calls.certainly(
-            functools.partial(dbos_calls.once, self._calls.client, fork_id, fork)
-        )
         about = {"forked_at": from_step, "session": session}  # else it has those of the original
         await self._calls.certainly(
-            functools.partial(
-                self._calls.client.update_workflow_attributes, fork_id, about, merge=True
-            )
+            lambda client: client.fork(workflow_id, from_step, fork_id, version, QUEUE, about)
         )
         under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
         note = f"{under_way} of {workflow_id} still runs." if under_way else None

@@ -1,6 +1,5 @@
 """Messages to runs, and the answers of people to their questions."""
 
-import functools
 import json
 import uuid
 from collections.abc import Sequence
@@ -122,9 +121,10 @@ class Messenger:
             raise WorkflowFinished(said, hint=_receiving_again(workflow_id, head["status"]))
         return await self._reader.waits(workflow_id)
 
-    async def _send(self, workflow_id: str, topic: str, message: object, key: str) -> Delivered:
-        send = functools.partial(self._calls.client.send, workflow_id, message, topic or None, key)
-        await self._calls.certainly(send)
+    async def _send(self, workflow_id: str, topic: str, message: JsonValue, key: str) -> Delivered:
+        await self._calls.certainly(
+            lambda client: client.send(workflow_id, topic or None, message, key)
+        )
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
 
 

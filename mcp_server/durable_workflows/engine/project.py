@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _engine_module() -> ModuleType:
-    """Importing it takes half a second, since it imports dbos: behind the first message of a server, and never for `--help`."""
+    """Importing it takes a fifth of a second, since it imports psycopg: behind the first message of a server, and never for `--help`."""
     return importlib.import_module("durable_workflows.engine.engine")
 
 

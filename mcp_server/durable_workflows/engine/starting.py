@@ -5,28 +5,26 @@ import time
 import uuid
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from dbos import EnqueueOptions
+from pydantic import JsonValue
 
 from durable_workflows import wording
 from durable_workflows.database import tables
-from durable_workflows.engine.calls import NOT_KNOWN, Calls
+from durable_workflows.engine.calls import NOT_KNOWN
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseSilent, InvalidArguments, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.schemas import arguments
-from durable_workflows.seam import dbos_calls
+from durable_workflows.seam import queued_runs
 from durable_workflows.settings import QUEUE
 
 
 class Starter:
     """Starts runs on the newest version of the code."""
 
-    def __init__(self, rows: Rows, calls: Calls, published: Published) -> None:
+    def __init__(self, rows: Rows, published: Published) -> None:
         self._rows = rows
-        self._calls = calls
         self._published = published
         self._moment = 0  # of the last start, in milliseconds since 1970
 
@@ -37,14 +35,14 @@ class Starter:
         version = await self._published.newest()
         queues = await self._queue_names() if any(one.queue for one in requests) else ()
         ids: list[str] = []
-        rows: dict[str, Mapping[str, Any]] = {}
+        rows: dict[str, Mapping[str, JsonValue]] = {}
         for place, request in enumerate(requests):
             with _of_batch(place, len(requests)):
                 await self._check(request, version, queues)
                 workflow_id = request.workflow_id or str(uuid.uuid4())
                 if workflow_id not in rows:
                     rows[workflow_id] = self._row(workflow_id, request, version, session)
-                _check_workflow(workflow_id, rows[workflow_id]["name"], request)
+                _check_workflow(workflow_id, str(rows[workflow_id]["name"]), request)
                 ids.append(workflow_id)
         runs = await self._start_rows(list(rows.values()))
         for place, (workflow_id, request) in enumerate(zip(ids, requests, strict=True)):
@@ -72,27 +70,24 @@ class Starter:
 
     def _row(
         self, workflow_id: str, request: StartRequest, version: str, session: str | None
-    ) -> Mapping[str, object]:
-        options: EnqueueOptions = {
-            "workflow_name": request.name,
-            "queue_name": request.queue or QUEUE,
-            "app_version": version,
-            "workflow_id": workflow_id,
-        }
-        if session is not None:
-            options["attributes"] = {"session": session}
-        if request.delay_seconds is not None:
-            options["delay_seconds"] = request.delay_seconds
-        if request.timeout_seconds is not None:
-            options["workflow_timeout"] = request.timeout_seconds
-        if request.priority is not None:
-            options["priority"] = request.priority
+    ) -> Mapping[str, JsonValue]:
         # A queue takes runs up by this time: no two have the same.
         self._moment = max(self._moment + 1, time.time_ns() // 1_000_000)
-        row = dbos_calls.queued(self._calls.client, options, request.args)
-        return {**row, "created_at": self._moment, "creator_xid": str(uuid.uuid4())}
+        row = queued_runs.row(
+            request.name,
+            request.args,
+            workflow_id=workflow_id,
+            queue=request.queue or QUEUE,
+            version=version,
+            created_at=self._moment,
+            delay_seconds=request.delay_seconds,
+            timeout_seconds=request.timeout_seconds,
+            priority=request.priority,
+            attributes=None if session is None else {"session": session},
+        )
+        return {**row, "creator_xid": str(uuid.uuid4())}
 
-    async def _start_rows(self, rows: Sequence[Mapping[str, object]]) -> dict[str, tables.Row]:
+    async def _start_rows(self, rows: Sequence[Mapping[str, JsonValue]]) -> dict[str, tables.Row]:
         """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
         try:
             found = await self._rows.fetch("start_runs", runs=json.dumps(rows))

@@ -1,6 +1,5 @@
 """Stopping runs, and letting stopped ones go on."""
 
-import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,9 +57,7 @@ class Stopper:
         heads = await self._rows.heads(workflow_ids)
         active = [one for one in workflow_ids if heads[one]["status"] in UNFINISHED]
         if active:
-            await self._calls.limited(
-                functools.partial(self._calls.client.cancel_workflows, active)
-            )
+            await self._calls.limited(lambda client: client.cancel(active))
         return set(active)
 
     async def resume(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
@@ -110,10 +107,10 @@ class Stopper:
         Each goes into its queue: in a limited one, runs that wait for others must not take all places.
         """
         for queue, group in itertools.groupby(reversed(heads), lambda head: head["queue"]):
-            theirs = [head["workflow_id"] for head in group]
-            await self._calls.limited(
-                functools.partial(self._calls.client.resume_workflows, theirs, queue_name=queue)
-            )
+            await self._put_back([head["workflow_id"] for head in group], queue)
+
+    async def _put_back(self, workflow_ids: Sequence[str], queue: str) -> None:
+        await self._calls.limited(lambda client: client.resume(workflow_ids, queue))
 
     async def _changed(
         self,

@@ -15,7 +15,7 @@ from durable_workflows.mcp.sessions import BEAT_SECONDS, Sessions
 from durable_workflows.settings import Settings
 from durable_workflows.system import locks, state
 
-if TYPE_CHECKING:  # importing it imports dbos, which takes a second
+if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
 
 _CHECK_SECONDS = 5.0  # how long a killed supervisor may be away

@@ -1,6 +1,6 @@
 """The MCP server over stdio, in both protocol eras.
 
-It answers the first message before anything else is ready: what takes time (importing dbos, starting the supervisor) happens behind it,
+It answers the first message before anything else is ready: what takes time (importing psycopg, starting the supervisor) happens behind it,
 and a failure there is told by the tool that needs it. It holds nothing that matters: runs go on without it.
 """
 

@@ -10,11 +10,9 @@ from types import MethodType
 from typing import cast
 
 import sqlalchemy
-from dbos import DBOSClient, EnqueueOptions, SetWorkflowID
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
-from dbos._enqueue_options import build_enqueue_status
 from dbos._registrations import DBOSFuncType, get_func_info
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
@@ -88,21 +86,6 @@ def recover(executor_ids: list[str]) -> None:
 def active_runs(queue: str) -> int:
     """How many runs of the queue are under way in this process."""
     return instance()._active_workflows_set.count_for_queue(queue)
-
-
-def queued(
-    client: DBOSClient, options: EnqueueOptions, arguments: Mapping[str, object]
-) -> Mapping[str, object]:
-    """The row of a run in a queue, and its inputs, as `client.enqueue` would write them; for arguments of any name, also those that its own parameters have."""
-    _, status = build_enqueue_status(options, client._serializer, (), dict(arguments))
-    return {**status, "application_name": client._sys_db.app_name}
-
-
-def once(client: DBOSClient, workflow_id: str, make: Callable[[], object]) -> None:
-    """Have `make` make the run of that id, unless it is there already."""
-    if client._sys_db.get_workflow_status(workflow_id) is None:
-        with SetWorkflowID(workflow_id):
-            make()
 
 
 def listener() -> object:

@@ -2,7 +2,6 @@
 """What dbos records of values and texts: JSON only, and any text."""
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
@@ -22,7 +21,6 @@ from durable_workflows.database.texts import take_any_text
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # As dbos has them, however often they are replaced.
 _serialize = DBOSPortableJSONSerializer.serialize
 _create_engine = PostgresSystemDatabase._create_engine
@@ -49,7 +47,7 @@ def record_any_text() -> None:
             text = _serialize(self, value)
         except TypeError as error:
             raise TypeError(f"{error}{_place_of_misfit(value)}") from None
-        return _LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        return fitting.escaped_surrogates(text)
 
     DBOSPortableJSONSerializer.serialize = escaped
     _take_any_text()
