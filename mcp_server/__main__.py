@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from durable_workflows.cli.cli import main
+from durable_workflows.cli.app import main
 
 if __name__ == "__main__":
     # Supervisor and workers are processes of their own, which have to find the package as this one does.

@@ -2,7 +2,7 @@
 
 import sys
 
-from durable_workflows.cli.cli import main
+from durable_workflows.cli.app import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["serve"]

@@ -19,7 +19,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.processes import lifecycle, problems
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import files, locks, places, processes, state
 from helpers import processes_of, until, until_found
 
 _GARBAGE = b"\xff\xfe\x00 0 garbage \x80"
@@ -121,14 +121,14 @@ async def is_ready(engine: Engine) -> bool:
 def whole(settings: Settings) -> bool:
     """Whether the files are right again, once what is in their place was moved away."""
     move_away(problems.of_processes(settings, running=True))
-    holder = locks.named_holder(state.supervisor_lock(settings))
+    holder = locks.named_holder(places.supervisor_lock(settings))
     connection = state.read_connection(settings)
     return (
         connection is not None
         and connection.pid == holder
         and state.identity(settings) is not None
         and state.read_report(settings).get("database") == "up"
-        and state.read_text(settings.state / "port") in connection.url
+        and files.read_text(settings.state / "port") in connection.url
     )
 
 

@@ -149,12 +149,23 @@ def test_the_environment_is_read_in_one_place() -> None:
     assert readers <= {"settings", "mcp.server", "host.importing", "authoring.redaction"}
 
 
+def test_what_lies_where_in_the_state_directory_is_known_in_one_place() -> None:
+    joins = {
+        dotted(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+        if ast.unparse(node.left).endswith("settings.state")
+    }
+    assert joins == {"system.places"}
+
+
 @pytest.mark.parametrize(
     ("module", "spared"),
     [
         ("mcp.server", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # the first message
         ("engine.engine", {"dbos", "sqlalchemy"}),  # whoever reads and starts runs
-        ("cli.cli", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # `--help`
+        ("cli.app", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # `--help`
     ],
 )
 def test_a_library_that_takes_long_to_import_is_imported_when_it_is_used(

@@ -21,7 +21,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import http_access, lifecycle, problems
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 from helpers import copy_flow, processes_of, run_without_rights, until
 from namespaces import run_isolated
 from requirements import long, proves
@@ -39,7 +39,7 @@ async def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Project(settings)
     engine = await project.engine()
     http_access.token(settings)
-    with locks.shared_lock(state.servers_lock(settings)):
+    with locks.shared_lock(places.servers_lock(settings)):
         request = StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits")
         await engine.start(request)
         await engine.reader.wait(["waits"], until="any")

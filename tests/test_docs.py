@@ -15,7 +15,7 @@ import pytest
 
 from documents import bundled, tables
 from durable_workflows import content, errors
-from durable_workflows.cli import cli, clients
+from durable_workflows.cli import app, clients
 from durable_workflows.code import catalog
 from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
@@ -43,7 +43,7 @@ def blocks(title: str, language: str) -> list[str]:
 def test_the_readme_names_only_tools_and_commands_that_there_are() -> None:
     kinds = {
         "Tools": {tool.function.__name__ for tool in tools.TOOLS},
-        "Commands": {command.name for command in cli.COMMANDS},
+        "Commands": {command.name for command in app.COMMANDS},
         "Bundled workflows": set(bundled.entries()),
     }
     for kind, known in kinds.items():

@@ -23,7 +23,7 @@ from durable_workflows.errors import (
 from durable_workflows.models import Connection, StartRequest
 from durable_workflows.processes import lifecycle, problems
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import locks, places, processes, state
 from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
 
@@ -284,7 +284,7 @@ def _moved_away(folder: Path) -> Path:
 async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:
     settings = Settings(project=folder, idle_exit_seconds=1)
     state.prepare(settings)
-    with locks.shared_lock(state.servers_lock(settings)):
+    with locks.shared_lock(places.servers_lock(settings)):
         await lifecycle.ensure_running(settings)
         supervisor = processes_of(folder, "supervisor")[0]
         report = settings.state / "supervisor.json"
@@ -326,7 +326,7 @@ async def test_every_process_shows_its_role_and_its_project(engine: Engine, fold
 
 async def test_a_log_that_grows_is_cut(settings: Settings) -> None:
     state.prepare(settings)
-    log = state.log_file(settings, "worker-x")
+    log = places.log_file(settings, "worker-x")
     log.write_bytes(b"old\n" + b"x" * 6_000_000 + b"\nnew\n")
     state.bound_logs(settings)
     assert log.stat().st_size == 0

@@ -20,7 +20,7 @@ import yaml
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
-from durable_workflows.cli import cli
+from durable_workflows.cli import app
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
@@ -189,7 +189,7 @@ def assert_serves(words: list[str]) -> None:
 
 
 def typer_command(name: str) -> Any:
-    return typer.main.get_group(cli.build_app()).commands[name]
+    return typer.main.get_group(app.build_app()).commands[name]
 
 
 # The hook for pre-commit
@@ -300,7 +300,7 @@ def test_the_bundle_holds_the_server_and_says_what_it_needs(bundle: Path) -> Non
     project = tomllib.loads((bundle / "pyproject.toml").read_text(encoding="utf-8"))
     wheel = bundle / project["tool"]["uv"]["sources"][NAME]["path"]
     with zipfile.ZipFile(wheel) as file:
-        assert "durable_workflows/cli/cli.py" in file.namelist()
+        assert "durable_workflows/cli/app.py" in file.namelist()
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pinned = [line.split(" ")[0] for line in project["tool"]["uv"]["constraint-dependencies"]]
     assert pinned == re.findall(r"^(\S+==\S+)", locked, re.MULTILINE)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from durable_workflows import fitting
-from durable_workflows.cli import cli, dashboard, printing, terminal
+from durable_workflows.cli import app, dashboard, printing, terminal
 from durable_workflows.cli.commands import people
 from durable_workflows.mcp import elicitation
 from durable_workflows.models import Ended, LogLine, OpenWait, Preview, Run, RunList, RunSummary
@@ -17,7 +17,7 @@ from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers", "unread_topics")
-PACKAGE = Path(cli.__file__).parents[1]
+PACKAGE = Path(app.__file__).parents[1]
 
 
 def waiting(text: str) -> OpenWait:
@@ -110,4 +110,4 @@ def writes(path: Path) -> list[str]:
 def test_there_is_one_place_that_writes_to_terminals() -> None:
     found = {path.name: writes(path) for path in PACKAGE.rglob("*.py")}
     writers = {name for name, calls in found.items() if calls}
-    assert writers == {"terminal.py", "cli.py"}  # the latter its own version
+    assert writers == {"terminal.py", "app.py"}  # the latter its own version

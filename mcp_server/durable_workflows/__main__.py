@@ -1,6 +1,6 @@
 """`python -m durable_workflows`: the command line."""
 
-from durable_workflows.cli.cli import main
+from durable_workflows.cli.app import main
 
 if __name__ == "__main__":
     main()

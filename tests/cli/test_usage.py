@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from durable_workflows.cli.cli import COMMANDS, Command, build_app
+from durable_workflows.cli.app import COMMANDS, Command, build_app
 from durable_workflows.settings import Settings
 
 from .command import run, succeed

@@ -9,7 +9,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from database.fronts import Front, eventually
-from durable_workflows.pglite.pglite import running_pglite
+from durable_workflows.pglite.server import running_pglite
 from durable_workflows.settings import Settings
 
 PASSWORD = secrets.token_urlsafe()

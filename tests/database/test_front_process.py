@@ -22,10 +22,10 @@ from durable_workflows.errors import (
     PortTaken,
     StateDirectoryUnusable,
 )
-from durable_workflows.pglite import pglite
 from durable_workflows.pglite import process as process_module
+from durable_workflows.pglite import server
 from durable_workflows.pglite.node import installed_modules
-from durable_workflows.pglite.pglite import running_pglite
+from durable_workflows.pglite.server import running_pglite
 from durable_workflows.settings import Settings
 from durable_workflows.system import locks
 from requirements import proves
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 PARENT = """
 import sys, anyio
 from pathlib import Path
-from durable_workflows.pglite.pglite import running_pglite
+from durable_workflows.pglite.server import running_pglite
 from durable_workflows.settings import Settings
 
 async def main():
@@ -135,7 +135,7 @@ async def test_where_locks_do_not_hold_postgres_own_file_names_who_has_the_data_
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running_pglite(settings, password="x", port=0) as first:
-        monkeypatch.setattr(pglite, "held_lock", locks.shared_lock)
+        monkeypatch.setattr(server, "held_lock", locks.shared_lock)
         monkeypatch.setattr(locks, "_try", lambda _descriptor, _kind: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
         with pytest.raises(DataDirectoryLocked, match=str(first.pid)):
             async with running_pglite(settings, password="x", port=0):

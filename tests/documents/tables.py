@@ -12,7 +12,7 @@ from typing import Any
 import typer.main
 
 from documents import blocks
-from durable_workflows.cli import cli
+from durable_workflows.cli import app
 from durable_workflows.docs import documents
 from durable_workflows.mcp.strict_tools import ToolSpec, strict_tool
 from durable_workflows.mcp.tools import TOOLS
@@ -104,7 +104,7 @@ DOCUMENTS = tuple(_LISTS)
 
 def all_commands() -> dict[str, Any]:
     """The commands by name, as typer has them."""
-    return dict(typer.main.get_group(cli.build_app()).commands)
+    return dict(typer.main.get_group(app.build_app()).commands)
 
 
 def _tables(document: str) -> Iterator[tuple[str, tuple[str, ...], Rows]]:

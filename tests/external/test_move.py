@@ -18,7 +18,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import ProjectMoved, UsageError
 from durable_workflows.models import StartRequest
-from durable_workflows.pglite.pglite import running_pglite
+from durable_workflows.pglite.server import running_pglite
 from durable_workflows.processes import lifecycle, moving
 from durable_workflows.settings import Database, Settings
 from durable_workflows.system import state

@@ -16,7 +16,7 @@ from durable_workflows.errors import OtherDatabase, UsageError
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 from external.machines import executors, helping, identity, is_ready, query, workers
 from helpers import copy_flow, processes_of, until, until_found
 from native import Cluster
@@ -227,7 +227,7 @@ async def test_a_machine_that_runs_the_project_already_does_not_help_besides(
 ) -> None:
     state.prepare(settings)
     with (
-        locks.held_lock(state.supervisor_lock(settings)),
+        locks.held_lock(places.supervisor_lock(settings)),
         pytest.raises(UsageError, match="already runs this project's workers here"),
     ):
         lifecycle.lend_machine(settings)

@@ -19,7 +19,7 @@ import pytest
 
 from durable_workflows.models import Preview, Run, Step, WorkerInfo
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 from transports import INITIALIZE, OVER_STDIO
 
 Json = dict[str, Any]
@@ -214,5 +214,5 @@ def held_supervisor_lock(nowhere: Settings) -> Iterator[None]:
     """A project whose supervisor is for ever about to start: whoever needs it has to wait."""
     nowhere.project.mkdir()
     state.prepare(nowhere)
-    with locks.held_lock(state.supervisor_lock(nowhere)):
+    with locks.held_lock(places.supervisor_lock(nowhere)):
         yield

@@ -21,7 +21,7 @@ from durable_workflows.mcp.server import build_server
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 from helpers import insert_lost_run, processes_of, until, until_found
 from hints import alternatives, calls
 from mcp import Client
@@ -561,7 +561,7 @@ async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_
         agent = Agent(client)
         assert "has-ended: queues SUCCESS" in await agent.call("inspect", workflow_id="has-ended")
         kill(engine, "pglite.mjs")
-        lock = await locks.awaited_lock(state.database_lock(settings), wait_seconds=5)
+        lock = await locks.awaited_lock(places.database_lock(settings), wait_seconds=5)
         said = await agent.call("inspect", workflow_id="has-ended")
         lock.close()
     assert said == (

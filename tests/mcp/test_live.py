@@ -18,7 +18,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.mcp.server import build_server
 from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 from helpers import copy_flow, until
 from mcp import Client
 from requirements import long
@@ -255,14 +255,14 @@ async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(
     number: int, settings: Settings, folder: Path, launch: Launch
 ) -> None:
     def connected() -> bool:
-        return locks.is_held(state.servers_lock(settings), even_shared=True)
+        return locks.is_held(places.servers_lock(settings), even_shared=True)
 
     with launch(folder) as server:
         server.initialize()
         await until(connected, "the server shows that it is connected", seconds=120)
         first = state.read_connection(settings)
         assert first is not None
-        state.servers_lock(settings).unlink()
+        places.servers_lock(settings).unlink()
         os.kill(first.pid, number)
 
         def is_back() -> bool:

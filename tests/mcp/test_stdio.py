@@ -13,7 +13,7 @@ import pytest
 
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places
 from requirements import proves
 from transports import envelope
 
@@ -194,4 +194,4 @@ def test_a_server_without_a_supervisor_holds_no_lock_after_it_went(
         server.initialize()
         server.close_input()
         server.seconds_to_exit()
-    assert not locks.is_held(state.servers_lock(nowhere), even_shared=True)
+    assert not locks.is_held(places.servers_lock(nowhere), even_shared=True)

@@ -40,7 +40,7 @@ from durable_workflows.models import (
 )
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import processes, state
+from durable_workflows.system import places, processes
 from mcp import Client, MCPError, StdioServerParameters
 
 _DEADLINE_SECONDS = 90.0  # for each event; a slow machine takes its time to start a worker
@@ -177,7 +177,7 @@ async def _play(demo: _Demo) -> None:
         env=processes.without_marker(settings.as_environment()),
         cwd=settings.project,
     )
-    with state.log_file(settings, "serve").open("a", encoding="utf-8") as log:
+    with places.log_file(settings, "serve").open("a", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log)) as demo.client:
             await _look_around(demo)
             survey = await _start(demo)

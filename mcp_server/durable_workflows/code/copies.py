@@ -15,6 +15,7 @@ from pathlib import Path
 
 from durable_workflows.code import catalog
 from durable_workflows.settings import Settings
+from durable_workflows.system import places
 
 _LIST = ".files"  # the names of the files that a copy had at first
 _SHOWN = 3
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: str = "") -> Path:
     """Write a version's files into a folder of its own. Copies that earlier processes of this worker had are removed; `apart` names one for suspects."""
-    code = settings.state / "code"
+    code = places.code(settings)
     prefix = f"{version}.{apart}-" if apart else f"{version}-"
     folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
     catalog.write(files, folder)
@@ -35,7 +36,7 @@ def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: st
 
 def remove_all(settings: Settings) -> None:
     """Remove the copies of all versions: no worker runs."""
-    _remove(settings, (settings.state / "code").iterdir())
+    _remove(settings, places.code(settings).iterdir())
 
 
 def problem(settings: Settings) -> str | None:
@@ -50,7 +51,7 @@ def problem(settings: Settings) -> str | None:
 
 
 def _kept(settings: Settings) -> Path:
-    return settings.state / "kept"
+    return places.kept(settings)
 
 
 def _remove(settings: Settings, folders: Iterable[Path]) -> None:

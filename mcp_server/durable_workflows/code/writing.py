@@ -16,7 +16,7 @@ from durable_workflows import content, wording
 from durable_workflows.code import catalog
 from durable_workflows.errors import InvalidProject, UsageError
 from durable_workflows.settings import Settings
-from durable_workflows.system import state
+from durable_workflows.system import files
 
 _LONGEST = 100  # characters of a name: a file's name has to take it
 
@@ -41,7 +41,7 @@ def write_workflow(settings: Settings, name: str, source: str, *, overwrite: boo
         folder.mkdir(parents=True, exist_ok=True)
         written = _publish(target, source, overwrite=overwrite)
     except OSError as error:
-        raise state.translate(error, folder) from error
+        raise files.translate(error, folder) from error
     if not written:
         raise _taken(name, f"the file {_shown(target, settings)}")
     return target

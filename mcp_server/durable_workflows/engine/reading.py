@@ -37,7 +37,7 @@ from durable_workflows.models import (
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
 from durable_workflows.settings import APPLICATION
-from durable_workflows.system import state
+from durable_workflows.system import places, state
 
 _SESSIONS = 10
 _SUSPECTS = 10
@@ -255,7 +255,7 @@ class Reader:
             "mode": self._rows.connection.mode,
             "database": "away" if parts.away else "up",
             "supervisor_pid": self._rows.connection.pid,
-            "logs": fitting.text(str(self._settings.state / "logs")),
+            "logs": fitting.text(str(places.logs(self._settings))),
             "problems": [*problems, *parts.problems, *told["problems"]],
         }
         return ServerStatus.model_validate(told | known)

@@ -56,7 +56,7 @@ from durable_workflows.seam.patches import (
 )
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import locks, places, processes, state
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
 _DRAIN_SECONDS = 5.0
@@ -99,7 +99,7 @@ def run(
     if faults is None and not os.read(parent, 1):
         _leave(0)
     try:
-        lock = settings.state / "locks" / f"executor-{executor_id}"
+        lock = places.lock_files(settings) / f"executor-{executor_id}"
         with locks.held_lock(lock, wait_seconds=_LOCK_SECONDS):
             _Worker(settings, version, executor_id, parent, faults, apart=apart).main()
             logger.info("The worker of version %s is ending.", version)
@@ -180,7 +180,9 @@ class _Worker:
     async def _settle(self) -> tuple[Mapping[str, bytes], Mapping[str, str]]:
         """See to the tables and to the environment; return the version's files, and which of them cannot run here."""
         # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
-        with await locks.awaited_lock(self._settings.state / "locks" / "migrate", wait_seconds=120):
+        with await locks.awaited_lock(
+            places.lock_files(self._settings) / "migrate", wait_seconds=120
+        ):
             await migrate(self._database)
         async with await tables.connect(self._database, role="worker") as connection:
             rows = await tables.fetch(connection, "version_files", version=self._version)

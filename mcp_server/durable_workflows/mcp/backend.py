@@ -13,7 +13,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.errors import DurableWorkflowsError, SetupError, UsageError
 from durable_workflows.mcp.sessions import BEAT_SECONDS, Sessions
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import locks, places, state
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
@@ -148,14 +148,14 @@ class Backend:
 
     def _was_killed(self) -> bool:
         """Whether the supervisor was killed or got a SIGTERM. One that `shutdown` has ended has removed its connection file, and stays away until a tool needs it."""
-        left = self.settings.state / "connection.json"
+        left = places.connection(self.settings)
         try:
             return left.exists() and not self._project.is_running()
         except (SetupError, OSError):  # the next tool call tells what is wrong there
             return False
 
     def _hold_lock(self) -> None:
-        path = state.servers_lock(self.settings)
+        path = places.servers_lock(self.settings)
         if self._lock is not None and self._lock.is_in_place():
             return
         if self._lock is not None:  # the file was removed

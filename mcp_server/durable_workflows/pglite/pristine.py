@@ -19,7 +19,7 @@ from durable_workflows.errors import SetupError
 from durable_workflows.pglite.node import PGLITE
 from durable_workflows.pglite.process import Launch, launched
 from durable_workflows.settings import Settings
-from durable_workflows.system import processes, state
+from durable_workflows.system import places, processes, state
 from durable_workflows.system.locks import Lock, awaited_lock
 from durable_workflows.system.trees import appearing
 
@@ -39,7 +39,7 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
     found = state.data_directory(settings)
     if found is None:
         pristine = await pristine_directory(settings, modules)
-        found = settings.state / "pgdata"
+        found = places.data(settings)
         await anyio.to_thread.run_sync(_copy, pristine, found)
     state.note_database(settings)
     return found

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from durable_workflows.errors import SetupError
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, state
+from durable_workflows.system import files, locks, places, state
 
 _TOKEN_BYTES = 32
 _SHORTEST = 32  # characters; a file that somebody has emptied lets nobody in
@@ -17,7 +17,7 @@ _SERVER = "http-"
 
 def token_file(settings: Settings) -> Path:
     """Where the token is. Whoever may read it may do all that the tools can."""
-    return settings.state / "token"
+    return places.token(settings)
 
 
 def token(settings: Settings) -> str:
@@ -30,10 +30,10 @@ def token(settings: Settings) -> str:
     state.prepare(settings)
     path = token_file(settings)
     try:
-        state.write_once(path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+        files.write_once(path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
         found = path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
-        raise state.translate(error, path) from error
+        raise files.translate(error, path) from error
     if len(found) < _SHORTEST or not found.isascii():
         raise SetupError(f"{path} holds no token.", hint="Remove it: then a new one is made.")
     return found
@@ -42,7 +42,7 @@ def token(settings: Settings) -> str:
 @contextmanager
 def announced(settings: Settings, url: str) -> Generator[None]:
     """Let `urls` find a server of this process until the block ends, or the process."""
-    path = settings.state / "locks" / f"{_SERVER}{quote(url, safe='')}"
+    path = places.lock_files(settings) / f"{_SERVER}{quote(url, safe='')}"
     with locks.held_lock(path):
         yield
         path.unlink(missing_ok=True)
@@ -50,5 +50,5 @@ def announced(settings: Settings, url: str) -> Generator[None]:
 
 def urls(settings: Settings) -> list[str]:
     """Where HTTP servers of the project run now."""
-    found = (settings.state / "locks").glob(f"{_SERVER}*")
+    found = places.lock_files(settings).glob(f"{_SERVER}*")
     return sorted(unquote(path.name.removeprefix(_SERVER)) for path in found if locks.is_held(path))

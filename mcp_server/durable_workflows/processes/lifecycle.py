@@ -17,7 +17,7 @@ from durable_workflows import content, errors
 from durable_workflows.content import PACKAGE
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import files, locks, places, processes, state
 
 _START_SECONDS = 180.0  # the first start on a machine installs PGlite and makes a data directory
 _STOP_SECONDS = 25.0
@@ -114,11 +114,11 @@ def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
         LockHeld: another process holds it, still.
         SetupError: its file cannot be opened.
     """
-    lock = state.supervisor_lock(settings)
+    lock = places.supervisor_lock(settings)
     try:
         return locks.held_lock(lock, wait_seconds=seconds)
     except OSError as error:
-        raise state.translate(error, lock.file) from error
+        raise files.translate(error, lock.file) from error
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:
@@ -157,7 +157,7 @@ async def _start(
 ) -> None:
     ours, theirs = os.pipe()
     try:
-        with lock, state.log_file(settings, "supervisor").open("ab") as log:
+        with lock, places.log_file(settings, "supervisor").open("ab") as log:
             project = str(settings.project)
             descriptors = ["--lock", *map(str, lock.descriptors), "--ready", str(theirs)]
             process = processes.spawn(
@@ -169,7 +169,7 @@ async def _start(
             )
     except OSError as error:
         os.close(ours)
-        raise state.translate(error, settings.state) from error
+        raise files.translate(error, settings.state) from error
     finally:
         os.close(theirs)
     async with await anyio.open_file(ours, encoding="utf-8") as events:
@@ -195,7 +195,7 @@ async def _until_ready(settings: Settings, lines: AsyncIterable[str], progress: 
 
 async def _until_gone(settings: Settings) -> None:
     """Whoever reads the error may try again at once."""
-    lock = await locks.awaited_lock(state.supervisor_lock(settings), wait_seconds=_STOP_SECONDS)
+    lock = await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=_STOP_SECONDS)
     lock.close()
 
 
@@ -208,7 +208,7 @@ def _shut_down(settings: Settings) -> bool:
     """End what runs now. What somebody else starts meanwhile is not ours to end."""
     if not settings.state.is_dir():
         return False
-    lock = state.supervisor_lock(settings)
+    lock = places.supervisor_lock(settings)
     # By SIGTERM it would leave its connection file, at which connected servers bring it back.
     was_there = _end_holder(lock, "supervisor", signal.SIGINT, settings)
     try:
@@ -224,7 +224,7 @@ def _clear_up(settings: Settings) -> bool:
     identity = state.identity(settings)
     left = processes.marked(identity) if identity else []
     processes.end(left)
-    lock = state.database_lock(settings)
+    lock = places.database_lock(settings)
     database = _end_holder(lock, "pglite.mjs", signal.SIGTERM, settings)
     state.remove_connection(settings)
     return bool(left) or database
@@ -276,7 +276,7 @@ def _check_readable(lock: locks.Guard) -> None:
     try:
         lock.file.read_bytes()
     except OSError as error:
-        raise state.translate(error, lock.file) from error
+        raise files.translate(error, lock.file) from error
 
 
 def _ended_by(number: int, process: psutil.Process) -> bool:

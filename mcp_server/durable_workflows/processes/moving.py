@@ -15,11 +15,11 @@ import anyio.to_thread
 from durable_workflows.database import copying, tables
 from durable_workflows.errors import DatabaseUnavailable, ProjectMoved, UsageError
 from durable_workflows.models import UNFINISHED
-from durable_workflows.pglite import pglite
+from durable_workflows.pglite import server
 from durable_workflows.pglite.pristine import make_tables
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import APPLICATION, Database, Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import locks, places, processes, state
 
 _ALONE_SECONDS = 60.0
 _UNCONFIRMED = " (unless that was interrupted: run `durable-workflows move` again)"
@@ -51,7 +51,7 @@ async def move(settings: Settings, url: str, progress: Progress = lifecycle.no_p
     """
     embedded = settings.model_copy(update={"database_url": None})
     external = settings.model_copy(update={"database_url": url})
-    if not (settings.state / "pgdata" / "PG_VERSION").is_file():
+    if not (places.data(settings) / "PG_VERSION").is_file():
         raise UsageError(
             f"{settings.project} has no embedded database: there is nothing to move.",
             hint="Name the project's directory with --project.",
@@ -72,7 +72,7 @@ async def _alone(settings: Settings, progress: Progress) -> locks.Lock:
     while True:
         await lifecycle.shut_down(settings)
         try:
-            return await locks.awaited_lock(state.supervisor_lock(settings), wait_seconds=0)
+            return await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=0)
         except locks.LockHeld:  # somebody has just started it again
             if time.monotonic() >= deadline:
                 raise UsageError(
@@ -137,7 +137,7 @@ class _Move:
         self._progress("Starting the embedded database")
         # Nobody else knows the password: what comes in now would be lost.
         password = secrets.token_urlsafe()
-        async with pglite.running_pglite(self._embedded, password=password, port=0) as node:
+        async with server.running_pglite(self._embedded, password=password, port=0) as node:
             await make_tables(self._embedded, node.url, "embedded")  # they may be older
             async with self._connected(Database(node.url)) as source:
                 return await copying.copy(

@@ -5,7 +5,7 @@ from durable_workflows.code import copies
 from durable_workflows.errors import SetupError
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import files, locks, places, processes, state
 
 _FINE = ("up", "running")  # how the supervisor's report on a process begins when nothing is wrong
 
@@ -18,13 +18,13 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
         kept = copies.problem(settings)
         return [*_of_processes(settings, running=running), *([kept] if kept else [])]
     except OSError as error:  # a folder that this user may not look into
-        return [str(state.translate(error, settings.state))]
+        return [str(files.translate(error, settings.state))]
 
 
 def _of_processes(settings: Settings, *, running: bool) -> list[str]:
     if running:
         return _reported(settings)
-    if locks.is_held(state.supervisor_lock(settings)):
+    if locks.is_held(places.supervisor_lock(settings)):
         return ["The supervisor is starting or ending."]
     return [*_left_behind(settings), *_why_not(settings)]
 
@@ -41,7 +41,7 @@ def unavailable(settings: Settings) -> ServerStatus:
         versions_with_unfinished_runs={},
         counts={},
         database_bytes=0,
-        logs=fitting.text(str(settings.state / "logs")),
+        logs=fitting.text(str(places.logs(settings))),
         problems=[],
     )
 
@@ -86,7 +86,7 @@ def _reported(settings: Settings) -> list[str]:
     waiting = wrong.pop("waiting_versions", "")
     waiting_apart = wrong.pop("waiting_apart", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]
-    others += state.in_the_way(settings.state / "supervisor.json")
+    others += files.in_the_way(places.report(settings))
     if waiting_apart:
         others.append(
             f"Runs that may end their worker wait for their own worker; still needed: {waiting_apart}."

@@ -37,9 +37,9 @@ from durable_workflows.errors import (
     WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
-from durable_workflows.pglite import pglite
+from durable_workflows.pglite import server
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
-from durable_workflows.system import locks, processes, state
+from durable_workflows.system import files, locks, places, processes, state
 
 _TICK_SECONDS = 2.0
 _DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
@@ -113,7 +113,7 @@ class Supervisor:
         """One that `lends` runs what is there, for as long as it is let; it has no code of its own to save."""
         self._settings = settings
         self._lock = lock
-        self._node: pglite.PGliteProcess | None = None
+        self._node: server.PGliteProcess | None = None
         self._lends = lends
         self._announce = announce
         self._identity = state.claim_identity(settings)
@@ -125,7 +125,10 @@ class Supervisor:
         self._workers: dict[_Worker, anyio.CancelScope] = {}
         self._ahead: dict[_Worker, _Started] = {}
         self._report: dict[str, str] = {}
-        self._files = {".gitignore": state.IGNORE, "id": state.read_text(settings.state / "id")}
+        self._files = {
+            places.ignored(settings): state.IGNORE,
+            places.identity(settings): files.read_text(places.identity(settings)),
+        }
         self._connection: Connection | None = None
         self._damaged_at: float | None = None
         self._changed = anyio.Event()
@@ -167,7 +170,7 @@ class Supervisor:
         try:
             copies.remove_all(self._settings)
         except OSError as error:
-            raise state.translate(error, self._settings.state / "code") from error
+            raise files.translate(error, places.code(self._settings)) from error
 
     async def _start_ahead(self) -> None:
         """Start the worker of the code as it is now: it imports its libraries while the database starts."""
@@ -214,12 +217,12 @@ class Supervisor:
             await self._run_pglite_at(0, task_status)
 
     async def _run_pglite_at(self, port: int, task_status: anyio.abc.TaskStatus[None]) -> None:
-        async with pglite.running_pglite(
+        async with server.running_pglite(
             self._settings, password=self._password(), port=port
         ) as node:
             await self._database_is_up(node.url)
             self._node = node
-            self._keep("pgdata.made", state.MADE)
+            self._keep(places.made(self._settings), state.MADE)
             task_status.started()
             try:
                 status = await node.wait()
@@ -232,7 +235,7 @@ class Supervisor:
 
     def _end_left_behind_database(self) -> None:
         """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
-        lock = state.database_lock(self._settings)
+        lock = places.database_lock(self._settings)
         if locks.is_free_within(lock, _PREDECESSOR_SECONDS):
             return
         project = str(self._settings.project)
@@ -246,16 +249,20 @@ class Supervisor:
 
     def _password(self) -> str:
         """That of last time, else a new one: with it Node is started, and nothing else needs to know it before."""
-        known = self._files.get("password") or state.read_text(self._settings.state / "password")
+        known = self._files.get(places.password(self._settings)) or files.read_text(
+            places.password(self._settings)
+        )
         password = known if _PASSWORD.fullmatch(known) else secrets.token_urlsafe(24)
-        self._keep("password", password)
+        self._keep(places.password(self._settings), password)
         return password
 
     def _port(self) -> int:
         """The port that is set, else that of last time, so that clients find the database where it was."""
         if self._settings.port:
             return self._settings.port
-        text = self._files.get("port") or state.read_text(self._settings.state / "port")
+        text = self._files.get(places.port(self._settings)) or files.read_text(
+            places.port(self._settings)
+        )
         port = int(text) if _PORT.fullmatch(text) else 0
         return port if port <= _LAST_PORT else 0
 
@@ -275,7 +282,7 @@ class Supervisor:
 
     def _write_connection(self, url: str) -> None:
         if self._settings.embedded:
-            self._keep("port", str(urlsplit(url).port))
+            self._keep(places.port(self._settings), str(urlsplit(url).port))
         database = self._settings.database(url)
         connection = Connection(
             url=url,
@@ -346,7 +353,7 @@ class Supervisor:
         """Whether the files of the state directory say what they should, and the data directory is in its place."""
         return (
             self._lock.names(os.getpid())
-            and state.are_whole(self._settings, self._files)
+            and state.are_whole(self._files)
             and (self._node is None or (self._node.is_named() and self._node.is_in_place()))
             and (self._connection is None or state.is_connection_whole(self._settings))
         )
@@ -473,7 +480,7 @@ class Supervisor:
     async def _is_wanted(self) -> bool:
         """Whether a server is connected, or a schedule may start a run."""
         assert self._rows is not None
-        if locks.is_held(state.servers_lock(self._settings), even_shared=True):
+        if locks.is_held(places.servers_lock(self._settings), even_shared=True):
             return True
         rows = await self._rows.fetch("active_schedules", application=APPLICATION)
         return rows[0]["number"] > 0
@@ -552,7 +559,7 @@ class Supervisor:
             DOTENV: " ".join(self._settings.dotenv_names()),
             processes.MARKER: executor_id,
         }
-        with state.log_file(self._settings, worker.log).open("ab") as log:
+        with places.log_file(self._settings, worker.log).open("ab") as log:
             return processes.spawn(
                 [*command, "--parent", str(parent)],
                 environment=environment,
@@ -587,13 +594,13 @@ class Supervisor:
         if self._report.get(name, "") == text:
             return
         self._report = {**self._report, name: text} if text else _without(self._report, name)
-        self._keep("supervisor.json", json.dumps(self._report, indent=2))
+        self._keep(places.report(self._settings), json.dumps(self._report, indent=2))
 
-    def _keep(self, name: str, text: str) -> None:
+    def _keep(self, path: Path, text: str) -> None:
         """Write a file of the state directory, now if that is possible, and again whenever it was removed or damaged."""
-        self._files[name] = text
+        self._files[path] = text
         if self._lock.is_in_place():
-            state.restore(self._settings, {name: text})
+            state.restore({path: text})
 
     def _restore(self) -> None:
         """Write the files again that were removed or damaged, and note which cannot be written."""
@@ -601,9 +608,9 @@ class Supervisor:
             return
         with suppress(OSError):  # whoever needs the folder says what is wrong
             state.make_folders(self._settings)
-        wrong = state.restore(self._settings, self._files)
-        for lock in (state.supervisor_lock(self._settings), state.database_lock(self._settings)):
-            wrong += state.in_the_way(lock.file)
+        wrong = state.restore(self._files)
+        for lock in (places.supervisor_lock(self._settings), places.database_lock(self._settings)):
+            wrong += files.in_the_way(lock.file)
         if self._connection is not None:
             wrong += state.restore_connection(self._settings, self._connection)
         if (said := " ".join(wrong)) != self._report.get("state files", ""):
@@ -653,7 +660,7 @@ def main() -> None:
     if not arguments.lends:
         processes.leave_parent()
     settings = Settings(project=Path(arguments.project))
-    lock = locks.Lock(state.supervisor_lock(settings), arguments.lock)
+    lock = locks.Lock(places.supervisor_lock(settings), arguments.lock)
     lock.name_holder(os.getpid())
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

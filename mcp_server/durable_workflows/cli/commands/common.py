@@ -17,7 +17,7 @@ from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import InvalidProject
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import MAX_PAYLOAD_LEVELS, Settings
-from durable_workflows.system import state
+from durable_workflows.system import files
 
 if TYPE_CHECKING:
     from durable_workflows.engine.engine import Engine
@@ -137,4 +137,4 @@ def is_running(settings: Settings) -> bool:
     try:
         return Project(settings).is_running()
     except OSError as error:
-        raise state.translate(error, settings.state) from error
+        raise files.translate(error, settings.state) from error

@@ -16,7 +16,7 @@ from durable_workflows.pglite.node import installed_modules
 from durable_workflows.pglite.pristine import data_directory
 from durable_workflows.pglite.process import Launch, PGliteProcess, launched
 from durable_workflows.settings import Settings
-from durable_workflows.system import processes, state
+from durable_workflows.system import files, places, processes
 from durable_workflows.system.locks import Lock, LockHeld, held_lock
 
 __all__ = ["PGliteProcess", "running_pglite"]
@@ -34,7 +34,7 @@ async def running_pglite(
     Raises:
         DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, NodeFailed, NoSpaceLeft, PGliteNotInstalled, PortTaken, StateDirectoryUnusable.
     """
-    guard = state.database_lock(settings)
+    guard = places.database_lock(settings)
     with _translated_errors(settings):
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(settings, guard.file) as naming:
@@ -46,7 +46,7 @@ async def running_pglite(
             launch = Launch(
                 data=data,
                 modules=modules,
-                log=settings.state / "logs" / "pglite.log",
+                log=places.log_file(settings, "pglite"),
                 password=password,
                 port=port,
                 idle_transaction_seconds=settings.idle_transaction_seconds,
@@ -64,7 +64,7 @@ async def running_pglite(
 
 def _check_alone(settings: Settings, data: Path) -> None:
     """The second guard, for file systems whose locks do not hold: Postgres's own file names the process that has the data open."""
-    first = state.read_text(data / "postmaster.pid").partition("\n")[0]
+    first = files.read_text(data / "postmaster.pid").partition("\n")[0]
     project = str(settings.project)
     if first.isdecimal() and processes.is_ours(int(first), "pglite.mjs", project):
         raise DataDirectoryLocked(f"Process {first} holds the data directory of {project}.")
@@ -83,7 +83,7 @@ def _translated_errors(settings: Settings) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise state.translate(error, settings.state) from error
+        raise files.translate(error, settings.state) from error
     except (
         LockHeld
     ) as error:  # in the cache: another process has not finished its installation for minutes

@@ -1,0 +1,96 @@
+"""What lies where in the state directory, `<project>/.dbos/`."""
+
+from pathlib import Path
+
+from durable_workflows.settings import Settings
+from durable_workflows.system import locks
+
+
+def ignored(settings: Settings) -> Path:
+    """Keeps git from everything here."""
+    return settings.state / ".gitignore"
+
+
+def identity(settings: Settings) -> Path:
+    """The identity of the directory, and its inode."""
+    return settings.state / "id"
+
+
+def connection(settings: Settings) -> Path:
+    """How the database is reached that runs now."""
+    return settings.state / "connection.json"
+
+
+def report(settings: Settings) -> Path:
+    """What the supervisor reports of its processes."""
+    return settings.state / "supervisor.json"
+
+
+def password(settings: Settings) -> Path:
+    """The password of the embedded database."""
+    return settings.state / "password"
+
+
+def port(settings: Settings) -> Path:
+    """The port at which the embedded database was reached last."""
+    return settings.state / "port"
+
+
+def token(settings: Settings) -> Path:
+    """The token of the HTTP server."""
+    return settings.state / "token"
+
+
+def moved(settings: Settings) -> Path:
+    """Where the runs of the embedded database were moved to."""
+    return settings.state / "moved"
+
+
+def data(settings: Settings) -> Path:
+    """The data directory of the embedded database."""
+    return settings.state / "pgdata"
+
+
+def made(settings: Settings) -> Path:
+    """Notes that there is an embedded database."""
+    return settings.state / "pgdata.made"
+
+
+def code(settings: Settings) -> Path:
+    """Copies of the versions of the code that workers run."""
+    return settings.state / "code"
+
+
+def kept(settings: Settings) -> Path:
+    """Files that runs wrote beside their code."""
+    return settings.state / "kept"
+
+
+def logs(settings: Settings) -> Path:
+    """The logs of the processes."""
+    return settings.state / "logs"
+
+
+def lock_files(settings: Settings) -> Path:
+    """Locks beside the two of the supervisor and the database."""
+    return settings.state / "locks"
+
+
+def supervisor_lock(settings: Settings) -> locks.Guard:
+    """Held by the supervisor for its life."""
+    return locks.Guard(settings.state / "lock", settings.state)
+
+
+def database_lock(settings: Settings) -> locks.Guard:
+    """Held by Node for as long as it has the data directory open."""
+    return locks.Guard(settings.state / "pgdata.lock", data(settings))
+
+
+def servers_lock(settings: Settings) -> Path:
+    """Shared by the MCP servers that are connected."""
+    return lock_files(settings) / "servers"
+
+
+def log_file(settings: Settings, name: str) -> Path:
+    """The log of a process."""
+    return logs(settings) / f"{name}.log"
