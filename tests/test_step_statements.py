@@ -1,6 +1,8 @@
 # pyright: reportPrivateUsage=false
 """Our statements for a step leave in the tables, return and raise what those of dbos do."""
 
+import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -11,7 +13,11 @@ import sqlalchemy
 from dbos import DBOSClient
 from dbos import _context as dbos_context
 from dbos._sys_db import SystemDatabase
+from dbos._utils import retriable_postgres_exception
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 
+from durable_workflows.seam import statements
 from durable_workflows.seam.patches import step_statements
 
 pytestmark = pytest.mark.anyio
@@ -223,3 +229,34 @@ async def test_the_scenarios_differ(database: Any) -> None:
         assert said[play].startswith(error)
     cancelled = outcome(database, OURS, a_run(database, "CANCELLED"), not_there)["said"]
     assert cancelled.startswith("DBOSWorkflowCancelledError")
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "SELECT %(value)s::text, 1 / 0", "SELEC"])
+async def test_after_a_statement_that_failed_dbos_has_transactions_and_the_error_tells_no_value(
+    database: Any, statement: str
+) -> None:
+    with pytest.raises(DBAPIError) as raised:
+        statements.run(database, statement, {"value": "a secret"})
+    assert "a secret" not in str(raised.value)
+    runs = database.tables.workflow_status
+    run = a_run(database)
+    for _ in range(database.engine.pool.size() + 1):  # whichever connection it gets
+        with database.engine.connect() as connection:
+            connection.execute(runs.delete().where(runs.c.workflow_uuid == run))
+            connection.rollback()
+    assert statements.run(database, f"SELECT 1 FROM {{schema}}.workflow_status WHERE workflow_uuid = '{run}'", {})  # fmt: skip
+
+
+async def test_a_statement_on_a_connection_that_was_lost_is_one_that_dbos_repeats(
+    database: Any,
+) -> None:
+    def lose(connection: Any, *_rest: object) -> None:
+        with socket.socket(fileno=os.dup(connection.fileno())) as lost:
+            lost.shutdown(socket.SHUT_RDWR)
+
+    event.listen(database.engine, "checkout", lose)
+    with pytest.raises(DBAPIError) as raised:
+        statements.run(database, "SELECT 1", {})
+    event.remove(database.engine, "checkout", lose)
+    assert retriable_postgres_exception(raised.value)
+    assert statements.run(database, "SELECT 1", {}) == [(1,)]

@@ -5,10 +5,8 @@ So a step costs two round trips to the database instead of eight. What the table
 code leaves and raises: `tests/test_step_statements.py` compares the two.
 """
 
-import functools
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from dbos import _context as dbos_context
 from dbos import _error as dbos_error
@@ -20,9 +18,9 @@ from dbos._sys_db import (
     db_retry,
 )
 
+from durable_workflows.seam import statements
 from durable_workflows.seam.patches.replacing import replace
 
-Row = Sequence[Any]
 Values = dict[str, str | int | None]
 
 _LOOK_UP = """
@@ -68,7 +66,7 @@ def looked_up(
     owner_key: str | None = None,
 ) -> RecordedResult | None:
     """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
-    rows = run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
+    rows = statements.run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
     status, name, output, error, serialization, child = rows[0]
     if status == WorkflowStatusString.CANCELLED.value:
@@ -112,8 +110,8 @@ def recorded(
     statement = _RECORD_UNCHECKED if owner is None else _RECORD_AS_OWNER
 
     @db_retry(sys_db=database)
-    def write() -> Sequence[Row]:
-        return run(database, statement, values)
+    def write() -> Sequence[statements.Row]:
+        return statements.run(database, statement, values)
 
     rows = write()
     if not rows:
@@ -135,16 +133,3 @@ def _values(database: SystemDatabase, result: OperationResultInternal, ended: in
         "ended": ended,
         "application": database.app_name,
     }
-
-
-def run(database: SystemDatabase, statement: str, values: Values) -> Sequence[Row]:
-    """The rows of a statement, which is a transaction of its own; `{schema}` stands in it for dbos's schema."""
-    with database.engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        return connection.exec_driver_sql(_in_schema(statement, database.schema), values).all()
-
-
-@functools.cache
-def _in_schema(statement: str, schema: str) -> str:
-    quoted = schema.replace('"', '""').replace("%", "%%")
-    return statement.replace("{schema}", f'"{quoted}"')

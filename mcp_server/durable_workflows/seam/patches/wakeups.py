@@ -15,8 +15,8 @@ from dbos import _workflow_commands as dbos_commands
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
+from durable_workflows.seam import statements
 from durable_workflows.seam.dbos_calls import instance
-from durable_workflows.seam.patches import step_statements
 from durable_workflows.seam.patches.replacing import replace, replace_in_dbos
 
 P = ParamSpec("P")
@@ -171,7 +171,7 @@ def _until_due(least: float) -> float:
     if dbos._active_workflows_set.activeList():
         return least
     try:
-        [(at,)] = step_statements.run(dbos._sys_db, _DUE, {})
+        [(at,)] = statements.run(dbos._sys_db, _DUE, {})
     except sqlalchemy.exc.DBAPIError:  # the jobs will say what is wrong
         return least
     if at is None:
