@@ -228,7 +228,7 @@ def test_commits_of_several_clients_are_synced_together_and_no_client_hears_of_o
     assert clients.seen
     assert not too_early(events)
     synced = sum(event.kind == "synced" for event in events)
-    assert synced < WRITERS * COMMITS, "each commit was synced alone"
+    assert synced < WRITERS * COMMITS * 2 / 3, "commits were synced alone"
 
 
 def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(

@@ -18,6 +18,7 @@ import { SessionSettings, Settings } from './settings.mjs'
 import { Spool } from './spool.mjs'
 
 const SLICE_MS = 10 // of work before the event loop has its turn
+const ALONE_MS = 10 // without a turn of another client
 const HURRY_MS = 1000 // for the transaction that is open when the front stops
 const ENDED = fatal(
   'XX000',
@@ -44,8 +45,10 @@ export class Front {
   #guests = new Set() // those of them that have not logged in, the oldest first
   #waiting = new Set() // in the order in which they get their turns
   #held = new Set() // connections whose answers wait for the disk
+  #syncing = false // it is about to be synced
   #holder = null
   #last = null // whose turn was the last one
+  #changed = 0 // when that was another one's
   #active = null // whose unit runs now
   #skipping = false // after an error the session ignores what comes until the holder's Sync
   #restarting = null // a promise, while the session is started again
@@ -257,13 +260,26 @@ export class Front {
     this.#runUnit(connection, unit)
   }
 
-  // A client that is alone gets its answer soonest if the disk is waited for at once.
+  // What the client may have seen must be on the disk before it hears of it. One that is alone hears soonest if the disk is waited for at
+  // once. Of several, those whose messages are here already have their turns first: one fsync does for all of them.
   #letAnswer(connection) {
     if (!this.#wal.isBehind) return connection.release()
     this.#hold(connection)
-    if (this.#waiting.size === 0 && !this.#wal.isRunning) this.#sync()
-    else this.#wal.start()
-    return undefined
+    if (this.#wal.isRunning) return undefined // its end comes back to what it was not for
+    return this.#isAlone ? this.#sync() : this.#syncSoon()
+  }
+
+  get #isAlone() {
+    return this.#waiting.size === 0 && performance.now() - this.#changed > ALONE_MS
+  }
+
+  #syncSoon() {
+    if (this.#syncing) return
+    this.#syncing = true
+    setImmediate(() => {
+      this.#syncing = false
+      this.#synced()
+    })
   }
 
   #hold(connection) {
@@ -295,6 +311,7 @@ export class Front {
   #sweep(connection) {
     const last = this.#last
     this.#last = connection
+    this.#changed = performance.now()
     if (last === null || (last.trusted && connection.trusted)) return
     this.statements.owner = null
     this.#backend.demand([query(LEFTOVERS)])
