@@ -60,7 +60,7 @@ from durable_workflows.system import locks, places, processes, state
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
 _DRAIN_SECONDS = 5.0
-_POLLING_SECONDS = 5.0  # of queues, beside the doorbell: for a hint that was lost
+_POLLING_SECONDS = 15.0  # of queues, beside the doorbell: for a hint that was lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
 _DONE_SECONDS = 2.0  # how often a worker apart looks whether it is done

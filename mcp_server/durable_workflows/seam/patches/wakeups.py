@@ -23,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
-_QUIET_SECONDS = 5.0  # every thread looks at least so often
+_QUIET_SECONDS = 15.0  # every thread looks at least so often: for a hint that was lost
 _SOONEST_SECONDS = 0.1  # what is due and could not be done is not tried more often
 _DUE = """
 SELECT min(at) FROM (
