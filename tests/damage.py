@@ -128,7 +128,7 @@ def whole(settings: Settings) -> bool:
         and connection.pid == holder
         and state.identity(settings) is not None
         and state.read_report(settings).get("database") == "up"
-        and files.read_text(settings.state / "port") in connection.url
+        and files.read_text(places.port(settings)) in connection.url
     )
 
 

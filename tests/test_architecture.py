@@ -164,7 +164,7 @@ def test_what_lies_where_in_the_state_directory_is_known_in_one_place() -> None:
     ("module", "spared"),
     [
         ("mcp.server", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # the first message
-        ("engine.engine", {"dbos", "sqlalchemy"}),  # whoever reads and starts runs
+        ("engine.engine", {"dbos", "sqlalchemy"}),  # a command that reads or starts runs
         ("cli.app", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # `--help`
     ],
 )

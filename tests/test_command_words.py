@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
+from documents import tables
 from durable_workflows import wording
-from durable_workflows.cli import app, command_words
+from durable_workflows.cli import command_words
 from durable_workflows.cli.commands.common import GivenJson
 from durable_workflows.mcp.strict_tools import strict_tool
 from durable_workflows.mcp.tools import TOOLS
@@ -49,7 +49,7 @@ def parsed(command: str) -> dict[str, Any]:
     """What the application makes of a command."""
     program, name, *words = shlex.split(command)
     assert program == "durable-workflows"
-    with typer.main.get_group(app.build_app()).commands[name].make_context(name, words) as context:
+    with tables.all_commands()[name].make_context(name, words) as context:
         return context.params
 
 
@@ -143,7 +143,7 @@ def test_each_call_that_a_hint_can_have_is_a_command_with_all_its_arguments() ->
 
 
 def test_each_command_that_a_text_of_ours_names_is_one_that_the_application_takes() -> None:
-    known = typer.main.get_group(app.build_app()).commands
+    known = tables.all_commands()
     for text in {text for path in PACKAGE.rglob("*.py") for text in _commands_in(path)}:
         name, *words = shlex.split(text)
         assert name in known, text

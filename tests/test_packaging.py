@@ -15,12 +15,11 @@ from typing import Any
 
 import anyio
 import pytest
-import typer.main
 import yaml
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 
-from durable_workflows.cli import app
+from documents import tables
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
@@ -189,7 +188,7 @@ def assert_serves(words: list[str]) -> None:
 
 
 def typer_command(name: str) -> Any:
-    return typer.main.get_group(app.build_app()).commands[name]
+    return tables.all_commands()[name]
 
 
 # The hook for pre-commit

@@ -29,6 +29,7 @@ from durable_workflows.mcp.serving_http import address, serve_http
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
+from durable_workflows.system import places
 from helpers import copy_flow, processes_of, until
 from listening import Mode, connected, subscribed
 from mcp import Client
@@ -371,7 +372,7 @@ async def test_a_request_that_is_too_large_is_refused(served: Served) -> None:
 
 async def test_the_url_is_told_and_the_token_is_not(served: Served) -> None:
     token = http_access.token(served.settings)
-    path = http_access.token_file(served.settings)
+    path = places.token(served.settings)
     assert served.said == f"Serving MCP on {served.url}; the token is in {path}.\n"
     assert served.url.startswith("http://127.0.0.1:")
     assert token not in served.said
@@ -469,13 +470,13 @@ def test_the_token_is_made_once_for_this_user_only(empty: Settings) -> None:
         thread.join()
     assert found == [http_access.token(empty)] * 8
     assert len(found[0]) >= 43
-    assert stat.S_IMODE(http_access.token_file(empty).stat().st_mode) == 0o600
+    assert stat.S_IMODE(places.token(empty).stat().st_mode) == 0o600
     assert not list(empty.state.glob(".token-*"))
 
 
 def test_a_file_without_a_token_lets_nobody_in(empty: Settings) -> None:
     http_access.token(empty)
-    http_access.token_file(empty).write_text("\n", encoding="utf-8")
+    places.token(empty).write_text("\n", encoding="utf-8")
     with pytest.raises(SetupError, match="holds no token"):
         http_access.token(empty)
 

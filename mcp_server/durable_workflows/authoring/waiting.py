@@ -280,7 +280,7 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[JsonValue], 
             hint='Pass a type, a pydantic model, or a JSON schema like {"type": "boolean"}.',
         ) from error
 
-    def fitting(message: JsonValue) -> Any:
+    def fitting(message: JsonValue) -> JsonValue:
         for error in validating.errors_in(schema, message):
             raise ValueError(error.message)
         return message

@@ -41,7 +41,7 @@ def remove_all(settings: Settings) -> None:
 
 def problem(settings: Settings) -> str | None:
     """What is to be said of the files that runs wrote into copies."""
-    kept = _kept(settings)
+    kept = places.kept(settings)
     files = sorted(path for path in kept.rglob("*") if path.is_file())
     if not files:
         return None
@@ -50,15 +50,11 @@ def problem(settings: Settings) -> str | None:
     return f"Runs wrote files next to `__file__`, which is in a copy of the workflow folder: {names}{more}. They are kept in {kept}. Change the code to write into the project, with a path relative to the working directory; then remove that folder."
 
 
-def _kept(settings: Settings) -> Path:
-    return places.kept(settings)
-
-
 def _remove(settings: Settings, folders: Iterable[Path]) -> None:
     for folder in folders:
         try:
             version = re.split(r"[.-]", folder.name, maxsplit=1)[0]
-            _keep_written(folder, _kept(settings) / version)
+            _keep_written(folder, places.kept(settings) / version)
         except OSError as error:
             logger.warning(
                 "%s is kept, because the files that runs wrote there cannot be moved: %s",

@@ -64,7 +64,7 @@ class Calls:
         )
 
     def _made(self) -> "Client":
-        """The client. Its import imports dbos, which takes a third of a second: nobody waits for that who only reads or starts runs."""
+        """The client, made at the first call. Its module imports dbos, which takes a third of a second; reading and starting runs does without."""
         with self._making:
             if self._client is None:
                 module = importlib.import_module("durable_workflows.seam.client")

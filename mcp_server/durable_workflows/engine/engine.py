@@ -1,7 +1,7 @@
 """The façade: all that can be done with workflows, for tools, resources and the command line alike.
 
-What DBOS owns is read by SQL, so that reading neither unpickles nor loads what nobody asked for, and changed through dbos's client; runs
-are started by SQL, too. All errors of dbos and psycopg become those of `errors.py`.
+SQL reads what DBOS owns and starts runs: nothing is unpickled, and only what was asked for is loaded. dbos's client makes all other
+changes. All errors of dbos and psycopg become those of `errors.py`.
 """
 
 import os

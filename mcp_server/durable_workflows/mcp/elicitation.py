@@ -159,9 +159,10 @@ def _primitive(schema: Schema | bool, root: Schema) -> Schema | None:
         found = Schema(enum=[found["const"]]) | found
     if "enum" in found:
         found = Schema(type="string") | found
-    choices: list[JsonValue] = found.get("enum", ["any text"])
-    kind, kinds = found.get("type"), ["string"] if "enum" in found else [*_PRIMITIVES]
-    if kind not in kinds or not _are_texts(choices):
+        if found["type"] != "string" or not _are_texts(found["enum"]):
+            return None
+    kind = found.get("type")
+    if kind not in [*_PRIMITIVES]:  # it may be a list
         return None
     kept = {key: found[key] for key in _KEPT if _can_show(key, found.get(key), kind)}
     said = {key: fitting.shown(str(kept[key])) for key in ("title", "description") if key in kept}

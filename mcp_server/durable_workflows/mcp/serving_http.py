@@ -28,6 +28,7 @@ from durable_workflows.mcp import http_connections
 from durable_workflows.mcp.server import Server, build_server, leave, leave_soon, log_plainly
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
+from durable_workflows.system import places
 
 PATH = "/mcp"
 
@@ -134,7 +135,7 @@ async def _run(
     async with server.session_manager.run(), anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, server, http)
         with http_access.announced(settings, url):
-            token_file = http_access.token_file(settings)
+            token_file = places.token(settings)
             sys.stderr.write(f"Serving MCP on {url}; the token is in {token_file}.\n")
             sys.stderr.flush()
             await http.serve([bound])

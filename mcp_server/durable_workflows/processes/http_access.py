@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from durable_workflows.errors import SetupError
@@ -15,11 +14,6 @@ _SHORTEST = 32  # characters; a file that somebody has emptied lets nobody in
 _SERVER = "http-"
 
 
-def token_file(settings: Settings) -> Path:
-    """Where the token is. Whoever may read it may do all that the tools can."""
-    return places.token(settings)
-
-
 def token(settings: Settings) -> str:
     """The project's token, made at the first call and always the same, in a file that this user only may read.
 
@@ -28,7 +22,7 @@ def token(settings: Settings) -> str:
         InvalidProject, StateDirectoryUnusable, NoSpaceLeft
     """
     state.prepare(settings)
-    path = token_file(settings)
+    path = places.token(settings)
     try:
         files.write_once(path, secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
         found = path.read_text(encoding="utf-8", errors="replace").strip()

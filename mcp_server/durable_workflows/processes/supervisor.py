@@ -249,20 +249,17 @@ class Supervisor:
 
     def _password(self) -> str:
         """That of last time, else a new one: with it Node is started, and nothing else needs to know it before."""
-        known = self._files.get(places.password(self._settings)) or files.read_text(
-            places.password(self._settings)
-        )
+        path = places.password(self._settings)
+        known = self._known(path)
         password = known if _PASSWORD.fullmatch(known) else secrets.token_urlsafe(24)
-        self._keep(places.password(self._settings), password)
+        self._keep(path, password)
         return password
 
     def _port(self) -> int:
         """The port that is set, else that of last time, so that clients find the database where it was."""
         if self._settings.port:
             return self._settings.port
-        text = self._files.get(places.port(self._settings)) or files.read_text(
-            places.port(self._settings)
-        )
+        text = self._known(places.port(self._settings))
         port = int(text) if _PORT.fullmatch(text) else 0
         return port if port <= _LAST_PORT else 0
 
@@ -595,6 +592,10 @@ class Supervisor:
             return
         self._report = {**self._report, name: text} if text else _without(self._report, name)
         self._keep(places.report(self._settings), json.dumps(self._report, indent=2))
+
+    def _known(self, path: Path) -> str:
+        """What a file of the state directory says, or should say."""
+        return self._files.get(path) or files.read_text(path)
 
     def _keep(self, path: Path, text: str) -> None:
         """Write a file of the state directory, now if that is possible, and again whenever it was removed or damaged."""

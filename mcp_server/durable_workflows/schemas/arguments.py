@@ -222,7 +222,7 @@ def _fits_its_example(text: str) -> bool:
 
 
 def _formats() -> FormatChecker:
-    checker: object = FormatChecker(formats=())
+    checker = FormatChecker(formats=())
     for name, kind in _FORMATS.items():
         checker.checks(name, raises=ValueError)(_reader(kind))
     return checker

@@ -1,9 +1,8 @@
+# pyright: reportPrivateUsage=false
 """What an engine changes of runs in dbos's own way: messages, forks, cancelling, resuming. All of it blocks.
 
 An engine reads and starts runs without it: importing dbos takes a third of a second and 26 MB.
 """
-
-# pyright: reportPrivateUsage=false
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
@@ -30,8 +29,8 @@ class Client:
         DatabaseUnavailable: the database does not answer.
     """
 
-    def __init__(self, database: Database, explain: tables.Explain, connections_: int) -> None:
-        """`explain` says why the database may be away; the client makes so many connections at most."""
+    def __init__(self, database: Database, explain: tables.Explain, pool_size: int) -> None:
+        """`explain` says why the database may be away; the client makes at most `pool_size` connections."""
         values.refuse_pickle()
         connections.connect_alone()
         values.record_any_text()
@@ -41,7 +40,7 @@ class Client:
             dbos_system_schema=database.dbos_schema,
             serializer=DBOSPortableJSONSerializer(),
             application_name=APPLICATION,
-            system_database_pool_size=connections_,
+            system_database_pool_size=pool_size,
             retry_connection_errors=False,
             lazy=True,
         )

@@ -6,7 +6,7 @@ How dbos works stays as it is; what changes that is in `patches/`.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from types import MethodType
+from types import MethodType, TracebackType
 from typing import cast
 
 import sqlalchemy
@@ -19,6 +19,8 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from dbos._utils import LoopAwareEvent
 from sqlalchemy.orm import Session
 
+# What a scope's `__exit__` gets.
+Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
 
 
@@ -100,9 +102,8 @@ def look_again() -> None:
 
     DBOS does so itself a minute after a notification was missed.
     """
-    database = (
-        system_database()
-    )  # its maps and its checks hint at two kinds of events, and use `set` alone
+    # Its maps and its checks hint at two kinds of events, and use `set` alone.
+    database = system_database()
     with database._listener_thread_lock:  # held until the listener hears
         pass
     for _key, (workflow_id, topic, *_rest), event in database.notifications_map.snapshot():

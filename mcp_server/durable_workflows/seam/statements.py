@@ -46,7 +46,10 @@ def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) 
 def _discard(
     engine: sqlalchemy.Engine, pooled: sqlalchemy.PoolProxiedConnection | None, error: BaseException
 ) -> bool:
-    """Close a connection, which may still commit each statement: dbos's transactions would be none on it. Whether it is broken: then the others of the pool are, too."""
+    """Close a connection: it may still commit each statement at once, and dbos would have no transactions on it.
+
+    Return whether it is broken; then the pool replaces its other connections, too.
+    """
     if pooled is None:
         return False
     connection: Any = pooled.driver_connection

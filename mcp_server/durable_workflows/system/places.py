@@ -37,7 +37,7 @@ def port(settings: Settings) -> Path:
 
 
 def token(settings: Settings) -> Path:
-    """The token of the HTTP server."""
+    """The token of the HTTP server. A user who can read it can do all that the tools can."""
     return settings.state / "token"
 
 

@@ -3,7 +3,7 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
 from durable_workflows import wording
@@ -91,33 +91,28 @@ def _sync_timeouts(module: Module) -> Iterator[Problem]:
         call = function.registration
         if call and function.kind == "step" and not function.is_async:
             given = {one.arg for one in call.keywords if _is_set(one.value)}
-            for name in _ASYNC_ONLY:
-                if name in given:
-                    yield _refused(call, function.name, name)
+            yield from _refused(call, function.name, given)
     for node, scope in module.nodes():
         match node:
             case ast.Call(func=function, args=[ast.Dict(keys=keys), *_]):
                 if scope.meaning(function) == "dbos.DBOS.run_step":
-                    yield from _run_with_timeouts(node, keys)
+                    given = {one.value for one in keys if isinstance(one, ast.Constant)}
+                    yield from _refused(node, "DBOS.run_step", given)
             case _:
                 pass
-
-
-def _run_with_timeouts(call: ast.Call, options: Sequence[ast.expr | None]) -> Iterator[Problem]:
-    given = {one.value for one in options if isinstance(one, ast.Constant)}
-    for name in _ASYNC_ONLY:
-        if name in given:
-            yield _refused(call, "DBOS.run_step", name)
 
 
 def _is_set(value: ast.expr) -> bool:
     return not (isinstance(value, ast.Constant) and value.value in (None, False))
 
 
-def _refused(node: Located, step: str, option: str) -> Problem:
-    message = f"`{option}` of {step} is refused by DBOS: a sync step cannot be interrupted"
+def _refused(node: Located, step: str, given: Set[object]) -> Iterator[Problem]:
+    """What DBOS refuses of the options that a sync step is given."""
     advice = "Make it an `async def`, or set a time-out on the call that may hang."
-    return Problem(node, "sync-timeout", message, advice)
+    for option in _ASYNC_ONLY:
+        if option in given:
+            message = f"`{option}` of {step} is refused by DBOS: a sync step cannot be interrupted"
+            yield Problem(node, "sync-timeout", message, advice)
 
 
 def _typed_dicts(module: Module) -> Iterator[Problem]:

@@ -45,10 +45,10 @@ export class Front {
   #guests = new Set() // those of them that have not logged in, the oldest first
   #waiting = new Set() // in the order in which they get their turns
   #held = new Set() // connections whose answers wait for the disk
-  #syncing = false // it is about to be synced
+  #syncing = false // whether an fsync for them is due
   #holder = null
   #last = null // whose turn was the last one
-  #changed = 0 // when that was another one's
+  #changed = 0 // when the turn last passed to another client
   #active = null // whose unit runs now
   #skipping = false // after an error the session ignores what comes until the holder's Sync
   #restarting = null // a promise, while the session is started again

@@ -10,6 +10,7 @@ from sqlalchemy import event as sqlalchemy_event
 
 from durable_workflows.database.addresses import is_own
 from durable_workflows.database.alone import ConnectionAlone
+from durable_workflows.seam.patches.replacing import replace
 
 
 def connect_alone() -> None:
@@ -31,4 +32,4 @@ def share_one_backend() -> None:
     PGlite has one backend: a client that holds a transaction open keeps all others waiting. The jobs are idempotent, and
     CockroachDB is served by dbos in the same way.
     """
-    PostgresSystemDatabase.background_job_lock = SystemDatabase.background_job_lock
+    replace(PostgresSystemDatabase, background_job_lock=SystemDatabase.background_job_lock)

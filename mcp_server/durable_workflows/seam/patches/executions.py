@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from dbos import DBOS
@@ -265,17 +265,12 @@ def _count_steps(executions: Executions) -> None:
         setattr(self, _TOKEN, _IN_STEP.set(True))
         return context
 
-    def left(
-        self: dbos_context.EnterDBOSStepCtx,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> Literal[False]:
+    def left(self: dbos_context.EnterDBOSStepCtx, *raised: *dbos_calls.Raised) -> Literal[False]:
         if not dbos_calls.is_step(self):
-            return leave(self, kind, error, trace)
+            return leave(self, *raised)
         _IN_STEP.reset(getattr(self, _TOKEN))
         try:
-            return leave(self, kind, error, trace)
+            return leave(self, *raised)
         finally:
             executions.step_ended(self.use_ctx.workflow_id)
 

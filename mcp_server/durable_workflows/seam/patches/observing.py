@@ -4,7 +4,6 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Concatenate, Literal, ParamSpec, Protocol
 
 from dbos import _context as dbos_context
@@ -84,13 +83,8 @@ def _observe_steps(observer: Observer) -> None:
             observer.step_began(context.workflow_id, context.function_id, name)
         return context
 
-    def left(
-        self: dbos_context.EnterDBOSStepCtx,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> Literal[False]:
-        result = leave(self, kind, error, trace)
+    def left(self: dbos_context.EnterDBOSStepCtx, *raised: *dbos_calls.Raised) -> Literal[False]:
+        result = leave(self, *raised)
         if dbos_calls.is_step(self):
             observer.step_ended(self.use_ctx.workflow_id, self.use_ctx.function_id)
         return result

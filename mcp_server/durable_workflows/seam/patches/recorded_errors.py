@@ -61,22 +61,27 @@ def keep_errors_whole() -> None:
             return read(serialized_value, serialization, serializer)
         return made(DBOSPortableJSON.deserialize(serialized_value))
 
-    dbos_serialization.exception_to_workflow_error_data = described_whole
+    replacing.replace(dbos_serialization, exception_to_workflow_error_data=described_whole)
     replacing.replace_in_dbos(read, made_again)
 
 
 def name_last_attempts() -> None:
     """Have the error of a step that failed in all its attempts say that of the last one: of these dbos keeps nothing."""
-    scope: Any = dbos_error.DBOSMaxStepRetriesExceeded
+    scope = dbos_error.DBOSMaxStepRetriesExceeded
     make = scope.__init__
 
-    def initialised(error: Any, step_name: str, max_retries: int, errors: list[Exception]) -> None:
+    def initialised(
+        error: dbos_error.DBOSMaxStepRetriesExceeded,
+        step_name: str,
+        max_retries: int,
+        errors: list[Exception],
+    ) -> None:
         make(error, step_name, max_retries, errors)
         if errors:
             said = f"{_class_name(type(errors[-1]))}: {_said(errors[-1])}"
             error.message += f"; the last attempt: {wording.line(said, _SAID)}"
 
-    scope.__init__ = initialised
+    replacing.replace(scope, __init__=initialised)
 
 
 # --- Recording

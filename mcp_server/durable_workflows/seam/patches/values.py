@@ -33,7 +33,7 @@ def refuse_pickle() -> None:
     def refuse(cls: DefaultSerializer, serialized_data: str) -> NoReturn:
         raise TypeError("The row is in Python's pickle format, which is not read for safety.")
 
-    DefaultSerializer.deserialize = refuse
+    replacing.replace(DefaultSerializer, deserialize=refuse)
 
 
 def record_any_text() -> None:
@@ -49,7 +49,7 @@ def record_any_text() -> None:
             raise TypeError(f"{error}{_place_of_misfit(value)}") from None
         return fitting.escaped_surrogates(text)
 
-    DBOSPortableJSONSerializer.serialize = escaped
+    replacing.replace(DBOSPortableJSONSerializer, serialize=escaped)
     _take_any_text()
     _name_steps_as_recorded()
 
