@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from documents import tables
-from durable_workflows import wording
+from durable_workflows import actions
+from durable_workflows.actions import NUMBER, REST
 from durable_workflows.cli import command_words
 from durable_workflows.cli.commands.common import GivenJson
 from durable_workflows.mcp.strict_tools import strict_tool
@@ -41,6 +42,8 @@ TAKEN_AS: dict[str, tuple[str, Any]] = {  # what a command calls it, and what it
     "version": ("same_version", True),
     "message": ("message", GivenJson("yes")),
 }
+PARAMETERS = {spec.function.__name__: strict_tool(spec).parameters for spec in TOOLS}
+UNDERLINED = [name for name in PARAMETERS if "_" in name]
 PACKAGE = Path(command_words.__file__).parents[1]
 FOR_MODELS_ONLY = ("answers.py", "tools.py", "prompts.py")  # no terminal shows their texts
 
@@ -53,11 +56,18 @@ def parsed(command: str) -> dict[str, Any]:
         return context.params
 
 
-def test_every_tool_has_a_command_and_its_arguments_are_those_of_the_tool() -> None:
-    tools = {spec.function.__name__: strict_tool(spec) for spec in TOOLS}
-    assert command_words.FORMS.keys() == tools.keys()
+def test_the_arguments_of_a_command_are_those_of_its_tool() -> None:
     for name, form in command_words.FORMS.items():
-        assert {*form.words, *form.options} <= tools[name].parameters["properties"].keys(), name
+        assert {*form.words, *form.options} <= PARAMETERS[name]["properties"].keys(), name
+
+
+@proves("hints:commands")
+def test_each_tool_that_a_text_names_has_a_command() -> None:
+    named = re.compile(rf"\b(?:Call ({'|'.join(PARAMETERS)})|({'|'.join(UNDERLINED)}))\b")
+    for path in texts_for_both():
+        for text in _texts(path):
+            for found in named.finditer(text):
+                assert (found[1] or found[2]) in command_words.FORMS, f"{path}: {text}"
 
 
 @proves("hints:commands")
@@ -70,23 +80,29 @@ def test_a_call_becomes_a_command_that_the_application_takes(tool: str) -> None:
 def check_call(tool: str, names: tuple[str, ...]) -> None:
     """That the command has all that the call has."""
     given = {name: VALUES[name] for name in names}
-    text = command_words.in_terminal(f"do {wording.call(tool, **given)}; then look.")
-    before, command, after = text.split("`")
-    assert (before, after) == ("do ", "; then look.")
-    taken = parsed(command)
+    command = command_words.as_command(tool, given)
+    taken = parsed(command.strip("`"))
     for name, value in given.items():
         own, expected = TAKEN_AS.get(name, (name, value))
         assert taken[own] in (expected, [expected]), command
 
 
 def calls_in_hints() -> set[tuple[str, tuple[str, ...]]]:
-    """The calls that our texts have, each with the names of its arguments: those that `wording` makes, and those that are written out."""
-    found: set[tuple[str, tuple[str, ...]]] = set()
-    for path in PACKAGE.rglob("*.py"):
-        if path.name not in FOR_MODELS_ONLY and "_content" not in path.parts:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            found |= {(tool, tuple(sorted(names))) for tool, names in _calls_of(tree)}
-    return found
+    """The actions that our texts have, each with the names of its arguments."""
+    return {
+        (tool, tuple(sorted(names)))
+        for path in texts_for_both()
+        for tool, names in _calls_of(ast.parse(path.read_text(encoding="utf-8")))
+    }
+
+
+def texts_for_both() -> list[Path]:
+    """The modules whose texts both faces show."""
+    return [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in FOR_MODELS_ONLY and "_content" not in path.parts
+    ]
 
 
 def _calls_of(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
@@ -105,8 +121,6 @@ def _calls_of(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
         for node in ast.walk(function):
             if isinstance(node, ast.Call):
                 yield from _worded(node, {str(key) for key in keys})
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield from _written_out(node.value)
 
 
 def _worded(node: ast.Call, keys: set[str]) -> Iterator[tuple[str, set[str]]]:
@@ -118,7 +132,7 @@ def _worded(node: ast.Call, keys: set[str]) -> Iterator[tuple[str, set[str]]]:
         case ast.Call(
             func=ast.Name(id="call") | ast.Attribute(attr="call"),
             args=[ast.Constant(value=str(tool))],
-        ) if tool in command_words.FORMS:
+        ) if tool in PARAMETERS:
             yield tool, names
         case ast.Call(func=ast.Name(id="inspect"), args=[_]) if names <= VALUES.keys():
             yield "inspect", {"workflow_id", *names}
@@ -126,19 +140,26 @@ def _worded(node: ast.Call, keys: set[str]) -> Iterator[tuple[str, set[str]]]:
             pass
 
 
-def _written_out(text: str) -> Iterator[tuple[str, set[str]]]:
-    for tool, arguments in re.findall(r"\b([a-z_]+)\(((?:[a-z_]+=[^()]*)?)\)", text):
-        if tool in command_words.FORMS:
-            yield tool, set(re.findall(r"\b([a-z_]+)=", arguments))
+@proves("hints:commands")
+def test_no_text_that_a_terminal_may_show_has_a_call_written_out() -> None:
+    written_out = re.compile(rf"\b({'|'.join(PARAMETERS)})\((?:[a-z_]+=[^()]*)?\)")
+    for path in texts_for_both():
+        for text in _texts(path):
+            assert not written_out.search(text), f"{path}: {text}"
+
+
+def _texts(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 @proves("hints:commands")
 def test_each_call_that_a_hint_can_have_is_a_command_with_all_its_arguments() -> None:
     found = calls_in_hints()
     assert {tool for tool, _ in found} >= {"fork", "resume", "cancel", "start_workflow", "inspect"}
-    tools = {spec.function.__name__: strict_tool(spec).parameters for spec in TOOLS}
     for tool, names in found:
-        known, needed = tools[tool]["properties"], tools[tool].get("required", [])
+        known, needed = PARAMETERS[tool]["properties"], PARAMETERS[tool].get("required", [])
         check_call(tool, tuple(dict.fromkeys([*needed, *(known.keys() & set(names))])))
 
 
@@ -165,67 +186,51 @@ def _commands_in(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("call", "command"),
+    ("tool", "arguments", "command"),
     [
-        ('fork(workflow_id="x", from_step=3)', "fork x 3"),
-        ('fork(workflow_id="x", from_step=3, version="same")', "fork --same-version x 3"),
-        ('fork(workflow_id="x", from_step=3, version="latest")', "fork x 3"),
-        ('inspect(workflow_id="-x", step=2)', "inspect --step 2 -- -x"),
-        ('inspect(workflow_id="x", step=N)', "inspect --step N x"),
-        ('send_message(workflow_id="x", topic="t", message=…)', "send --id x --topic t --message JSON"),
-        ('send_message(workflow_id="x", topic="t", message="y")', "send --id x --topic t --message '\"y\"'"),
-        ('start_workflow(name="report", …)', "start --args JSON report"),
-        ('inspect(workflow_id="a\\nb")', "inspect $'a\\nb'"),
-        ('resume(workflow_ids=["x"], children=true)', "resume --children x"),
-        ("server_status()", "status"),
+        ("fork", {"workflow_id": "x", "from_step": 3}, "fork x 3"),
+        ("fork", {"workflow_id": "x", "from_step": 3, "version": "same"}, "fork --same-version x 3"),
+        ("fork", {"workflow_id": "x", "from_step": 3, "version": "latest"}, "fork x 3"),
+        ("inspect", {"workflow_id": "-x", "step": 2}, "inspect --step 2 -- -x"),
+        ("inspect", {"workflow_id": "x", "step": NUMBER}, "inspect --step N x"),
+        ("send_message", {"workflow_id": "x", "topic": "t", "message": REST}, "send --id x --topic t --message JSON"),
+        ("send_message", {"workflow_id": "x", "topic": "t", "message": "y"}, "send --id x --topic t --message '\"y\"'"),
+        ("start_workflow", {"name": "report", "args": REST}, "start --args JSON report"),
+        ("inspect", {"workflow_id": "a\nb"}, "inspect $'a\\nb'"),
+        ("resume", {"workflow_ids": ["x"], "children": True}, "resume --children x"),
+        ("server_status", {}, "status"),
     ],
 )  # fmt: skip
-def test_calls_are_worded_as_commands(call: str, command: str) -> None:
-    assert command_words.in_terminal(call) == f"`durable-workflows {command}`"
+def test_actions_are_worded_as_commands(tool: str, arguments: dict[str, Any], command: str) -> None:
+    assert command_words.as_command(tool, arguments) == f"`durable-workflows {command}`"
 
 
-def test_what_is_in_an_argument_is_no_call() -> None:
+def test_what_is_in_an_argument_is_no_word_of_the_command() -> None:
     topic = 'x") cancel(workflow_ids=["y"]'
-    call = wording.call("answer_in_person", workflow_id="x", topic=topic)
-    assert parsed(command_words.in_terminal(call).strip("`"))["topic"] == topic
+    command = command_words.as_command("answer_in_person", {"workflow_id": "x", "topic": topic})
+    assert parsed(command.strip("`"))["topic"] == topic
 
 
-def test_hints_of_errors_name_commands() -> None:
-    hint = "Call workflow_catalog (or `durable-workflows status`) to see the registered names."
+def test_an_action_is_a_call_where_no_face_words_it_otherwise() -> None:
+    assert actions.inspect("x", step=NUMBER) == 'inspect(workflow_id="x", step=N)'
+    with actions.worded(command_words.as_command):
+        assert actions.inspect("x", step=NUMBER) == "`durable-workflows inspect --step N x`"
+    assert actions.call("send_message", message=REST) == "send_message(message=…)"
+
+
+def test_the_tools_that_a_hint_names_are_commands_in_a_terminal() -> None:
+    hint = "Call workflow_catalog to see the registered names."
     assert (
         command_words.in_terminal(hint)
         == "Run `durable-workflows status` to see the registered names."
     )
-    hint = 'Call resume(workflow_ids=["import-7"]) to let it go on.'
+    hint = "Call inspect to see the answer."
     assert (
-        command_words.in_terminal(hint)
-        == "Run `durable-workflows resume import-7` to let it go on."
-    )
-    hint = "Call server_status, or run `durable-workflows status`, to see what runs."
-    assert command_words.in_terminal(hint) == "Run `durable-workflows status` to see what runs."
-    hint = "Call inspect with detail=messages to see the answer."
-    assert (
-        command_words.in_terminal(hint)
-        == "Run `durable-workflows inspect ID --detail messages` to see the answer."
+        command_words.in_terminal(hint) == "Run `durable-workflows inspect ID` to see the answer."
     )
 
 
 @proves("hints:commands")
-def test_what_a_run_recorded_stays_as_it_is() -> None:
-    call = wording.inspect("x")
-    fence = wording.fenced(f"Next: {call}")
-    data = f'Input: {{"a": "(9 characters: {call})"}}\n1. {call}\n- {call}\n**Why:** {call}'
-    page = f"# x\n**Next:** {call}\n{data}\n{fence}\nInput: abc… (9,000 characters: {call})"
-    shown = command_words.page(page)
-    command = "`durable-workflows inspect x`"
-    assert (
-        shown
-        == f"# x\n**Next:** {command}\n{data}\n{fence}\nInput: abc… (9,000 characters: {command})"
-    )
-
-
-def test_of_a_problem_only_the_call_at_its_end_is_a_command() -> None:
-    data = 'cancel(workflow_ids=["y"]) ended its worker'
-    problem = f"{data}: {wording.inspect('x')}"
-    assert command_words.at_end(problem) == f"{data}: `durable-workflows inspect x`"
-    assert command_words.at_end(data) == data
+def test_what_a_command_in_a_hint_names_stays_as_it_is() -> None:
+    hint = f"{command_words.as_command('send_message', {'topic': 'list_workflows'})} lets it go on."
+    assert command_words.in_terminal(hint) == hint

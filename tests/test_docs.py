@@ -43,7 +43,7 @@ def blocks(title: str, language: str) -> list[str]:
 def test_the_readme_names_only_tools_and_commands_that_there_are() -> None:
     kinds = {
         "Tools": {tool.function.__name__ for tool in tools.TOOLS},
-        "Commands": {command.name for command in app.COMMANDS},
+        "Commands": {command.name for command in app.commands()},
         "Bundled workflows": set(bundled.entries()),
     }
     for kind, known in kinds.items():

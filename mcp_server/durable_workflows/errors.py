@@ -43,7 +43,7 @@ import inspect
 class DurableWorkflowsError(Exception):
     """Something went wrong in durable-workflows."""
 
-    hint: str = "Call server_status, or run `durable-workflows status`, to see what is running and any problems."
+    hint: str = "Call server_status to see what is running and any problems."
 
     def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
         self.message = message or inspect.cleandoc(type(self).__doc__ or "")
@@ -65,7 +65,7 @@ class UsageError(DurableWorkflowsError):
 class UnknownWorkflow(UsageError):
     """There is no workflow with that name."""
 
-    hint = "Call workflow_catalog (or `durable-workflows status`) to see the registered names."
+    hint = "Call workflow_catalog to see the registered names."
 
 
 class WorkflowUnavailable(UsageError):

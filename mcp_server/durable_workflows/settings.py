@@ -24,6 +24,7 @@ APPLICATION = (
 QUEUE = "workflows"  # the queue that starts go to when the caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
+FOREVER_SECONDS = 100 * 365 * 86_400.0  # how long to wait without a time limit: DBOS wants a number
 PERSON = "person:"  # a topic that begins so takes messages from people only
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has

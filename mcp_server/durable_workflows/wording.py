@@ -1,4 +1,4 @@
-"""How a trace is worded: texts on one line and of a bounded length, times, and calls that a model may repeat."""
+"""How a trace is worded: texts on one line and of a bounded length, numbers, and times."""
 
 import difflib
 import json
@@ -93,17 +93,6 @@ def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 def as_json(value: object) -> str:
     """A value as the JSON that a model would write."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def call(tool: str, **arguments: str | int | list[str]) -> str:
-    """A tool's call as a model may repeat it."""
-    given = ", ".join(f"{name}={as_json(value)}" for name, value in arguments.items())
-    return f"{tool}({given})"
-
-
-def inspect(workflow_id: str, **arguments: str | int) -> str:
-    """The call that shows more of a run."""
-    return call("inspect", workflow_id=workflow_id, **arguments)
 
 
 def how_it_goes(running: Running) -> str:

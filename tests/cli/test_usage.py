@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from durable_workflows.cli.app import COMMANDS, Command, build_app
+from durable_workflows.cli.app import build_app, commands
+from durable_workflows.cli.command import Command
 from durable_workflows.settings import Settings
 
 from .command import run, succeed
 
+COMMANDS = list(commands())
 NAMES = [command.name for command in COMMANDS]
-PARSERS: Any = vars(get_command(build_app()))["commands"]
+PARSERS: Any = vars(get_command(build_app(COMMANDS)))["commands"]
 
 
 def test_every_command_is_listed_with_a_whole_sentence(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ DOCUMENTS = tuple(_LISTS)
 
 def all_commands() -> dict[str, Any]:
     """The commands by name, as typer has them."""
-    return dict(typer.main.get_group(app.build_app()).commands)
+    return dict(typer.main.get_group(app.build_app(app.commands())).commands)
 
 
 def _tables(document: str) -> Iterator[tuple[str, tuple[str, ...], Rows]]:

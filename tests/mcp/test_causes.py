@@ -260,7 +260,7 @@ CAUSES = [
         'inspect(workflow_id="ID-1") for the reason; repair the cause, then fork(workflow_id="ID", from_step=1), which starts the child again'),
     Cause("ran out of time", "sleeps",
         "cancelled: its time-out passed at TIME.",
-        'start_workflow(name="sleeps", …) with a larger timeout_seconds, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
+        'start_workflow(name="sleeps", args=…) with a larger timeout_seconds, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
         {"timeout_seconds": 0.5}),
     Cause("has ended", "queues",
         "it has finished; its output is below.",
@@ -537,9 +537,7 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
     (engine.project / "workflows" / "newer.py").write_text(flows, encoding="utf-8")
     refused = plain(await agent.call("start_workflow", name="waits"))
     assert refused.startswith("No worker could load version VERSION of the code:\n")
-    assert refused.endswith(
-        "\nCall server_status (or `durable-workflows status`) for the folder of the logs. Nothing was started."
-    )
+    assert refused.endswith("\nCall server_status for the folder of the logs. Nothing was started.")
     assert '"logs":' in await agent.call("server_status")
     (engine.project / "deadly").unlink()
     (engine.project / "workflows" / "newer.py").write_text(flows + "\n", encoding="utf-8")

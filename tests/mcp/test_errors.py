@@ -258,14 +258,14 @@ CASES = [
         UnknownWorkflow,
         "start_workflow",
         {"name": "line_count"},
-        "There is no workflow 'line_count'. Did you mean 'line_counts'? Call workflow_catalog (or `durable-workflows status`) to see the registered names.",
+        "There is no workflow 'line_count'. Did you mean 'line_counts'? Call workflow_catalog to see the registered names.",
     ),
     Case(
         "a workflow that there is not in a batch",
         UnknownWorkflow,
         "start_workflow",
         {"batch": [{"name": "noisy"}, {"name": "nosy"}]},
-        "batch[1]: There is no workflow 'nosy'. Did you mean 'noisy'? Call workflow_catalog (or `durable-workflows status`) to see the registered names. Nothing of the batch was started.",
+        "batch[1]: There is no workflow 'nosy'. Did you mean 'noisy'? Call workflow_catalog to see the registered names. Nothing of the batch was started.",
     ),
     Case(
         "a workflow whose file does not load",
@@ -533,7 +533,7 @@ CASES = [
         UnknownWorkflow,
         "fork",
         {"workflow_id": "lost", "from_step": 1},
-        "There is no workflow 'removed'. Call workflow_catalog (or `durable-workflows status`) to see the registered names.",
+        "There is no workflow 'removed'. Call workflow_catalog to see the registered names.",
     ),
     Case(
         "a cancel of a run that there is not",

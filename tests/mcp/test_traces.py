@@ -546,6 +546,17 @@ def test_a_wait_that_goes_on_shows_no_step_for_its_time_out(
     assert "DBOS.sleep" not in shown
 
 
+def test_the_time_out_of_a_wait_without_one_is_shown_as_none(
+    a_run: RunMaker, a_step: StepMaker
+) -> None:
+    """DBOS records when a wait would end; without a limit that is in a hundred years."""
+    asleep = a_step(2, name="DBOS.sleep", started_at=NOW, output=preview("4949020467.09"))
+    shown = traces.markdown(a_run(steps=[a_step(1), asleep]))
+    assert "2. DBOS.sleep" in shown
+    assert "without a time limit" in shown
+    assert "2126" not in shown
+
+
 def test_a_traceback_shows_the_projects_files_and_not_those_of_dbos(
     a_run: RunMaker, a_step: StepMaker
 ) -> None:
@@ -599,13 +610,13 @@ def test_an_agent_over_its_budget_is_to_be_started_with_a_larger_one(
     failed = error("agent_task.AgentFailed", said)
     run = a_run(name="agent_task", status="ERROR", error=failed, steps=[a_step(1, error=failed)])
     wanted = f"with a larger {budget}: a fork keeps the old one."
-    assert why(run)[1] == f'start_workflow(name="agent_task", …) {wanted}'
+    assert why(run)[1] == f'start_workflow(name="agent_task", args=…) {wanted}'
 
 
 def test_a_run_that_was_started_wrongly_is_to_be_started_again(a_run: RunMaker) -> None:
     wrong = error("durable_workflows.errors.InvalidArguments", "a: give `workflow`.")
     following = why(a_run(status="ERROR", error=wrong))[1]
-    assert following.startswith('start_workflow(name="report", …) with correct arguments')
+    assert following.startswith('start_workflow(name="report", args=…) with correct arguments')
 
 
 def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMaker) -> None:
@@ -621,7 +632,7 @@ def test_a_bundled_workflow_with_a_time_out_too_short_is_to_be_started_with_a_la
 ) -> None:
     output = preview('{"ok": false, "failed": ["slow"]}')
     following = why(a_run(name=name, status="SUCCESS", output=output))[1]
-    assert f'start_workflow(name="{name}", …) with a larger timeout_seconds' in following
+    assert f'start_workflow(name="{name}", args=…) with a larger timeout_seconds' in following
     assert "timeout_seconds" in (content.folder("workflows") / f"{name}.py").read_text("utf-8")
 
 

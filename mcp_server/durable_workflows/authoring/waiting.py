@@ -18,9 +18,7 @@ from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import Schema
 from durable_workflows.schemas import validating
 from durable_workflows.seam import dbos_calls
-from durable_workflows.settings import PERSON
-
-_FOR_EVER_SECONDS = 100 * 365 * 86400.0  # DBOS.recv wants a number
+from durable_workflows.settings import FOREVER_SECONDS, PERSON
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -289,7 +287,7 @@ def _json_schema_checker(schema: Schema) -> tuple[Schema, Callable[[JsonValue], 
 
 
 def _seconds(left: float | None) -> float:
-    return _FOR_EVER_SECONDS if left is None else left
+    return FOREVER_SECONDS if left is None else left
 
 
 def _person_topic(topic: str | None) -> str:

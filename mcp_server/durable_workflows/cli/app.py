@@ -11,82 +11,31 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import anyio
 import typer
 from pydantic import ValidationError
 
+from durable_workflows import actions
+from durable_workflows.cli import command_words
+from durable_workflows.cli.command import Command
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.settings import Settings
 
-
-class Command(NamedTuple):
-    """A command: its name, what it does, and how it is typed; `more` adds what is known at run time only to its help.
-
-    What it does is named by its place in `commands`. It is imported when it is wanted: an MCP client waits for `serve`, which needs little
-    of what the other commands import.
-    """
-
-    name: str
-    function: str
-    examples: tuple[str, ...]
-    more: str | None = None
-
-
-COMMANDS = (
-    Command(
-        "serve",
-        "serving.serve",
-        ("serve --project ~/work/shop", "serve --http 127.0.0.1:8765 --project ~/work/shop"),
-    ),
-    Command("bootstrap", "processes.bootstrap", ("bootstrap", "bootstrap --project ~/work/shop")),
-    Command("shutdown", "processes.shutdown", ("shutdown",)),
-    Command("status", "processes.show_status", ("status", "status --json")),
-    Command(
-        "dashboard", "watching.dashboard", ("dashboard", "dashboard --watch", "dashboard --json")
-    ),
-    Command(
-        "new", "files.new", ("new basic_workflow my_flow", "new --list"), "files.template_names"
-    ),
-    Command(
-        "run",
-        "files.run",
-        ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
-    ),
-    Command("check", "files.check", ("check workflows/my_flow.py", "check workflows/*.py --json")),
-    Command("search", "files.search", ("search how to wait for a person",)),
-    Command(
-        "start",
-        "runs.start",
-        (
-            'start approval --args \'{"request": "Deploy?"}\' --id deploy-7',
-            'start run_commands --args \'{"commands": [{"name": "test", "run": "make"}]}\'',
-        ),
-    ),
-    Command(
-        "wait", "runs.wait", ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")
-    ),
-    Command("list", "runs.list_runs", ("list --status PENDING", "list --waiting --json")),
-    Command(
-        "inspect",
-        "runs.inspect_run",
-        ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
-    ),
-    Command("send", "runs.send", ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
-    Command("approve", "people.approve", ("approve deploy-7", "approve deploy-7 --topic approval")),
-    Command("fork", "runs.fork", ("fork deploy-7 2",)),
-    Command("cancel", "runs.cancel", ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
-    Command("resume", "runs.resume", ("resume deploy-7",)),
-    Command("worker", "processes.worker", ("worker --application shop",)),
-    Command("move", "processes.move", ("move --to postgresql://me:secret@db.example:5432/app",)),
-    Command("install", "installing.install", ("install claude-code", "install vscode --dry-run")),
-    Command("demo", "processes.demo", ("demo", "demo . --keep")),
-)
+# Who wants a command imports the modules up to it: an MCP client waits for `serve`, which needs little of what the others import.
+_MODULES = ("serving", "runs", "people", "files", "processes", "watching", "installing")
+_FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
 _SHOW_SETTINGS = ("serve", "bootstrap")  # all commands take them; these two list them in their help
 
 
-def build_app(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
+def commands() -> Iterator[Command]:
+    """All commands."""
+    for module in _MODULES:
+        yield from importlib.import_module(f"durable_workflows.cli.commands.{module}").COMMANDS
+
+
+def build_app(some: Iterable[Command]) -> typer.Typer:
     """The application with these commands."""
     app = typer.Typer(
         name="durable-workflows",
@@ -95,25 +44,20 @@ def build_app(commands: Iterable[Command] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_main)
-    for command in commands:
+    for command in some:
         app.command(command.name, epilog=_epilog(command))(_with_settings(command))
     return app
 
 
 def main() -> None:
     """The entry point."""
-    named = [command for command in COMMANDS if command.name in sys.argv[1:2]]
-    build_app(named or COMMANDS)(prog_name="durable-workflows")
-
-
-def _load(place: str) -> Callable[..., object]:
-    module, name = place.split(".")
-    return getattr(importlib.import_module(f"durable_workflows.cli.commands.{module}"), name)
+    named = next((command for command in commands() if command.name in sys.argv[1:2]), None)
+    build_app([named] if named else commands())(prog_name="durable-workflows")
 
 
 def _epilog(command: Command) -> str:
     examples = "\n".join(f"  durable-workflows {example}" for example in command.examples)
-    more = _load(command.more)() if command.more else ""
+    more = command.more() if command.more else ""
     return f"\b\nExample:\n{examples}" + (f"\n\n{more}" if more else "")
 
 
@@ -138,13 +82,15 @@ def _main(
 
 def _with_settings(command: Command) -> Callable[..., None]:
     """The command with a flag for each setting; it gets the Settings made of them as its first argument."""
-    function = _load(command.function)
+    function = command.function
 
     @functools.wraps(function)
     def typed(**values: object) -> None:
         given = {name: values.pop(name) for name in Settings.model_fields}
         settings = _settings({key: value for key, value in given.items() if value is not None})
-        _carry_out(function, settings, values)
+        words = actions.as_call if command.name in _FOR_MODELS else command_words.as_command
+        with actions.worded(words):
+            _carry_out(function, settings, values)
 
     own = list(inspect.signature(function).parameters.values())[1:]
     flags = list(_flags(show_all=command.name in _SHOW_SETTINGS))

@@ -80,11 +80,10 @@ def print_model(model: BaseModel, as_json: bool, text: str) -> None:
 
 
 def print_trace(markdown: str) -> None:
-    """A trace, with commands for calls, and its headings and labels in bold on a terminal.
+    """A trace, its headings and labels in bold on a terminal.
 
     The rest stays as it is: it holds recorded data, whose underscores and asterisks are no Markdown.
     """
-    markdown = command_words.page(markdown)
     console = Console(highlight=False)
     if not console.is_terminal:
         terminal.out(markdown)
@@ -144,7 +143,7 @@ def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
     place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
     terminal.out(f"Ready: durable workflows in {found.project}")
     print_pairs([("database", f"{found.mode} Postgres at {place}"), *_code_pairs(catalog)])
-    print_pairs(("problem", command_words.at_end(problem)) for problem in found.problems)
+    print_pairs(("problem", one) for one in found.problems)
 
 
 def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
@@ -168,7 +167,7 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
         terminal.out(
             "Run `durable-workflows bootstrap` to start it; the first use of any command does so too."
         )
-    print_pairs(("problem", command_words.at_end(problem)) for problem in problems)
+    print_pairs(("problem", problem) for problem in problems)
 
 
 def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
@@ -193,7 +192,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
                 for one in found.schedules
             ),
             *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
-            *(("problem", command_words.at_end(problem)) for problem in found.problems),
+            *(("problem", one) for one in found.problems),
         ]
     )
 

@@ -2,7 +2,7 @@
 
 import uuid
 
-from durable_workflows import limits, wording
+from durable_workflows import actions, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.published import Published
@@ -65,7 +65,7 @@ class Forker:
             await self._published.entry(head["name"], version)
         except (UnknownWorkflow, WorkflowUnavailable) as error:
             if await self._loads(head):
-                again = wording.call(
+                again = actions.call(
                     "fork", workflow_id=head["workflow_id"], from_step=from_step, version="same"
                 )
                 error.hint += f" Or {again}, on the code that the original runs."

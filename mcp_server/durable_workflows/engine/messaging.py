@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from durable_workflows import fitting, wording
+from durable_workflows import actions, fitting
 from durable_workflows.engine import records
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.reading import Reader
@@ -131,8 +131,8 @@ class Messenger:
 def _receiving_again(workflow_id: str, status: str) -> str:
     """How a run that has ended, or one in its place, takes a message after all."""
     if status in STOPPED:
-        resumed = wording.call("resume", workflow_ids=[workflow_id])
-        return f"Call {resumed} to let it go on, then call again. Nothing was sent."
-    found = wording.inspect(workflow_id, detail="messages")
-    again = f"{wording.call('fork', workflow_id=workflow_id)[:-1]}, from_step=N)"
-    return f"Call {found} to see which step received a message on which topic; then {again} from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent."
+        resumed = actions.call("resume", workflow_ids=[workflow_id])
+        return f"{resumed} lets it go on; then send again. Nothing was sent."
+    found = actions.inspect(workflow_id, detail="messages")
+    again = actions.call("fork", workflow_id=workflow_id, from_step=actions.NUMBER)
+    return f"{found} shows which step received a message on which topic; then {again} from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent."

@@ -72,7 +72,7 @@ class Published:
             )
         raise WorkflowUnavailable(
             f"No worker could load version {version} of the code:\n{reason or _STILL_LOADING}",
-            hint="Call server_status (or `durable-workflows status`) for the folder of the logs. Nothing was started.",
+            hint="Call server_status for the folder of the logs. Nothing was started.",
         )
 
     async def entry(self, name: str, version: str) -> CatalogEntry:

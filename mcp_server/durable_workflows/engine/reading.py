@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from durable_workflows import fitting, limits, wording
+from durable_workflows import actions, fitting, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import details, records
@@ -298,7 +298,7 @@ class Reader:
         """The runs that end their worker, and those that may."""
         rows = await self._rows.fetch("suspects_apart", limit=_SUSPECTS)
         return [
-            f"{wording.line(row['workflow_id'], limits.NAME)} ({wording.line(row['name'], limits.NAME)}) {wording.suspicion(records.suspect(row))}: {wording.inspect(row['workflow_id'])}"
+            f"{wording.line(row['workflow_id'], limits.NAME)} ({wording.line(row['name'], limits.NAME)}) {wording.suspicion(records.suspect(row))}: {actions.inspect(row['workflow_id'])}"
             for row in rows
         ]
 

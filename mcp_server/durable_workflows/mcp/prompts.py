@@ -18,7 +18,7 @@ from mcp.types import (
     TextContent,
 )
 
-from durable_workflows import limits, wording
+from durable_workflows import actions, limits, wording
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.icons import icons
@@ -136,7 +136,7 @@ async def _debug_workflow(backend: Backend, given: Arguments) -> str:
     run = await backend.when_running(
         lambda engine: engine.reader.run(workflow_id), seconds=_ENGINE_SECONDS, otherwise=None
     )
-    call = wording.inspect(workflow_id)
+    call = actions.inspect(workflow_id)
     summary = f"Begin with {call}."
     if run is not None:
         shown = wording.fenced(traces.markdown(run, budget=_SUMMARY), "markdown")

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from durable_workflows import fitting, limits
+from durable_workflows.actions import REST, call, inspect
 from durable_workflows.models import (
     UNFINISHED,
     Child,
@@ -20,10 +21,8 @@ from durable_workflows.settings import PERSON
 from durable_workflows.wording import (
     NO_PLACE,
     as_json,
-    call,
     counted,
     ended_worker,
-    inspect,
     joined,
     line,
     not_ok,
@@ -272,7 +271,7 @@ def _dead_lettered(run: Run, _now: datetime) -> Cause:
     where = f" after step {_last_step(run)}" if run.steps else " in its first step"
     return Cause(
         f"dead-lettered after {counted(run.recovery_attempts, 'attempt')}: its worker ended each time{where}, before the run finished.",
-        f"find out what ends the worker (server_status() names the logs), then {_resume(run)}",
+        f"find out what ends the worker ({call('server_status')} names the logs), then {_resume(run)}",
     )
 
 
@@ -351,10 +350,10 @@ def _waits(waits: list[Waiting], now: datetime) -> Cause:
     first = waits[0]
     more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
     where = {"workflow_id": first.workflow_id, "topic": line(first.topic, limits.NAME)}
-    example = "…" if first.example is None else as_json(first.example)
-    if len(example) > _PROMPT:
-        example = "…"  # a part of it would be no message
-    answer = f"{call('send_message', **where)[:-1]}, message={example})"
+    example = REST if first.example is None else first.example
+    if len(as_json(example)) > _PROMPT:
+        example = REST  # a part of it would be no message
+    answer = call("send_message", **where, message=example)
     if first.topic.startswith(PERSON):
         answer = f"{call('answer_in_person', **where)}: the person at this client answers."
     return Cause(f"waits for a message on topic {wait_line(first, now)}{more}", answer)
@@ -398,9 +397,9 @@ def _without_worker(run: Run) -> Cause:
             f"; step {run.running[0].step} {line(run.running[0].name, limits.NAME)} was under way"
         )
     why = f" ({line(run.absence, _ERROR)})" if run.absence else ""
-    following = "server_status() for the workers and their problems; the run goes on automatically once one is running."
+    following = f"{call('server_status')} for the workers and their problems; the run goes on automatically once one is running."
     if run.absence == NO_PLACE:
-        following = f"server_status() shows which versions have unfinished runs; this run goes on automatically once those of an older version have ended ({call('list_workflows', status='PENDING')}); or {_moved_on(run)} to go on with the newest code"
+        following = f"{call('server_status')} shows which versions have unfinished runs; this run goes on automatically once those of an older version have ended ({call('list_workflows', status='PENDING')}); or {_moved_on(run)} to go on with the newest code"
     return Cause(
         f"{state}: no worker of its version {run.version}{age} is running{why}{where}.", following
     )
@@ -462,7 +461,7 @@ def _source(run: Run) -> str:
 
 
 def _start(run: Run) -> str:
-    return f"{call('start_workflow', name=line(run.name, limits.NAME))[:-1]}, …)"
+    return call("start_workflow", name=line(run.name, limits.NAME), args=REST)
 
 
 def _fork(run: Run, step: int) -> str:

@@ -10,8 +10,9 @@ from datetime import UTC
 from typing import cast
 
 from durable_workflows import fitting, limits, wording
+from durable_workflows.actions import inspect
 from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
-from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, inspect, line
+from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, line
 
 _NOTHING = "Nothing was printed. Runs that it started have their own logs."
 _DEEPEST = 10  # levels of a tree that are drawn

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, cast
 
 from durable_workflows import fitting
+from durable_workflows.actions import inspect
 from durable_workflows.models import MOST_EVENTS, Message, Model, Run
-from durable_workflows.wording import inspect
 
 LONGEST = 3_000_000  # characters, which no model reads
 MOST_LOG_LINES = 2000

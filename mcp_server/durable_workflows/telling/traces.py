@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from durable_workflows import fitting, limits
+from durable_workflows.actions import NUMBER, inspect
 from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
+from durable_workflows.settings import FOREVER_SECONDS
 from durable_workflows.telling.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.telling.pages import list_page, size
 from durable_workflows.wording import (
@@ -19,7 +21,6 @@ from durable_workflows.wording import (
     clamp,
     counted,
     fenced,
-    inspect,
     joined,
     line,
     some,
@@ -240,7 +241,7 @@ def _steps(run: Run, room: int) -> str:
     """The list of steps in at most `room` characters: all if they fit, else failed ones, last ones and first ones."""
     if not run.steps:
         return ""
-    one = inspect(run.workflow_id, step=0).replace("step=0", "step=N")
+    one = inspect(run.workflow_id, step=NUMBER)
     head = f"\nSteps ({run.total_steps:,}; one in full: {one}):"
     room -= len(head) + 1
     if run.total_steps <= min(len(run.steps), _MOST_STEPS):
@@ -311,10 +312,18 @@ def _result(step: Step, width: int) -> str | None:
     if output is None:
         return None
     if step.name == SLEEP:
-        until = wake_up(output.text)
-        return f"until {time(until)}" if until else line(output.text, limits.NAME)
+        return _until(step, output.text)
     cut = output.cut or len(output.text) > width
     return line(output.text, width) + (f" ({size(output)})" if cut else "")
+
+
+def _until(step: Step, recorded: str) -> str:
+    until = wake_up(recorded)
+    if until is None:
+        return line(recorded, limits.NAME)
+    if step.started_at and (until - step.started_at).total_seconds() > FOREVER_SECONDS / 2:
+        return "without a time limit"
+    return f"until {time(until)}"
 
 
 def _step_block(run: Run, step: Step) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from durable_workflows import content
 from durable_workflows.cli import printing, shell_completion, terminal
+from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import Args, AsJson, OwnId, engine_of
 from durable_workflows.code import catalog, writing
 from durable_workflows.code.checks import checking
@@ -200,3 +201,15 @@ def _registered(path: str, entries: Sequence[CatalogEntry]) -> str:
 def _from_here(path: Path) -> str:
     here = Path.cwd()
     return os.fspath(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+COMMANDS = (
+    Command("new", new, ("new basic_workflow my_flow", "new --list"), template_names),
+    Command(
+        "run",
+        run,
+        ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
+    ),
+    Command("check", check, ("check workflows/my_flow.py", "check workflows/*.py --json")),
+    Command("search", search, ("search how to wait for a person",)),
+)

@@ -7,6 +7,7 @@ import typer
 
 from durable_workflows.cli import clients, printing, terminal
 from durable_workflows.cli.clients import Plan
+from durable_workflows.cli.command import Command
 from durable_workflows.settings import Settings
 
 ClientName = Literal["claude-code", "claude-desktop", "codex", "vscode", "cursor"]
@@ -64,3 +65,6 @@ def _show_for_pasting(plan: Plan, problem: str) -> None:
         f"{problem} The file was not changed.",
         "Add what is on standard output by hand.",
     )
+
+
+COMMANDS = (Command("install", install, ("install claude-code", "install vscode --dry-run")),)

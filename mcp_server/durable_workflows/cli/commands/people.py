@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from durable_workflows import fitting, wording
 from durable_workflows.cli import shell_completion, terminal
+from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import WorkflowId, engine_of, reader_of
 from durable_workflows.errors import NotWaiting, UsageError
 from durable_workflows.models import OpenWait, Preview, Run
@@ -138,3 +139,6 @@ def _arguments(recorded: Preview | None) -> str:
         return json.dumps(given["namedArgs"] or given["positionalArgs"], ensure_ascii=False)
     except (ValueError, TypeError, KeyError, RecursionError):  # recorded in another format
         return recorded.text
+
+
+COMMANDS = (Command("approve", approve, ("approve deploy-7", "approve deploy-7 --topic approval")),)

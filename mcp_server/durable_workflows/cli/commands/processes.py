@@ -10,6 +10,7 @@ import typer
 
 from durable_workflows import wording
 from durable_workflows.cli import printing, terminal
+from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, engine_of, is_running
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.parts import Parts
@@ -130,3 +131,13 @@ def demo(
     played = importlib.import_module("durable_workflows.cli.demo")
     if not anyio.run(played.play, settings, directory or settings.project, keep):
         raise typer.Exit(1)
+
+
+COMMANDS = (
+    Command("bootstrap", bootstrap, ("bootstrap", "bootstrap --project ~/work/shop")),
+    Command("shutdown", shutdown, ("shutdown",)),
+    Command("status", show_status, ("status", "status --json")),
+    Command("worker", worker, ("worker --application shop",)),
+    Command("move", move, ("move --to postgresql://me:secret@db.example:5432/app",)),
+    Command("demo", demo, ("demo", "demo . --keep")),
+)

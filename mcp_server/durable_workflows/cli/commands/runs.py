@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from durable_workflows.cli import printing, shell_completion, terminal
+from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import (
     Args,
     AsJson,
@@ -325,3 +326,26 @@ async def resume(
     async with engine_of(settings) as engine:
         changed = await engine.resume(workflow_ids, children=children)
     printing.print_model(changed, as_json, printing.changed_text(changed))
+
+
+COMMANDS = (
+    Command(
+        "start",
+        start,
+        (
+            'start approval --args \'{"request": "Deploy?"}\' --id deploy-7',
+            'start run_commands --args \'{"commands": [{"name": "test", "run": "make"}]}\'',
+        ),
+    ),
+    Command("wait", wait, ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")),
+    Command("list", list_runs, ("list --status PENDING", "list --waiting --json")),
+    Command(
+        "inspect",
+        inspect_run,
+        ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
+    ),
+    Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
+    Command("fork", fork, ("fork deploy-7 2",)),
+    Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
+    Command("resume", resume, ("resume deploy-7",)),
+)

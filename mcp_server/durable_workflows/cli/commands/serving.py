@@ -7,6 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
+from durable_workflows.cli.command import Command
 from durable_workflows.settings import Settings
 
 
@@ -44,3 +45,12 @@ def serve(
     anyio.run(
         functools.partial(serving.serve_http, allow_remote=allow_remote), settings, host, port
     )
+
+
+COMMANDS = (
+    Command(
+        "serve",
+        serve,
+        ("serve --project ~/work/shop", "serve --http 127.0.0.1:8765 --project ~/work/shop"),
+    ),
+)

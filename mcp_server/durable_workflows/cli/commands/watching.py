@@ -14,6 +14,7 @@ from rich.text import Text
 
 from durable_workflows.cli import dashboard as overviews
 from durable_workflows.cli import printing, terminal
+from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, reader_of
 from durable_workflows.cli.dashboard import RunLine
 from durable_workflows.engine.reading import Reader
@@ -139,3 +140,8 @@ def _as_json(overview: Overview, said: Sequence[RunLine]) -> str:
 def _drawn(console: Console, overview: Overview, said: Sequence[RunLine]) -> Text:
     lines = overviews.overview_lines(overview, said, width=console.width, height=console.height)
     return Text("\n").join(printing.styled(line) for line in lines)
+
+
+COMMANDS = (
+    Command("dashboard", dashboard, ("dashboard", "dashboard --watch", "dashboard --json")),
+)
