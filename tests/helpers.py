@@ -92,8 +92,12 @@ async def insert_lost_run(
 
 
 def processes_of(project: Path, role: str = "") -> list[psutil.Process]:
-    """The living processes whose command line names the project, with this role on it."""
+    """The living processes whose command line names the project, with this role on it: an option, a command, a module's or a file's name."""
     return [process for process in psutil.process_iter() if _is_of(process, str(project), role)]
+
+
+def _names(word: str, role: str) -> bool:
+    return word in (role, f"durable_workflows.{role}") or word.endswith((f".{role}", f"/{role}"))
 
 
 def _is_of(process: psutil.Process, project: str, role: str) -> bool:
@@ -101,7 +105,7 @@ def _is_of(process: psutil.Process, project: str, role: str) -> bool:
         command = process.cmdline()
         return (
             project in command
-            and any(role in word for word in command if project not in word)
+            and (not role or any(_names(word, role) for word in command))
             and process.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.Error:

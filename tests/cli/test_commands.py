@@ -286,7 +286,7 @@ def test_after_shutdown_nothing_runs_and_what_was_recorded_is_there(folder: Path
     copy_flow("odd", folder)
     workflow_id = finish(folder, "noisy", {})
     assert {"supervisor", "worker", "pglite"} == {
-        role for role in ("supervisor", "worker", "pglite") if processes_of(folder, role)
+        role for role in ("supervisor", "worker", "pglite.mjs") if processes_of(folder, role)
     }
     assert "have ended" in succeed("shutdown", folder=folder)
     assert processes_of(folder) == []

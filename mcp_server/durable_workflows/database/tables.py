@@ -6,10 +6,12 @@ Connections are in autocommit mode, with rows as dictionaries. Other rooms catch
 import hashlib
 import logging
 import math
+import os
 import re
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -184,6 +186,7 @@ class LastingConnection:
         self._explain = explain
         self._lock = anyio.Lock()
         self._connection: Connection | None = None
+        self._closed = False
 
     async def fetch(self, name: str, /, **values: object) -> list[Row]:
         """Run the named statement and return its rows.
@@ -238,10 +241,17 @@ class LastingConnection:
             except psycopg.OperationalError as error:
                 await self._drop()
                 raise unavailable(error, self._explain) from error
+            finally:
+                if self._closed:
+                    await self._drop()
 
     async def close(self) -> None:
-        """Close the connection, if there is one, at once: a statement that still runs on it fails."""
-        await self._drop()
+        """Close the connection for good, and at once: a statement that still runs on it fails."""
+        self._closed = True
+        if not self._lock.locked():
+            await self._drop()
+        elif self._connection is not None:
+            _cut(self._connection)
 
     async def _twice(self, statement: Callable[[Connection], Awaitable[T]]) -> T:
         try:
@@ -264,6 +274,8 @@ class LastingConnection:
             await self._drop()
         if self._connection is None:
             self._connection = await self._connect()
+        if self._closed:
+            raise psycopg.OperationalError("This connection was closed.")
         return self._connection
 
     async def _connect(self) -> Connection:
@@ -272,7 +284,7 @@ class LastingConnection:
             try:
                 return await connect(self._database, role=self._role)
             except psycopg.OperationalError:
-                if time.monotonic() >= deadline:
+                if self._closed or time.monotonic() >= deadline:
                     raise
             await anyio.sleep(_AGAIN_SECONDS)
 
@@ -405,6 +417,13 @@ def _is_lost(connection: Connection) -> bool:
     except psycopg.OperationalError:
         return True
     return connection.pgconn.status != ConnStatus.OK
+
+
+def _cut(connection: Connection) -> None:
+    """Have the statement that runs on a connection fail, whose task closes it then: libpq's memory must not be freed under it."""
+    if not connection.closed:
+        with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
 
 def _query(connection: Connection, name: str) -> LiteralString:

@@ -267,12 +267,12 @@ class Supervisor:
         rows = tables.LastingConnection(self._settings.database(url), role="supervisor")
         async with rows.connection() as connection:
             await tables.migrate(connection)
-        if self._rows is not None:
-            await self._rows.close()
         if url != self._url:  # the workers of the old address cannot find the new one
             for scope in self._workers.values():
                 scope.cancel()
-        self._rows, self._url = rows, url
+        old, self._rows, self._url = self._rows, rows, url
+        if old is not None:
+            await old.close()
         self._write_connection(url)
         self._note("database", "up")
         self._changed.set()
