@@ -27,6 +27,8 @@ from dbos import (
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
+from durable_workflows.seam.patches import single_statements
+
 
 def parameters(function: Any) -> list[str]:
     return list(inspect.signature(function).parameters)
@@ -69,6 +71,37 @@ def test_the_names_of_steps_and_the_engine_come_by_the_functions_that_we_replace
         "system_database_url",
         "engine_kwargs",
     ]
+
+
+def test_what_we_run_without_a_transaction_is_one_statement_in_dbos() -> None:
+    for name in single_statements.METHODS:
+        method = getattr(SystemDatabase, name)
+        inner = "_list_schedules" if name == "list_schedules" else name
+        source = inspect.getsource(getattr(SystemDatabase, inner))
+        assert source.count("c.execute(") == 1, name
+        assert getattr(PostgresSystemDatabase, name) is method, name
+    assert "with self.engine.begin() as c:" in inspect.getsource(SystemDatabase._keyless_connection)
+
+
+def test_a_queue_is_claimed_by_the_method_that_we_replace() -> None:
+    method = SystemDatabase.start_queued_workflows
+    assert PostgresSystemDatabase.start_queued_workflows is method
+    assert parameters(method) == [
+        "self",
+        "queue",
+        "executor_id",
+        "app_version",
+        "queue_partition_key",
+        "local_running_count",
+        "partition_local_running_count",
+        "owner_xid",
+        "is_latest_version",
+    ]
+    # The statement is written for a database that is not sharded, where nothing is asked besides.
+    assert "is_latest_version: Optional[bool] = None" in inspect.getsource(
+        _queue.queue_worker_thread
+    )
+    assert "return []" in inspect.getsource(SystemDatabase._scoped)
 
 
 def test_a_step_is_looked_up_and_recorded_by_the_methods_that_we_replace() -> None:

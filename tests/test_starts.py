@@ -1,4 +1,4 @@
-"""A start leaves the rows that dbos leaves, a batch is started whole or not at all, and its order is that of the batch."""
+"""A start and a message leave the rows that dbos leaves, a batch is started whole or not at all, and its order is that of the batch."""
 
 import json
 import time
@@ -10,6 +10,7 @@ import anyio.to_thread
 import pytest
 from dbos import DBOSClient, EnqueueOptions
 from psycopg import sql
+from pydantic import JsonValue
 
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
@@ -91,6 +92,34 @@ async def test_a_start_leaves_the_rows_that_dbos_leaves(
     )
     await start_rows(shared, [row_of(changes, ours)])
     assert await left(shared, ours) == await left(shared, theirs)
+
+
+@pytest.mark.parametrize(
+    "message", [None, "yes", {"a": [1, 2.5, None], "é": "\0 \ud800 日本 '%s'"}], ids=repr
+)
+@pytest.mark.parametrize("topic", ["", "go on"])
+async def test_a_message_leaves_the_row_that_dbos_leaves(
+    topic: str, message: JsonValue, shared: Engine, dbos_client: DBOSClient
+) -> None:
+    theirs, ours = str(uuid.uuid4()), str(uuid.uuid4())
+    await start_rows(shared, [row_of({}, theirs), row_of({}, ours)])
+    await anyio.to_thread.run_sync(dbos_client.send, theirs, message, topic or None, "a key")
+    for _ in range(2):  # as after an answer that was lost
+        await shared.send(ours, topic, message, "a key")
+    assert await messages(shared, ours) == await messages(shared, theirs)
+
+
+async def messages(engine: Engine, workflow_id: str) -> Values:
+    """The row of the one message to a run, without what differs."""
+    database = engine.connection.database
+    statement = sql.SQL("select * from {}.notifications where destination_uuid = %s")
+    async with await tables.connect(database, role="test") as connection:
+        cursor = await connection.execute(
+            statement.format(sql.Identifier(database.dbos_schema)), [workflow_id]
+        )
+        [row] = await cursor.fetchall()
+    assert abs(row.pop("created_at_epoch_ms") - time.time() * 1000) < 60_000
+    return {name: str(value).replace(workflow_id, "RUN") for name, value in row.items()}
 
 
 async def start_rows(engine: Engine, rows: list[Values]) -> list[tables.Row]:

@@ -59,6 +59,12 @@ def escaped_surrogates(value: str) -> str:
     return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
+def recorded_json(value: object) -> str:
+    """A value that is JSON, as DBOS records it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return escaped_surrogates(text)
+
+
 def part_of_json(value: str, *, with_cut: bool = True) -> Any:
     """What a JSON text means of which the end may be missing; lone surrogates are replaced. `with_cut`: a text that was cut is a part of it.
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from test_claims import *  # noqa: F403
 from test_crashing import *  # noqa: F403
 from test_messages import *  # noqa: F403
 from test_recovery import *  # noqa: F403

@@ -491,7 +491,7 @@ CASES = [
         WorkflowFinished,
         "send_message",
         {"workflow_id": "ended", "topic": "amount", "message": 1},
-        'ended has ended with status SUCCESS. Call inspect(workflow_id="ended", detail="messages") to see which step received a message on which topic; then fork(workflow_id="ended", from_step=N) from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent.',
+        'ended has ended with status SUCCESS. inspect(workflow_id="ended", detail="messages") shows which step received a message on which topic; then fork(workflow_id="ended", from_step=N) from that step, and send the message to the fork. If no step received one, start a new run. Nothing was sent.',
     ),
     Case(
         "a message for a person's topic",
@@ -1019,7 +1019,7 @@ ANSWERED = [
     Answered("an answer that is no JSON", InvalidArguments, "ask_parts", "nuts, bolts", nothing, "The person's answer is not JSON (Expecting value: line 1 column 1 (char 0)). Call again to ask once more. Nothing was sent."),
     Answered("an answer that does not fit", InvalidArguments, "ask_parts", '["nuts", 1]', nothing, "The message for 'person:1' does not fit: [1]: 1 is not of type 'string'. Nothing was sent; the run keeps waiting. Send a message like this: [\"…\"], which fits the schema {\"items\": {\"type\": \"string\"}, \"type\": \"array\"}."),
     Answered("an answer that comes too late", NotWaiting, "hasty", "yes", it_expires, "{run} no longer waits for 'person:quick'. Call inspect to see what the run does now."),
-    Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, '{run} has ended with status CANCELLED. Call resume(workflow_ids=["{run}"]) to let it go on, then call again. Nothing was sent.'),
+    Answered("an answer to a run that was cancelled", WorkflowFinished, "ask_anything", "a whale", the_run_is_cancelled, '{run} has ended with status CANCELLED. resume(workflow_ids=["{run}"]) lets it go on; then send again. Nothing was sent.'),
     Answered("a second answer", AlreadyAnswered, "ask_twice", False, another_answers, "the night shift already answered this at {time}. Call inspect to see the answer and who gave it."),
 ]
 # fmt: on

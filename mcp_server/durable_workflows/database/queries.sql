@@ -1,4 +1,4 @@
--- The statements of this project, by name. Those on tables of the schema `dbos` read only: what DBOS owns is changed through DBOS.
+-- The statements of this project, by name. Those on tables of the schema `dbos` read only, but for `send_message`: what DBOS owns is changed through DBOS, or by what a test compares with it.
 
 -- name: what_is_allowed
 select pg_is_in_recovery() as is_replica, has_database_privilege(current_database(), 'create')
@@ -468,6 +468,17 @@ with recursive tree as (
     select run.workflow_uuid, run.status, tree.root from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
 select root, count(*) as runs, min(workflow_uuid) as first from tree where status = any(%(statuses)s) group by root
+
+-- name: send_message
+-- As DBOS's client does; no row: there is no such run.
+with run as (
+    select workflow_uuid from dbos.workflow_status where workflow_uuid = %(workflow_id)s for key share
+), sent as (
+    insert into dbos.notifications (destination_uuid, topic, message, message_uuid, serialization)
+    select workflow_uuid, %(topic)s, %(message)s, %(key)s || '::' || workflow_uuid, 'portable_json' from run
+    on conflict (message_uuid) do nothing
+)
+select workflow_uuid from run
 
 -- name: message_of_key
 -- DBOS makes an id of the key and the run.

@@ -64,7 +64,7 @@ class Calls:
         )
 
     def _made(self) -> "Client":
-        """The client, made at the first call. Its module imports dbos, which takes a third of a second; reading and starting runs does without."""
+        """The client, made at the first call. Its module imports dbos, which takes a third of a second; reading and starting runs, and sending messages, does without."""
         with self._making:
             if self._client is None:
                 module = importlib.import_module("durable_workflows.seam.client")

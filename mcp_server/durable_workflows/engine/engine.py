@@ -45,7 +45,7 @@ class Engine:
         self.reader = Reader(self._rows)
         self._published = Published(self._rows, self._calls, progress)
         self._starter = Starter(self._rows, self._published)
-        self._messenger = Messenger(self._rows, self._calls, self.reader)
+        self._messenger = Messenger(self._rows, self.reader)
         self._forker = Forker(self._rows, self._calls, self._published, self.reader)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
 

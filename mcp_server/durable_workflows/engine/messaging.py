@@ -8,10 +8,16 @@ from pydantic import JsonValue
 
 from durable_workflows import actions, fitting
 from durable_workflows.engine import records
-from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.calls import NOT_KNOWN
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
-from durable_workflows.errors import AlreadyAnswered, NotWaiting, PeopleOnly, WorkflowFinished
+from durable_workflows.errors import (
+    AlreadyAnswered,
+    DatabaseSilent,
+    NotWaiting,
+    PeopleOnly,
+    WorkflowFinished,
+)
 from durable_workflows.models import STOPPED, UNFINISHED, Delivered, OpenWait
 from durable_workflows.schemas import arguments
 from durable_workflows.settings import PERSON
@@ -21,9 +27,8 @@ from durable_workflows.system import processes
 class Messenger:
     """Sends messages and answers."""
 
-    def __init__(self, rows: Rows, calls: Calls, reader: Reader) -> None:
+    def __init__(self, rows: Rows, reader: Reader) -> None:
         self._rows = rows
-        self._calls = calls
         self._reader = reader
 
     async def send(
@@ -119,12 +124,21 @@ class Messenger:
         if head["status"] not in UNFINISHED:
             said = f"{workflow_id} has ended with status {head['status']}."
             raise WorkflowFinished(said, hint=_receiving_again(workflow_id, head["status"]))
-        return await self._reader.waits(workflow_id)
+        return await self._reader.open_waits(workflow_id)
 
     async def _send(self, workflow_id: str, topic: str, message: JsonValue, key: str) -> Delivered:
-        await self._calls.certainly(
-            lambda client: client.send(workflow_id, topic or None, message, key)
-        )
+        try:
+            found = await self._rows.fetch(
+                "send_message",
+                workflow_id=workflow_id,
+                topic=records.recorded_topic(topic),
+                message=fitting.recorded_json(message),
+                key=key,
+            )
+        except DatabaseSilent as error:
+            raise DatabaseSilent(NOT_KNOWN) from error
+        if not found:
+            raise await self._rows.unknown(workflow_id)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)
 
 

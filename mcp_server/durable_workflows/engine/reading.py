@@ -318,6 +318,10 @@ class Reader:
         head = await self._rows.head(workflow_id)
         if head["status"] not in UNFINISHED:
             return []
+        return await self.open_waits(workflow_id)
+
+    async def open_waits(self, workflow_id: str) -> list[OpenWait]:
+        """As `waits`, of a run that has not ended."""
         rows = await self._rows.fetch("run_waits", workflow_id=workflow_id)
         return [records.open_wait(row) for row in rows]
 

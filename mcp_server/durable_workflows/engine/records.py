@@ -209,6 +209,11 @@ def topic(text: str | None) -> str:
     return "" if text in (None, _NULL_TOPIC) else text
 
 
+def recorded_topic(given: str) -> str:
+    """A topic as DBOS records it."""
+    return given or _NULL_TOPIC
+
+
 def suspect(row: Row) -> Suspect:
     """A row of `run_suspect` or `suspects_apart`."""
     return Suspect.model_validate(row | {"apart": row["executor_id"] is not None})

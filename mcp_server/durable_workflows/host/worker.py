@@ -42,6 +42,7 @@ from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import (
+    claim_statement,
     connections,
     failures,
     messages,
@@ -49,6 +50,7 @@ from durable_workflows.seam.patches import (
     queues,
     recorded_errors,
     registering,
+    single_statements,
     step_statements,
     typed_arguments,
     values,
@@ -291,6 +293,7 @@ class _Worker:
         recorded_errors.name_last_attempts()
         queues.retry_queues()
         step_statements.install()
+        single_statements.install()
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             connections.share_one_backend()
@@ -304,6 +307,7 @@ class _Worker:
             self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
         queues.claim_only(only, self._database.schema)
+        claim_statement.install(only, self._database.schema)
 
     def _config(self) -> DBOSConfig:
         return {

@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""What an engine changes of runs in dbos's own way: messages, forks, cancelling, resuming. All of it blocks.
+"""What an engine changes of runs in dbos's own way: forks, cancelling, resuming. All of it blocks.
 
-An engine reads and starts runs without it: importing dbos takes a third of a second and 26 MB.
+An engine reads and starts runs, and sends messages, without it: importing dbos takes a third of a second and 26 MB.
 """
 
 import logging
@@ -48,11 +48,6 @@ class Client:
     def close(self) -> None:
         """Close all connections; a call that has been given up closes its own when it returns."""
         self._client.destroy()
-
-    def send(self, workflow_id: str, topic: str | None, message: JsonValue, key: str) -> None:
-        """Send a message; of several with one key, one arrives."""
-        with self._own_errors():
-            self._client.send(workflow_id, message, topic, key)
 
     def fork(
         self,

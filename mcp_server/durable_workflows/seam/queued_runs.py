@@ -3,7 +3,6 @@
 Made here, a start needs no dbos in its process.
 """
 
-import json
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -28,7 +27,6 @@ def row(
     """The row of `workflow_status`, with its inputs, for `start_runs`; `created_at` in milliseconds since 1970."""
     due = None if delay_seconds is None else created_at + int(delay_seconds * 1000)
     inputs: JsonValue = {"namedArgs": dict(arguments), "positionalArgs": []}
-    text = json.dumps(inputs, separators=(",", ":"), ensure_ascii=False)
     return {
         "workflow_uuid": workflow_id,
         "name": name,
@@ -36,7 +34,7 @@ def row(
         "queue_name": queue,
         "app_version": version,
         "application_name": APPLICATION,
-        "inputs": fitting.escaped_surrogates(text),
+        "inputs": fitting.recorded_json(inputs),
         "serialization": "portable_json",
         "priority": priority or 0,
         "workflow_timeout_ms": None if timeout_seconds is None else int(timeout_seconds * 1000),

@@ -63,5 +63,10 @@ def _discard(
 
 @functools.cache
 def _in_schema(statement: str, schema: str) -> str:
-    quoted = schema.replace('"', '""').replace("%", "%%")
-    return statement.replace("{schema}", f'"{quoted}"')
+    return statement.replace("{schema}", quoted(schema))
+
+
+def quoted(schema: str) -> str:
+    """The name of a schema as a statement with values has it."""
+    name = schema.replace('"', '""').replace("%", "%%")
+    return f'"{name}"'

@@ -1,0 +1,113 @@
+# pyright: reportPrivateUsage=false
+"""What waits in a queue without limits of its own is claimed in one statement. dbos takes a transaction of three.
+
+What the tables hold afterwards is what dbos's own code leaves: `tests/test_claims.py` compares the two.
+"""
+
+import time
+
+from dbos import Queue
+from dbos._sys_db import _MAX_BIGINT, DequeueStopReason, SystemDatabase
+
+from durable_workflows.seam import statements
+from durable_workflows.seam.patches.replacing import replace
+
+# Runs of no version belong to the newest one.
+_CLAIM = """
+WITH newest AS (
+    SELECT version_name FROM (
+        (SELECT version_name, version_timestamp FROM {schema}.application_versions
+        WHERE application_name = %(application)s ORDER BY application_name, version_timestamp DESC LIMIT 1)
+        UNION ALL
+        (SELECT version_name, version_timestamp FROM {schema}.application_versions
+        WHERE application_name IS NULL ORDER BY application_name, version_timestamp DESC LIMIT 1)
+    ) AS newest_of_each ORDER BY version_timestamp DESC LIMIT 1
+), found AS (
+    SELECT workflow_uuid, priority, created_at FROM {schema}.workflow_status AS run
+    WHERE queue_name = %(queue)s AND status = 'ENQUEUED'
+        AND (application_name = %(application)s OR application_name IS NULL)
+        AND (application_version = %(version)s OR application_version IS NULL
+            AND %(version)s = coalesce((SELECT version_name FROM newest), %(version)s))
+        AND {is_ours}
+    ORDER BY priority, created_at LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE {schema}.workflow_status AS run SET
+        status = 'PENDING', owner_xid = %(owner)s, application_version = %(version)s, executor_id = %(executor)s,
+        application_name = %(application)s, rate_limited = false, recovery_attempts = run.recovery_attempts + 1,
+        started_at_epoch_ms = (extract(epoch FROM now()) * 1000)::bigint, updated_at = (extract(epoch FROM now()) * 1000)::bigint,
+        workflow_deadline_epoch_ms = CASE
+            WHEN run.workflow_timeout_ms IS NULL OR run.workflow_deadline_epoch_ms IS NOT NULL THEN run.workflow_deadline_epoch_ms
+            WHEN run.workflow_timeout_ms > %(latest)s::bigint - %(now)s::bigint THEN %(latest)s::bigint
+            ELSE %(now)s::bigint + run.workflow_timeout_ms
+        END
+    FROM found WHERE run.workflow_uuid = found.workflow_uuid
+    RETURNING run.workflow_uuid
+)
+SELECT workflow_uuid FROM found JOIN claimed USING (workflow_uuid) ORDER BY priority, created_at
+"""
+
+
+# Of suspects, who may take a run: this worker apart; and any common worker.
+_APART = "EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id = %(apart)s)"
+_COMMON = "NOT EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id IS NOT NULL)"
+
+
+def install(apart_for: str | None, schema: str) -> None:
+    """Change dbos for this process. To be called once, after `queues.claim_only`, with the same arguments."""
+    claim = SystemDatabase.start_queued_workflows
+    is_ours = (_APART if apart_for else _COMMON).replace("{own}", statements.quoted(schema))
+    statement = _CLAIM.replace("{is_ours}", is_ours)
+
+    def claimed(
+        self: SystemDatabase,
+        queue: Queue,
+        executor_id: str,
+        app_version: str,
+        queue_partition_key: str | None,
+        local_running_count: int = 0,
+        partition_local_running_count: int = 0,
+        *,
+        owner_xid: str | None = None,
+        is_latest_version: bool | None = None,
+    ) -> tuple[list[str], DequeueStopReason | None]:
+        if queue_partition_key is not None or _is_limited(queue):
+            return claim(
+                self,
+                queue,
+                executor_id,
+                app_version,
+                queue_partition_key,
+                local_running_count,
+                partition_local_running_count,
+                owner_xid=owner_xid,
+                is_latest_version=is_latest_version,
+            )
+        places = queue._worker_concurrency
+        most = None if places is None else places - local_running_count
+        if most is not None and most <= 0:
+            return [], "worker_concurrency"
+        rows = statements.run(
+            self,
+            statement,
+            {
+                "queue": queue.name,
+                "application": self.app_name,
+                "version": app_version,
+                "executor": executor_id,
+                "owner": owner_xid,
+                "apart": apart_for,
+                "most": most,
+                "now": int(time.time() * 1000),
+                "latest": _MAX_BIGINT,
+            },
+        )
+        return [workflow_id for [workflow_id] in rows], None
+
+    replace(SystemDatabase, start_queued_workflows=claimed)
+
+
+def _is_limited(queue: Queue) -> bool:
+    """Whether the queue has a limit that only the database can tell of: over all workers, or of a partition."""
+    limits = (queue._concurrency, queue._limiter)
+    return any(limit is not None for limit in limits) or queue._has_partition_limits()
