@@ -271,6 +271,7 @@ SystemDatabase.start_queued_workflows = late
 """
 
 
+@pytest.mark.long
 @proves("cancel:keeps-step", "resume:not-twice-at-once")
 async def test_the_result_of_a_step_is_kept_that_returns_before_its_resumed_run_has_begun(
     project: Project, folder: Path, tmp_path: Path

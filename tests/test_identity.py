@@ -109,6 +109,7 @@ with subprocess.Popen(["sleep", "60"]) as decoy:
 """
 
 
+@pytest.mark.long
 @proves("process:only-ours")
 def test_a_shutdown_with_a_damaged_id_ends_no_process_of_others(tmp_path: Path) -> None:
     run_isolated(SHUTDOWN, str(tmp_path))

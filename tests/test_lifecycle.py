@@ -114,6 +114,7 @@ async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(
     assert processes.is_alive(second.pid)
 
 
+@pytest.mark.long
 async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Path) -> None:
     copy_flow("odd", folder)
     engine = await project.engine()

@@ -312,6 +312,7 @@ def empty_project(tmp_path: Path) -> Iterator[Path]:
     assert not processes_of(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_the_bundles_server_answers_when_started_as_its_manifest_says(
     bundle: Path, empty_project: Path

@@ -226,6 +226,7 @@ async def test_a_replayed_error_is_caught_by_its_class(engine: Engine, folder: P
     assert result.done[0].output == "as a ValueError"
 
 
+@pytest.mark.long
 @proves("recovery:supervisor-killed")
 @pytest.mark.parametrize("role", ["worker", *long("pglite.mjs")])
 async def test_a_new_supervisor_ends_what_a_killed_one_left_behind_stopped(

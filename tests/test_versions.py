@@ -154,6 +154,7 @@ async def test_a_folder_that_belongs_to_something_else_is_left_alone(
     assert not (folder / "touched").exists()
 
 
+@pytest.mark.long
 async def test_a_workflow_file_can_import_its_neighbours(engine: Engine, folder: Path) -> None:
     write_flow(folder, "unused")
     (folder / "workflows" / "phrases.py").write_text("GREETING = 'hello'\n", encoding="utf-8")
@@ -167,6 +168,7 @@ async def test_a_workflow_file_can_import_its_neighbours(engine: Engine, folder:
     assert result.done[0].output == "hello"
 
 
+@pytest.mark.long
 async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
     engine: Engine, folder: Path
 ) -> None:
@@ -215,6 +217,7 @@ async def test_a_workflow_that_was_removed_is_unknown(engine: Engine, folder: Pa
         await engine.start(StartRequest(name="flow"))
 
 
+@pytest.mark.long
 async def test_of_two_files_with_the_same_workflow_name_the_first_one_counts(
     engine: Engine, folder: Path
 ) -> None:
@@ -309,6 +312,7 @@ async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
     assert "cancel it" in problem
 
 
+@pytest.mark.long
 @proves("version:broken-file")
 async def test_names_and_paths_beyond_any_index_make_only_their_own_file_unavailable(
     engine: Engine, folder: Path

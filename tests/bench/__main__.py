@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -47,7 +46,6 @@ class Bench:
         self._console = console
         self._peers = peers
         self._running: dict[str, Contender] = {}
-        self._started = 0.0
 
     async def run(self) -> None:
         """Start all contenders, measure, end them."""
@@ -58,7 +56,6 @@ class Bench:
                 (self._folder / kind.key).mkdir()
                 contender = await stack.enter_async_context(kind.open(self._folder / kind.key))
                 self._running[kind.key] = contender
-            self._started = time.monotonic()
             for number in range(self._effort.rounds):
                 await self._round(number)
             await self._idle()
@@ -109,12 +106,10 @@ class Bench:
         }
 
     async def _idle(self) -> None:
-        """With a server connected to ours, as in a session; after the first minute, in which dbos looks around more often."""
+        """With a server connected to ours, as in a session; what the work before has left to do, like vacuum, is done by then."""
         self._say("idle")
         async with measures.serving(self._ours, self._log) as server:
-            await anyio.sleep(3)
-            settled = self._started + self._effort.settle_seconds
-            await anyio.sleep(max(0.0, settled - time.monotonic()))
+            await anyio.sleep(self._effort.settle_seconds)
             groups = {key: one.processes() for key, one in self._running.items()}
             groups["ours"].append(psutil.Process(server.pid))
             self.results.add_idle(await measures.idle(groups, self._effort.idle_seconds))

@@ -48,10 +48,10 @@ class Effort:
     messages: int
     spawns: int
     idle_seconds: float
-    settle_seconds: float  # DBOS looks for schedules every second in its first minute
+    settle_seconds: float  # tables are vacuumed half a minute after work
 
 
-FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 15.0, 65.0)
+FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 20.0, 45.0)
 QUICK = Effort(1, 60, 10, 30, 1, 10_000, 4, 4, 3, 6.0, 3.0)
 
 

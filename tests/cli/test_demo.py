@@ -29,6 +29,7 @@ def temporary(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_the_demo_comes_true_and_leaves_nothing(shop: Path, temporary: Path) -> None:
     before = sorted(shop.rglob("*"))
     output = succeed("demo", str(shop), folder=temporary, TMPDIR=str(temporary))

@@ -124,6 +124,7 @@ async def test_an_interrupted_run_goes_on_and_can_be_found_again(
     assert steps == [str(one) for one in range(1, 11)]
 
 
+@pytest.mark.long
 async def test_of_a_long_run_every_step_is_shown_once(running: Path, runs: Engine) -> None:
     await begun(runs, "ten_steps", "long", file=os.devnull, steps=1300)
     args = json.dumps({"file": os.devnull, "steps": 1300})
@@ -181,6 +182,7 @@ def test_run_takes_a_file_from_anywhere_and_checks_its_arguments(
 # wait
 
 
+@pytest.mark.long
 async def test_wait_tells_a_script_whether_it_may_go_on(running: Path, runs: Engine) -> None:
     for own in ("first", "second"):
         await begun(runs, "in_its_own_time", own, name=own)
@@ -301,6 +303,7 @@ async def test_a_watched_dashboard_in_a_pipe_is_a_line_of_json_at_each_change(
     await runs.cancel(["watched"])
 
 
+@pytest.mark.long
 def test_a_watched_dashboard_ends_with_the_project_and_does_not_start_it_again(
     folder: Path,
 ) -> None:
@@ -538,6 +541,7 @@ def complete(line: str, folder: Path) -> list[str]:
     return output.split()
 
 
+@pytest.mark.long
 async def test_a_shell_completes_ids_topics_names_and_templates(
     asking: str, running: Path, runs: Engine
 ) -> None:

@@ -166,6 +166,7 @@ async def test_node_never_writes_into_what_was_put_in_the_place_of_its_data(
         assert await cursor.fetchone() == (50000,)
 
 
+@pytest.mark.long
 async def test_the_lock_holds_while_node_lives_though_its_parent_was_killed_and_it_was_stopped(
     settings: Settings,
 ) -> None:

@@ -347,6 +347,7 @@ async def test_of_a_thousand_steps_the_summary_has_those_that_failed_and_the_cal
         assert int(found[0]) < int(before)
 
 
+@pytest.mark.long
 async def test_all_pages_together_have_each_of_a_thousand_steps_once(agent: Agent) -> None:
     found: list[str] = []
     async for page in agent.pages('inspect(workflow_id="steps", detail="full")'):

@@ -79,7 +79,7 @@ class Agent:
 
 @pytest.mark.parametrize(
     ("transport", "mode"),
-    [("memory", "auto"), ("stdio", "legacy"), *long(("http", "auto"))],
+    [("stdio", "legacy"), *long(("memory", "auto"), ("http", "auto"))],
 )
 async def test_an_agent_starts_waits_answers_repairs_and_looks_back(
     settings: Settings, folder: Path, transport: Transport, mode: Mode
@@ -229,6 +229,15 @@ async def what_is_written_can_be_started(agent: Agent) -> None:
     assert "exists." in await agent.complaint("write_workflow", name="greeter", source=GREETER)
 
 
+@pytest.mark.parametrize(
+    ("transport", "mode"),
+    [
+        ("memory", "auto"),
+        ("stdio", "legacy"),
+        ("http", "auto"),
+        *long(("memory", "legacy"), ("stdio", "auto"), ("http", "legacy")),
+    ],
+)
 async def test_giving_up_a_wait_leaves_the_run_alone(
     shared: Engine, tmp_path: Path, transport: Transport, mode: Mode
 ) -> None:

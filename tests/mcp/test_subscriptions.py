@@ -19,6 +19,7 @@ from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until
 from listening import LIST, Ear, Mode, connected, hearing, subscribe, subscribed
+from requirements import long
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +59,7 @@ async def silence(ear: Ear) -> None:
         pytest.fail(f"heard although nothing changed: {ear.heard[heard:]}")
 
 
+@pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_the_end_of_each_step_is_heard_of_soon(
     shared: Engine, there: Settings, mode: Mode, tmp_path: Path
 ) -> None:
@@ -92,6 +94,7 @@ async def test_a_waiting_run_is_heard_of_and_so_is_its_end(
         await silence(ear)
 
 
+@pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_short_steps_are_heard_of_twice_a_second(
     shared: Engine, there: Settings, mode: Mode, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from mcp.types import TextContent
 from durable_workflows.mcp.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
+from requirements import long
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +44,7 @@ async def text_of(client: Client, tool: str, *, error: bool = False, **arguments
     return content.text
 
 
+@pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_a_workflow_is_written_loaded_started_repaired_and_forked(
     settings: Settings, folder: Path, mode: Mode
 ) -> None:
@@ -69,6 +71,7 @@ async def test_a_workflow_is_written_loaded_started_repaired_and_forked(
     assert (folder / "workflows" / "my_flow.py").read_text(encoding="utf-8") == FLOW
 
 
+@pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_what_is_wrong_with_a_text_is_said_with_its_line_and_nothing_is_written(
     settings: Settings, folder: Path, mode: Mode
 ) -> None:
@@ -95,6 +98,7 @@ async def test_what_is_wrong_with_a_text_is_said_with_its_line_and_nothing_is_wr
     assert not (folder / "outside.py").exists()
 
 
+@pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_what_may_go_wrong_on_a_replay_and_what_does_not_load_is_said(
     settings: Settings, folder: Path, mode: Mode
 ) -> None:

@@ -31,6 +31,7 @@ def kill_worker(project: Running) -> None:
     psutil.wait_procs(workers, timeout=10)
 
 
+@pytest.mark.long
 async def test_only_the_step_that_was_interrupted_is_repeated(project: Running) -> None:
     table = "item,amount\na,1\n"
     hold = Event()

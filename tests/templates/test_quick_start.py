@@ -24,6 +24,7 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return result.structured_content
 
 
+@pytest.mark.long
 async def test_each_template_is_copied_and_runs_to_its_end(
     settings: Settings, folder: Path
 ) -> None:

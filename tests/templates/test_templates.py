@@ -56,6 +56,7 @@ def test_nothing_is_ever_evaluated_or_given_to_a_shell(stem: str) -> None:
     assert "shell" not in {node.arg for node in nodes if isinstance(node, ast.keyword)}
 
 
+@pytest.mark.long
 async def test_every_template_and_a_copy_of_each_load_side_by_side_and_need_no_arguments(
     templates: Running,
 ) -> None:

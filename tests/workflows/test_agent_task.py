@@ -403,6 +403,7 @@ async def test_secrets_of_the_environment_are_not_recorded(home: Home) -> None:
     assert SECRET not in f"{run.error} {recorded}"
 
 
+@pytest.mark.long
 async def test_after_a_crash_the_agent_gets_its_task_again_and_can_notice(home: Home) -> None:
     before = len(calls(home))
     args = task(home, "other", ["sleep"], timeout_seconds=1.5)
