@@ -1,12 +1,12 @@
 """Writing a workflow file for somebody who is told at once what is wrong with it: checked, written, loaded by a worker."""
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from durable_workflows.code import catalog, writing
 from durable_workflows.code.checks import checking
+from durable_workflows.engine.published import Published
 from durable_workflows.errors import (
     DatabaseUnavailable,
     InvalidArguments,
@@ -16,25 +16,17 @@ from durable_workflows.errors import (
 from durable_workflows.models import Startable, Written
 from durable_workflows.settings import Settings
 
-if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
-    from durable_workflows.engine.engine import Engine
-
 
 async def write(
     settings: Settings,
-    engine: "Engine",
+    published: Published,
     name: str,
     source: str | None,
     template: str | None,
     *,
     overwrite: bool,
 ) -> Written:
-    """Write NAME.py of a text or a template, and wait until a worker has loaded it.
-
-    Raises:
-        UsageError: the text or the name cannot be used; nothing was written.
-        SetupError: the workflow folder cannot be written.
-    """
+    """As `Engine.write`."""
     if (source is None) == (template is None):
         given = "neither is" if source is None else "both are"
         raise InvalidArguments(
@@ -57,7 +49,7 @@ async def write(
     warnings = [checking.render(path, [one]) for one in findings if one.severity == "warning"]
     written = Written(file=path, warnings=warnings)
     try:
-        found = await engine.catalog()
+        found = await published.catalog()
     except (WorkflowUnavailable, DatabaseUnavailable) as error:
         note = f"The file was written but is not loaded yet: {error}"
         return written.model_copy(update={"note": note})

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from durable_workflows import fitting
+from durable_workflows.engine import authoring_files
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.forking import Forker
 from durable_workflows.engine.messaging import Messenger
@@ -29,6 +30,7 @@ from durable_workflows.models import (
     OpenWait,
     Started,
     StartRequest,
+    Written,
 )
 from durable_workflows.settings import Settings
 
@@ -76,6 +78,20 @@ class Engine:
             DatabaseUnavailable: the database does not answer.
         """
         return await self._published.catalog(query)
+
+    async def write(
+        self, name: str, source: str | None, template: str | None, *, overwrite: bool
+    ) -> Written:
+        """Write the workflow file NAME.py, of a text or of a template, and wait until a worker has loaded it.
+
+        Raises:
+            UsageError: the text or the name cannot be used; nothing was written.
+            SetupError: the workflow folder cannot be written.
+        """
+        settings = self._rows.settings
+        return await authoring_files.write(
+            settings, self._published, name, source, template, overwrite=overwrite
+        )
 
     async def start(self, request: StartRequest, *, session: str | None = None) -> Started:
         """Start a run on the newest version of the code, for a session. With the workflow_id of an earlier run, that run is returned.

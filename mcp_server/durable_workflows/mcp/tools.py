@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 
 from durable_workflows import limits
 from durable_workflows.docs import searching
-from durable_workflows.engine import authoring_files, inspecting
+from durable_workflows.engine import inspecting
 from durable_workflows.engine.inspecting import Detail
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
 from durable_workflows.mcp import answers, elicitation
@@ -347,10 +347,8 @@ async def write_workflow(
     - overwrite: Replace an existing file.
     """
     engine = await _engine(ctx)
-    settings = ctx.request_context.lifespan_context.settings
-    return answers.fit_written(
-        await authoring_files.write(settings, engine, name, source, template, overwrite=overwrite)
-    )
+    written = await engine.write(name, source, template, overwrite=overwrite)
+    return answers.fit_written(written)
 
 
 async def search_docs(
