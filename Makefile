@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check bench bench-peers docs evals lock wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals lock wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -15,6 +15,13 @@ test: .venv/ready
 # Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).
 test-all: test
 	$(BIN)/python -m pytest -m long
+
+# Which branches the tests take, also in the processes that they start; pyproject.toml has the least that is allowed.
+coverage: .venv/ready
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -m "not long"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: .venv/ready
 	$(BIN)/ruff check .
