@@ -12,7 +12,7 @@ from dbos import DBOSClient, Queue
 from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION
 from dbos._sys_db import SystemDatabase
 
-from durable_workflows.seam.patches import claim_statement, queues
+from durable_workflows.seam.patches import queues
 from durable_workflows.settings import APPLICATION
 
 pytestmark = pytest.mark.anyio
@@ -50,7 +50,7 @@ class Ways(NamedTuple):
 
 @pytest.fixture
 def claims(dbos_client: DBOSClient) -> Iterator[Any]:
-    """The access of dbos to the database of the shared project, which knows two versions more, and suspects that nobody else looks after."""
+    """The shared project's database as dbos reaches it, with two more versions of the application and a table of suspects for these tests only."""
     found = dbos_client._sys_db
     versions = found.tables.application_versions
     ours = versions.c.version_name.in_([NEWEST, OLDER])
@@ -72,9 +72,10 @@ def ways(apart: str | None, monkeypatch: pytest.MonkeyPatch) -> Ways:
     """Both ways, in a process that may take the suspects of `apart`; None: all that are not set apart."""
     for name in ("_claim_gate", "start_queued_workflows", "start_queued_partitioned_workflows"):
         monkeypatch.setattr(SystemDatabase, name, getattr(SystemDatabase, name))  # and back
+    theirs = (
+        SystemDatabase.start_queued_workflows
+    )  # it asks the gate that is there when it is called
     queues.claim_only(apart, SCHEMA)
-    theirs = SystemDatabase.start_queued_workflows
-    claim_statement.install(apart, SCHEMA)
     return Ways(SystemDatabase.start_queued_workflows, theirs)
 
 

@@ -355,14 +355,6 @@ def test_a_run_records_its_steps_by_the_function_that_we_wrap() -> None:
 
 def test_a_queue_takes_runs_up_through_the_gate_that_we_replace() -> None:
     assert parameters(SystemDatabase._claim_gate) == ["self", "queue_name", "partition_key"]
-    assert parameters(SystemDatabase.start_queued_workflows)[:6] == [
-        "self",
-        "queue",
-        "executor_id",
-        "app_version",
-        "queue_partition_key",
-        "local_running_count",
-    ]
     claim = inspect.getsource(SystemDatabase.start_queued_workflows)
     assert "self._claim_gate(queue.name, queue_partition_key)" in claim
     assert "recovery_attempts=self.tables" in claim  # the attempt that we give back

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import anyio.to_thread
 
-from durable_workflows.engine.rows import Rows
+from durable_workflows.engine.rows import NOT_KNOWN, Rows
 from durable_workflows.errors import DatabaseSilent, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from durable_workflows.seam.client import Client
 
-NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
 _THREADS = 8
 
 T = TypeVar("T")

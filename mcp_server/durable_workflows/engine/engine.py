@@ -1,6 +1,6 @@
 """The façade: all that can be done with workflows, for tools, resources and the command line alike.
 
-SQL reads what DBOS owns and starts runs: nothing is unpickled, and only what was asked for is loaded. dbos's client makes all other
+SQL reads what DBOS owns, starts runs and sends messages: nothing is unpickled, and only what was asked for is loaded. dbos's client makes all other
 changes. All errors of dbos and psycopg become those of `errors.py`.
 """
 

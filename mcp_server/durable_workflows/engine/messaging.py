@@ -8,16 +8,9 @@ from pydantic import JsonValue
 
 from durable_workflows import actions, fitting
 from durable_workflows.engine import records
-from durable_workflows.engine.calls import NOT_KNOWN
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
-from durable_workflows.errors import (
-    AlreadyAnswered,
-    DatabaseSilent,
-    NotWaiting,
-    PeopleOnly,
-    WorkflowFinished,
-)
+from durable_workflows.errors import AlreadyAnswered, NotWaiting, PeopleOnly, WorkflowFinished
 from durable_workflows.models import STOPPED, UNFINISHED, Delivered, OpenWait
 from durable_workflows.schemas import arguments
 from durable_workflows.settings import PERSON
@@ -127,16 +120,13 @@ class Messenger:
         return await self._reader.open_waits(workflow_id)
 
     async def _send(self, workflow_id: str, topic: str, message: JsonValue, key: str) -> Delivered:
-        try:
-            found = await self._rows.fetch(
-                "send_message",
-                workflow_id=workflow_id,
-                topic=records.recorded_topic(topic),
-                message=fitting.recorded_json(message),
-                key=key,
-            )
-        except DatabaseSilent as error:
-            raise DatabaseSilent(NOT_KNOWN) from error
+        found = await self._rows.change(
+            "send_message",
+            workflow_id=workflow_id,
+            topic=records.recorded_topic(topic),
+            message=fitting.recorded_json(message),
+            key=key,
+        )
         if not found:
             raise await self._rows.unknown(workflow_id)
         return Delivered(workflow_id=workflow_id, topic=topic, delivered=True)

@@ -9,6 +9,7 @@ import anyio
 from durable_workflows import wording
 from durable_workflows.database import tables
 from durable_workflows.errors import (
+    DatabaseSilent,
     DatabaseUnavailable,
     DurableWorkflowsError,
     NoSpaceLeft,
@@ -24,6 +25,7 @@ _PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
 _ANSWER_SECONDS = (
     30.0  # after which a database that says nothing is given up: clients wait for a minute
 )
+NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
 _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
 _ELSEWHERE = (
     "Check that server, or call again later: nothing is lost, and runs go on once it answers."
@@ -79,6 +81,13 @@ class Rows:
         """
         await self._until_migrated()
         return await self._lasting.fetch(name, **values)
+
+    async def change(self, name: str, /, **values: object) -> list[tables.Row]:
+        """As `fetch`, for a statement that starts or sends something: of one that has no answer it is said that it may have been carried out."""
+        try:
+            return await self.fetch(name, **values)
+        except DatabaseSilent as error:
+            raise DatabaseSilent(NOT_KNOWN) from error
 
     async def run(self, name: str, /, **values: object) -> int:
         """Run a named statement and return how many rows it touched; errors as for `fetch`."""

@@ -10,10 +10,9 @@ from pydantic import JsonValue
 
 from durable_workflows import wording
 from durable_workflows.database import tables
-from durable_workflows.engine.calls import NOT_KNOWN
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.rows import Rows
-from durable_workflows.errors import DatabaseSilent, InvalidArguments, UsageError, WorkflowIdTaken
+from durable_workflows.errors import InvalidArguments, UsageError, WorkflowIdTaken
 from durable_workflows.models import Started, StartRequest
 from durable_workflows.schemas import arguments
 from durable_workflows.seam import queued_runs
@@ -89,10 +88,7 @@ class Starter:
 
     async def _start_rows(self, rows: Sequence[Mapping[str, JsonValue]]) -> dict[str, tables.Row]:
         """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
-        try:
-            found = await self._rows.fetch("start_runs", runs=json.dumps(rows))
-        except DatabaseSilent as error:
-            raise DatabaseSilent(NOT_KNOWN) from error
+        found = await self._rows.change("start_runs", runs=json.dumps(rows))
         return {row["workflow_id"]: row for row in found}
 
 

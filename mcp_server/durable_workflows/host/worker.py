@@ -42,7 +42,6 @@ from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import (
-    claim_statement,
     connections,
     failures,
     messages,
@@ -307,7 +306,6 @@ class _Worker:
             self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
         queues.claim_only(only, self._database.schema)
-        claim_statement.install(only, self._database.schema)
 
     def _config(self) -> DBOSConfig:
         return {

@@ -54,7 +54,7 @@ _COMMON = "NOT EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workfl
 
 
 def install(apart_for: str | None, schema: str) -> None:
-    """Change dbos for this process. To be called once, after `queues.claim_only`, with the same arguments."""
+    """Change dbos for this process; what the arguments mean, `queues.claim_only` says, whose gate is the same condition."""
     claim = SystemDatabase.start_queued_workflows
     is_ours = (_APART if apart_for else _COMMON).replace("{own}", statements.quoted(schema))
     statement = _CLAIM.replace("{is_ours}", is_ours)

@@ -13,6 +13,7 @@ from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import INTERNAL_QUEUE_NAME
 
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches import claim_statement
 from durable_workflows.seam.patches.replacing import replace
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def claim_only(apart_for: str | None, schema: str) -> None:
         return claim(self, queue, executor_id, app_version, max_tasks, **how)
 
     replace(SystemDatabase, _claim_gate=gate, start_queued_partitioned_workflows=swept)
+    claim_statement.install(apart_for, schema)
 
 
 def _partition_by_partition(
