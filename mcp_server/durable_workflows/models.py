@@ -124,7 +124,7 @@ class Fork(Model):
 
 
 class RunSummary(Model):
-    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that started it; `forks` are its newest forks. `ok` is false if its output begins with `ok: false`: it finished, but says that it did not succeed."""
+    """A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that started it; `forks` are its newest forks. `ok` is false if its output says so near its start: it finished, but says that it did not succeed."""
 
     workflow_id: RunId
     name: Name
@@ -134,7 +134,7 @@ class RunSummary(Model):
     waiting_on: str | None = Field(default=None, description="The topic on which it waits.")
     ok: bool | None = Field(
         default=None,
-        description="False if its output begins with `ok: false`: it finished, but says that it did not succeed.",
+        description="False if its output says so near its start: the run finished, but did not succeed.",
     )
     error: str | None = Field(default=None, description="The error with which it failed.")
     started_by: str | None = Field(default=None, description="The session that started it.")

@@ -113,6 +113,14 @@ def not_ok(output: object) -> str | None:
     return as_json(fields["failed"]) if fields.get("failed") else ""
 
 
+def recorded_not_ok(output: str | None) -> str | None:
+    """As `not_ok`, of an output as it is recorded, or of its start."""
+    try:
+        return not_ok(fitting.part_of_json(output, with_cut=False)) if output else None
+    except ValueError:
+        return None
+
+
 def suspicion(suspect: Suspect) -> str:
     """What is known of a run that may end its worker, as the end of a sentence that the run begins."""
     place = "a worker of its own"

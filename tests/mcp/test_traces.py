@@ -626,6 +626,25 @@ def test_an_output_that_says_that_it_is_not_ok_is_not_passed_over(a_run: RunMake
     assert "step=0" in following
 
 
+@pytest.mark.parametrize(
+    ("recorded", "failed"),
+    [
+        ('{"ok":false}', ""),
+        ('{"commands":[],"ok":false,"failed":["one"]}', '["one"]'),
+        ('{"ok":false,"nodes":[{"cut he', ""),
+        ('{"ok":true,"failed":["one"]}', None),
+        ('{"ok":0}', None),
+        ('["ok",false]', None),
+        ("gASVBQAAAAAAAACMAW", None),
+        (None, None),
+    ],
+)
+def test_an_output_says_that_it_is_not_ok_wherever_its_ok_stands(
+    recorded: str | None, failed: str | None
+) -> None:
+    assert wording.recorded_not_ok(recorded) == failed
+
+
 @pytest.mark.parametrize("name", ["run_commands", "fan_out", "plan"])
 def test_a_bundled_workflow_with_a_time_out_too_short_is_to_be_started_with_a_larger_one(
     a_run: RunMaker, name: str

@@ -329,7 +329,7 @@ where wait.topic = %(topic)s limit 1
 -- name: list_runs
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
-    left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') as not_ok,
+    left(result.output, 200) as output_start,
     (select jsonb_agg(to_jsonb(fork)) from (
         select workflow_uuid as workflow_id, status from dbos.workflow_status
         where forked_from = run.workflow_uuid order by created_at desc limit 2
@@ -504,7 +504,7 @@ with recursive tree as (
     from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
 )
 select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, parent_workflow_id, wait.topic as waiting_on,
-    case when left(result.output, 12) in ('{"ok": false', '{"ok":false,', '{"ok":false}') then false end as ok
+    left(result.output, 200) as output_start
 from tree left join dbos.workflow_output as result using (workflow_uuid) left join lateral (
     select string_agg(topic, ', ') as topic from durable_workflows.open_waits() as wait
     where tree.status = 'PENDING' and wait.workflow_id = tree.workflow_uuid

@@ -225,7 +225,7 @@ class Reader:
         """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch("run_descendants", workflow_id=workflow_id)
-        return [Child.model_validate(row) for row in rows]
+        return [records.child(row) for row in rows]
 
     async def source(self, workflow_id: str) -> tuple[str, str]:
         """Path and text of the file that a run's version has of its workflow; errors as for `run`."""

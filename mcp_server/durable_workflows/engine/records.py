@@ -20,6 +20,7 @@ from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     UNFINISHED,
     Answer,
+    Child,
     Ended,
     Event,
     Fork,
@@ -53,12 +54,24 @@ def run_summary(row: Row) -> RunSummary:
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),
         waiting_on=row["waiting_on"] if unfinished else None,
-        ok=False if row["not_ok"] else None,
+        ok=_ok(row),
         error=error_text(row["error"], row["serialization"]),
         started_by=row["started_by"],
         parent_workflow_id=row["parent_workflow_id"],
         forked_from=row["forked_from"],
         forks=[Fork.model_validate(one) for one in _listed(row, "forks")],
+    )
+
+
+def child(row: Row) -> Child:
+    """A row of `run_descendants`."""
+    return Child(
+        workflow_id=row["workflow_id"],
+        name=row["name"],
+        status=row["status"],
+        parent_workflow_id=row["parent_workflow_id"],
+        waiting_on=row["waiting_on"],
+        ok=_ok(row),
     )
 
 
@@ -389,6 +402,10 @@ def _awaiting(row: Row) -> str | None:
     if not number:
         return None
     return f"{number:,} runs that it started are under way" if number > 1 else f"its run {which}"
+
+
+def _ok(row: Row) -> bool | None:
+    return None if wording.recorded_not_ok(row["output_start"]) is None else False
 
 
 def _listed(row: Row, key: str) -> list[dict[str, object]]:

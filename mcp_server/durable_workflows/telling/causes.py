@@ -25,7 +25,7 @@ from durable_workflows.wording import (
     ended_worker,
     joined,
     line,
-    not_ok,
+    recorded_not_ok,
     some,
     span,
     suspicion,
@@ -129,11 +129,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
 
 def _not_ok(output: Preview | None) -> str | None:
     """What an output says of itself in which `ok` is false, as those of run_commands, fan_out and plan."""
-    try:
-        found: object = fitting.part_of_json(output.text, with_cut=False) if output else None
-    except ValueError:
-        return None
-    failed = not_ok(found)
+    failed = recorded_not_ok(output.text if output else None)
     if failed is None:
         return None
     return f"ok is false, failed: {line(failed, _PROMPT)}" if failed else "ok is false"
