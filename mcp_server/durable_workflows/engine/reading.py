@@ -246,6 +246,9 @@ class Reader:
             if not parts.away:
                 with parts.part(name):
                     told[name] = await ask()
+        if not parts.away:
+            with parts.part("problems"):
+                told["problems"] = await self._problems(told["workers"])
         with parts.part("http"):
             told["http"] = http_access.urls(self._settings)
         with parts.part("dotenv"):
@@ -269,7 +272,6 @@ class Reader:
             "database_bytes": self._database_bytes,
             "schedules": self._schedules,
             "sessions": self.sessions,
-            "problems": self._problems,
         }
 
     async def _newest_version(self) -> str | None:
@@ -289,9 +291,9 @@ class Reader:
         rows = await self._rows.fetch("schedules", application=APPLICATION)
         return [ScheduleInfo.model_validate(row) for row in rows]
 
-    async def _problems(self) -> list[str]:
+    async def _problems(self, workers: Iterable[WorkerInfo]) -> list[str]:
         orphans = await self._rows.fetch("orphans")
-        loading = await self._loading(await self._living_workers())
+        loading = await self._loading(workers)
         return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
 
     async def _suspects(self) -> list[str]:
@@ -305,7 +307,7 @@ class Reader:
     async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
         """What takes long before a worker of this machine can take up runs."""
         report = state.read_report(self._settings)
-        up = {worker.version for worker in workers if worker.alive}
+        up = {worker.version for worker in workers}
         return [
             f"Version {row['version']} is being loaded: {row['progress']}"
             for row in await self._rows.fetch("loading_versions")
