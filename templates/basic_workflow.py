@@ -80,7 +80,7 @@ def may_pass(error: BaseException) -> bool:
     retries_allowed=True, max_attempts=4, interval_seconds=1, backoff_rate=2, should_retry=may_pass
 )
 def fetch(url: str) -> str:
-    """Read a URL. A time-out is part of the step: nobody else ends a call that hangs."""
+    """Read a URL. A timeout is part of the step: nobody else ends a call that hangs."""
     with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         data: bytes = response.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

@@ -182,13 +182,13 @@ async def agent_task(
         - an endpoint does a task in one turn. `max_tokens` limits what it writes.
 
     Raises:
-        AgentFailed: it ended with an error, at its time-out or over its budget. The recorded step has what it
+        AgentFailed: it ended with an error, at its timeout or over its budget. The recorded step has what it
             wrote: `answer` so far, and `log`, the end of its other output.
         InvalidArguments: before anything has started.
 
     On a crash: the task is one step. If it was under way, it is given to the agent again: at least once. The
     command finds DURABLE_WORKFLOWS_WORKFLOW_ID and DURABLE_WORKFLOWS_STEP in its environment, the same each
-    time, so that it can notice. It runs in a process group of its own, all of which is ended at a time-out
+    time, so that it can notice. It runs in a process group of its own, all of which is ended at a timeout
     and when this run is cancelled. A request is tried again after 429, 5xx and lost connections, four times.
 
     Secrets (values of `.env` and of variables named …KEY, …TOKEN, …PASSWORD; the database's password) are

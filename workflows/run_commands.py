@@ -113,7 +113,7 @@ async def run_commands(commands: list[Command], parallel: int = 4) -> Report:
     On a crash: each command is one step. One that has ended does not run again; one that was running
     is started anew, with all its attempts: at least once, so a command should bear to be run twice.
 
-    A command runs in a process group of its own, with nothing on stdin. At its time-out, and when the
+    A command runs in a process group of its own, with nothing on stdin. At its timeout, and when the
     workflow is cancelled, the whole group gets SIGTERM and five seconds later SIGKILL. After a normal
     end, what it left in the background goes on; give that its own output file, as nobody reads the
     command's output any longer.
@@ -245,7 +245,7 @@ class _Process(authoring.CommandListener):
 
 
 async def _execute(command: Command, process: _Process) -> tuple[int, bool]:
-    """Run the command to its end or its time-out; its exit code, and whether it timed out."""
+    """Run the command to its end or its timeout; its exit code, and whether it timed out."""
     run = command["run"]
     status, in_time = await authoring.run_command(
         ["/bin/sh", "-c", run] if isinstance(run, str) else run,

@@ -259,7 +259,7 @@ CAUSES = [
         "its child run ID-1 failed (step 2 DBOS.getResult): ValueError: no such card",
         'inspect(workflow_id="ID-1") for the reason; repair the cause, then fork(workflow_id="ID", from_step=1), which starts the child again'),
     Cause("ran out of time", "sleeps",
-        "cancelled: its time-out passed at TIME.",
+        "cancelled: its timeout passed at TIME.",
         'start_workflow(name="sleeps", args=…) with a larger timeout_seconds, or resume(workflow_ids=["ID"]) to go on after its last finished step.',
         {"timeout_seconds": 0.5}),
     Cause("has ended", "queues",

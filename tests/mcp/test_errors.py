@@ -380,7 +380,7 @@ CASES = [
         'delay_seconds is -1; it must be greater than 0 and at most 3153600000. Nothing was started. Pass for example {"delay_seconds": 60}, or omit delay_seconds.',
     ),
     Case(
-        "a time-out beyond all times",
+        "a timeout beyond all times",
         InvalidArguments,
         "start_workflow",
         {"name": "noisy", "timeout_seconds": 1e30},

@@ -232,7 +232,7 @@ ENDING = [
     Case("sleeps", "sleeps", "sleeping", [], {"args": {"seconds": 12}}),
     Case("is delayed", "sleeps", "delayed", [], {"args": {"seconds": 0}, "delay_seconds": 12}),
     Case("is rationed", "queues", "queued in slow, which starts at most 1 run", [], {"queue": "slow"}),
-    Case("is out of time", "sleeps", "cancelled: its time-out passed", ["resume"], {"args": {"seconds": 6}, "timeout_seconds": 0.5}),
+    Case("is out of time", "sleeps", "cancelled: its timeout passed", ["resume"], {"args": {"seconds": 6}, "timeout_seconds": 0.5}),
     Case("waits for a message", "waits", "waits for a message", ["send_message"]),
     Case("waits for a child", "has_child", "waits for child runs", ["send_message"]),
     Case("waits for a person", "asks", "waits for a message on topic 'person:deploy'", ["answer_in_person"]),
@@ -460,7 +460,7 @@ async def test_a_step_between_attempts_is_repaired_as_the_other_way_says(
 
 # fmt: off
 STARTED_ANEW = [
-    Case("takes longer than it may", "sleeps", "cancelled: its time-out passed", [], {"args": {"seconds": 30}, "timeout_seconds": 0.2}),
+    Case("takes longer than it may", "sleeps", "cancelled: its timeout passed", [], {"args": {"seconds": 30}, "timeout_seconds": 0.2}),
     Case("was started wrongly", "takes_even", "failed", [], {"args": {"number": 3}}),
     Case("says that it is not ok", "run_commands", "it has finished, but its output says that it did not succeed", [], {"args": {"commands": [{"name": "nap", "run": "sleep 1", "timeout_seconds": 0.1}]}}),
     Case("is over its budget", "agent_task", "failed", [], {"args": {"task": "x", "command": ["sleep", "1"], "timeout_seconds": 0.1}}),

@@ -219,7 +219,7 @@ def test_a_cancelled_run_says_how_it_goes_on(a_run: RunMaker) -> None:
 
 def test_a_run_that_ran_out_of_time_says_so(a_run: RunMaker) -> None:
     text, _ = why(a_run(status="CANCELLED", deadline=EARLIER, completed_at=NOW))
-    assert text == "cancelled: its time-out passed at 2026-11-23 11:59:20 UTC."
+    assert text == "cancelled: its timeout passed at 2026-11-23 11:59:20 UTC."
 
 
 def test_a_dead_lettered_run_says_after_how_many_attempts(

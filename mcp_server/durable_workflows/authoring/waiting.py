@@ -65,7 +65,7 @@ def receive(
     TypedDict, a Literal, bool, …): then the message is returned as that type. A message that does not fit is refused
     at its sender; one that came before the wait began is skipped, which the log of the run notes. The wait goes on.
 
-    A message may be `null`, which is None. To tell it from a time-out, give a `default` that no message is.
+    A message may be `null`, which is None. To tell it from a timeout, give a `default` that no message is.
 
     Raises:
         InvalidArguments: `schema` is no JSON schema.
@@ -245,7 +245,7 @@ class _Wait:
         return dbos_calls.left_of_wait(self._first)
 
     def _came(self, step: int) -> bool:
-        """A step, which runs only where `null` and a time-out differ: whether the `DBOS.recv` of that number ended with a message."""
+        """A step, which runs only where `null` and a timeout differ: whether the `DBOS.recv` of that number ended with a message."""
         if self._topic.startswith(PERSON):
             return dbos_calls.left_of_wait(step) > 0
         return dbos_calls.has_received(step)

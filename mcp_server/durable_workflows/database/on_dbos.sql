@@ -40,7 +40,7 @@ create or replace function durable_workflows.open_steps() returns setof durable_
 $$;
 
 -- The runs that a worker has under way, and whether code of theirs runs: a step, or what is between steps. A run that sleeps, receives, waits for an event,
--- for its next attempt or for a run that it started has none. All that lasts is in DBOS's rows: a sleep, and the time-out of a receive, is recorded when
+-- for its next attempt or for a run that it started has none. All that lasts is in DBOS's rows: a sleep, and the timeout of a receive, is recorded when
 -- it begins, with the time at which it ends. Published steps know more. One that the worker's process has not taken up yet has none either.
 create or replace function durable_workflows.held_runs(executor text)
     returns table (workflow_id text, taken_up_at timestamptz, after_step integer, step text, under_way boolean) language sql stable as $$

@@ -120,7 +120,7 @@ class Reader:
         """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
 
         A run whose child asks for something (a wait with a prompt) counts as waiting, too.
-        Reports what is under way to `progress` from time to time. A time-out is an answer, not an error.
+        Reports what is under way to `progress` from time to time. A timeout is an answer, not an error.
 
         Raises:
             UnknownWorkflowId, DatabaseUnavailable

@@ -67,7 +67,7 @@ The routine:
 1. list_workflows: what is under way already? Runs belong to the project, not to a session.
 2. workflow_catalog: which workflows can be started, with which arguments.
 3. start_workflow returns a workflow_id at once (batch for many). Choose your own workflow_id where starting twice would hurt.
-4. wait_for_workflows blocks until runs have ended or wait for a message. A time-out is not an error: call it again. If a run takes longer than you can stay,
+4. wait_for_workflows blocks until runs have ended or wait for a message. A timeout is not an error: call it again. If a run takes longer than you can stay,
 or waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. The run goes on without you. Nothing calls you back;
 list_workflows shows next time how it stands.
 5. inspect says why a run is where it is, what each step did, and the next call.

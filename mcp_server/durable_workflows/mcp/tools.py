@@ -176,7 +176,7 @@ async def wait_for_workflows(
 ) -> WaitAnswer:
     """Wait until runs have ended or need a message, and return the outcome.
 
-    A time-out is an answer, not an error: `timed_out` is true and the runs go on; call again. Waiting costs nothing, so prefer it to repeated
+    A timeout is an answer, not an error: `timed_out` is true and the runs go on; call again. Waiting costs nothing, so prefer it to repeated
     list_workflows or inspect.
 
     The answer: `done` has the output or error of each run that ended; inspect(workflow_id, step=0) brings a long one whole. `waiting` has the topic

@@ -50,7 +50,7 @@ def next_step() -> int:
 
 
 def left_of_wait(step: int) -> float:
-    """The seconds until the time-out of the `DBOS.recv` that was this step of the run in whose code the caller is; 0 when it has passed."""
+    """The seconds until the timeout of the `DBOS.recv` that was this step of the run in whose code the caller is; 0 when it has passed."""
     run = current_run()
     assert run is not None
     return max(system_database().record_sleep(run[0], step + 1, 0.0), 0.0)  # recorded by then

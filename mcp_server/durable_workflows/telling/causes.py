@@ -118,7 +118,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
     if (said := _not_ok(run.output)) is not None:
         again = ""
         if run.name in _TIMED:
-            again = f" If a time-out was too short, {_start(run)} with a larger timeout_seconds; a fork keeps the old one."
+            again = f" If a timeout was too short, {_start(run)} with a larger timeout_seconds; a fork keeps the old one."
         return Cause(
             f"it has finished, but its output says that it did not succeed: {said}", whole + again
         )
@@ -247,7 +247,7 @@ def _cancelled(run: Run, now: datetime) -> Cause:
         with_it += f"; {steps} still runs until it returns, and its result is kept"
     if run.deadline is not None and run.deadline <= (run.completed_at or now):
         return Cause(
-            f"cancelled: its time-out passed at {time(run.deadline)}{with_it}.",
+            f"cancelled: its timeout passed at {time(run.deadline)}{with_it}.",
             f"{_start(run)} with a larger timeout_seconds, or {going_on}",
         )
     return Cause(f"cancelled{with_it}.", going_on)

@@ -102,7 +102,7 @@ def _facts(run: Run, now: datetime) -> str:
         f"ended {time(run.completed_at)} (took {age})" if run.completed_at else f"{age} ago",
         f"version {run.version}{newest}" if run.version else None,
         f"recovered {times(run.recovery_attempts - 1)}" if run.recovery_attempts > 1 else None,
-        f"time-out at {time(run.deadline)}" if run.deadline else None,
+        f"timeout at {time(run.deadline)}" if run.deadline else None,
         _origin(run),
         f"started by {fitting.shown_line(run.parent_workflow_id)}"
         if run.parent_workflow_id
@@ -136,7 +136,7 @@ def _origin(run: Run) -> str | None:
 
 
 def _without_timeout(run: Run) -> Run:
-    """The run without what DBOS records of a wait that goes on: its time-out, as a sleep at the next number."""
+    """The run without what DBOS records of a wait that goes on: its timeout, as a sleep at the next number."""
     if not (run.waiting and run.steps and run.steps[-1].name == SLEEP):
         return run
     fewer = {"steps": run.steps[:-1], "total_steps": run.total_steps - 1}

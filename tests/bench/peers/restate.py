@@ -22,7 +22,7 @@ _SERVER = 'RESTATE_DISABLE_TELEMETRY=true exec "$0" --listen-mode unix --node-na
 _UNLIKE = (
     "a server with a store of its own calls the worker, in Python, for as many runs at once as there are. "
     "It syncs its log to the disk, as Postgres does. A message is a call of another handler, which resolves a durable promise; "
-    "the wait for it has no time-out. The server has Unix sockets in place of ports."
+    "the wait for it has no timeout. The server has Unix sockets in place of ports."
 )
 
 

@@ -108,7 +108,7 @@ def _is_set(value: ast.expr) -> bool:
 
 def _refused(node: Located, step: str, given: Set[object]) -> Iterator[Problem]:
     """What DBOS refuses of the options that a sync step is given."""
-    advice = "Make it an `async def`, or set a time-out on the call that may hang."
+    advice = "Make it an `async def`, or set a timeout on the call that may hang."
     for option in _ASYNC_ONLY:
         if option in given:
             message = f"`{option}` of {step} is refused by DBOS: a sync step cannot be interrupted"

@@ -60,7 +60,7 @@ def take_answers_of_people(find: FindAnswer) -> None:
             )
         if skipped or self.record_sleep(workflow_uuid, function_id + 1, 0.0) > 0:
             raise _NotAnswered
-        return consume(self, workflow_uuid, function_id, topic, start)  # the time-out
+        return consume(self, workflow_uuid, function_id, topic, start)  # the timeout
 
     replace(
         SystemDatabase,
@@ -136,7 +136,7 @@ def _for_the_whole_time(
         Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None
     ],
 ) -> Callable[Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None]:
-    """Have a receive wait on that was woken although no message is there. DBOS records a time-out then.
+    """Have a receive wait on that was woken although no message is there. DBOS records a timeout then.
 
     So it goes when the notification of a message comes after that was received, and the run receives on that topic again.
     """
