@@ -49,6 +49,7 @@ from durable_workflows.seam.patches import (
     queues,
     recorded_errors,
     registering,
+    replaying,
     single_statements,
     step_statements,
     typed_arguments,
@@ -292,6 +293,7 @@ class _Worker:
         recorded_errors.name_last_attempts()
         queues.retry_queues()
         step_statements.install()
+        replaying.install()
         single_statements.install()
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
