@@ -102,7 +102,8 @@ async def test_a_run_that_ends_its_worker_is_named_and_ends_and_no_other_suffers
     assert (await why(engine, "culprit")).startswith("dead-lettered: it ended its worker ")
     for one in waiting:
         run = await engine.reader.run(one)
-        assert (run.suspect, run.recovery_attempts) == (None, 1), one
+        assert run.suspect is None
+        assert run.recovery_attempts <= 1, one  # 0: it was parked
     await until_left_alone(engine, folder)
     repaired, resumed = alternatives(await following(engine, "culprit"))
     (folder / "healed").touch()

@@ -12,7 +12,8 @@ from durable_workflows.system import processes
 pytestmark = pytest.mark.anyio
 
 QUESTIONS: Mapping[str, Mapping[str, object]] = {
-    "needed_versions": {"application": APPLICATION},
+    "needed_versions": {"application": APPLICATION, "current": ""},
+    "next_due": {"application": APPLICATION},
     "unfinished_versions": {"application": APPLICATION},
     "workers_apart": {"identity": processes.new_identity()},
     "queues": {},

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from dbos import _context as dbos_context
 from dbos._error import DBOSUnexpectedStepError, DBOSWorkflowCancelledError
 
 from durable_workflows.seam import statements
-from durable_workflows.seam.patches import replaying, step_statements
+from durable_workflows.seam.patches import bodies, replaying, step_statements
 from test_step_statements import OURS, OWNER, SCENARIOS, THEIRS, Way, a_run, a_step, outcome
 from test_step_statements import database as database
 
@@ -19,13 +20,13 @@ LOOK_UP: Any = replaying.looking_up_in_windows(OURS.look_up)
 
 
 @contextmanager
-def replay_of(workflow_id: str) -> Generator[replaying.Replay]:
-    replay = replaying.Replay(workflow_id, outer=None)
-    token = replaying.REPLAY.set(replay)
+def replay_of(workflow_id: str) -> Generator[bodies.Recorded]:
+    body = bodies.Body("work", dbos_context.DBOSContext(), None, workflow_id, 0)
+    token = bodies._BODY.set(body)
     try:
-        yield replay
+        yield body.recorded
     finally:
-        replaying.REPLAY.reset(token)
+        bodies._BODY.reset(token)
 
 
 def in_windows(database: Any, workflow_id: str, *rest: Any) -> object:
@@ -107,10 +108,10 @@ async def test_a_window_is_bounded_in_bytes(database: Any, read: list[int]) -> N
     run = a_run(database)
     large = '"' + "x" * 900_000 + '"'
     record(database, run, dict.fromkeys(range(1, 8), large))
-    with replay_of(run) as replay:
+    with replay_of(run) as recorded:
         for number in range(1, 8):
             assert LOOK_UP(database, run, number, "work")["output"] == large
-            assert len(replay.steps) <= 3
+            assert len(recorded.steps) <= 3
     assert read == [3, 3, 1]
 
 

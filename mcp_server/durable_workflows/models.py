@@ -448,11 +448,26 @@ class Event(Model):
     value: Preview
 
 
+class AwaitedEvent(Model):
+    """An event of another run."""
+
+    workflow_id: str
+    key: str
+
+
+class Rest(Model):
+    """A wait of a run that is parked: no process holds it. `events` are those it waits for, `until` the end of its wait, or its own deadline."""
+
+    since: datetime
+    until: datetime | None
+    events: list[AwaitedEvent]
+
+
 class Run(Model):
     """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
     For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
-    `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
+    `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
     workflow_id: str
@@ -490,6 +505,7 @@ class Run(Model):
     place: QueuePlace | None = None
     absence: str | None = None
     suspect: Suspect | None = None
+    rest: Rest | None = None
 
 
 class SessionInfo(Model):

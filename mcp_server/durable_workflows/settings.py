@@ -25,6 +25,10 @@ QUEUE = "workflows"  # the queue that starts go to when the caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
 FOREVER_SECONDS = 100 * 365 * 86_400.0  # how long to wait without a time limit: DBOS wants a number
+PARKED = "parked"  # the executor of runs that wait outside of any process
+NEVER_PARKS = (
+    "__does_not_park__"  # an attribute of the function of a workflow whose runs are not parked
+)
 PERSON = "person:"  # a topic that begins so takes messages from people only
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
@@ -112,7 +116,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         default=500,
         ge=1,
-        description="How many runs of the default queue one worker may have under way at once, including those that wait.",
+        description="How many runs of the default queue one worker may have in memory at once.",
+    )
+    park_after_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="How many seconds a run waits in memory before it is parked. 0: no run is parked.",
     )
     idle_transaction_seconds: float = Field(
         default=60.0,

@@ -6,7 +6,7 @@ which it began, and that code imports from whatever release is installed by then
 
 | for | names |
 |---|---|
-| waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async` |
+| waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
@@ -27,6 +27,7 @@ from durable_workflows.authoring.children import (
     start_child,
 )
 from durable_workflows.authoring.commands import CommandListener, inside_project, run_command
+from durable_workflows.authoring.parking import does_not_park
 from durable_workflows.authoring.redaction import redacted
 from durable_workflows.authoring.waiting import (
     ask_human,
@@ -57,6 +58,7 @@ __all__ = [
     "ask_human",
     "ask_human_async",
     "did_you_mean",
+    "does_not_park",
     "ended_children",
     "inside_project",
     "not_ok",

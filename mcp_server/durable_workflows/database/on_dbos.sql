@@ -39,6 +39,26 @@ create or replace function durable_workflows.open_steps() returns setof durable_
     )
 $$;
 
+-- Notes what runs wait for, and returns them. DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds)
+-- outlive restarts. One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
+-- What a parked run waits for is noted by whoever parks it: an execution that has left it may be late.
+create or replace function durable_workflows.note_waits(executor text, entries json) returns setof text language sql as $$
+    insert into durable_workflows.waits as wait (workflow_id, function_id, executor_id, topic, since, deadline, prompt, schema, person_only)
+    select entry.workflow_id, entry.function_id, executor, entry.topic,
+        coalesce(to_timestamp(sleep.started_at_epoch_ms / 1000.0), entry.since),
+        case when sleep.output::double precision < extract(epoch from clock_timestamp()) + 1e9 then to_timestamp(sleep.output::double precision) end,
+        entry.prompt, entry.schema, entry.person_only
+    from json_to_recordset(entries)
+        as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema json, person_only boolean)
+        left join dbos.operation_outputs as sleep
+            on sleep.workflow_uuid = entry.workflow_id and sleep.function_id = entry.function_id + 1 and sleep.function_name = 'DBOS.sleep'
+    on conflict (workflow_id, function_id) do update
+    set executor_id = excluded.executor_id, topic = excluded.topic, since = excluded.since, deadline = excluded.deadline,
+        prompt = excluded.prompt, schema = excluded.schema, person_only = excluded.person_only
+    where wait.executor_id <> 'parked' or excluded.executor_id = 'parked'
+    returning wait.workflow_id
+$$;
+
 -- The runs that a worker has under way, and whether code of theirs runs: a step, or what is between steps. A run that sleeps, receives, waits for an event,
 -- for its next attempt or for a run that it started has none. All that lasts is in DBOS's rows: a sleep, and the timeout of a receive, is recorded when
 -- it begins, with the time at which it ends. Published steps know more. One that the worker's process has not taken up yet has none either.
@@ -63,7 +83,7 @@ create or replace function durable_workflows.held_runs(executor text)
         else true
     end
     from dbos.workflow_status as run
-        cross join lateral (select to_timestamp(coalesce(run.started_at_epoch_ms, run.created_at) / 1000.0) as at) as taken_up
+        cross join lateral (select to_timestamp(greatest(run.started_at_epoch_ms, run.created_at, run.updated_at) / 1000.0) as at) as taken_up
         left join lateral (
             select * from dbos.operation_outputs as recorded where recorded.workflow_uuid = run.workflow_uuid order by function_id desc limit 1
         ) as last on true
@@ -119,3 +139,147 @@ begin
         order by entry.place;
 end
 $$;
+
+-- Parks runs that wait: each of them, or not, independently of the others. `given` has for each its id, the token of its execution, its version, when its
+-- wait ends (in seconds since 1970), what it waits for, and what it asks. The verdicts: `parked`; `ready`, what it waits for is there; `busy`, somebody is
+-- about to change its row or that of what it waits for; `lost`, another execution has it, or it has ended.
+create or replace function durable_workflows.park(given json) returns table (workflow_id text, verdict text) language plpgsql as $$
+#variable_conflict use_column
+declare
+    one record;
+    run record;
+    targets text[];
+begin
+    for one in
+        select * from json_to_recordset(given)
+            as entry (run_id text, owner text, version text, muted_below integer, due double precision, waits_for json, asked json)
+    loop
+        workflow_id := one.run_id;
+        targets := array(select target from json_to_recordset(one.waits_for) as condition (target text)) || one.run_id;
+        -- Whoever brings what it waits for has to lock one of these rows: it comes before, and is seen here, or after, and sees the parked run.
+        if (select count(*) from dbos.workflow_status where workflow_uuid = any(targets))
+            > (select count(*) from (select from dbos.workflow_status where workflow_uuid = any(targets) for update skip locked) as locked)
+        then
+            verdict := 'busy';
+            return next;
+            continue;
+        end if;
+        select status, owner_xid, executor_id, workflow_deadline_epoch_ms as deadline into run from dbos.workflow_status where workflow_uuid = one.run_id;
+        verdict := case
+            when run.status = 'PENDING' and run.owner_xid = one.owner then case when exists (
+                select from json_to_recordset(one.waits_for) as condition (kind text, target text, key text) where
+                    kind = 'message' and exists (
+                        select from dbos.notifications as message where message.destination_uuid = target and message.topic = key and not message.consumed
+                    ) or kind = 'event' and exists (
+                        select from dbos.workflow_events as event where event.workflow_uuid = target and event.key = condition.key
+                    ) or kind = 'end' and not exists (
+                        select from dbos.workflow_status as other where other.workflow_uuid = target and other.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+                    )
+            ) then 'ready' else 'parked' end
+            -- A repeated call, after an answer that was lost.
+            when run.executor_id = 'parked' and exists (
+                select from durable_workflows.parked where parked.workflow_id = one.run_id and parked.owner = one.owner
+            ) then 'parked'
+            else 'lost'
+        end;
+        if verdict = 'parked' and run.executor_id <> 'parked' then
+            delete from durable_workflows.woken where woken.workflow_id = one.run_id;
+            delete from durable_workflows.parked where parked.workflow_id = one.run_id;
+            insert into durable_workflows.parked (workflow_id, version, owner, muted_below, due_at)
+                values (one.run_id, one.version, one.owner, one.muted_below, to_timestamp(least(one.due, run.deadline / 1000.0)));
+            insert into durable_workflows.parked_on (workflow_id, kind, target, key)
+                select distinct one.run_id, kind, target, key from json_to_recordset(one.waits_for) as condition (kind text, target text, key text);
+            perform durable_workflows.note_waits('parked', one.asked);
+            update dbos.workflow_status set executor_id = 'parked', owner_xid = null, recovery_attempts = 0 where workflow_uuid = one.run_id;
+        end if;
+        return next;
+    end loop;
+end
+$$;
+
+-- Claims parked runs of a version that are due, at most so many, for an execution with this token; with `apart_for` only suspects that are set apart for
+-- that executor, without it none that is set apart. Those that are `spared` are left alone.
+create or replace function durable_workflows.claim_parked(
+    of_version text, executor text, owner text, apart_for text, most integer, spared text[]
+) returns table (workflow_id text, muted_below integer) language sql as $$
+    with due as (
+        select parked.workflow_id, parked.muted_below
+        from durable_workflows.parked join dbos.workflow_status as run on run.workflow_uuid = parked.workflow_id
+        where parked.workflow_id in (
+                select woken.workflow_id from durable_workflows.woken where woken.version = of_version
+                union all
+                select parked.workflow_id from durable_workflows.parked where parked.version = of_version and parked.due_at <= clock_timestamp()
+            )
+            and run.status = 'PENDING' and run.executor_id = 'parked' and parked.workflow_id <> all(spared)
+            and case when apart_for is null then not exists (
+                select from durable_workflows.suspects where suspects.workflow_id = parked.workflow_id and suspects.executor_id is not null
+            ) else exists (
+                select from durable_workflows.suspects where suspects.workflow_id = parked.workflow_id and suspects.executor_id = apart_for
+            ) end
+        order by parked.due_at limit most for update of parked, run skip locked
+    ), claimed as (
+        update dbos.workflow_status as run set executor_id = executor, owner_xid = owner, recovery_attempts = run.recovery_attempts + 1,
+            updated_at = (extract(epoch from clock_timestamp()) * 1000)::bigint
+        from due where run.workflow_uuid = due.workflow_id
+    ), parked_rows as (
+        delete from durable_workflows.parked using due where parked.workflow_id = due.workflow_id
+    ), woken_rows as (
+        delete from durable_workflows.woken using due where woken.workflow_id = due.workflow_id
+    ), wait_rows as (
+        delete from durable_workflows.waits using due where waits.workflow_id = due.workflow_id and waits.executor_id = 'parked'
+    )
+    select due.workflow_id, due.muted_below from due
+$$;
+
+-- Notes that what some parked runs wait for is there.
+create or replace function durable_workflows.wake(what text, of_run text, named text) returns void language sql as $$
+    with woken as (
+        insert into durable_workflows.woken (workflow_id, version)
+        select parked.workflow_id, parked.version
+        from durable_workflows.parked_on join durable_workflows.parked using (workflow_id)
+        where parked_on.target = of_run and parked_on.kind = what and parked_on.key = named
+        returning workflow_id, version
+    )
+    select pg_notify('durable_workflows_runs', concat_ws(E'\t', 'WOKEN', version, left(workflow_id, 1000))) from woken
+$$;
+
+create or replace function durable_workflows.message_came() returns trigger language plpgsql as $$
+begin
+    perform from dbos.workflow_status where workflow_uuid = new.destination_uuid for key share;  -- after a process that is parking the run
+    perform durable_workflows.wake('message', new.destination_uuid, new.topic);
+    return null;
+end
+$$;
+
+create or replace trigger durable_workflows_message after insert on dbos.notifications
+    for each row execute function durable_workflows.message_came();
+
+create or replace function durable_workflows.event_came() returns trigger language plpgsql as $$
+begin
+    perform from dbos.workflow_status where workflow_uuid = new.workflow_uuid for key share;
+    perform durable_workflows.wake('event', new.workflow_uuid, new.key);
+    return null;
+end
+$$;
+
+create or replace trigger durable_workflows_event after insert on dbos.workflow_events
+    for each row execute function durable_workflows.event_came();
+
+create or replace function durable_workflows.run_left() returns trigger language plpgsql as $$
+begin
+    if new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') then
+        perform durable_workflows.wake('end', new.workflow_uuid, '');
+        delete from durable_workflows.woken where workflow_id = new.workflow_uuid;
+    end if;
+    if old.executor_id = 'parked' then  -- cancelled, or resumed: it is not parked any more
+        delete from durable_workflows.parked where workflow_id = new.workflow_uuid;
+        delete from durable_workflows.waits where workflow_id = new.workflow_uuid and executor_id = 'parked';
+    end if;
+    return null;
+end
+$$;
+
+create or replace trigger durable_workflows_left after update of status on dbos.workflow_status
+    for each row when (
+        old.status is distinct from new.status and (new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') or old.executor_id = 'parked')
+    ) execute function durable_workflows.run_left();

@@ -82,7 +82,7 @@ set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = cloc
 -- Executors of this version that have not been heard of, with runs that nobody else goes on with. Of one that has no row, the run tells how long ago
 -- that was. A worker whose own sign of life is late does not judge: the database was away, or the machine asleep, and the others may be as late.
 select distinct run.executor_id from dbos.workflow_status as run left join durable_workflows.workers as worker on worker.executor_id = run.executor_id
-where run.status = 'PENDING' and run.application_version = %(version)s and run.executor_id <> %(executor_id)s
+where run.status = 'PENDING' and run.application_version = %(version)s and run.executor_id not in (%(executor_id)s, 'parked')
     and coalesce(worker.seen_at, to_timestamp(run.updated_at / 1000.0)) < clock_timestamp() - make_interval(secs => %(seconds)s)
     and exists (
         select from durable_workflows.workers as own
@@ -92,12 +92,15 @@ where run.status = 'PENDING' and run.application_version = %(version)s and run.e
 -- name: strange_executors
 -- Executors of other state directories with unfinished runs of the version.
 select distinct executor_id from dbos.workflow_status
-where status = 'PENDING' and application_version = %(version)s and executor_id not like %(identity)s || '-%%'
+where status = 'PENDING' and application_version = %(version)s and executor_id not like %(identity)s || '-%%' and executor_id <> 'parked'
 
 -- name: note_worker_end
 -- A process that ended before it took up a run has not announced its pid: no run is to blame.
 update durable_workflows.workers set ended = %(status)s, ended_at = clock_timestamp() - make_interval(secs => %(ago)s)
 where executor_id = %(executor_id)s and pid = %(pid)s
+
+-- name: is_announced
+select exists (select from durable_workflows.workers where executor_id = %(executor_id)s and pid = %(pid)s) as found
 
 -- name: has_code_under_way
 select exists (select from durable_workflows.held_runs(%(executor_id)s) where under_way) as found
@@ -155,7 +158,7 @@ select executor_id, version, proven from durable_workflows.workers_apart(%(ident
 select exists (
     select from durable_workflows.suspects as suspect join dbos.workflow_status as run on run.workflow_uuid = suspect.workflow_id
     where suspect.executor_id = %(executor_id)s and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
-        and not (run.status = 'PENDING' and run.executor_id = %(executor_id)s)
+        and not (run.status = 'PENDING' and run.executor_id = %(executor_id)s) and not durable_workflows.is_resting(suspect.workflow_id)
 ) or exists (select from durable_workflows.held_runs(%(executor_id)s) where under_way) as found
 
 -- name: acquit_apart
@@ -164,8 +167,19 @@ delete from durable_workflows.suspects using dbos.workflow_status as run
 where suspects.executor_id = %(executor_id)s and run.workflow_uuid = suspects.workflow_id
     and run.status not in ('CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')
 
+-- name: has_runs
+select exists (select from dbos.workflow_status where status = 'PENDING' and executor_id = %(executor_id)s) as found
+
 -- name: worker_gone
 delete from durable_workflows.workers where executor_id = %(executor_id)s
+
+-- name: run_rest
+-- A wait that ends in more than 30 years has no end: that is how authoring/waiting.py waits without a limit.
+select parked_at as since, case when due_at < clock_timestamp() + interval '30 years' then due_at end as until, coalesce((
+    select jsonb_agg(jsonb_build_object('workflow_id', target, 'key', key) order by target, key)
+    from durable_workflows.parked_on where parked_on.workflow_id = parked.workflow_id and kind = 'event'
+), '[]') as events
+from durable_workflows.parked where workflow_id = %(workflow_id)s
 
 -- name: run_suspect
 select suspect.ends, suspect.alone, suspect.status, suspect.after_step, suspect.step, suspect.executor_id, (
@@ -204,7 +218,7 @@ with gone as (
     returning running_steps.workflow_id
 ), waits as (
     delete from durable_workflows.waits using gone
-    where waits.workflow_id = gone.workflow_id and waits.function_id = gone.function_id
+    where waits.workflow_id = gone.workflow_id and waits.function_id = gone.function_id and waits.executor_id <> 'parked'
     returning waits.workflow_id
 )
 select pg_notify('durable_workflows_activity', left(workflow_id, 1000))
@@ -224,33 +238,20 @@ with written as (
 select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
 
 -- name: write_waits
--- DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds) outlive restarts.
--- One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
-with entries as (
-    select * from json_to_recordset(%(rows)s::json)
-        as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema json, person_only boolean)
-), written as (
-    insert into durable_workflows.waits (workflow_id, function_id, executor_id, topic, since, deadline, prompt, schema, person_only)
-    select entries.workflow_id, entries.function_id, %(executor_id)s, entries.topic,
-        coalesce(to_timestamp(sleep.started_at_epoch_ms / 1000.0), entries.since),
-        case when sleep.output::double precision < extract(epoch from clock_timestamp()) + 1e9 then to_timestamp(sleep.output::double precision) end,
-        entries.prompt, entries.schema, entries.person_only
-    from entries left join dbos.operation_outputs as sleep
-        on sleep.workflow_uuid = entries.workflow_id and sleep.function_id = entries.function_id + 1
-        and sleep.function_name = 'DBOS.sleep'
-    on conflict (workflow_id, function_id) do update
-    set executor_id = excluded.executor_id, topic = excluded.topic, since = excluded.since, deadline = excluded.deadline,
-        prompt = excluded.prompt, schema = excluded.schema, person_only = excluded.person_only
-    returning workflow_id
-)
-select pg_notify('durable_workflows_activity', left(workflow_id, 1000)) from written
+select pg_notify('durable_workflows_activity', left(workflow_id, 1000))
+from durable_workflows.note_waits(%(executor_id)s, %(rows)s::json) as workflow_id
 
 -- name: needed_versions
--- Versions with unfinished runs, the oldest run first, and those saved for a start whose catalog is not published yet. A version has the shape
--- of a hash: it is a part of file names and executor ids.
-select version from durable_workflows.versions left join durable_workflows.unfinished(%(application)s) using (version)
-where (oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes')) and version ~ '^[0-9a-f]+$'
+-- Versions whose runs have something to do, the oldest run first, and those saved for a start whose catalog is not published yet. A version has the
+-- shape of a hash: it is a part of file names and executor ids.
+select version from durable_workflows.versions left join durable_workflows.busy(%(application)s) using (version)
+where (
+        oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes') or (state <> 'ready' and version = %(current)s)
+    ) and version ~ '^[0-9a-f]+$'
 order by oldest nulls first
+
+-- name: next_due
+select durable_workflows.next_due(%(application)s) as at
 
 -- name: unfinished_versions
 select version, runs from durable_workflows.unfinished(%(application)s) order by oldest

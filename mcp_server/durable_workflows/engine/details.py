@@ -14,11 +14,13 @@ from durable_workflows.models import (
     Fork,
     Model,
     QueuePlace,
+    Rest,
     Run,
     RunningStep,
     Step,
     Waiting,
 )
+from durable_workflows.settings import PARKED
 from durable_workflows.system import processes, state
 
 _MAX_STEPS = 1000  # in one answer
@@ -60,6 +62,7 @@ async def read(
         place=await _place(ask, row),
         absence=None if is_alive else await _absence(fetch, report, row, apart),
         suspect=records.suspect(accused[0]) if accused else None,
+        rest=await _rest(ask, row),
     )
 
 
@@ -78,6 +81,13 @@ async def _running(ask: Fetch, row: Row, *, is_alive: bool) -> list[RunningStep]
     if row["status"] in UNFINISHED or (row["status"] == "CANCELLED" and is_alive):
         return _as(RunningStep, await ask("run_running"))
     return []
+
+
+async def _rest(ask: Fetch, row: Row) -> Rest | None:
+    if row["executor_id"] != PARKED:
+        return None
+    rows = await ask("run_rest")
+    return Rest.model_validate(rows[0]) if rows else None
 
 
 async def _waits(ask: Fetch, row: Row) -> list[Waiting]:

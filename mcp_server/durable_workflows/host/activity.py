@@ -7,7 +7,7 @@ with nothing new to say the publisher sleeps. A published row is a report; no pr
 import asyncio
 import logging
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -137,6 +137,12 @@ class Activity:
                 )
                 await anyio.sleep(_RETRY_SECONDS)
 
+    def waits_of(self, workflow_id: str) -> list[dict[str, object]]:
+        """What a run waits for, as rows of `note_waits`."""
+        with self._lock:
+            waits = {key: one for key, one in self._current.items() if key[0] == workflow_id}
+        return _wait_rows(waits)
+
     @property
     def is_idle(self) -> bool:
         """Whether no step is in flight."""
@@ -217,19 +223,7 @@ class Activity:
             for key, entry in fresh.items()
             if isinstance(entry, RunningStep)
         ]
-        waits = [
-            {
-                "workflow_id": key[0],
-                "function_id": key[1],
-                "topic": entry.topic,
-                "since": entry.since.isoformat(),
-                "prompt": entry.question.prompt,
-                "schema": entry.question.schema,
-                "person_only": entry.question.person_only,
-            }
-            for key, entry in fresh.items()
-            if isinstance(entry, Wait)
-        ]
+        waits = _wait_rows(fresh)
         await self._write_rows(connection, "write_steps", steps)
         await self._write_rows(connection, "write_waits", waits)
 
@@ -242,6 +236,22 @@ class Activity:
 
         if rows:
             await tables.write(rows, statement)
+
+
+def _wait_rows(entries: Mapping[Key, Entry]) -> list[dict[str, object]]:
+    return [
+        {
+            "workflow_id": key[0],
+            "function_id": key[1],
+            "topic": entry.topic,
+            "since": entry.since.isoformat(),
+            "prompt": entry.question.prompt,
+            "schema": entry.question.schema,
+            "person_only": entry.question.person_only,
+        }
+        for key, entry in entries.items()
+        if isinstance(entry, Wait)
+    ]
 
 
 def _in(seconds: float) -> datetime | None:

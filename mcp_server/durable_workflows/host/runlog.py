@@ -24,7 +24,7 @@ from durable_workflows import fitting, wording
 from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
 from durable_workflows.seam import dbos_calls
-from durable_workflows.seam.patches import observing
+from durable_workflows.seam.patches import bodies, observing
 from durable_workflows.settings import Database
 
 KEPT_LINES = 2000  # of a run, the newest
@@ -73,6 +73,8 @@ class RunLog:
 
     def add(self, source: Source, text: str) -> None:
         """Add text. A line is complete with its line feed, when none came for a while, or when its run ends."""
+        if source[1] is None and bodies.is_muted():
+            return
         with self._lock:
             if not self._newest:
                 self._publish_soon()

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -46,6 +46,7 @@ from durable_workflows.seam.patches import (
     failures,
     messages,
     observing,
+    parking,
     queues,
     recorded_errors,
     registering,
@@ -55,7 +56,9 @@ from durable_workflows.seam.patches import (
     typed_arguments,
     values,
     wakeups,
+    waking,
 )
+from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
@@ -65,6 +68,7 @@ _DRAIN_SECONDS = 5.0
 _POLLING_SECONDS = 15.0  # of queues, beside the doorbell: for a hint that was lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
+_ASKED = 100  # bytes, each of which asks whether it has nothing to do
 _DONE_SECONDS = 2.0  # how often a worker apart looks whether it is done
 _LAST_LINES_SECONDS = 1.0
 _SLOW_IMPORT_SECONDS = 5.0
@@ -93,7 +97,8 @@ def run(
 ) -> None:
     """Be the worker of `version` until told to stop. Does not return.
 
-    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, and its end when the supervisor is gone.
+    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, each later one asks this worker to leave if it has
+    no run, and its end comes when the supervisor is gone.
     One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
     """
     _import_ahead()
@@ -163,12 +168,22 @@ class _Worker:
         self._apart = apart
         self._bell = wakeups.Doorbell()
         self._look_when_due: Callable[[], None] = lambda: None
-        self._executions = Executions()
+        self._asked: Callable[[str], Sequence[dict[str, object]]] = lambda _: ()
+        self._parking = parking.Parking(
+            self._database.schema,
+            settings.concurrency,
+            settings.park_after_seconds,
+            lambda run: self._asked(run),
+            self._bell.ring_all,
+        )
+        self._executions = Executions(self._parking)
+        self._claims = Claims()
         self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
         self._is_newest = False
         self._all_taken_up = False
         self._done = False
+        self._has_left = False
 
     def main(self) -> None:
         """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
@@ -197,6 +212,8 @@ class _Worker:
     async def _work(self, entries: list[dict[str, object]]) -> None:
         loop = asyncio.get_running_loop()
         activity = Activity(loop, self._executor_id, at_once=self._apart)
+        self._asked = activity.waits_of
+        self._parking.install()
         observing.observe(activity)
         self._executions.install()
         self._cancelling = anyio.Event()
@@ -256,6 +273,22 @@ class _Worker:
             group.cancel_scope.cancel()
         await self._keep_last_lines()
 
+    async def _leave(self) -> bool:
+        """Give up the place of this worker, if it has no run; return whether it did. Nothing of a run is cut off: from here on it claims none."""
+        try:
+            if await anyio.to_thread.run_sync(self._claims.stop):
+                async with await tables.connect(self._database, role="worker") as connection:
+                    about = {"executor_id": self._executor_id}
+                    rows = await tables.fetch(connection, "has_runs", **about)
+                    if not rows[0]["found"]:
+                        await tables.run(connection, "worker_gone", **about)
+                        return True
+        except tables.Lost as error:
+            logger.info("The database does not answer: %s", error)
+        self._claims.go_on()
+        self._bell.ring_all()
+        return False
+
     async def _until_done(self, activity: Activity) -> None:
         """Return when a worker apart has nothing to do: its runs have ended, or wait for something, which they can do as well elsewhere."""
         while True:
@@ -308,6 +341,7 @@ class _Worker:
             self._look_when_due = wakeups.look_when_due(self._bell)
         only = self._executor_id if self._apart else None
         queues.claim_only(only, self._database.schema)
+        self._claims.install()
 
     def _config(self) -> DBOSConfig:
         return {
@@ -431,6 +465,17 @@ class _Worker:
             polling_interval_sec=_POLLING_SECONDS,
             on_conflict="always_update",
         )
+        only = self._executor_id if self._apart else None
+        waker = waking.Waker(
+            self._parking,
+            self._claims,
+            self._bell,
+            self._database.schema,
+            self._settings.concurrency,
+            only,
+        )
+        for work in (self._parking.keep_parking, waker.keep_waking):
+            threading.Thread(target=work, daemon=True).start()
 
     async def _take_over(self, connection: tables.Connection) -> None:
         """Take up the runs of this version that were begun under another identity of the state directory: it was lost, or the project copied.
@@ -527,6 +572,10 @@ class _Worker:
 
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
+        if status == "WOKEN":
+            if queue == self._version:  # in its place
+                self._bell.ring(waking.BELL)
+            return
         if status in ("ENQUEUED", "DELAYED"):
             self._look_when_due()
         if status == "CANCELLED":
@@ -541,7 +590,7 @@ class _Worker:
         return queue != QUEUE or active + 1 >= self._settings.concurrency
 
     async def _stop_asked(self, activity: Activity) -> bool:
-        """Return when the supervisor asks for the end, or nothing is left to do apart (False), or the supervisor has gone (True)."""
+        """Return when the supervisor asks for the end, or nothing is left to do (False), or the supervisor has gone (True)."""
         orphaned = False
         async with anyio.create_task_group() as group:
 
@@ -552,8 +601,10 @@ class _Worker:
 
             async def watch_parent() -> None:
                 nonlocal orphaned
-                await anyio.wait_readable(self._parent)  # nothing more is written: it has closed
-                orphaned = True
+                while not orphaned and not self._has_left:
+                    await anyio.wait_readable(self._parent)
+                    orphaned = not os.read(self._parent, _ASKED)
+                    self._has_left = not orphaned and await self._leave()
                 group.cancel_scope.cancel()
 
             async def watch_work() -> None:

@@ -48,6 +48,9 @@ _LONGEST_DELAY_SECONDS = 30.0
 _HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
 _FIRST_APART_SECONDS = 1.0  # what makes a run end its worker may pass, like a lack of memory
 _MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two, one and the culprit
+_LINGER_SECONDS = 30.0  # for which a worker stays that has nothing to do
+_LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
+_HEARD_SECONDS = 60.0
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
@@ -97,6 +100,11 @@ class _Started:
         with suppress(BrokenPipeError):  # it has ended, which its status tells
             os.write(self.pipe, b"\n")
 
+    def ask_to_leave(self) -> None:
+        """Have it end by itself, if it has no run."""
+        with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or was asked often enough
+            os.write(self.pipe, b"\n")
+
     def end(self, executor_id: str) -> None:
         """End it, if it has not ended, and what its steps had started. Blocks."""
         processes.stop(self.process, _STOP_SECONDS)
@@ -135,6 +143,8 @@ class Supervisor:
         self._stopping = anyio.Event()
         self._shall_return = False
         self._busy_at = 0.0
+        self._needed_at: dict[_Worker, float] = {}  # by the monotonic clock
+        self._started: dict[_Worker, _Started] = {}
 
     async def run(self) -> None:
         """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
@@ -303,9 +313,11 @@ class Supervisor:
             if not self._lends:
                 await self._save_folder()
                 group.start_soon(self._watch_folder)
+                group.start_soon(self._save_again)
                 if self._current:  # needed in any case; which others are takes some statements
                     self._start_missing(group, [_Worker(self._current)])
             self._busy_at = time.monotonic()
+            group.start_soon(self._listen)
             while True:
                 await self._reconcile(group)
                 await self._end_ahead(needed=self._workers)
@@ -382,6 +394,11 @@ class Supervisor:
             await anyio.sleep(_TICK_SECONDS)
             await self._save_folder()
 
+    async def _save_again(self) -> None:
+        """Save what was changed before the watch had begun."""
+        await anyio.sleep(_TICK_SECONDS)
+        await self._save_folder()
+
     async def _watch(self, folder: Path) -> None:
         changes: AsyncIterator[object] = watchfiles.awatch(  # pyright: ignore[reportUnknownMemberType]
             folder, debounce=_DEBOUNCE_MS, step=_DEBOUNCE_MS, stop_event=self._stopping
@@ -430,18 +447,60 @@ class Supervisor:
             return
         for worker, scope in self._workers.items():
             if worker not in needed:
-                scope.cancel()
+                self._ask_to_leave(worker, scope)
         self._start_missing(group, needed)
+
+    def _ask_to_leave(self, worker: _Worker, scope: anyio.CancelScope) -> None:
+        """A worker without a run leaves by itself; a run that it has claimed meanwhile makes it needed."""
+        if time.monotonic() - self._needed_at[worker] >= _LINGER_SECONDS + _LEAVE_SECONDS:
+            scope.cancel()
+        elif started := self._started.get(worker):
+            started.ask_to_leave()
 
     def _start_missing(self, group: anyio.abc.TaskGroup, needed: Collection[_Worker]) -> None:
         for worker in needed:
             if worker not in self._workers:
                 scope = self._workers[worker] = anyio.CancelScope()
+                self._needed_at[worker] = time.monotonic()
                 group.start_soon(self._keep_worker, worker, scope)
 
+    async def _listen(self) -> None:
+        """Look at once which workers are needed when a run wants one that is not there."""
+        while True:
+            try:
+                database = self._settings.database(self._url)
+                async with await tables.connect(database, role="supervisor") as connection:
+                    await tables.listen(connection, database.runs_channel)
+                    self._changed.set()  # for what was missed while not listening
+                    while True:
+                        async for payload in tables.heard(connection, _HEARD_SECONDS):
+                            self._heard(payload)
+            except tables.Lost as error:
+                logger.info("The database does not answer: %s", error)
+                await anyio.sleep(_TICK_SECONDS)
+
+    def _heard(self, payload: str) -> None:
+        status, version, _ = payload.split("\t", 2)
+        wanted = version if status == "WOKEN" else self._current
+        if status in ("WOKEN", "ENQUEUED") and _Worker(wanted) not in self._workers:
+            self._changed.set()
+
     async def _needed(self) -> list[_Worker]:
+        """The workers that have something to do, and those that had a moment ago, as far as there is room for these."""
         versions = await self._needed_versions()
-        return [*map(_Worker, versions), *await self._needed_apart(versions)]
+        needed = [*map(_Worker, versions), *await self._needed_apart(versions)]
+        now = time.monotonic()
+        self._needed_at |= dict.fromkeys(needed, now)
+        room = self._settings.old_workers - sum(map(self._is_old, needed))
+        for worker in set(self._workers) - set(needed):
+            lingers = now - self._needed_at[worker] < _LINGER_SECONDS and not worker.apart
+            if lingers and (room > 0 or not self._is_old(worker)):
+                room -= self._is_old(worker)
+                needed.append(worker)
+        return needed
+
+    def _is_old(self, worker: _Worker) -> bool:
+        return not worker.apart and worker.version != self._current
 
     async def _needed_apart(self, versions: Collection[str]) -> list[_Worker]:
         """Workers for suspects, first those of which it is not known yet that they end their worker: the others among them shall go on."""
@@ -457,30 +516,35 @@ class Supervisor:
         return ordered[:_MOST_APART]
 
     async def _needed_versions(self) -> list[str]:
-        """The newest version, those just saved by somebody who wants to start a run, and older ones with unfinished runs."""
+        """The versions whose runs have something to do, those just saved by somebody who wants to start a run, and the newest one if a schedule may."""
         assert self._rows is not None
         if self._lends:
             newest = await self._rows.fetch("newest_version")
             self._current = newest[0]["version"] if newest else ""
         elif not self._current:
             await self._save_folder()
-        rows = await self._rows.fetch("needed_versions", application=APPLICATION)
-        if rows or await self._is_wanted():
+        about = {"application": APPLICATION, "current": self._current}
+        rows = await self._rows.fetch("needed_versions", **about)
+        versions = {row["version"]: None for row in rows}
+        schedules = await self._rows.fetch("active_schedules", application=APPLICATION)
+        if schedules[0]["number"] and self._current:
+            versions[self._current] = None
+        if versions or await self._is_wanted():
             self._busy_at = time.monotonic()
-        older = [row["version"] for row in rows if row["version"] != self._current]
+        older = [version for version in versions if version != self._current]
         allowed = self._settings.old_workers
         # Those that run keep their place, so that each comes to its end.
         older.sort(key=lambda version: _Worker(version) not in self._workers)
         self._note("waiting_versions", " ".join(older[allowed:]))
-        return [*([self._current] if self._current else []), *older[:allowed]]
+        return [*([self._current] if self._current in versions else []), *older[:allowed]]
 
     async def _is_wanted(self) -> bool:
-        """Whether a server is connected, or a schedule may start a run."""
+        """Whether a server is connected, or a run is due some time."""
         assert self._rows is not None
         if locks.is_held(places.servers_lock(self._settings), even_shared=True):
             return True
-        rows = await self._rows.fetch("active_schedules", application=APPLICATION)
-        return rows[0]["number"] > 0
+        rows = await self._rows.fetch("next_due", application=APPLICATION)
+        return rows[0]["at"] is not None
 
     async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
         backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
@@ -493,14 +557,16 @@ class Supervisor:
                     self._note(worker.title, f"cannot be started: {error}")
                     await anyio.sleep(backoff.next_delay())
                     continue
+                if end.status == 0 and await self._has_left(worker, end):
+                    logger.info("The %s has nothing to do and has ended.", worker.title)
+                    break
                 logger.warning("The %s ended with status %s.", worker.title, end.status)
                 if await self._note_end(worker, end):
                     # A run has ended it, and is set apart if it does so again: the others need not wait for long.
                     backoff.begin_anew()
-                if worker.apart and end.status == 0:
-                    break  # it is done, or else it is needed again
                 await anyio.sleep(backoff.next_delay())
         del self._workers[worker]
+        del self._needed_at[worker]
         self._note(worker.title, "")
         self._changed.set()
 
@@ -512,12 +578,14 @@ class Supervisor:
             await anyio.to_thread.run_sync(_end_executor, executor_id)
             started = self._start_worker(worker)
         process = started.process
+        self._started[worker] = started
         try:
             started.let_begin()
             self._note(worker.title, f"running as process {process.pid}")
             status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
             return _End(process.pid, status)
         finally:
+            del self._started[worker]
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(started.end, executor_id)
 
@@ -526,6 +594,7 @@ class Supervisor:
 
     def _start_worker(self, worker: _Worker) -> _Started:
         theirs, ours = os.pipe()
+        os.set_blocking(ours, False)
         try:
             return _Started(self._spawn_worker(worker, theirs), ours)
         except BaseException:
@@ -564,6 +633,16 @@ class Supervisor:
                 log=log,
                 inherit=[parent],
             )
+
+    async def _has_left(self, worker: _Worker, end: _End) -> bool:
+        """Whether the worker has ended by itself: it removes its row then, which a run that ends its process with status 0 does not."""
+        assert self._rows is not None
+        about = {"executor_id": self._executor_id(worker), "pid": end.pid}
+        try:
+            return not (await self._rows.fetch("is_announced", **about))[0]["found"]
+        except DatabaseUnavailable as error:
+            logger.info("%s", error)
+            return False
 
     async def _note_end(self, worker: _Worker, end: _End) -> bool:
         """Tell the next process of this worker how this one ended, and whoever waits for a version's catalog that its worker does not come up.

@@ -12,6 +12,7 @@ from durable_workflows.models import (
     Child,
     Preview,
     QueuePlace,
+    Rest,
     Run,
     Step,
     Suspect,
@@ -77,7 +78,8 @@ def cause(run: Run, now: datetime) -> Cause:
         return _unavailable(run, run.unavailable)
     if run.status in ("ENQUEUED", "PENDING") and run.suspect and run.suspect.apart:
         return _suspected(run, run.suspect, now)
-    if run.status in ("ENQUEUED", "PENDING") and not (run.worker and run.worker.alive):
+    has_worker = run.worker is not None and run.worker.alive
+    if run.status in ("ENQUEUED", "PENDING") and not has_worker and run.rest is None:
         return _without_worker(run)
     return _CAUSES.get(run.status, _unknown)(run, now)
 
@@ -318,6 +320,8 @@ def _pending(run: Run, now: datetime) -> Cause:
         return _waits(run.waiting, now)
     if run.running:
         return _in_steps(run, now)
+    if run.rest and run.rest.events:
+        return _waits_for_events(run, run.rest, now)
     asleep = _asleep_until(run)
     if asleep is not None and asleep > now:
         text = f"sleeping until {time(asleep)} (for another {span(asleep - now)})."
@@ -335,6 +339,19 @@ def _pending(run: Run, now: datetime) -> Cause:
         return Cause(text, inspect(children[0].workflow_id))
     last = f"after step {_last_step(run)}" if run.steps else "before its first step"
     return Cause(f"running its own code {last}.", _wait_for(run))
+
+
+def _waits_for_events(run: Run, rest: Rest, now: datetime) -> Cause:
+    events = some(
+        f"{line(one.key, limits.NAME)!r} of {fitting.shown_line(one.workflow_id)}"
+        for one in rest.events
+    )
+    until = f"until {time(rest.until)}" if rest.until else "without a deadline"
+    since = f"since {time(rest.since)} ({span(now - rest.since)})"
+    return Cause(
+        f"waits for an event: {events} {since}, {until}.",
+        f"{inspect(rest.events[0].workflow_id)} for the run that is to set it; {_wait_for(run)}",
+    )
 
 
 def _child(child: Child) -> str:

@@ -7,6 +7,7 @@ returned, and none of the old one's begins any more. So no step runs twice at a 
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import logging
 import threading
@@ -14,7 +15,6 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
@@ -38,25 +38,26 @@ from dbos._sys_db import (
 from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows.seam import dbos_calls
+from durable_workflows.seam.patches.bodies import IN_STEP, Condition
+from durable_workflows.seam.patches.parking import Parked, Parking, Waiting, waiting_body
 from durable_workflows.seam.patches.replacing import replace
 
 _REMEMBERED = 10_000  # runs that were begun or cancelled last
 _LONG_SECONDS = 3600.0  # of a wait that is woken
 _WAITER = "waiting_run"  # an attribute of the event on which a `get_event` waits
-_TOKEN = "in_step"  # an attribute of the scope of a step: what `_IN_STEP` was before
+_TOKEN = "in_step"  # an attribute of the scope of a step: what `IN_STEP` was before
 P = ParamSpec("P")
 T = TypeVar("T")
 Record = Callable[Concatenate[SystemDatabase, OperationResultInternal, P], None]
 Run = tuple[str, str | None]  # its id, and the token of one execution of it
-# Whether the caller is in a step of the author's: dbos's own waits are steps to it, too.
-_IN_STEP: ContextVar[bool] = ContextVar("in_step", default=False)
 logger = logging.getLogger(__name__)
 
 
 class Executions:
     """What this process knows of its executions. `install` makes dbos tell it, once, before `DBOS.launch()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, parking: Parking) -> None:
+        self._parking = parking
         self._changed = threading.Condition()
         self._steps: Counter[str] = Counter()  # in flight, by run
         self._newest: OrderedDict[str, str] = OrderedDict()  # by run, the token of the execution
@@ -138,20 +139,28 @@ class Executions:
         return self._newest.get(run[0], run[1]) != run[1]
 
     @contextmanager
-    def watch(self, *others: str, in_step: bool = False) -> Generator["Watch"]:
-        """Around a wait of the run in whose code the caller is, from which it is woken when that run or one of the others is cancelled. A wait in a step is a part of it, and goes on, unless `in_step`."""
+    def watch(
+        self, *others: str, in_step: bool = False, any_of: Iterable[str] = ()
+    ) -> Generator["Watch"]:
+        """Around a wait of the run in whose code the caller is, from which it is woken when that run or one of the others is cancelled. A wait in a step is a part of it, and goes on, unless `in_step`.
+
+        A run that waits for the end of another one, of any one of several, or sleeps, may be parked.
+        """
         own = _current_run(in_steps=in_step)
+        body = waiting_body(others[0] if others else None)
         if own is not None and own[0] in others:  # an execution that waits for its replacement
             own = None
-        watch = Watch(self, own)
-        runs = {*others, *([own[0]] if own else [])}
-        self._add(runs, watch.event)
-        if own is not None and self.is_over(own):
-            watch.event.set()
-        try:
-            yield watch
-        finally:
-            self._remove(runs, watch.event)
+        conditions = [Condition("end", run) for run in (*others, *any_of)]
+        with self._parking.waiting(conditions, body=body) as waiting:
+            watch = Watch(self, own, waiting)
+            runs = {*others, *([own[0]] if own else [])}
+            self._add(runs, watch.event)
+            if own is not None and self.is_over(own):
+                watch.event.set()
+            try:
+                yield watch
+            finally:
+                self._remove(runs, watch.event)
 
     def _add(self, runs: Iterable[str], event: LoopAwareEvent) -> None:
         with self._changed:
@@ -170,48 +179,80 @@ class Executions:
 class Watch:
     """A wait that the end of its run ends."""
 
-    def __init__(self, executions: Executions, own: Run | None) -> None:
+    def __init__(self, executions: Executions, own: Run | None, waiting: Waiting) -> None:
         self.event = LoopAwareEvent()
         self._executions = executions
         self._own = own
+        self._waiting = waiting
 
     def wait(self, seconds: float) -> None:
         """Wait so long, or until woken.
 
         Raises:
             DBOSWorkflowConflictIDError: the run is over; this execution of it must stop.
+            Parked: the run is parked.
         """
         self.event.wait(seconds)
+        self._waiting.check()
         self._heard()
 
     async def wait_async(self, seconds: float) -> None:
         """As `wait`."""
         await self.event.wait_async(seconds)
+        await self._waiting.check_async()
         self._heard()
 
-    def sleep(self, seconds: float) -> None:
-        """As `wait`, all of the time."""
+    def sleep(self, seconds: float, step: int | None = None) -> None:
+        """As `wait`, all of the time; `step` is the number of a `DBOS.sleep`, in which a run may be parked."""
         end = time.monotonic() + seconds
+        self._begin_sleep(seconds, step)
         while (left := end - time.monotonic()) > 0:
             self.wait(min(left, _LONG_SECONDS))
+        self.end()
 
-    async def sleep_async(self, seconds: float) -> None:
+    async def sleep_async(self, seconds: float, step: int | None = None) -> None:
         """As `sleep`."""
         end = time.monotonic() + seconds
+        self._begin_sleep(seconds, step)
         while (left := end - time.monotonic()) > 0:
             await self.wait_async(min(left, _LONG_SECONDS))
+        await self.end_async()
 
     def until_found(self, look: Callable[[], T | NoResult], seconds: float) -> T:
         """What a look brings, made each so many seconds and whenever woken."""
+        self.begin()
         while isinstance(found := look(), NoResult):
             self.wait(seconds)
+        self.end()
         return found
 
     async def until_found_async(self, look: Callable[[], T | NoResult], seconds: float) -> T:
         """As `until_found`."""
+        self.begin()
         while isinstance(found := await asyncio.to_thread(look), NoResult):
             await self.wait_async(seconds)
+        await self.end_async()
         return found
+
+    def begin(self) -> None:
+        """From here on the run waits for others, and may be parked."""
+        self._waiting.begin(self.event, None)
+
+    def end(self) -> None:
+        """What the run waited for is there.
+
+        Raises:
+            Parked: the run is parked all the same.
+        """
+        self._waiting.end()
+
+    async def end_async(self) -> None:
+        """As `end`."""
+        await self._waiting.end_async()
+
+    def _begin_sleep(self, seconds: float, step: int | None) -> None:
+        if step is not None:
+            self._waiting.begin(self.event, time.time() + seconds, muted_below=step)
 
     def _heard(self) -> None:
         self.event.clear()
@@ -228,7 +269,7 @@ def _remember(known: OrderedDict[str, T], workflow_id: str, value: T) -> None:
 
 def _current_run(*, in_steps: bool = False) -> Run | None:
     context = dbos_context.get_local_dbos_context()
-    if context is None or not context.is_within_workflow() or (_IN_STEP.get() and not in_steps):
+    if context is None or not context.is_within_workflow() or (IN_STEP.get() and not in_steps):
         return None
     return context.workflow_id, context.owner_xid
 
@@ -262,13 +303,13 @@ def _count_steps(executions: Executions) -> None:
         except BaseException:
             executions.step_ended(self.use_ctx.workflow_id)
             raise
-        setattr(self, _TOKEN, _IN_STEP.set(True))
+        setattr(self, _TOKEN, IN_STEP.set(True))
         return context
 
     def left(self: dbos_context.EnterDBOSStepCtx, *raised: *dbos_calls.Raised) -> Literal[False]:
         if not dbos_calls.is_step(self):
             return leave(self, *raised)
-        _IN_STEP.reset(getattr(self, _TOKEN))
+        IN_STEP.reset(getattr(self, _TOKEN))
         try:
             return leave(self, *raised)
         finally:
@@ -352,7 +393,7 @@ def _wake_sleeps(executions: Executions) -> None:
         context = dbos_context.snapshot_step_context()
         with executions.watch() as watch:
             left = dbos_core.record_sleep(dbos_calls.instance(), context, seconds)
-            watch.sleep(left)
+            watch.sleep(left, context.function_id if context else None)
 
     async def sleep_async(own: type[DBOS], seconds: float) -> None:
         if seconds <= 0:
@@ -362,7 +403,7 @@ def _wake_sleeps(executions: Executions) -> None:
         instance = dbos_calls.instance()
         with executions.watch() as watch:
             left = await asyncio.to_thread(dbos_core.record_sleep, instance, context, seconds)
-            await watch.sleep_async(left)
+            await watch.sleep_async(left, context.function_id if context else None)
 
     replace(DBOS, sleep=classmethod(sleep), sleep_async=classmethod(sleep_async))
 
@@ -445,14 +486,14 @@ def _wake_result_waits(executions: Executions) -> None:
 
     def first(self: SystemDatabase, workflow_ids: list[str], polling_interval: float) -> str:
         look = functools.partial(self.check_first_workflow_id, workflow_ids)
-        with executions.watch() as watch:
+        with executions.watch(any_of=workflow_ids) as watch:
             return watch.until_found(look, polling_interval)
 
     async def first_async(
         self: SystemDatabase, workflow_ids: list[str], polling_interval: float
     ) -> str:
         look = functools.partial(self.check_first_workflow_id, workflow_ids)
-        with executions.watch() as watch:
+        with executions.watch(any_of=workflow_ids) as watch:
             return await watch.until_found_async(look, polling_interval)
 
     replace(
@@ -473,9 +514,11 @@ def _wake_handles(executions: Executions) -> None:
         future = self.future
         with executions.watch(self.workflow_id) as watch:
             future.add_done_callback(lambda _: watch.event.set())
+            watch.begin()
             while not future.done() and not executions.is_cancelled(self.workflow_id):
                 watch.wait(_LONG_SECONDS)
-        if future.done():
+            watch.end()
+        if future.done() and not _is_parked(future):
             return get(self, seconds)
         handle = dbos_core.WorkflowHandlePolling[object](
             self.workflow_id, self.dbos, self.shard_key
@@ -488,9 +531,11 @@ def _wake_handles(executions: Executions) -> None:
         future = self.task
         with executions.watch(self.workflow_id) as watch:
             future.add_done_callback(lambda _: watch.event.set())
+            watch.begin()
             while not future.done() and not executions.is_cancelled(self.workflow_id):
                 await watch.wait_async(_LONG_SECONDS)
-        if future.done():
+            await watch.end_async()
+        if future.done() and not _is_parked(future):
             return await get_async(self, seconds)
         handle = dbos_core.WorkflowHandleAsyncPolling[object](
             self.workflow_id, self.dbos, self.shard_key
@@ -499,3 +544,8 @@ def _wake_handles(executions: Executions) -> None:
 
     replace(dbos_core.WorkflowHandleFuture, _get_result=awaited)
     replace(dbos_core.WorkflowHandleAsyncTask, _get_result=awaited_async)
+
+
+def _is_parked(future: concurrent.futures.Future[object] | asyncio.Future[object]) -> bool:
+    """Whether the execution has ended because its run was parked: its outcome is still to come."""
+    return not future.cancelled() and isinstance(future.exception(), Parked)

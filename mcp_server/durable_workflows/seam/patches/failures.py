@@ -16,6 +16,7 @@ from dbos._serialization import serialize_exception
 
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
+from durable_workflows.seam.patches.parking import parked_in
 
 Code = Callable[[], object]  # of a run or a step
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
             except BaseException as error:
                 if stopping():
                     raise
-                raise _for_dbos(error)  # noqa: B904 - it has its cause
+                raise parked_in(error) or _for_dbos(error)  # noqa: B904 - it has its cause
 
         return called
 
@@ -50,7 +51,7 @@ def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
             except BaseException as error:
                 if stopping() or await _is_passed_on(error, function):
                     raise
-                raise _for_dbos(error)  # noqa: B904 - it has its cause
+                raise parked_in(error) or _for_dbos(error)  # noqa: B904 - it has its cause
 
         return called
 

@@ -1,0 +1,164 @@
+"""Runs that wait: each writes what it does into a file, so that what is done twice is seen."""
+
+import asyncio
+from pathlib import Path
+
+from dbos import DBOS
+
+from durable_workflows import ask_human, receive, receive_async
+from durable_workflows.authoring import does_not_park
+
+
+@DBOS.step()
+def note(file: str, text: str) -> str:
+    """Append a line."""
+    with Path(file).open("a", encoding="utf-8") as out:
+        out.write(f"{text}\n")
+    print("noted", text)
+    return text
+
+
+@DBOS.workflow()
+def receives(file: str) -> str:
+    print("before")
+    note(file, "a")
+    print("between")
+    message = receive("go", schema=str)
+    print("after")
+    return note(file, message)
+
+
+@DBOS.workflow()
+async def receives_async(file: str) -> str:
+    note(file, "a")
+    return note(file, await receive_async("go", schema=str))
+
+
+@DBOS.workflow()
+def asks(file: str) -> str:
+    note(file, "a")
+    return note(file, ask_human("Go?", schema=str))
+
+
+@DBOS.workflow()
+def sleeps(file: str) -> str:
+    note(file, "a")
+    DBOS.sleep(3600)
+    return note(file, "slept")
+
+
+@DBOS.workflow()
+async def sleeps_async(file: str) -> str:
+    note(file, "a")
+    await DBOS.sleep_async(3600)
+    return note(file, "slept")
+
+
+@DBOS.workflow()
+def times_out(file: str) -> str:
+    note(file, "a")
+    return note(file, receive("go", schema=str, timeout=3600, default="nothing came"))
+
+
+@DBOS.workflow()
+def sets(file: str) -> None:
+    DBOS.set_event("go", "set")
+
+
+@DBOS.workflow()
+def gets(file: str, of: str) -> str:
+    note(file, "a")
+    return note(file, DBOS.get_event(of, "go", 3600))
+
+
+@DBOS.workflow()
+def calls(file: str) -> str:
+    note(file, "caller")
+    return note(file, f"child: {receives(file)}")
+
+
+@DBOS.workflow()
+def starts(file: str) -> str:
+    note(file, "caller")
+    child = DBOS.start_workflow(receives, file)
+    return note(file, f"child: {child.get_result()}")
+
+
+@DBOS.workflow()
+async def gathers(file: str) -> str:
+    note(file, "caller")
+    children = [await DBOS.start_workflow_async(receives_async, file) for _ in range(2)]
+    results = await asyncio.gather(*[child.get_result() for child in children])
+    return note(file, f"children: {' '.join(results)}")
+
+
+@DBOS.workflow()
+async def branches(file: str) -> str:
+    """Several waits at once."""
+    note(file, "a")
+    parts = await asyncio.gather(receive_async("one", schema=str), receive_async("two", schema=str))
+    return note(file, " ".join(parts))
+
+
+@DBOS.workflow()
+def holds_on(file: str) -> str:
+    """Code that lets nothing pass, and goes on."""
+    note(file, "a")
+    while True:
+        try:
+            return note(file, receive("go", schema=str))
+        except BaseException as error:  # noqa: BLE001 - what is tested
+            try:
+                note(file, f"caught {type(error).__name__}")
+            finally:
+                print("finally")
+
+
+@DBOS.workflow()
+def converts(file: str) -> str:
+    """Code that makes another error of whatever is raised."""
+    note(file, "a")
+    try:
+        return note(file, receive("go", schema=str))
+    except BaseException as error:
+        raise ValueError("converted") from error
+
+
+@DBOS.workflow()
+def swallows(file: str) -> str:
+    """Code that returns whatever is raised."""
+    note(file, "a")
+    try:
+        return note(file, receive("go", schema=str))
+    except BaseException:  # noqa: BLE001 - what is tested
+        return "swallowed"
+
+
+@DBOS.workflow()
+@does_not_park
+def stays(file: str) -> str:
+    note(file, "a")
+    return note(file, receive("go", schema=str))
+
+
+@DBOS.workflow()
+async def has_a_timer(file: str) -> str:
+    """It would lose the time that has passed."""
+    note(file, "a")
+    try:
+        return note(file, await asyncio.wait_for(receive_async("go", schema=str), 3600))
+    except TimeoutError:
+        return "late"
+
+
+@DBOS.workflow()
+def quick(file: str) -> str:
+    return note(file, "quick")
+
+
+@DBOS.workflow()
+def ends_its_worker(file: str) -> None:
+    import os
+
+    receive("go", schema=str)
+    os._exit(3)
