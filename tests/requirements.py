@@ -25,6 +25,7 @@ PROMISES = {
     "park:goes-on": "A run that is parked goes on when what it waits for is there, and does no step twice.",
     "park:no-place": "A run that waits keeps no other run from running.",
     "park:no-process": "A run that waits needs no worker; a message brings one back.",
+    "park:at-rest": "A project whose runs all wait is one small process, or none, and goes on when a run is due or somebody needs it.",
     "park:old-versions": "Runs of any number of old versions wait without a worker, and each goes on on its own code.",
     "recovery:left-behind-steps": "What a killed worker's step had started is ended before the step runs again.",
     "recovery:disk-full": "On a full disk a run waits, and goes on when there is space; nothing recorded is lost.",

@@ -455,6 +455,45 @@ CASES = {
             DBOS.enqueue_workflow("queue", plain)  #! child
             DBOS.enqueue_workflow("queue", child)
         """,
+    "held": """
+    import threading
+    from contextlib import suppress
+    from dbos import DBOS, SetWorkflowID
+    from durable_workflows import ask_human, receive, receive_async
+    LOCK = threading.Lock()
+
+    @DBOS.workflow()
+    def one() -> None:
+        with session() as out:  #! held
+            receive("go")
+        with LOCK:  #! held
+            DBOS.sleep(5)
+        with SetWorkflowID("two"), suppress(ValueError):
+            ask_human("Go?")
+        with LOCK:
+            pass
+        try:
+            receive("go")
+        except BaseException:  #! held
+            pass
+        try:
+            receive("go")
+        except:  #! held
+            pass
+        try:
+            receive("go")
+        except BaseException:
+            raise
+        try:
+            receive("go")
+        except Exception:
+            pass
+
+    @DBOS.workflow()
+    async def two() -> None:
+        async with session():  #! held
+            await receive_async("go")
+""",
     "chdir": """
         import contextlib
         import os

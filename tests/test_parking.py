@@ -176,13 +176,43 @@ async def test_a_run_that_gathers_others_is_parked_with_them(parking: Engine, fi
     assert sorted(lines_of(file)) == ["a", "a", "caller", "children: went went", "went", "went"]
 
 
-async def test_the_log_of_a_parked_run_has_each_line_once(parking: Engine, file: Path) -> None:
-    workflow_id = await start(parking, "receives", file)
+LINES = {
+    "receives": ["before", "noted a", "between", "after", "noted went"],
+    "calls": ["noted caller", "calling", "called", "noted child: went"],
+    "starts": ["noted caller", "started", "ended", "noted child: went"],
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+async def test_the_log_of_a_parked_run_has_each_line_once(
+    parking: Engine, file: Path, name: str
+) -> None:
+    workflow_id = await start(parking, name, file)
+    await parked(parking, workflow_id)
+    await WAYS[name][0](parking, workflow_id)
+    await output(parking, workflow_id)
+    assert [line.text for line in await parking.reader.log(workflow_id)] == LINES[name]
+
+
+async def test_a_run_that_differs_when_it_is_replayed_after_a_wait_says_so_and_what_to_do(
+    parking: Engine, file: Path
+) -> None:
+    workflow_id = await start(parking, "forgets", file)
     await parked(parking, workflow_id)
     await send(parking, workflow_id)
-    await output(parking, workflow_id)
-    lines = await parking.reader.log(workflow_id)
-    assert [line.text for line in lines] == ["before", "noted a", "between", "after", "noted went"]
+    [ended] = (await parking.reader.wait([workflow_id], timeout_seconds=30)).done
+    assert ended.status == "ERROR"
+    run = await parking.reader.run(workflow_id)
+    assert run.error is not None
+    for part in (
+        "step 1",
+        "note_again",
+        "had waited",
+        "@does_not_park",
+        "fork the run from step 1",
+    ):
+        assert part in run.error.text
+    assert lines_of(file) == ["a"]
 
 
 async def test_a_parked_run_can_be_cancelled_and_resumed(parking: Engine, file: Path) -> None:

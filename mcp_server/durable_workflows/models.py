@@ -530,6 +530,16 @@ class ScheduleInfo(Model):
     last_fired_at: str | None = Field(description="When it started a run last.")
 
 
+class WaitingRuns(Model):
+    """Runs that need no process now: those that are parked, and those that are delayed."""
+
+    parked: int = Field(default=0, description="How many runs wait outside of any process.")
+    next_due: datetime | None = Field(
+        default=None,
+        description="When the first of them goes on by itself, or a delayed one begins.",
+    )
+
+
 class ServerStatus(Model):
     """What is running here and any problems. `dotenv` names the variables that workflow code gets from the project's `.env`, `http` the URLs at which it is served (the token is in `.dbos/token`); `this_session` is the caller's session_id."""
 
@@ -543,6 +553,9 @@ class ServerStatus(Model):
         description="How many unfinished runs each version has."
     )
     counts: dict[str, int] = Field(description="The number of all runs, by status.")
+    waiting: WaitingRuns = Field(
+        default=WaitingRuns(), description="Runs that need no process now."
+    )
     database_bytes: int = Field(description="The size of the database.")
     logs: str = Field(description="The folder of the log files.")
     dotenv: list[str] = Field(

@@ -48,6 +48,13 @@ def sleeps(file: str) -> str:
 
 
 @DBOS.workflow()
+def sleeps_for(file: str, seconds: float) -> str:
+    note(file, "a")
+    DBOS.sleep(seconds)
+    return note(file, "slept")
+
+
+@DBOS.workflow()
 async def sleeps_async(file: str) -> str:
     note(file, "a")
     await DBOS.sleep_async(3600)
@@ -74,14 +81,20 @@ def gets(file: str, of: str) -> str:
 @DBOS.workflow()
 def calls(file: str) -> str:
     note(file, "caller")
-    return note(file, f"child: {receives(file)}")
+    print("calling")
+    result = receives(file)
+    print("called")
+    return note(file, f"child: {result}")
 
 
 @DBOS.workflow()
 def starts(file: str) -> str:
     note(file, "caller")
     child = DBOS.start_workflow(receives, file)
-    return note(file, f"child: {child.get_result()}")
+    print("started")
+    result = child.get_result()
+    print("ended")
+    return note(file, f"child: {result}")
 
 
 @DBOS.workflow()
@@ -107,7 +120,8 @@ def holds_on(file: str) -> str:
     while True:
         try:
             return note(file, receive("go", schema=str))
-        except BaseException as error:  # noqa: BLE001 - what is tested
+        except BaseException as error:  # noqa: BLE001
+            # deterministic: it is what is tested
             try:
                 note(file, f"caught {type(error).__name__}")
             finally:
@@ -121,6 +135,7 @@ def converts(file: str) -> str:
     try:
         return note(file, receive("go", schema=str))
     except BaseException as error:
+        # deterministic: it is what is tested
         raise ValueError("converted") from error
 
 
@@ -130,7 +145,8 @@ def swallows(file: str) -> str:
     note(file, "a")
     try:
         return note(file, receive("go", schema=str))
-    except BaseException:  # noqa: BLE001 - what is tested
+    except BaseException:  # noqa: BLE001
+        # deterministic: it is what is tested
         return "swallowed"
 
 
@@ -146,9 +162,31 @@ async def has_a_timer(file: str) -> str:
     """It would lose the time that has passed."""
     note(file, "a")
     try:
-        return note(file, await asyncio.wait_for(receive_async("go", schema=str), 3600))
+        waiting = receive_async("go", schema=str)
+        return note(file, await asyncio.wait_for(waiting, 3600))  # deterministic: it never ends
     except TimeoutError:
         return "late"
+
+
+@DBOS.step()
+def note_again(file: str) -> str:
+    with Path(file).open("a", encoding="utf-8") as out:
+        out.write("again\n")
+    return "again"
+
+
+TIMES: list[int] = []
+
+
+@DBOS.workflow()
+def forgets(file: str) -> str:
+    """Code that is not deterministic."""
+    TIMES.append(1)  # deterministic: no, that is what is tested
+    if len(TIMES) == 1:
+        note(file, "a")
+    else:
+        note_again(file)
+    return receive("go", schema=str)
 
 
 @DBOS.workflow()

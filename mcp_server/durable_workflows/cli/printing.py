@@ -28,10 +28,12 @@ from durable_workflows.models import (
     ServerStatus,
     Step,
     TemplateEntry,
+    WaitingRuns,
     WaitResult,
 )
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
+from durable_workflows.system import state
 
 _EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
 # Of a list. An id is never cut: it is there to be copied.
@@ -163,7 +165,12 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
             "Run `durable-workflows bootstrap` to set it up; the first use of any command does so too."
         )
     else:
+        due = state.rest(settings)
         terminal.out(f"Nothing is running for {settings.project}; what was recorded is kept.")
+        if due is not None:
+            terminal.out(
+                f"All runs wait. The processes start again at {wording.time(due)}, when the first of them is due."
+            )
         terminal.out(
             "Run `durable-workflows bootstrap` to start it; the first use of any command does so too."
         )
@@ -185,6 +192,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             ),
             *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
+            *([("waiting", _waiting(found.waiting))] if found.waiting.parked else []),
             ("logs", found.logs),
             *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
             *(
@@ -195,6 +203,11 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(("problem", one) for one in found.problems),
         ]
     )
+
+
+def _waiting(found: WaitingRuns) -> str:
+    due = f"; the next is due at {wording.time(found.next_due)}" if found.next_due else ""
+    return f"{wording.counted(found.parked, 'run')} without a process{due}"
 
 
 def print_runs(runs: RunList) -> None:

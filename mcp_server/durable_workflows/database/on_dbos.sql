@@ -39,15 +39,19 @@ create or replace function durable_workflows.open_steps() returns setof durable_
     )
 $$;
 
+-- A time of the database, from seconds since 1970. One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
+create or replace function durable_workflows.due(at double precision) returns timestamptz language sql as $$
+    select case when at < extract(epoch from clock_timestamp()) + 1e9 then to_timestamp(at) end
+$$;
+
 -- Notes what runs wait for, and returns them. DBOS records the deadline of a recv as a sleep at the next number, whose start and output (epoch seconds)
--- outlive restarts. One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
+-- outlive restarts.
 -- What a parked run waits for is noted by whoever parks it: an execution that has left it may be late.
 create or replace function durable_workflows.note_waits(executor text, entries json) returns setof text language sql as $$
     insert into durable_workflows.waits as wait (workflow_id, function_id, executor_id, topic, since, deadline, prompt, schema, person_only)
     select entry.workflow_id, entry.function_id, executor, entry.topic,
         coalesce(to_timestamp(sleep.started_at_epoch_ms / 1000.0), entry.since),
-        case when sleep.output::double precision < extract(epoch from clock_timestamp()) + 1e9 then to_timestamp(sleep.output::double precision) end,
-        entry.prompt, entry.schema, entry.person_only
+        durable_workflows.due(sleep.output::double precision), entry.prompt, entry.schema, entry.person_only
     from json_to_recordset(entries)
         as entry (workflow_id text, function_id int, topic text, since timestamptz, prompt text, schema json, person_only boolean)
         left join dbos.operation_outputs as sleep
@@ -186,9 +190,10 @@ begin
             delete from durable_workflows.woken where woken.workflow_id = one.run_id;
             delete from durable_workflows.parked where parked.workflow_id = one.run_id;
             insert into durable_workflows.parked (workflow_id, version, owner, muted_below, due_at)
-                values (one.run_id, one.version, one.owner, one.muted_below, to_timestamp(least(one.due, run.deadline / 1000.0)));
+                values (one.run_id, one.version, one.owner, one.muted_below, durable_workflows.due(least(one.due, run.deadline / 1000.0)));
             insert into durable_workflows.parked_on (workflow_id, kind, target, key)
                 select distinct one.run_id, kind, target, key from json_to_recordset(one.waits_for) as condition (kind text, target text, key text);
+            delete from durable_workflows.waits where waits.workflow_id = one.run_id;
             perform durable_workflows.note_waits('parked', one.asked);
             update dbos.workflow_status set executor_id = 'parked', owner_xid = null, recovery_attempts = 0 where workflow_uuid = one.run_id;
         end if;
@@ -225,8 +230,8 @@ create or replace function durable_workflows.claim_parked(
         delete from durable_workflows.parked using due where parked.workflow_id = due.workflow_id
     ), woken_rows as (
         delete from durable_workflows.woken using due where woken.workflow_id = due.workflow_id
-    ), wait_rows as (
-        delete from durable_workflows.waits using due where waits.workflow_id = due.workflow_id and waits.executor_id = 'parked'
+    ), wait_rows as (  -- a message for it is checked as before, until its worker knows more
+        update durable_workflows.waits set executor_id = executor from due where waits.workflow_id = due.workflow_id
     )
     select due.workflow_id, due.muted_below from due
 $$;
@@ -270,6 +275,7 @@ begin
     if new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') then
         perform durable_workflows.wake('end', new.workflow_uuid, '');
         delete from durable_workflows.woken where workflow_id = new.workflow_uuid;
+        delete from durable_workflows.waits where workflow_id = new.workflow_uuid;
     end if;
     if old.executor_id = 'parked' then  -- cancelled, or resumed: it is not parked any more
         delete from durable_workflows.parked where workflow_id = new.workflow_uuid;

@@ -174,8 +174,7 @@ select exists (select from dbos.workflow_status where status = 'PENDING' and exe
 delete from durable_workflows.workers where executor_id = %(executor_id)s
 
 -- name: run_rest
--- A wait that ends in more than 30 years has no end: that is how authoring/waiting.py waits without a limit.
-select parked_at as since, case when due_at < clock_timestamp() + interval '30 years' then due_at end as until, coalesce((
+select parked_at as since, due_at as until, coalesce((
     select jsonb_agg(jsonb_build_object('workflow_id', target, 'key', key) order by target, key)
     from durable_workflows.parked_on where parked_on.workflow_id = parked.workflow_id and kind = 'event'
 ), '[]') as events
@@ -251,7 +250,7 @@ where (
 order by oldest nulls first
 
 -- name: next_due
-select durable_workflows.next_due(%(application)s) as at
+select durable_workflows.next_due(%(application)s) as at, (select count(*) from durable_workflows.parked) as parked
 
 -- name: unfinished_versions
 select version, runs from durable_workflows.unfinished(%(application)s) order by oldest

@@ -31,6 +31,7 @@ from durable_workflows.models import (
     ServerStatus,
     SessionInfo,
     Step,
+    WaitingRuns,
     WaitResult,
     WorkerInfo,
 )
@@ -269,6 +270,7 @@ class Reader:
             "workers": self._living_workers,
             "versions_with_unfinished_runs": self._unfinished_versions,
             "counts": self.counts,
+            "waiting": self._waiting_runs,
             "database_bytes": self._database_bytes,
             "schedules": self._schedules,
             "sessions": self.sessions,
@@ -283,6 +285,10 @@ class Reader:
     async def _unfinished_versions(self) -> dict[str, int]:
         rows = await self._rows.fetch("unfinished_versions", application=APPLICATION)
         return {str(row["version"]): row["runs"] for row in rows}
+
+    async def _waiting_runs(self) -> WaitingRuns:
+        rows = await self._rows.fetch("next_due", application=APPLICATION)
+        return WaitingRuns(parked=rows[0]["parked"], next_due=rows[0]["at"])
 
     async def _database_bytes(self) -> int:
         return (await self._rows.fetch("database_bytes"))[0]["bytes"]

@@ -60,7 +60,8 @@ async def ensure_running(
             continue
         try:
             lock = _take_lock(settings, 0)
-        except locks.LockHeld:  # one is about to start, or to end
+        except locks.LockHeld as held:  # one is about to start, or to end, or it rests
+            _end_rest(settings, held.holder)
             await anyio.sleep(_POLL_SECONDS)
         else:
             with lock:
@@ -119,6 +120,12 @@ def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
         return locks.held_lock(lock, wait_seconds=seconds)
     except OSError as error:
         raise files.translate(error, lock.file) from error
+
+
+def _end_rest(settings: Settings, holder: int | None) -> None:
+    if holder is not None and state.is_resting(settings, holder):
+        with suppress(ProcessLookupError):
+            os.kill(holder, signal.SIGTERM)
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:

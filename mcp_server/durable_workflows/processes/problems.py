@@ -24,6 +24,8 @@ def of_processes(settings: Settings, *, running: bool) -> list[str]:
 def _of_processes(settings: Settings, *, running: bool) -> list[str]:
     if running:
         return _reported(settings)
+    if state.rest(settings):
+        return []
     if locks.is_held(places.supervisor_lock(settings)):
         return ["The supervisor is starting or ending."]
     return [*_left_behind(settings), *_why_not(settings)]
@@ -82,7 +84,8 @@ def _why_not(settings: Settings) -> list[str]:
 def _reported(settings: Settings) -> list[str]:
     report = state.read_report(settings)
     wrong = {name: text for name, text in report.items() if not text.startswith(_FINE)}
-    wrong.pop("dotenv", None)
+    for fact in ("dotenv", state.REST):
+        wrong.pop(fact, None)
     waiting = wrong.pop("waiting_versions", "")
     waiting_apart = wrong.pop("waiting_apart", "")
     others = [f"{name}: {text}" for name, text in wrong.items()]

@@ -12,12 +12,15 @@ import os
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import anyio
@@ -38,6 +41,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Connection
 from durable_workflows.pglite import server
+from durable_workflows.processes import resting
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
 from durable_workflows.system import files, locks, places, processes, state
 
@@ -51,6 +55,7 @@ _MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two,
 _LINGER_SECONDS = 30.0  # for which a worker stays that has nothing to do
 _LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
 _HEARD_SECONDS = 60.0
+_SOON = timedelta(seconds=60)  # when a run is due for which the database stays up
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
@@ -142,6 +147,7 @@ class Supervisor:
         self._changed = anyio.Event()
         self._stopping = anyio.Event()
         self._shall_return = False
+        self.due_at: datetime | None = None  # when it has ended: until when all runs wait
         self._busy_at = 0.0
         self._needed_at: dict[_Worker, float] = {}  # by the monotonic clock
         self._started: dict[_Worker, _Started] = {}
@@ -329,9 +335,23 @@ class Supervisor:
                 with anyio.move_on_after(_TICK_SECONDS):
                     await self._changed.wait()
                 self._changed = anyio.Event()
-            logger.info("Nothing is left to do; ending.")
+            await self._note_rest()
             self._stopping.set()
             group.cancel_scope.cancel()
+
+    async def _note_rest(self) -> None:
+        """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
+        if self._settings.embedded and self._is_idle() and self._lock.is_in_place():
+            with suppress(DatabaseUnavailable):
+                self.due_at = await self._next_due()
+        until = f"until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else "for good"
+        logger.info("Nothing is left to do %s; ending.", until)
+        self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
+
+    async def _next_due(self) -> datetime | None:
+        """When the first of the runs is due that need no worker until then."""
+        assert self._rows is not None
+        return (await self._rows.fetch("next_due", application=APPLICATION))[0]["at"]
 
     def _bound_logs(self) -> None:
         try:
@@ -539,12 +559,12 @@ class Supervisor:
         return [*([self._current] if self._current in versions else []), *older[:allowed]]
 
     async def _is_wanted(self) -> bool:
-        """Whether a server is connected, or a run is due some time."""
-        assert self._rows is not None
+        """Whether a server is connected, or a run is due: soon, or at some time on a database that others use."""
         if locks.is_held(places.servers_lock(self._settings), even_shared=True):
             return True
-        rows = await self._rows.fetch("next_due", application=APPLICATION)
-        return rows[0]["at"] is not None
+        due = await self._next_due()
+        soon = datetime.now(UTC) + _SOON
+        return due is not None and (due < soon or not self._settings.embedded)
 
     async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
         backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
@@ -746,17 +766,34 @@ def main() -> None:
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    _supervise(settings, lock, _Announcer(arguments.ready), lends=arguments.lends)
+    due_at = _supervise(settings, lock, _Announcer(arguments.ready), lends=arguments.lends)
+    if due_at is not None:
+        _rest(settings, lock, due_at)
     # The lock is not given back here: it is free when this process is gone.
+
+
+def _rest(settings: Settings, lock: locks.Lock, until: datetime) -> NoReturn:
+    """Go on as the small process that is this supervisor again at that time."""
+    project = ["--project", str(settings.project)]
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    descriptors = [*lock.descriptors, nobody]
+    again = processes.python("processes.supervisor", *project)
+    again += ["--lock", *map(str, lock.descriptors), "--ready", str(nobody)]
+    folder, descriptor = lock.directory
+    small = [sys.executable, "-I", "-S", resting.__file__, *project, "supervisor", *project]
+    small += [str(until.timestamp()), str(folder), str(descriptor)]
+    processes.become([*small, *again], os.environ, descriptors)
 
 
 def _supervise(
     settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, lends: bool
-) -> None:
+) -> datetime | None:
+    """Until when all runs wait, if it has ended because they do."""
     handler = _ProgressHandler(announcer)
     logging.getLogger("durable_workflows.pglite").addHandler(handler)
+    supervisor = Supervisor(settings, lock, announcer, lends=lends)
     try:
-        anyio.run(Supervisor(settings, lock, announcer, lends=lends).run)
+        anyio.run(supervisor.run)
     except* DurableWorkflowsError as group:
         error = _first(group)
         logger.error("%s", error)
@@ -767,6 +804,7 @@ def _supervise(
         raise SystemExit(1) from None
     finally:
         announcer.close()
+    return supervisor.due_at
 
 
 class _Announcer:

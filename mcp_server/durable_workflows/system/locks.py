@@ -65,6 +65,11 @@ class Lock:
         """What is locked, open: for `pass_fds`."""
         return tuple(self._descriptors)
 
+    @property
+    def directory(self) -> tuple[Path, int]:
+        """The path of what must stay in its place, and its descriptor."""
+        return self._paths[-1], self._descriptors[-1]
+
     def is_in_place(self) -> bool:
         """Whether what is locked is still found at its path: it may have been removed, or something else put there."""
         return _is_at(self._paths[-1], self._descriptors[-1])

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +25,7 @@ IGNORE = "*\n"
 MADE = """The embedded database of this project was made, in pgdata/.
 As long as this file is here, no empty one is made in its place should it be gone.
 """
+REST = "rest"  # under which name the report says until when all runs wait
 _REPORT = TypeAdapter(dict[str, str])
 _ROOM_BYTES = 2_000_000
 _LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
@@ -190,6 +192,22 @@ def read_report(settings: Settings) -> Mapping[str, str]:
         return _REPORT.validate_json(files.read_text(places.report(settings)))
     except ValidationError:
         return {}
+
+
+def rest(settings: Settings) -> datetime | None:
+    """Until when the project rests: no process of it runs but a small one, since all its runs wait. None: it does not."""
+    holder = locks.named_holder(places.supervisor_lock(settings))
+    if holder is None or not is_resting(settings, holder):
+        return None
+    try:
+        return datetime.fromisoformat(read_report(settings).get(REST, ""))
+    except ValueError:
+        return None
+
+
+def is_resting(settings: Settings, pid: int) -> bool:
+    """Whether this process is the supervisor of the project, at rest."""
+    return processes.is_ours(pid, "resting.py", str(settings.project))
 
 
 def worker_entry(version: str, apart: str = "") -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from durable_workflows.code import catalog
-from durable_workflows.code.checks import determinism, misuse
+from durable_workflows.code.checks import determinism, held, misuse
 from durable_workflows.code.checks.determinism import Problem
 from durable_workflows.code.checks.scopes import Function, Located, Module
 from durable_workflows.models import Model
@@ -29,6 +29,7 @@ RULES: Mapping[str, str] = {
     "overrides": "Note: a workflow replaces a bundled one.",
     **misuse.ERRORS,
     **misuse.WARNINGS,
+    **held.RULES,
     **determinism.RULES,
 }
 _REASON = re.compile(r"#\s*deterministic:\s*\S")
@@ -186,7 +187,9 @@ def _problems(module: Module, path: str, source: str) -> Iterator[Finding]:
     for problem in _once(misuse.errors(module)):
         yield _of_problem(module, problem, "error")
     reasons = _reasons(source)
-    for problem in _once([*determinism.problems(module), *misuse.warnings(module, path)]):
+    for problem in _once(
+        [*determinism.problems(module), *held.warnings(module), *misuse.warnings(module, path)]
+    ):
         node = problem.node
         if reasons.isdisjoint(range(node.lineno, (node.end_lineno or node.lineno) + 1)):
             yield _of_problem(module, problem, "warning")

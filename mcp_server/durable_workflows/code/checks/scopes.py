@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-Located = ast.expr | ast.stmt
+Located = ast.expr | ast.stmt | ast.ExceptHandler
 Kind = Literal["workflow", "step", "plain"]
 
 _KINDS: Mapping[str, Kind] = {"workflow": "workflow", "step": "step", "transaction": "step"}

@@ -172,8 +172,9 @@ class Parking:
             else:
                 looks.append(_Look())
                 body.loop.call_soon_threadsafe(self._look, body, looks[-1])
+        deadline = time.monotonic() + _LOOP_SECONDS
         for look in looks:
-            look.done.wait(_LOOP_SECONDS)
+            look.done.wait(max(deadline - time.monotonic(), 0.0))
             with self._changed:
                 chosen += look.found
                 look.is_late = True
@@ -211,11 +212,15 @@ class Parking:
     # Parking
 
     def _park(self, chosen: Sequence[Body]) -> None:
-        entries = fitting.json_text([self._entry(body) for body in chosen])
-        verdicts = dict(_ask(dbos_calls.system_database(), self._statement, entries))
+        try:
+            entries = fitting.json_text([self._entry(body) for body in chosen])
+            verdicts = dict(_ask(dbos_calls.system_database(), self._statement, entries))
+        except Exception:
+            logger.exception("Runs that wait were not parked.")
+            verdicts = dict[str, str]()
         with self._changed:
             for body in chosen:
-                self._decide(body, verdicts.get(body.workflow_id, "lost"))
+                self._decide(body, verdicts.get(body.workflow_id, "busy"))
 
     def _entry(self, body: Body) -> dict[str, object]:
         conditions = {condition for wait in body.waits for condition in wait.conditions}
@@ -458,8 +463,9 @@ class Waiting:
         body = self._body
         if body is None:
             return
-        below = body.context.function_id + 1 if muted_below is None else muted_below
-        self._wait = Wait(self._conditions, event, deadline, below, self._thread, self._task)
+        if muted_below is None:  # a caller of a workflow has the number of its next step already
+            muted_below = body.context.function_id + (body is bodies.current())
+        self._wait = Wait(self._conditions, event, deadline, muted_below, self._thread, self._task)
         self._parking.add(body, self._wait)
 
     def check(self) -> None:

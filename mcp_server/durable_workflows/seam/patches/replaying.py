@@ -16,6 +16,10 @@ from durable_workflows.seam.patches.replacing import replace
 WINDOW = 200  # steps
 WINDOW_BYTES = 2_000_000  # of results; the first step of a window is read, however large it is
 
+_AFTER_A_WAIT = (
+    " The run had waited, was taken out of memory, and was replayed from its beginning. Put what differs into a step, or keep the workflow in memory"
+    " with @does_not_park; then fork the run from step {step}."
+)
 _READ = """
 SELECT run.status, step.function_id, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
 FROM {schema}.workflow_status AS run LEFT JOIN (
@@ -78,7 +82,12 @@ def looking_up_in_windows(look_up: LookUp) -> LookUp:
                 return None
             if step is not None and step.name == function_name:
                 return step.result
-        return look_up(self, workflow_id, function_id, function_name, owner_key=owner_key)
+        try:
+            return look_up(self, workflow_id, function_id, function_name, owner_key=owner_key)
+        except dbos_error.DBOSUnexpectedStepError as error:
+            if body is not None and body.muted_below:
+                error.message += _AFTER_A_WAIT.format(step=function_id)
+            raise
 
     return looked_up
 

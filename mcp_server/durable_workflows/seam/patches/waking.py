@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import sqlalchemy.exc
 from dbos import _queue as dbos_queue
 from dbos._utils import GlobalParams
 
@@ -68,8 +67,8 @@ class Waker:
                 self._execute(found)
                 seconds = 0.0 if found else self._until_due()
                 claim = _Claim(str(uuid.uuid4()))
-            except sqlalchemy.exc.DBAPIError as error:
-                logger.info("Parked runs cannot be claimed: %s", error.orig)
+            except Exception as error:  # noqa: BLE001 - of a thread that must not end
+                logger.warning("Parked runs cannot be claimed: %s", error)
                 claim = claim._replace(is_repeated=True)
                 seconds = _RETRY_SECONDS
             if seconds:
