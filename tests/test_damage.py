@@ -39,7 +39,7 @@ async def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Project(settings)
     engine = await project.engine()
     http_access.token(settings)
-    with locks.shared_lock(places.servers_lock(settings)):
+    with locks.shared_lock(places.clients_lock(settings)):
         request = StartRequest(name="wait_for", args={"topic": "t"}, workflow_id="waits")
         await engine.start(request)
         await engine.reader.wait(["waits"], until="any")

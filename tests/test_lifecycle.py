@@ -285,7 +285,7 @@ def _moved_away(folder: Path) -> Path:
 async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:
     settings = Settings(project=folder, idle_exit_seconds=1)
     state.prepare(settings)
-    with locks.shared_lock(places.servers_lock(settings)):
+    with locks.shared_lock(places.clients_lock(settings)):
         await lifecycle.ensure_running(settings)
         supervisor = processes_of(folder, "supervisor")[0]
         report = settings.state / "supervisor.json"

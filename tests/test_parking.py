@@ -61,7 +61,7 @@ async def value(engine: Engine, statement: Any, *values: object) -> Any:
 
 async def start(engine: Engine, name: str, file: Path, **more: Any) -> str:
     args: dict[str, JsonValue] = {"file": str(file), **more.pop("args", {})}
-    return (await engine.start(StartRequest(name=name, args=args, **more))).workflow_id
+    return (await engine.start(StartRequest(name=f"parked_{name}", args=args, **more))).workflow_id
 
 
 async def is_parked(engine: Engine, workflow_id: str) -> bool:

@@ -23,12 +23,13 @@ def settings(folder: Path) -> Settings:
 
 
 async def start(engine: Engine, name: str, file: Path, **args: float) -> str:
-    request = StartRequest(name=name, args={"file": str(file), **args})
+    request = StartRequest(name=f"parked_{name}", args={"file": str(file), **args})
     return (await engine.start(request)).workflow_id
 
 
-async def until_at_rest(engine: Engine, folder: Path) -> None:
-    """Return when the small process is all that is left."""
+async def until_at_rest(project: Project, folder: Path) -> None:
+    """Return when the small process is all that is left, without a client."""
+    await project.aclose()
 
     async def rests() -> bool:
         return [*processes_of(folder)] == [*processes_of(folder, "resting.py")] != []
@@ -42,7 +43,7 @@ async def test_a_project_whose_runs_all_wait_is_one_small_process_until_somebody
 ) -> None:
     engine = await project.engine()
     workflow_id = await start(engine, "times_out", tmp_path / "notes")
-    await until_at_rest(engine, folder)
+    await until_at_rest(project, folder)
     [process] = processes_of(folder, "resting.py")
     assert process.memory_info().rss < 20_000_000
     due = state.rest(settings)
@@ -61,7 +62,7 @@ async def test_a_project_at_rest_is_shut_down(
 ) -> None:
     engine = await project.engine()
     await start(engine, "times_out", tmp_path / "notes")
-    await until_at_rest(engine, folder)
+    await until_at_rest(project, folder)
     assert await lifecycle.shut_down(settings)
     assert not processes_of(folder)
     assert state.rest(settings) is None
@@ -72,6 +73,7 @@ async def test_without_any_deadline_nothing_is_left_of_a_project_whose_runs_all_
 ) -> None:
     engine = await project.engine()
     workflow_id = await start(engine, "receives", tmp_path / "notes")
+    await project.aclose()
     await until(lambda: not processes_of(folder), "nothing is left", seconds=40)
     engine = await project.engine()
     await engine.send(workflow_id, "go", "went")
@@ -86,5 +88,5 @@ async def test_a_project_at_rest_goes_on_by_itself_when_a_run_is_due(
     engine = await project.engine()
     file = tmp_path / "notes"
     await start(engine, "sleeps_for", file, seconds=80)
-    await until_at_rest(engine, folder)
+    await until_at_rest(project, folder)
     await until(lambda: "slept" in file.read_text(), "the run has gone on", seconds=100)

@@ -19,7 +19,7 @@ def note(file: str, text: str) -> str:
 
 
 @DBOS.workflow()
-def receives(file: str) -> str:
+def parked_receives(file: str) -> str:
     print("before")
     note(file, "a")
     print("between")
@@ -29,68 +29,68 @@ def receives(file: str) -> str:
 
 
 @DBOS.workflow()
-async def receives_async(file: str) -> str:
+async def parked_receives_async(file: str) -> str:
     note(file, "a")
     return note(file, await receive_async("go", schema=str))
 
 
 @DBOS.workflow()
-def asks(file: str) -> str:
+def parked_asks(file: str) -> str:
     note(file, "a")
     return note(file, ask_human("Go?", schema=str))
 
 
 @DBOS.workflow()
-def sleeps(file: str) -> str:
+def parked_sleeps(file: str) -> str:
     note(file, "a")
     DBOS.sleep(3600)
     return note(file, "slept")
 
 
 @DBOS.workflow()
-def sleeps_for(file: str, seconds: float) -> str:
+def parked_sleeps_for(file: str, seconds: float) -> str:
     note(file, "a")
     DBOS.sleep(seconds)
     return note(file, "slept")
 
 
 @DBOS.workflow()
-async def sleeps_async(file: str) -> str:
+async def parked_sleeps_async(file: str) -> str:
     note(file, "a")
     await DBOS.sleep_async(3600)
     return note(file, "slept")
 
 
 @DBOS.workflow()
-def times_out(file: str) -> str:
+def parked_times_out(file: str) -> str:
     note(file, "a")
     return note(file, receive("go", schema=str, timeout=3600, default="nothing came"))
 
 
 @DBOS.workflow()
-def sets(file: str) -> None:
+def parked_sets(file: str) -> None:
     DBOS.set_event("go", "set")
 
 
 @DBOS.workflow()
-def gets(file: str, of: str) -> str:
+def parked_gets(file: str, of: str) -> str:
     note(file, "a")
     return note(file, DBOS.get_event(of, "go", 3600))
 
 
 @DBOS.workflow()
-def calls(file: str) -> str:
+def parked_calls(file: str) -> str:
     note(file, "caller")
     print("calling")
-    result = receives(file)
+    result = parked_receives(file)
     print("called")
     return note(file, f"child: {result}")
 
 
 @DBOS.workflow()
-def starts(file: str) -> str:
+def parked_starts(file: str) -> str:
     note(file, "caller")
-    child = DBOS.start_workflow(receives, file)
+    child = DBOS.start_workflow(parked_receives, file)
     print("started")
     result = child.get_result()
     print("ended")
@@ -98,15 +98,15 @@ def starts(file: str) -> str:
 
 
 @DBOS.workflow()
-async def gathers(file: str) -> str:
+async def parked_gathers(file: str) -> str:
     note(file, "caller")
-    children = [await DBOS.start_workflow_async(receives_async, file) for _ in range(2)]
+    children = [await DBOS.start_workflow_async(parked_receives_async, file) for _ in range(2)]
     results = await asyncio.gather(*[child.get_result() for child in children])
     return note(file, f"children: {' '.join(results)}")
 
 
 @DBOS.workflow()
-async def branches(file: str) -> str:
+async def parked_branches(file: str) -> str:
     """Several waits at once."""
     note(file, "a")
     parts = await asyncio.gather(receive_async("one", schema=str), receive_async("two", schema=str))
@@ -114,7 +114,7 @@ async def branches(file: str) -> str:
 
 
 @DBOS.workflow()
-def holds_on(file: str) -> str:
+def parked_holds_on(file: str) -> str:
     """Code that lets nothing pass, and goes on."""
     note(file, "a")
     while True:
@@ -129,7 +129,7 @@ def holds_on(file: str) -> str:
 
 
 @DBOS.workflow()
-def converts(file: str) -> str:
+def parked_converts(file: str) -> str:
     """Code that makes another error of whatever is raised."""
     note(file, "a")
     try:
@@ -140,7 +140,7 @@ def converts(file: str) -> str:
 
 
 @DBOS.workflow()
-def swallows(file: str) -> str:
+def parked_swallows(file: str) -> str:
     """Code that returns whatever is raised."""
     note(file, "a")
     try:
@@ -152,13 +152,13 @@ def swallows(file: str) -> str:
 
 @DBOS.workflow()
 @does_not_park
-def stays(file: str) -> str:
+def parked_stays(file: str) -> str:
     note(file, "a")
     return note(file, receive("go", schema=str))
 
 
 @DBOS.workflow()
-async def has_a_timer(file: str) -> str:
+async def parked_has_a_timer(file: str) -> str:
     """It would lose the time that has passed."""
     note(file, "a")
     try:
@@ -179,7 +179,7 @@ TIMES: list[int] = []
 
 
 @DBOS.workflow()
-def forgets(file: str) -> str:
+def parked_forgets(file: str) -> str:
     """Code that is not deterministic."""
     TIMES.append(1)  # deterministic: no, that is what is tested
     if len(TIMES) == 1:
@@ -190,12 +190,12 @@ def forgets(file: str) -> str:
 
 
 @DBOS.workflow()
-def quick(file: str) -> str:
+def parked_quick(file: str) -> str:
     return note(file, "quick")
 
 
 @DBOS.workflow()
-def ends_its_worker(file: str) -> None:
+def parked_ends_its_worker(file: str) -> None:
     import os
 
     receive("go", schema=str)

@@ -322,7 +322,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     (folder / "workflows").mkdir(parents=True)
     (folder / "workflows" / "flows.py").write_text(FLOWS, encoding="utf-8")
     (folder / "workflows" / "fickle.py").write_text(FICKLE, encoding="utf-8")
-    project = Project(Settings(project=folder, old_workers=1))
+    project = Project(Settings(project=folder, old_workers=1, park_after_seconds=0))
     engine = await project.engine()
     await engine.start(StartRequest(name="queues", workflow_id="queues"))
     await engine.reader.wait(["queues"], timeout_seconds=30)
@@ -342,7 +342,7 @@ async def runs(engine: Engine) -> None:
 
 @pytest.fixture(scope="module")
 async def agent(engine: Engine) -> AsyncIterator[Agent]:
-    server = build_server(Settings(project=engine.project, old_workers=1))
+    server = build_server(Settings(project=engine.project, old_workers=1, park_after_seconds=0))
     async with Client(server) as client:
         yield Agent(client)
 
@@ -554,7 +554,7 @@ async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("durable_workflows.engine.rows._PATIENCE_SECONDS", 1.0)
-    settings = Settings(project=engine.project, old_workers=1)
+    settings = Settings(project=engine.project, old_workers=1, park_after_seconds=0)
     async with Client(build_server(settings)) as client:
         agent = Agent(client)
         assert "has-ended: queues SUCCESS" in await agent.call("inspect", workflow_id="has-ended")

@@ -264,14 +264,14 @@ async def test_a_server_keeps_the_supervisor_up_and_leaves_it_running(
     number: int, settings: Settings, folder: Path, launch: Launch
 ) -> None:
     def connected() -> bool:
-        return locks.is_held(places.servers_lock(settings), even_shared=True)
+        return locks.is_held(places.clients_lock(settings), even_shared=True)
 
     with launch(folder) as server:
         server.initialize()
         await until(connected, "the server shows that it is connected", seconds=120)
         first = state.read_connection(settings)
         assert first is not None
-        places.servers_lock(settings).unlink()
+        places.clients_lock(settings).unlink()
         os.kill(first.pid, number)
 
         def is_back() -> bool:

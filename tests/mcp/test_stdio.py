@@ -194,4 +194,4 @@ def test_a_server_without_a_supervisor_holds_no_lock_after_it_went(
         server.initialize()
         server.close_input()
         server.seconds_to_exit()
-    assert not locks.is_held(places.servers_lock(nowhere), even_shared=True)
+    assert not locks.is_held(places.clients_lock(nowhere), even_shared=True)

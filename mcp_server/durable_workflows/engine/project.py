@@ -1,6 +1,7 @@
 """A project as an MCP server or a command has it: the engine, got when it is needed, with all processes behind it."""
 
 import importlib
+import logging
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,12 @@ import anyio.to_thread
 
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import state
+from durable_workflows.system import locks, places, state
 
 if TYPE_CHECKING:
     from durable_workflows.engine.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 
 def _engine_module() -> ModuleType:
@@ -30,6 +33,7 @@ class Project:
         self._progress = progress
         self._lock = anyio.Lock()
         self._engine: Engine | None = None
+        self._shown: locks.Lock | None = None
 
     async def engine(self) -> "Engine":
         """The engine for the database as it runs now; what does not run is started.
@@ -48,7 +52,25 @@ class Project:
                 self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
             self._engine.reconnected(connection)
+            if self._shown is None or not self._shown.is_in_place():
+                await anyio.to_thread.run_sync(self.hold)
             return self._engine
+
+    def hold(self) -> None:
+        """Show that a client is connected, from which on the supervisor stays until `aclose`. May be repeated: the file may have been removed."""
+        if self._shown is not None and self._shown.is_in_place():
+            return
+        path = places.clients_lock(self.settings)
+        if not path.parent.is_dir():
+            return
+        try:
+            shown = locks.shared_lock(path)
+        except (locks.LockHeld, OSError) as error:  # the next call may do better
+            logger.info("The lock of the connected clients was not taken: %s", error)
+            return
+        self._shown, old = shown, self._shown
+        if old is not None:
+            old.close()
 
     def is_running(self) -> bool:
         """Whether a supervisor runs for the project; nothing is started."""
@@ -57,6 +79,9 @@ class Project:
     async def aclose(self) -> None:
         """Close the engine's connections at once. The project's processes go on."""
         await self._close_engine()
+        if self._shown is not None:
+            self._shown.close()
+            self._shown = None
 
     async def _close_engine(self) -> None:
         engine, self._engine = self._engine, None

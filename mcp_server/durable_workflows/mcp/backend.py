@@ -13,7 +13,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.errors import DurableWorkflowsError, SetupError, UsageError
 from durable_workflows.mcp.sessions import BEAT_SECONDS, Sessions
 from durable_workflows.settings import Settings
-from durable_workflows.system import locks, places, state
+from durable_workflows.system import places, state
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
@@ -37,7 +37,6 @@ class Backend:
         self._project = Project(settings, progress=self._note)
         self._news = "Starting the workflow engine"
         self._starting: asyncio.Task[Engine] | None = None
-        self._lock: locks.Lock | None = None
         self._next_beat = 0.0
         self._limiter = anyio.CapacityLimiter(2)  # never the threads that stdio uses
         self.sessions = Sessions()
@@ -92,7 +91,7 @@ class Backend:
             if not start.cancelled() and (error := start.exception()) is not None:
                 logger.warning("The workflow engine did not start: %s", error)
             while not await self._in_thread(self._was_killed):
-                await self._in_thread(self._hold_lock)
+                await self._in_thread(self._project.hold)
                 await self._beat()
                 await anyio.sleep(_CHECK_SECONDS)
             start = self._start()
@@ -107,9 +106,6 @@ class Backend:
                 # Its error too is taken note of: else asyncio complains that nobody has asked for it.
                 await asyncio.gather(self._starting, return_exceptions=True)
         await self._project.aclose()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def _started(self) -> "Engine | None":
         start = self._starting
@@ -153,20 +149,6 @@ class Backend:
             return left.exists() and not self._project.is_running()
         except (SetupError, OSError):  # the next tool call tells what is wrong there
             return False
-
-    def _hold_lock(self) -> None:
-        path = places.servers_lock(self.settings)
-        if self._lock is not None and self._lock.is_in_place():
-            return
-        if self._lock is not None:  # the file was removed
-            self._lock.close()
-            self._lock = None
-        if not path.parent.is_dir():
-            return
-        try:
-            self._lock = locks.shared_lock(path)
-        except (locks.LockHeld, OSError) as error:
-            logger.info("Trying again to take the lock of the connected servers: %s", error)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(

@@ -150,6 +150,7 @@ class Supervisor:
         self.due_at: datetime | None = None  # when it has ended: until when all runs wait
         self._busy_at = 0.0
         self._needed_at: dict[_Worker, float] = {}  # by the monotonic clock
+        self._without_place: list[str] = []  # versions that wait for one of the old workers to end
         self._started: dict[_Worker, _Started] = {}
 
     async def run(self) -> None:
@@ -471,8 +472,9 @@ class Supervisor:
         self._start_missing(group, needed)
 
     def _ask_to_leave(self, worker: _Worker, scope: anyio.CancelScope) -> None:
-        """A worker without a run leaves by itself; a run that it has claimed meanwhile makes it needed."""
-        if time.monotonic() - self._needed_at[worker] >= _LINGER_SECONDS + _LEAVE_SECONDS:
+        """A worker without a run leaves by itself; a run that it has claimed meanwhile makes it needed. One that has runs, but no place, is ended."""
+        late = time.monotonic() - self._needed_at[worker] >= _LINGER_SECONDS + _LEAVE_SECONDS
+        if late or worker.version in self._without_place:
             scope.cancel()
         elif started := self._started.get(worker):
             started.ask_to_leave()
@@ -555,12 +557,13 @@ class Supervisor:
         allowed = self._settings.old_workers
         # Those that run keep their place, so that each comes to its end.
         older.sort(key=lambda version: _Worker(version) not in self._workers)
-        self._note("waiting_versions", " ".join(older[allowed:]))
+        self._without_place = older[allowed:]
+        self._note("waiting_versions", " ".join(self._without_place))
         return [*([self._current] if self._current in versions else []), *older[:allowed]]
 
     async def _is_wanted(self) -> bool:
-        """Whether a server is connected, or a run is due: soon, or at some time on a database that others use."""
-        if locks.is_held(places.servers_lock(self._settings), even_shared=True):
+        """Whether a client is connected, or a run is due: soon, or at some time on a database that others use."""
+        if locks.is_held(places.clients_lock(self._settings), even_shared=True):
             return True
         due = await self._next_due()
         soon = datetime.now(UTC) + _SOON
@@ -782,7 +785,7 @@ def _rest(settings: Settings, lock: locks.Lock, until: datetime) -> NoReturn:
     folder, descriptor = lock.directory
     small = [sys.executable, "-I", "-S", resting.__file__, *project, "supervisor", *project]
     small += [str(until.timestamp()), str(folder), str(descriptor)]
-    processes.become([*small, *again], os.environ, descriptors)
+    processes.become([*small, *again], settings.as_environment(), descriptors)
 
 
 def _supervise(

@@ -86,8 +86,8 @@ def database_lock(settings: Settings) -> locks.Guard:
     return locks.Guard(settings.state / "pgdata.lock", data(settings))
 
 
-def servers_lock(settings: Settings) -> Path:
-    """Shared by the MCP servers that are connected."""
+def clients_lock(settings: Settings) -> Path:
+    """Shared by the MCP servers and commands that are connected. Releases before this one knew it as that of the servers."""
     return lock_files(settings) / "servers"
 
 
