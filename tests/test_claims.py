@@ -4,7 +4,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 import sqlalchemy
@@ -12,7 +12,8 @@ from dbos import DBOSClient, Queue
 from dbos._queue import _INTERNAL_QUEUE_CONSTRUCTION
 from dbos._sys_db import SystemDatabase
 
-from durable_workflows.seam.patches import queues
+from durable_workflows.seam.patches import claiming, queues
+from durable_workflows.seam.patches.replacing import replace
 from durable_workflows.settings import APPLICATION
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +198,36 @@ async def test_the_comparison_of_claims_is_of_something(
     assert rows["11"]["workflow_deadline_epoch_ms"] == 2**63 - 1
     assert rows["02"]["recovery_attempts"] == 4
     assert rows["05"]["application_name"] == APPLICATION
+
+
+async def test_what_was_claimed_when_the_answer_was_lost_is_in_the_next_claim(
+    claims: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_claim_gate", "start_queued_workflows", "start_queued_partitioned_workflows"):
+        monkeypatch.setattr(SystemDatabase, name, getattr(SystemDatabase, name))  # and back
+    queues.claim_only(None, SCHEMA)
+    answered = SystemDatabase.start_queued_workflows
+    is_lost = [True, False]
+
+    def claim(*given: Any, **named: Any) -> Any:
+        found = answered(*given, **named)
+        if is_lost.pop(0):
+            raise ConnectionError("the answer is lost")
+        return found
+
+    replace(SystemDatabase, start_queued_workflows=claim)
+    claiming.Claims().install()
+    queue = a_queue(worker_concurrency=4)
+    way: Any = SystemDatabase.start_queued_workflows
+
+    def twice() -> object:
+        with pytest.raises(ConnectionError):
+            way(claims, queue, EXECUTOR, NEWEST, None, owner_xid="lost")
+        found, _ = way(claims, queue, EXECUTOR, NEWEST, None, 4, owner_xid="found")
+        return found
+
+    found, rows = outcome(claims, queue, twice)
+    mine = {run for run, row in rows.items() if row["executor_id"] == EXECUTOR}
+    assert {run[-2:] for run in cast("list[str]", found)} == mine
+    assert len(mine) == 4
+    assert {rows[run]["owner_xid"] for run in mine} == {"found"}

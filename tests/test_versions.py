@@ -179,7 +179,9 @@ async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
     await until(lambda: len(processes_of(folder, "worker")) == 2, "a worker for each version")
     await engine.send(started.workflow_id, "go", None)
     await engine.reader.wait([started.workflow_id])
-    await until(lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone", seconds=90)
+    await until(
+        lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone", seconds=90
+    )
 
 
 def waiting_versions(settings: Settings) -> set[str]:

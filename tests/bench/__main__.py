@@ -115,9 +115,12 @@ class Bench:
             self.results.add_idle(await measures.idle(groups, self._effort.idle_seconds))
 
     async def _look(self) -> None:
-        self._say("many runs")
         for key, contender in self._running.items():
             if isinstance(contender, Ours):
+                self._say(f"replays, waiting runs, many runs: {key}")
+                self.results.add(key, await measures.replays(contender))
+                if key == "ours":
+                    self.results.add(key, await measures.waits(contender, self._effort))
                 self.results.add(key, await measures.looks(contender, self._effort))
 
     @property

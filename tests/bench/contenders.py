@@ -134,6 +134,14 @@ class Ours:
         server = self._cluster.processes() if self._cluster else []
         return [supervisor, *supervisor.children(recursive=True), *server]
 
+    async def repeat(self, workflow_id: str, step: int) -> str:
+        """Fork a run from a step; the new run's id."""
+        return (await self._engine.fork(workflow_id, step)).workflow_id
+
+    async def waiting(self) -> int:
+        """How many runs wait outside of any process."""
+        return (await self._engine.reader.status()).waiting.parked
+
     async def fill(self, runs: int) -> None:
         """Have so many ended runs more in the database."""
         database = self._engine.connection.database

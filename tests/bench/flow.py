@@ -29,6 +29,13 @@ def nothing() -> float:
     return time.time()
 
 
+@DBOS.workflow(name="bench_wait")
+def wait() -> float:
+    """Wait for a message; return when the next step began."""
+    DBOS.recv("bench", timeout_seconds=86_400)
+    return stamp(1)
+
+
 @DBOS.workflow(name="bench_receive")
 def receive(count: int, log: str) -> None:
     """Receive so many messages; write a line with the time of each."""

@@ -22,6 +22,8 @@ _BATCH = 100
 _LOOKS = 7
 _GATHER_SECONDS = 2.5  # in which a queue that polls every second has taken up all of them
 _ROLES = ("restate-server", "pglite.mjs", "supervisor", "worker", "serve", "host", "postgres")
+_WOKEN = 100  # runs that get a message
+_REPLAYED = 1_000  # steps
 _INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -47,12 +49,13 @@ class Effort:
     first_steps: int
     messages: int
     spawns: int
+    waiting: int
     idle_seconds: float
     settle_seconds: float  # tables are vacuumed half a minute after work
 
 
-FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 20.0, 45.0)
-QUICK = Effort(1, 60, 10, 30, 1, 10_000, 4, 4, 3, 6.0, 3.0)
+FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 10_000, 20.0, 45.0)
+QUICK = Effort(1, 60, 10, 30, 1, 10_000, 4, 4, 3, 1_000, 6.0, 3.0)
 
 
 async def one_workflow(contender: Contender, effort: Effort) -> Samples:
@@ -119,6 +122,53 @@ async def looks(contender: Ours, effort: Effort) -> Samples:
             await look()
             seconds.setdefault(name, []).append(time.monotonic() - began)
     return seconds
+
+
+async def replays(contender: Ours) -> Samples:
+    """From the fork of a run until its first step that is not recorded, behind a thousand that are."""
+    run = await contender.start("bench_steps", count=_REPLAYED + 1)
+    await contender.results([run])
+    seconds: list[float] = []
+    for _ in range(_LOOKS):
+        fork = await contender.repeat(run, _REPLAYED + 1)
+        began = time.time()
+        [[_, last]] = await contender.results([fork])
+        seconds.append(last - began)
+    return {"replay": seconds}
+
+
+async def waits(contender: Ours, effort: Effort) -> Samples:
+    """Many runs that wait: what all processes cost meanwhile, how soon a message brings one back, with a worker and without, and how soon another run begins."""
+    runs = [
+        run
+        for _ in range(effort.waiting // _BATCH)
+        for run in await contender.start_many("bench_wait", _BATCH)
+    ]
+    with anyio.fail_after(600):
+        while True:
+            if await contender.waiting() >= len(runs):
+                break
+            await anyio.sleep(0.5)
+    other = await first_step(contender, effort)
+    await anyio.sleep(effort.settle_seconds)
+    loads = (await idle({"ours": contender.processes()}, effort.idle_seconds))["ours"]
+    without = await _woken(contender, runs[0])
+    woken = [await _woken(contender, run) for run in runs[1 : _WOKEN + 1]]
+    return {
+        "waiting_rss": [float(sum(load.rss for load in loads))],
+        "waiting_pss": [float(sum(load.pss for load in loads))],
+        "waiting_cpu": [sum(load.cpu_percent for load in loads)],
+        "waiting_other": other["first_step"],
+        "woken_without": [without],
+        "woken": woken,
+    }
+
+
+async def _woken(contender: Ours, run: str) -> float:
+    began = time.time()
+    await contender.send(run, "hello")
+    [stamp] = await contender.results([run])
+    return stamp - began
 
 
 async def first_step(contender: Contender, effort: Effort) -> Samples:

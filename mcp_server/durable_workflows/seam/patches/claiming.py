@@ -1,36 +1,56 @@
 # pyright: reportPrivateUsage=false
-"""What this process claims from queues and of parked runs; a process that is about to leave claims nothing."""
+"""What this process claims, from queues and of parked runs: a claim whose answer was lost is found again, and a process that is about to leave claims nothing."""
 
 import threading
-from collections.abc import Callable, Generator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from dbos._sys_db import SystemDatabase
+from dbos import Queue
+from dbos._sys_db import DequeueStopReason, SystemDatabase
 
+from durable_workflows.seam import statements
 from durable_workflows.seam.patches.replacing import replace
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Claim = Callable[Concatenate[SystemDatabase, Queue, P], T]
+
 _SECONDS = 5.0  # for a claim that is on its way
+_REGAIN = """
+UPDATE {schema}.workflow_status SET owner_xid = %(owner)s
+WHERE queue_name = %(queue)s AND status = 'PENDING' AND owner_xid = ANY(%(lost)s)
+RETURNING workflow_uuid
+"""
 
 
 class Claims:
-    """Counts the claims that are on their way. `install` makes dbos ask it, once, before `DBOS.launch()`."""
+    """The claims of this process. `install` makes dbos tell it of those from queues, once, before `DBOS.launch()`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._stopped = False
-        self._number = 0
+        self._number = 0  # on their way
+        self._lost: defaultdict[str, list[str]] = defaultdict(list)  # tokens, by queue
 
     def install(self) -> None:
         """Change dbos for this process."""
-        whole = SystemDatabase.start_queued_workflows
-        swept = SystemDatabase.start_queued_partitioned_workflows
+        claim = SystemDatabase.start_queued_workflows
+        sweep = SystemDatabase.start_queued_partitioned_workflows
+
+        def claimed(
+            found: tuple[list[str], DequeueStopReason | None] | None, before: list[str]
+        ) -> tuple[list[str], DequeueStopReason | None]:
+            return (before, None) if found is None else (before + found[0], found[1])
+
+        def swept(found: list[str] | None, before: list[str]) -> list[str]:
+            return before + (found or [])
+
         replace(
             SystemDatabase,
-            start_queued_workflows=self._counted(whole, lambda: ([], None)),
-            start_queued_partitioned_workflows=self._counted(swept, lambda: []),
+            start_queued_workflows=self._watched(claim, claimed),
+            start_queued_partitioned_workflows=self._watched(sweep, swept),
         )
 
     @contextmanager
@@ -57,9 +77,40 @@ class Claims:
         with self._changed:
             self._stopped = False
 
-    def _counted(self, claim: Callable[P, T], nothing: Callable[[], T]) -> Callable[P, T]:
-        def counted(*given: P.args, **named: P.kwargs) -> T:
-            with self.claim() as allowed:
-                return claim(*given, **named) if allowed else nothing()
+    def _watched(
+        self, claim: Claim[P, T], joined: Callable[[T | None, list[str]], T]
+    ) -> Claim[P, T]:
+        """The claim; `joined` puts what was claimed before, without an answer, to what it brings."""
 
-        return counted
+        def watched(database: SystemDatabase, queue: Queue, *given: P.args, **named: P.kwargs) -> T:
+            owner = str(named.get("owner_xid"))
+            with self.claim() as allowed:
+                before = self._regained(database, queue.name, owner) if allowed else []
+                if not allowed:
+                    return joined(None, before)
+                with self._noting_loss(queue.name, owner):
+                    found = claim(database, queue, *given, **named)
+                return joined(found, before)
+
+        return watched
+
+    def _regained(self, database: SystemDatabase, queue: str, owner: str) -> list[str]:
+        """What earlier claims of the queue had brought when their answer was lost, now under this token."""
+        lost = self._lost.pop(queue, None)
+        if not lost:
+            return []
+        try:
+            values = {"owner": owner, "queue": queue, "lost": lost}
+            rows: Sequence[statements.Row] = statements.run(database, _REGAIN, values)
+        except BaseException:
+            self._lost[queue] += [*lost, owner]
+            raise
+        return [run for [run] in rows]
+
+    @contextmanager
+    def _noting_loss(self, queue: str, owner: str) -> Generator[None]:
+        try:
+            yield
+        except BaseException:  # whatever it was: the claim may have been made
+            self._lost[queue].append(owner)
+            raise
