@@ -58,6 +58,11 @@ class Database:
         return f"{self.schema}_runs"
 
     @property
+    def wanted_channel(self) -> str:
+        """NOTIFY: a version of which a run wants a worker, where there is none."""
+        return f"{self.schema}_wanted"
+
+    @property
     def activity_channel(self) -> str:
         """NOTIFY: a workflow_id whose waits, running steps or log changed."""
         return f"{self.schema}_activity"

@@ -84,6 +84,7 @@ class Bench:
         for name, measure in self._measures().items():
             for kind in order:
                 self._say(f"round {number + 1} of {self._effort.rounds}: {name}, {kind.title}")
+                await measures.warm_up(self._running[kind.key])
                 self.results.add(kind.key, await measure(self._running[kind.key]))
         for kind in order:
             self._say(f"round {number + 1}: cold and warm start, {kind.title}")

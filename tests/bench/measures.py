@@ -58,6 +58,11 @@ FULL = Effort(3, 200, 25, 80, 4, 100_000, 8, 8, 3, 10_000, 20.0, 45.0)
 QUICK = Effort(1, 60, 10, 30, 1, 10_000, 4, 4, 3, 1_000, 6.0, 3.0)
 
 
+async def warm_up(contender: Contender) -> None:
+    """Have what runs workflows be there: our worker leaves where nothing was to do for half a minute."""
+    await contender.results([await contender.start("bench_steps", count=20)])
+
+
 async def one_workflow(contender: Contender, effort: Effort) -> Samples:
     """Steps of one run, from the begin of its first to that of its last; and the CPU time that each took in all processes."""
     before = _total_cpu(contender)

@@ -1,7 +1,11 @@
 -- A hint at each change of a run's status: status, queue and workflow_id, with tabs between. Queues of DBOS poll, and ends of runs are not announced; with
 -- this a worker looks when there is something, and whoever waits for a run hears of its end. Nothing depends on it: all look by themselves too.
+-- A supervisor hears of a run that wants a worker only if there is none of its version.
 create or replace function durable_workflows.announce_status() returns trigger language plpgsql as $$
 begin
+    if new.status = 'ENQUEUED' and not exists (select from durable_workflows.workers where version = new.application_version) then
+        perform pg_notify('durable_workflows_wanted', coalesce(new.application_version, ''));
+    end if;
     perform pg_notify(
         'durable_workflows_runs', concat_ws(E'\t', new.status, coalesce(new.queue_name, ''), left(new.workflow_uuid, 1000))
     );
@@ -246,6 +250,9 @@ create or replace function durable_workflows.wake(what text, of_run text, named 
         returning workflow_id, version
     )
     select pg_notify('durable_workflows_runs', concat_ws(E'\t', 'WOKEN', version, left(workflow_id, 1000))) from woken
+    union all
+    select pg_notify('durable_workflows_wanted', version) from woken
+    where not exists (select from durable_workflows.workers where workers.version = woken.version)
 $$;
 
 create or replace function durable_workflows.message_came() returns trigger language plpgsql as $$

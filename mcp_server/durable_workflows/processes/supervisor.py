@@ -487,25 +487,19 @@ class Supervisor:
                 group.start_soon(self._keep_worker, worker, scope)
 
     async def _listen(self) -> None:
-        """Look at once which workers are needed when a run wants one that is not there."""
+        """Look at once which workers are needed when a run wants one and there is none."""
         while True:
             try:
                 database = self._settings.database(self._url)
                 async with await tables.connect(database, role="supervisor") as connection:
-                    await tables.listen(connection, database.runs_channel)
+                    await tables.listen(connection, database.wanted_channel)
                     self._changed.set()  # for what was missed while not listening
                     while True:
-                        async for payload in tables.heard(connection, _HEARD_SECONDS):
-                            self._heard(payload)
+                        async for _ in tables.heard(connection, _HEARD_SECONDS):
+                            self._changed.set()
             except tables.Lost as error:
                 logger.info("The database does not answer: %s", error)
                 await anyio.sleep(_TICK_SECONDS)
-
-    def _heard(self, payload: str) -> None:
-        status, version, _ = payload.split("\t", 2)
-        wanted = version if status == "WOKEN" else self._current
-        if status in ("WOKEN", "ENQUEUED") and _Worker(wanted) not in self._workers:
-            self._changed.set()
 
     async def _needed(self) -> list[_Worker]:
         """The workers that have something to do, and those that had a moment ago, as far as there is room for these."""
