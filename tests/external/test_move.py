@@ -63,9 +63,9 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 async def projects(home: Path, database_url: str) -> AsyncIterator[tuple[Project, Project]]:
     """The project as it is, and as it will be after the move."""
-    # So few at once that some have to queue.
+    # So few at once that some have to queue, and that those that wait are parked.
     both = (
-        Project(Settings(project=home, concurrency=3)),
+        Project(Settings(project=home, concurrency=1)),
         Project(Settings(project=home, database_url=database_url)),
     )
     yield both
