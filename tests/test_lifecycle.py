@@ -264,6 +264,7 @@ async def test_a_supervisor_whose_project_was_moved_away_leaves_and_its_runs_go_
     there = Project(moved)
     try:
         await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
+        await until(lambda: state.read_connection(moved) is None, "so is their lock")
         assert not os.listdir(folder)
         again = await there.engine()
         await again.send(started.workflow_id, "t", "there")

@@ -192,7 +192,7 @@ def waiting_versions(settings: Settings) -> set[str]:
 @pytest.mark.long
 @proves("version:old-code")
 async def test_versions_beyond_the_allowed_workers_wait_their_turn_and_say_so(folder: Path) -> None:
-    project = Project(Settings(project=folder, old_workers=1))
+    project = Project(Settings(project=folder, old_workers=1, park_after_seconds=0))
     engine = await project.engine()
     started: list[Started] = []
     for answer in ("first", "second", "third"):

@@ -25,6 +25,13 @@ from test_recovery import assert_each_step_once, kill, lines_of
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(autouse=True)
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that wait stay with the machine that has taken them up."""
+    monkeypatch.setenv("DURABLE_WORKFLOWS_PARK_AFTER_SECONDS", "0")
+
+
 ON_DEMAND = """
 
 @DBOS.workflow()
@@ -200,7 +207,9 @@ async def _is_worker(engine: Engine, directory: Path) -> bool:
 async def test_a_helping_machine_that_is_interrupted_ends_what_it_runs_and_nothing_else(
     engine: Engine, folder: Path, elsewhere: Path
 ) -> None:
-    await engine.catalog()
+    copy_flow("messages", folder)
+    started = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
+    await engine.reader.wait([started.workflow_id], until="any")
     others = {process.pid for process in processes_of(folder)}
     with helping(elsewhere) as process:
         await until(lambda: processes_of(elsewhere, "worker"), "a worker helps")
