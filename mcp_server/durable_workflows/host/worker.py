@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -46,7 +46,7 @@ from durable_workflows.seam.patches import (
     failures,
     messages,
     observing,
-    parking,
+    parkable_waits,
     queues,
     recorded_errors,
     registering,
@@ -60,6 +60,7 @@ from durable_workflows.seam.patches import (
 )
 from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
+from durable_workflows.seam.patches.parking import Parking
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
 
@@ -166,17 +167,9 @@ class _Worker:
         self._parent = parent
         self._faults = faults
         self._apart = apart
+        self._apart_for = executor_id if apart else None  # whose suspects alone it runs
         self._bell = wakeups.Doorbell()
         self._look_when_due: Callable[[], None] = lambda: None
-        self._asked: Callable[[str], Sequence[dict[str, object]]] = lambda _: ()
-        self._parking = parking.Parking(
-            self._database.schema,
-            settings.concurrency,
-            settings.park_after_seconds,
-            lambda run: self._asked(run),
-            self._bell.ring_all,
-        )
-        self._executions = Executions(self._parking)
         self._claims = Claims()
         self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
@@ -212,9 +205,16 @@ class _Worker:
     async def _work(self, entries: list[dict[str, object]]) -> None:
         loop = asyncio.get_running_loop()
         activity = Activity(loop, self._executor_id, at_once=self._apart)
-        self._asked = activity.waits_of
-        self._parking.install()
+        self._parking = Parking(
+            self._database.schema,
+            self._settings.concurrency,
+            self._settings.park_after_seconds,
+            activity.waits_of,
+            self._bell.ring_all,
+        )
+        parkable_waits.install(self._parking)
         observing.observe(activity)
+        self._executions = Executions(self._parking)
         self._executions.install()
         self._cancelling = anyio.Event()
         failures.fail_at_whatever_is_raised(activity.is_stopping)
@@ -339,8 +339,7 @@ class _Worker:
         wakeups.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
         if self._settings.embedded:
             self._look_when_due = wakeups.look_when_due(self._bell)
-        only = self._executor_id if self._apart else None
-        queues.claim_only(only, self._database.schema)
+        queues.claim_only(self._apart_for, self._database.schema)
         self._claims.install()
 
     def _config(self) -> DBOSConfig:
@@ -465,14 +464,13 @@ class _Worker:
             polling_interval_sec=_POLLING_SECONDS,
             on_conflict="always_update",
         )
-        only = self._executor_id if self._apart else None
         waker = waking.Waker(
             self._parking,
             self._claims,
             self._bell,
             self._database.schema,
             self._settings.concurrency,
-            only,
+            self._apart_for,
         )
         for work in (self._parking.keep_parking, waker.keep_waking):
             threading.Thread(target=work, daemon=True).start()

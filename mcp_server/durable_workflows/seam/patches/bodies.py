@@ -65,9 +65,7 @@ class Wait:
     conditions: Sequence[Condition]
     event: LoopAwareEvent
     deadline: float | None
-    muted_below: (
-        int  # what the body printed before it takes this number for a step comes before the wait
-    )
+    muted_below: int  # what is printed before this number is taken for a step comes before the wait
     thread: int
     task: Task | None
 

@@ -151,7 +151,7 @@ class Executions:
         if own is not None and own[0] in others:  # an execution that waits for its replacement
             own = None
         conditions = [Condition("end", run) for run in (*others, *any_of)]
-        with self._parking.waiting(conditions, body=body) as waiting:
+        with self._parking.waiting(conditions, body) as waiting:
             watch = Watch(self, own, waiting)
             runs = {*others, *([own[0]] if own else [])}
             self._add(runs, watch.event)

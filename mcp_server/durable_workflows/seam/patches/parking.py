@@ -6,40 +6,26 @@ whatever it does. In doubt a body stays in memory.
 """
 
 import asyncio
-import functools
 import inspect
 import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, cast
+from typing import Any, cast
 
-from dbos import DBOS
 from dbos import _context as dbos_context
-from dbos import _core as dbos_core
 from dbos import _dbos as dbos_module
-from dbos._outcome import DeferredResult
-from dbos._sys_db import (
-    EventSetupResult,
-    GetEventWorkflowContext,
-    SystemDatabase,
-    WorkflowStatusInternal,
-    _dbos_null_topic,
-    db_retry,
-)
+from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows import fitting
 from durable_workflows.seam import dbos_calls, statements
 from durable_workflows.seam.patches import bodies
 from durable_workflows.seam.patches.bodies import Body, Condition, State, Task, Wait
-from durable_workflows.seam.patches.replacing import replace
 from durable_workflows.settings import NEVER_PARKS
 
-T = TypeVar("T")
 Asked = Callable[[str], Sequence[dict[str, object]]]
 
 _SHORT_SECONDS = 0.3  # how long a wait lasts before it is parked, while places are short
@@ -49,9 +35,7 @@ _FAR_WHEN_SHORT = 10.0
 _AGAIN_SECONDS = 15.0  # until a body is looked at again that could not be parked
 _BUSY_SECONDS = 1.0
 _LOOP_SECONDS = 5.0  # for which a loop that is blocked by somebody's code is waited for
-_LEAVING_SECONDS = (
-    5.0  # one that catches everything is not waited for longer: it can record nothing
-)
+_LEAVING_SECONDS = 5.0  # code that catches everything is not waited for longer
 _AT_ONCE = 500
 # What `asyncio` waits in for tasks alone.
 _WAITS_FOR_TASKS = ("_wait", "TaskGroup.__aexit__")
@@ -65,7 +49,7 @@ class Parked(BaseException):
 
 
 class Parking:
-    """Parks the bodies of this process. `install` makes dbos tell it of them, once, before `DBOS.launch()`; `keep_parking` is a thread's work."""
+    """Parks the bodies of this process, of which `parkable_waits` tells it. `keep_parking` is a thread's work."""
 
     def __init__(
         self,
@@ -83,15 +67,8 @@ class Parking:
         self._freed = freed
         self._changed = threading.Condition()
         self._looks: dict[Body, float] = {}  # when to look at a body, by the monotonic clock
+        self._sleeps_until = float("inf")  # the thread that looks
         self._leaving: dict[str, float] = {}  # since when the code of a parked run is being left
-
-    def install(self) -> None:
-        """Change dbos for this process."""
-        bodies.install(self._left)
-        self._refuse_parked()
-        self._follow_messages()
-        self._follow_events()
-        self._pass_on_children()
 
     def keep_parking(self) -> None:
         """Park bodies when they have waited for long enough, for ever."""
@@ -115,32 +92,24 @@ class Parking:
     # Waits
 
     @contextmanager
-    def waiting(
-        self,
-        conditions: Sequence[Condition],
-        event: LoopAwareEvent | None = None,
-        deadline: float | None = None,
-        *,
-        body: Body | None = None,
-    ) -> Generator["Waiting"]:
-        """Around a wait in the code of a body, by default that of the caller. Without an event it begins with `Waiting.begin`."""
-        waiting = Waiting(self, body or waiting_body(), conditions)
-        if event is not None:
-            waiting.begin(event, deadline)
+    def waiting(self, conditions: Sequence[Condition], body: Body | None) -> Generator["Waiting"]:
+        """Around a wait in the code of a body, which begins with `Waiting.begin`. None: of no body that could be parked."""
+        waiting = Waiting(self, body, conditions)
         try:
             yield waiting
         finally:
             waiting.drop()
 
     def add(self, body: Body, wait: Wait) -> None:
+        """A wait of the body begins."""
         with self._changed:
             body.waits.add(wait)
             if self._after_seconds:
                 seconds = _SHORT_SECONDS if self._is_short() else self._after_seconds
-                self._looks[body] = time.monotonic() + seconds
-                self._changed.notify_all()
+                self._look_at(body, time.monotonic() + seconds)
 
     def remove(self, body: Body, wait: Wait) -> None:
+        """A wait of the body is over."""
         with self._changed:
             body.waits.discard(wait)
             if not body.waits:
@@ -155,9 +124,15 @@ class Parking:
 
     # Deciding
 
+    def _look_at(self, body: Body, at: float) -> None:
+        """Most waits begin while others are looked at before them: these wake nobody."""
+        self._looks[body] = at
+        if at < self._sleeps_until:
+            self._changed.notify_all()
+
     def _until_next_look(self) -> float:
-        at = min(self._looks.values(), default=float("inf"))
-        return at - time.monotonic()
+        self._sleeps_until = min(self._looks.values(), default=float("inf"))
+        return self._sleeps_until - time.monotonic()
 
     def _is_short(self) -> bool:
         return len(dbos_calls.instance()._active_workflows_set._m) > _SHORT * self._places
@@ -249,61 +224,14 @@ class Parking:
             for wait in body.waits:
                 wait.event.set()
 
-    def _left(self, body: Body) -> None:
-        """The code of a body has been left."""
-        with self._changed:
-            self._looks.pop(body, None)
-        if body.state is State.PARKED:
-            self._has_left(body.workflow_id)
+    # Told of bodies
 
-    def _has_left(self, workflow_id: str) -> None:
-        with self._changed:
-            self._leaving.pop(workflow_id, None)
-        self._freed()
+    def operation_begins(self, body: Body, *, is_step: bool) -> None:
+        """A step of a body begins, or what is one to dbos.
 
-    # dbos
-
-    def _refuse_parked(self) -> None:
-        """Let no operation of a parked body begin, and no outcome of it be recorded."""
-        scope, context = dbos_context.EnterDBOSStepCtx, dbos_context.DBOSContext
-        enter, leave = scope.__enter__, scope.__exit__
-        snapshot, child = context.snapshot_step_ctx, context.create_start_workflow_child
-
-        def entered(self_: dbos_context.EnterDBOSStepCtx) -> dbos_context.DBOSContext:
-            body = bodies.of_run(self_.use_ctx.workflow_id)
-            if body is not None:
-                self._begin_operation(body, is_step=dbos_calls.is_step(self_))
-            return enter(self_)
-
-        def left(
-            self_: dbos_context.EnterDBOSStepCtx, *raised: *dbos_calls.Raised
-        ) -> Literal[False]:
-            body = bodies.of_run(self_.use_ctx.workflow_id)
-            if body is not None and dbos_calls.is_step(self_):
-                with self._changed:
-                    body.steps -= 1
-            return leave(self_, *raised)
-
-        def snapshotted(
-            self_: dbos_context.DBOSContext, *given: Any, **named: Any
-        ) -> dbos_context.DBOSContext:
-            refuse(self_.workflow_id)
-            return snapshot(self_, *given, **named)
-
-        def started(current: dbos_context.DBOSContext | None) -> dbos_context.DBOSContext:
-            if current is not None:
-                refuse(current.workflow_id)
-            return child(current)
-
-        replace(scope, __enter__=entered, __exit__=left)
-        replace(
-            context,
-            snapshot_step_ctx=snapshotted,
-            create_start_workflow_child=staticmethod(started),
-        )
-        _refuse_outcomes()
-
-    def _begin_operation(self, body: Body, *, is_step: bool) -> None:
+        Raises:
+            Parked: it may not, since the run is parked.
+        """
         while True:
             with self._changed:
                 refuse(body.workflow_id)
@@ -312,127 +240,23 @@ class Parking:
                     return
             body.decided.wait()
 
-    def _follow_messages(self) -> None:
-        receive, receive_async = SystemDatabase.recv, SystemDatabase.recv_async
-        setup, consume = SystemDatabase.recv_setup, SystemDatabase.recv_consume
-        now: ContextVar[Waiting | None] = ContextVar("receive", default=None)
+    def step_ended(self, body: Body) -> None:
+        """A step has ended of which it was told."""
+        with self._changed:
+            body.steps -= 1
 
-        @contextmanager
-        def noted(run: str, topic: str | None) -> Generator[None]:
-            topic = _dbos_null_topic if topic is None else topic
-            with self.waiting([Condition("message", run, topic)]) as waiting:
-                token = now.set(waiting)
-                try:
-                    yield
-                finally:
-                    now.reset(token)
+    def left(self, body: Body) -> None:
+        """The code of a body has been left."""
+        with self._changed:
+            self._looks.pop(body, None)
+        if body.state is State.PARKED:
+            self.has_left(body.workflow_id)
 
-        def received(self_: SystemDatabase, run: str, step: int, timer: int, topic: str | None, seconds: float) -> object:  # fmt: skip
-            with noted(run, topic):
-                return receive(self_, run, step, timer, topic, seconds)
-
-        async def received_async(self_: SystemDatabase, run: str, step: int, timer: int, topic: str | None, seconds: float) -> object:  # fmt: skip
-            with noted(run, topic):
-                return await receive_async(self_, run, step, timer, topic, seconds)
-
-        def set_up(self_: SystemDatabase, run: str, step: int, *rest: Any) -> EventSetupResult:
-            found = setup(self_, run, step, *rest)
-            if found[0] is True:
-                return found
-            _begin(now.get(), found[1], found[2], step)
-            return found
-
-        def consumed(self_: SystemDatabase, *given: Any) -> object:
-            if (waiting := now.get()) is not None:
-                waiting.end()
-            return consume(self_, *given)
-
-        replace(
-            SystemDatabase,
-            recv=received,
-            recv_async=received_async,
-            recv_setup=set_up,
-            recv_consume=consumed,
-        )
-
-    def _follow_events(self) -> None:
-        get, get_async = SystemDatabase.get_event, SystemDatabase.get_event_async
-        setup, consume = SystemDatabase.get_event_setup, SystemDatabase.get_event_consume
-        now: ContextVar[Waiting | None] = ContextVar("get_event", default=None)
-
-        @contextmanager
-        def noted(target: str, key: str) -> Generator[None]:
-            with self.waiting([Condition("event", target, key)]) as waiting:
-                token = now.set(waiting)
-                try:
-                    yield
-                finally:
-                    now.reset(token)
-
-        def got(self_: SystemDatabase, target: str, key: str, *rest: Any) -> object:
-            with noted(target, key):
-                return get(self_, target, key, *rest)
-
-        async def got_async(self_: SystemDatabase, target: str, key: str, *rest: Any) -> object:
-            with noted(target, key):
-                return await get_async(self_, target, key, *rest)
-
-        def set_up(
-            self_: SystemDatabase,
-            target: str,
-            key: str,
-            seconds: float = 60,
-            caller: GetEventWorkflowContext | None = None,
-        ) -> EventSetupResult:
-            found = setup(self_, target, key, seconds, caller)
-            if found[0] is True or caller is None:
-                return found
-            _begin(now.get(), found[1], found[2], caller["function_id"])
-            return found
-
-        def consumed(self_: SystemDatabase, *given: Any) -> object:
-            if (waiting := now.get()) is not None:
-                waiting.end()
-            return consume(self_, *given)
-
-        replace(
-            SystemDatabase,
-            get_event=got,
-            get_event_async=got_async,
-            get_event_setup=set_up,
-            get_event_consume=consumed,
-        )
-
-    def _pass_on_children(self) -> None:
-        """A child that is called like a function is in its caller's code. When it is parked, its caller waits for its end."""
-        make = dbos_core._get_wf_invoke_func
-
-        def made(
-            dbos: DBOS, status: WorkflowStatusInternal, release: Callable[[], None] | None = None
-        ) -> _Persist:
-            if release is not None:  # a body of its own
-                return make(dbos, status, release)
-            persist = cast("_Persist", make(dbos, status))
-            run = status["workflow_uuid"]
-
-            def persisted(function: Callable[[], object]) -> object:
-                try:
-                    return persist(function)
-                except Parked as parked:
-                    if parked.args != (run,):
-                        raise
-                self._has_left(run)
-                database, seconds = dbos._sys_db, dbos_core.DEFAULT_POLLING_INTERVAL
-                return DeferredResult[object](
-                    lambda: database.await_workflow_result(run, seconds, fail_if_missing=True),
-                    lambda: database.await_workflow_result_async(
-                        run, seconds, fail_if_missing=True
-                    ),
-                )
-
-            return persisted
-
-        replace(dbos_core, _get_wf_invoke_func=made)
+    def has_left(self, workflow_id: str) -> None:
+        """The code of a parked run has been left; its caller's, if it was called like a function, may go on."""
+        with self._changed:
+            self._leaving.pop(workflow_id, None)
+        self._freed()
 
 
 @dataclass
@@ -441,7 +265,7 @@ class _Look:
 
     done: threading.Event = field(default_factory=threading.Event)
     found: list[Body] = field(default_factory=list[Body])
-    is_late: bool = False  # nobody waits for it any longer
+    is_late: bool = False  # its outcome is no longer waited for
 
 
 class Waiting:
@@ -512,11 +336,6 @@ class Waiting:
         return state is State.PARKING
 
 
-def _begin(waiting: Waiting | None, event: LoopAwareEvent, seconds: float, step: int) -> None:
-    if waiting is not None:
-        waiting.begin(event, time.time() + seconds, muted_below=step)
-
-
 def refuse(workflow_id: str) -> None:
     """To be called before anything that a body of the run does.
 
@@ -551,30 +370,6 @@ def parked_in(error: BaseException) -> Parked | None:
 @db_retry()
 def _ask(database: SystemDatabase, statement: str, rows: str) -> Sequence[tuple[str, str]]:
     return [(row[0], row[1]) for row in statements.run(database, statement, {"rows": rows})]
-
-
-def _refuse_outcomes() -> None:
-    """A body that went on in spite of `Parked` has no outcome."""
-
-    def refusing(record: Callable[..., T]) -> Callable[..., T]:
-        @functools.wraps(record)
-        def recorded(self: SystemDatabase, *given: Any, **named: Any) -> T:
-            context = dbos_context.get_local_dbos_context()
-            if context is not None and context.workflow_id:
-                refuse(context.workflow_id)
-            return record(self, *given, **named)
-
-        return recorded
-
-    replace(
-        SystemDatabase,
-        update_workflow_outcome=refusing(SystemDatabase.update_workflow_outcome),
-        record_get_result=refusing(SystemDatabase.record_get_result),
-    )
-
-
-class _Persist(Protocol):
-    def __call__(self, function: Callable[[], object], /) -> object: ...
 
 
 def _never_parks(name: str) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dbos import _error as dbos_error
-from dbos._sys_db import RecordedResult, SystemDatabase, WorkflowStatusString, db_retry
+from dbos._sys_db import RecordedResult, SystemDatabase, db_retry
 
 from durable_workflows.seam import statements
-from durable_workflows.seam.patches import bodies
+from durable_workflows.seam.patches import bodies, step_statements
 from durable_workflows.seam.patches.replacing import replace
 
 WINDOW = 200  # steps
@@ -97,33 +97,21 @@ def _read_on(
 ) -> bool:
     """Read the window that begins with a step; return whether the run is there."""
     rows = _read(database, workflow_id, step)
-    found = {row[1]: _step(row) for row in rows if row[1] is not None}
+    found = {
+        number: bodies.RecordedStep(name, step_statements.as_recorded(*rest))
+        for _, number, name, *rest in rows
+        if number is not None
+    }
     recorded.steps |= found
     recorded.read_to = max(found, default=step)
     recorded.is_over = not found
     return bool(rows)
 
 
-def _step(row: statements.Row) -> bodies.RecordedStep:
-    _, _, name, output, error, serialization, child = row
-    return bodies.RecordedStep(
-        name,
-        {
-            "output": output,
-            "error": error,
-            "serialization": serialization,
-            "child_workflow_id": child,
-            "child_shard_key": None,
-        },
-    )
-
-
 @db_retry()
 def _read(database: SystemDatabase, workflow_id: str, step: int) -> Sequence[statements.Row]:
     values = {"run": workflow_id, "step": step, "steps": WINDOW, "bytes": WINDOW_BYTES}
     rows = statements.run(database, _READ, values)
-    if rows and rows[0][0] == WorkflowStatusString.CANCELLED.value:
-        raise dbos_error.DBOSWorkflowCancelledError(
-            f"Workflow {workflow_id} is cancelled. Aborting function."
-        )
+    if rows:
+        step_statements.refuse_cancelled(workflow_id, rows[0][0])
     return rows

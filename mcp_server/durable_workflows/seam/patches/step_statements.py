@@ -68,11 +68,8 @@ def looked_up(
     """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
     rows = statements.run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
-    status, name, output, error, serialization, child = rows[0]
-    if status == WorkflowStatusString.CANCELLED.value:
-        raise dbos_error.DBOSWorkflowCancelledError(
-            f"Workflow {workflow_id} is cancelled. Aborting function."
-        )
+    status, name, *step = rows[0]
+    refuse_cancelled(workflow_id, status)
     if name is None:
         return None
     if name != function_name:
@@ -82,6 +79,25 @@ def looked_up(
             expected_name=function_name,
             recorded_name=name,
         )
+    return as_recorded(*step)
+
+
+def refuse_cancelled(workflow_id: str, status: str) -> None:
+    """What dbos does before a step of a run with this status.
+
+    Raises:
+        DBOSWorkflowCancelledError: the run is cancelled.
+    """
+    if status == WorkflowStatusString.CANCELLED.value:
+        raise dbos_error.DBOSWorkflowCancelledError(
+            f"Workflow {workflow_id} is cancelled. Aborting function."
+        )
+
+
+def as_recorded(
+    output: str | None, error: str | None, serialization: str | None, child: str | None
+) -> RecordedResult:
+    """The recorded result of a step, as dbos wants it."""
     return {
         "output": output,
         "error": error,
