@@ -241,22 +241,24 @@ select pg_notify('durable_workflows_activity', left(workflow_id, 1000))
 from durable_workflows.note_waits(%(executor_id)s, %(rows)s::json) as workflow_id
 
 -- name: needed_versions
--- Versions whose runs have something to do, the oldest run first, and those saved for a start whose catalog is not published yet. A version has the
--- shape of a hash: it is a part of file names and executor ids.
+-- Versions whose runs have something to do, the oldest run first; those saved for a start whose catalog is not published yet; and the current one, if it
+-- has not loaded or a schedule may start a run. A version has the shape of a hash: it is a part of file names and executor ids.
 select version from durable_workflows.versions left join durable_workflows.busy(%(application)s) using (version)
 where (
-        oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes') or (state <> 'ready' and version = %(current)s)
+        oldest is not null or (state = 'saved' and saved_at > clock_timestamp() - interval '5 minutes') or (
+            version = %(current)s and (state <> 'ready' or durable_workflows.active_schedules(%(application)s) > 0)
+        )
     ) and version ~ '^[0-9a-f]+$'
 order by oldest nulls first
 
 -- name: next_due
-select durable_workflows.next_due(%(application)s) as at, (select count(*) from durable_workflows.parked) as parked
+select durable_workflows.next_due(%(application)s) as at
+
+-- name: waiting_runs
+select durable_workflows.next_due(%(application)s) as next_due, (select count(*) from durable_workflows.parked) as parked
 
 -- name: unfinished_versions
 select version, runs from durable_workflows.unfinished(%(application)s) order by oldest
-
--- name: active_schedules
-select durable_workflows.active_schedules(%(application)s) as number
 
 -- name: catalog
 select name, summary, args_schema, source, error, not_startable from durable_workflows.catalog

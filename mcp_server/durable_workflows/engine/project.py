@@ -52,13 +52,13 @@ class Project:
                 self._engine = module.Engine(self.settings, connection, self._progress)
             assert self._engine is not None
             self._engine.reconnected(connection)
-            if self._shown is None or not self._shown.is_in_place():
+            if not self._is_shown:
                 await anyio.to_thread.run_sync(self.hold)
             return self._engine
 
     def hold(self) -> None:
         """Show that a client is connected, from which on the supervisor stays until `aclose`. May be repeated: the file may have been removed."""
-        if self._shown is not None and self._shown.is_in_place():
+        if self._is_shown:
             return
         path = places.clients_lock(self.settings)
         if not path.parent.is_dir():
@@ -71,6 +71,10 @@ class Project:
         self._shown, old = shown, self._shown
         if old is not None:
             old.close()
+
+    @property
+    def _is_shown(self) -> bool:
+        return self._shown is not None and self._shown.is_in_place()
 
     def is_running(self) -> bool:
         """Whether a supervisor runs for the project; nothing is started."""

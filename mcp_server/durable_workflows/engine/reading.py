@@ -287,8 +287,8 @@ class Reader:
         return {str(row["version"]): row["runs"] for row in rows}
 
     async def _waiting_runs(self) -> WaitingRuns:
-        rows = await self._rows.fetch("next_due", application=APPLICATION)
-        return WaitingRuns(parked=rows[0]["parked"], next_due=rows[0]["at"])
+        rows = await self._rows.fetch("waiting_runs", application=APPLICATION)
+        return WaitingRuns.model_validate(rows[0])
 
     async def _database_bytes(self) -> int:
         return (await self._rows.fetch("database_bytes"))[0]["bytes"]

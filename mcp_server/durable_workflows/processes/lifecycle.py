@@ -123,9 +123,9 @@ def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
 
 
 def _end_rest(settings: Settings, holder: int | None) -> None:
-    if holder is not None and state.is_resting(settings, holder):
-        with suppress(ProcessLookupError):
-            os.kill(holder, signal.SIGTERM)
+    process = None if holder is None else processes.started(holder)
+    if process is not None and state.is_resting(settings, process.pid):
+        processes.send(process, signal.SIGTERM)
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:

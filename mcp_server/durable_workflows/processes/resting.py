@@ -1,7 +1,7 @@
 """The supervisor of a project in which all runs wait, as a small process: it sleeps until the next one is due, and is the supervisor again then.
 
-It is a script of its own, which imports nothing but the standard library: 10 MB in place of the 50 of a supervisor. The supervisor's lock stays with
-it, so nobody starts another supervisor beside it; whoever needs the database ends it first.
+It is a script that imports the standard library alone: 10 MB instead of the 50 of a supervisor. It keeps the supervisor's lock, so no other supervisor
+starts beside it. A client that needs the database ends it first.
 """
 
 import os

@@ -117,6 +117,19 @@ class _Started:
         _end_executor(executor_id)
 
 
+@dataclass
+class _Kept:
+    """What keeps a worker running, when it last had something to do, by the monotonic clock, and its process, if it has one now."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    needed_at: float = field(default_factory=time.monotonic)
+    started: _Started | None = None
+
+    @property
+    def idle_seconds(self) -> float:
+        return time.monotonic() - self.needed_at
+
+
 class Supervisor:
     """Keeps the processes of one state directory running."""
 
@@ -135,7 +148,7 @@ class Supervisor:
         self._folder = catalog.Folder(settings)
         self._reading = anyio.Lock()
         self._current = ""
-        self._workers: dict[_Worker, anyio.CancelScope] = {}
+        self._workers: dict[_Worker, _Kept] = {}
         self._ahead: dict[_Worker, _Started] = {}
         self._report: dict[str, str] = {}
         self._files = {
@@ -149,9 +162,7 @@ class Supervisor:
         self._shall_return = False
         self.due_at: datetime | None = None  # when it has ended: until when all runs wait
         self._busy_at = 0.0
-        self._needed_at: dict[_Worker, float] = {}  # by the monotonic clock
         self._without_place: list[str] = []  # versions that wait for one of the old workers to end
-        self._started: dict[_Worker, _Started] = {}
 
     async def run(self) -> None:
         """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
@@ -285,8 +296,8 @@ class Supervisor:
         async with rows.connection() as connection:
             await tables.migrate(connection)
         if url != self._url:  # the workers of the old address cannot find the new one
-            for scope in self._workers.values():
-                scope.cancel()
+            for kept in self._workers.values():
+                kept.scope.cancel()
         old, self._rows, self._url = self._rows, rows, url
         if old is not None:
             await old.close()
@@ -345,8 +356,8 @@ class Supervisor:
         if self._settings.embedded and self._is_idle() and self._lock.is_in_place():
             with suppress(DatabaseUnavailable):
                 self.due_at = await self._next_due()
-        until = f"until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else "for good"
-        logger.info("Nothing is left to do %s; ending.", until)
+        until = f" until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else ""
+        logger.info("Nothing is left to do%s; ending.", until)
         self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
 
     async def _next_due(self) -> datetime | None:
@@ -466,25 +477,24 @@ class Supervisor:
             logger.warning("Cannot tell which workers are needed: %s", error)
             self._busy_at = time.monotonic()  # runs may wait for the database to come back
             return
-        for worker, scope in self._workers.items():
+        for worker, kept in self._workers.items():
             if worker not in needed:
-                self._ask_to_leave(worker, scope)
+                self._ask_to_leave(worker, kept)
         self._start_missing(group, needed)
 
-    def _ask_to_leave(self, worker: _Worker, scope: anyio.CancelScope) -> None:
+    def _ask_to_leave(self, worker: _Worker, kept: _Kept) -> None:
         """A worker without a run leaves by itself; a run that it has claimed meanwhile makes it needed. One that has runs, but no place, is ended."""
-        late = time.monotonic() - self._needed_at[worker] >= _LINGER_SECONDS + _LEAVE_SECONDS
+        late = kept.idle_seconds >= _LINGER_SECONDS + _LEAVE_SECONDS
         if late or worker.version in self._without_place:
-            scope.cancel()
-        elif started := self._started.get(worker):
-            started.ask_to_leave()
+            kept.scope.cancel()
+        elif kept.started is not None:
+            kept.started.ask_to_leave()
 
     def _start_missing(self, group: anyio.abc.TaskGroup, needed: Collection[_Worker]) -> None:
         for worker in needed:
             if worker not in self._workers:
-                scope = self._workers[worker] = anyio.CancelScope()
-                self._needed_at[worker] = time.monotonic()
-                group.start_soon(self._keep_worker, worker, scope)
+                kept = self._workers[worker] = _Kept()
+                group.start_soon(self._keep_worker, worker, kept)
 
     async def _listen(self) -> None:
         """Look at once which workers are needed when a run wants one and there is none."""
@@ -505,15 +515,18 @@ class Supervisor:
         """The workers that have something to do, and those that had a moment ago, as far as there is room for these."""
         versions = await self._needed_versions()
         needed = [*map(_Worker, versions), *await self._needed_apart(versions)]
-        now = time.monotonic()
-        self._needed_at |= dict.fromkeys(needed, now)
         room = self._settings.old_workers - sum(map(self._is_old, needed))
-        for worker in set(self._workers) - set(needed):
-            lingers = now - self._needed_at[worker] < _LINGER_SECONDS and not worker.apart
-            if lingers and (room > 0 or not self._is_old(worker)):
+        for worker, kept in self._workers.items():
+            if worker in needed:
+                kept.needed_at = time.monotonic()
+            elif self._lingers(worker, kept) and (room > 0 or not self._is_old(worker)):
                 room -= self._is_old(worker)
                 needed.append(worker)
         return needed
+
+    @staticmethod
+    def _lingers(worker: _Worker, kept: _Kept) -> bool:
+        return kept.idle_seconds < _LINGER_SECONDS and not worker.apart
 
     def _is_old(self, worker: _Worker) -> bool:
         return not worker.apart and worker.version != self._current
@@ -540,11 +553,7 @@ class Supervisor:
         elif not self._current:
             await self._save_folder()
         about = {"application": APPLICATION, "current": self._current}
-        rows = await self._rows.fetch("needed_versions", **about)
-        versions = {row["version"]: None for row in rows}
-        schedules = await self._rows.fetch("active_schedules", application=APPLICATION)
-        if schedules[0]["number"] and self._current:
-            versions[self._current] = None
+        versions = [row["version"] for row in await self._rows.fetch("needed_versions", **about)]
         if versions or await self._is_wanted():
             self._busy_at = time.monotonic()
         older = [version for version in versions if version != self._current]
@@ -563,12 +572,12 @@ class Supervisor:
         soon = datetime.now(UTC) + _SOON
         return due is not None and (due < soon or not self._settings.embedded)
 
-    async def _keep_worker(self, worker: _Worker, scope: anyio.CancelScope) -> None:
+    async def _keep_worker(self, worker: _Worker, kept: _Kept) -> None:
         backoff = _Backoff(_FIRST_APART_SECONDS if worker.apart else _FIRST_DELAY_SECONDS)
-        with scope:
+        with kept.scope:
             while True:
                 try:
-                    end = await self._run_worker(worker)
+                    end = await self._run_worker(worker, kept)
                 except OSError as error:  # its log cannot be written, for one
                     logger.error("The %s cannot be started: %s", worker.title, error)
                     self._note(worker.title, f"cannot be started: {error}")
@@ -583,11 +592,10 @@ class Supervisor:
                     backoff.begin_anew()
                 await anyio.sleep(backoff.next_delay())
         del self._workers[worker]
-        del self._needed_at[worker]
         self._note(worker.title, "")
         self._changed.set()
 
-    async def _run_worker(self, worker: _Worker) -> _End:
+    async def _run_worker(self, worker: _Worker, kept: _Kept) -> _End:
         """Run the worker until it ends."""
         executor_id = self._executor_id(worker)
         started = self._ahead.pop(worker, None)
@@ -595,14 +603,14 @@ class Supervisor:
             await anyio.to_thread.run_sync(_end_executor, executor_id)
             started = self._start_worker(worker)
         process = started.process
-        self._started[worker] = started
+        kept.started = started
         try:
             started.let_begin()
             self._note(worker.title, f"running as process {process.pid}")
             status = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
             return _End(process.pid, status)
         finally:
-            del self._started[worker]
+            kept.started = None
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(started.end, executor_id)
 
@@ -772,10 +780,10 @@ def main() -> None:
 def _rest(settings: Settings, lock: locks.Lock, until: datetime) -> NoReturn:
     """Go on as the small process that is this supervisor again at that time."""
     project = ["--project", str(settings.project)]
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    descriptors = [*lock.descriptors, nobody]
+    null = os.open(os.devnull, os.O_WRONLY)  # no process waits for it to be ready
+    descriptors = [*lock.descriptors, null]
     again = processes.python("processes.supervisor", *project)
-    again += ["--lock", *map(str, lock.descriptors), "--ready", str(nobody)]
+    again += ["--lock", *map(str, lock.descriptors), "--ready", str(null)]
     folder, descriptor = lock.directory
     small = [sys.executable, "-I", "-S", resting.__file__, *project, "supervisor", *project]
     small += [str(until.timestamp()), str(folder), str(descriptor)]
