@@ -14,7 +14,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.processes import lifecycle
 from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION, Settings
-from helpers import FLOWS, copy_flow, processes_of
+from helpers import all_flows, processes_of, running_project
 
 
 def pytest_configure() -> None:
@@ -68,16 +68,9 @@ async def engine(project: Project) -> Engine:
 @pytest.fixture(scope="session")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """The engine of one project for many tests, with all of `flows/`: for tests that kill and edit nothing."""
-    folder = (tmp_path_factory.mktemp("shared") / "project").resolve()
-    folder.mkdir()
-    for path in FLOWS.glob("*.py"):
-        copy_flow(path.stem, folder)
-    project = Project(Settings(project=folder))
-    yield await project.engine()
-    await project.aclose()
-    await lifecycle.shut_down(project.settings)
-    left = processes_of(folder)
-    assert not left, f"left behind: {left}"
+    settings = Settings(project=(tmp_path_factory.mktemp("shared") / "project").resolve())
+    async with running_project(settings, all_flows()) as engine:
+        yield engine
 
 
 @pytest.fixture

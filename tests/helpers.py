@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,10 @@ import psutil
 
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.project import Project
 from durable_workflows.models import Run
+from durable_workflows.processes import lifecycle
+from durable_workflows.settings import Settings
 
 FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
@@ -64,6 +68,25 @@ def copy_flow(name: str, project: Path) -> Path:
     folder = project / "workflows"
     folder.mkdir(exist_ok=True)
     return Path(shutil.copy(FLOWS / f"{name}.py", folder / f"{name}.py"))
+
+
+def all_flows() -> list[str]:
+    """The names of all `flows/`."""
+    return sorted(path.stem for path in FLOWS.glob("*.py"))
+
+
+@asynccontextmanager
+async def running_project(settings: Settings, flows: Iterable[str]) -> AsyncGenerator[Engine]:
+    """The engine of a project with some of `flows/`, in a directory that is made. It is shut down afterwards, and nothing may be left."""
+    settings.project.mkdir()
+    for name in flows:
+        copy_flow(name, settings.project)
+    project = Project(settings)
+    yield await project.engine()
+    await project.aclose()
+    await lifecycle.shut_down(settings)
+    left = processes_of(settings.project)
+    assert not left, f"left behind: {left}"
 
 
 def run_without_rights(source: str, *arguments: str) -> None:

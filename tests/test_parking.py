@@ -17,10 +17,9 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import Ended, StartRequest
-from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from durable_workflows.telling.causes import cause
-from helpers import copy_flow, kill_worker, processes_of, until, until_found
+from helpers import copy_flow, kill_worker, processes_of, running_project, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -30,20 +29,21 @@ pytestmark = pytest.mark.anyio
 async def parking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """The engine of a project in which runs are parked soon."""
     folder = (tmp_path_factory.mktemp("parking") / "project").resolve()
-    folder.mkdir()
-    copy_flow("parking", folder)
-    project = Project(Settings(project=folder, park_after_seconds=0.2))
-    yield await project.engine()
-    await project.aclose()
-    await lifecycle.shut_down(project.settings)
-    left = processes_of(folder)
-    assert not left, f"left behind: {left}"
+    settings = Settings(project=folder, park_after_seconds=0.2)
+    async with running_project(settings, ["parking"]) as engine:
+        yield engine
 
 
 @pytest.fixture
-def settings(folder: Path) -> Settings:
+def changes() -> dict[str, Any]:
+    """What a test has otherwise in its settings, by `parametrize`."""
+    return {}
+
+
+@pytest.fixture
+def settings(folder: Path, changes: dict[str, Any]) -> Settings:
     copy_flow("parking", folder)
-    return Settings(project=folder, park_after_seconds=0.2)
+    return Settings(project=folder, park_after_seconds=0.2).model_copy(update=changes)
 
 
 @pytest.fixture
@@ -284,15 +284,11 @@ async def _send_later(engine: Engine, workflow_id: str, seconds: float) -> None:
 
 
 @proves("park:no-place")
-async def test_runs_that_wait_keep_no_other_run_from_running(
-    folder: Path, settings: Settings, file: Path
-) -> None:
-    project = Project(settings.model_copy(update={"concurrency": 2}))
-    engine = await project.engine()
+@pytest.mark.parametrize("changes", [{"concurrency": 2}])
+async def test_runs_that_wait_keep_no_other_run_from_running(engine: Engine, file: Path) -> None:
     waiting = [await start(engine, "receives", file) for _ in range(8)]
     assert await output(engine, await start(engine, "quick", file)) == "quick"
     await parked(engine, *waiting)
-    await project.aclose()
 
 
 async def test_a_killed_worker_costs_a_parked_run_nothing(
@@ -322,11 +318,10 @@ async def test_a_worker_without_work_leaves_and_a_message_brings_it_back(
 
 
 @proves("park:old-versions")
+@pytest.mark.parametrize("changes", [{"old_workers": 1}])
 async def test_runs_of_many_old_versions_wait_without_a_worker_and_go_on_on_their_own_code(
-    folder: Path, settings: Settings, file: Path
+    engine: Engine, folder: Path, file: Path
 ) -> None:
-    project = Project(settings.model_copy(update={"old_workers": 1}))
-    engine = await project.engine()
     flow = folder / "workflows" / "parking.py"
     source, runs = flow.read_text("utf-8"), dict[str, str]()
     for number in range(4):
@@ -340,21 +335,17 @@ async def test_runs_of_many_old_versions_wait_without_a_worker_and_go_on_on_thei
         await send(engine, workflow_id)
         assert await output(engine, workflow_id) == "went"
         assert lines_of(file.with_name(f"notes-{number}")) == [f"a of {number}", "went"]
-    await project.aclose()
 
 
-async def test_with_0_seconds_nothing_is_parked(
-    folder: Path, settings: Settings, file: Path
-) -> None:
-    project = Project(settings.model_copy(update={"park_after_seconds": 0.0}))
-    engine = await project.engine()
+@pytest.mark.parametrize("changes", [{"park_after_seconds": 0.0}])
+async def test_with_0_seconds_nothing_is_parked(engine: Engine, file: Path) -> None:
     workflow_id = await start(engine, "receives", file)
     await until_found(lambda: engine.reader.waits(workflow_id), "it waits")
-    await anyio.sleep(2)
+    slept = await start(engine, "sleeps_for", file.with_name("other"), args={"seconds": 2})
+    assert await output(engine, slept) == "slept"  # two seconds have passed
     assert not await is_parked(engine, workflow_id)
     await send(engine, workflow_id)
     assert await output(engine, workflow_id) == "went"
-    await project.aclose()
 
 
 async def test_a_woken_run_that_ends_its_worker_is_accused(

@@ -11,11 +11,10 @@ import pytest
 
 import native
 from durable_workflows.engine.engine import Engine
-from durable_workflows.engine.project import Project
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from durable_workflows.system import processes
-from helpers import FLOWS, copy_flow, processes_of
+from helpers import all_flows, processes_of, running_project
 
 _NODE = "there is no Node"
 _SCHEMA = "asks for a table by the embedded database's schema"
@@ -97,12 +96,6 @@ async def shared(
 ) -> AsyncIterator[Engine]:
     """As `shared` of the other tests."""
     folder = (tmp_path_factory.mktemp("shared") / "project").resolve()
-    folder.mkdir()
-    for path in FLOWS.glob("*.py"):
-        copy_flow(path.stem, folder)
-    project = Project(Settings(project=folder, database_url=postgres.database("shared")))
-    yield await project.engine()
-    await project.aclose()
-    await lifecycle.shut_down(project.settings)
-    left = processes_of(folder)
-    assert not left, f"left behind: {left}"
+    settings = Settings(project=folder, database_url=postgres.database("shared"))
+    async with running_project(settings, all_flows()) as engine:
+        yield engine
