@@ -5,6 +5,7 @@ import string
 from pathlib import Path
 
 import anyio
+import psutil
 import pytest
 
 from durable_workflows.code import catalog
@@ -174,14 +175,16 @@ async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
 ) -> None:
     write_flow(folder, "old")
     started = await engine.start(StartRequest(name="flow"))
+
+    def old_workers() -> list[psutil.Process]:
+        return [one for one in processes_of(folder, "worker") if started.version in one.cmdline()]
+
+    await until(lambda: len(old_workers()) == 1, "a worker for the old version")
     write_flow(folder, "new")
     await engine.catalog()
-    await until(lambda: len(processes_of(folder, "worker")) == 2, "a worker for each version")
     await engine.send(started.workflow_id, "go", None)
     await engine.reader.wait([started.workflow_id])
-    await until(
-        lambda: len(processes_of(folder, "worker")) == 1, "the old worker is gone", seconds=90
-    )
+    await until(lambda: not old_workers(), "the old worker is gone", seconds=90)
 
 
 def waiting_versions(settings: Settings) -> set[str]:
