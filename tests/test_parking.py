@@ -175,6 +175,7 @@ async def test_an_async_run_that_waits_for_several_things_is_parked_as_a_whole(
     assert lines_of(file) == ["a", "one two"]
 
 
+@pytest.mark.long
 async def test_a_run_that_gathers_others_is_parked_with_them(parking: Engine, file: Path) -> None:
     workflow_id = await start(parking, "gathers", file)
     children = [f"{workflow_id}-2", f"{workflow_id}-3"]
@@ -237,6 +238,7 @@ async def test_a_parked_run_can_be_cancelled_and_resumed(parking: Engine, file: 
     assert lines_of(file) == ["a", "went"]
 
 
+@pytest.mark.long
 async def test_the_time_of_a_parked_run_may_be_over(parking: Engine, file: Path) -> None:
     workflow_id = await start(parking, "receives", file, timeout_seconds=1000)
     await parked(parking, workflow_id)
@@ -338,6 +340,7 @@ async def test_runs_of_many_old_versions_wait_without_a_worker_and_go_on_on_thei
 
 
 @pytest.mark.parametrize("changes", [{"park_after_seconds": 0.0}])
+@pytest.mark.long
 async def test_with_0_seconds_nothing_is_parked(engine: Engine, file: Path) -> None:
     workflow_id = await start(engine, "receives", file)
     await until_found(lambda: engine.reader.waits(workflow_id), "it waits")

@@ -68,6 +68,7 @@ async def test_a_project_at_rest_is_shut_down(
     assert state.rest(settings) is None
 
 
+@pytest.mark.long
 async def test_without_any_deadline_nothing_is_left_of_a_project_whose_runs_all_wait(
     project: Project, folder: Path, tmp_path: Path
 ) -> None:
