@@ -6,15 +6,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient
 
-from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.processes import lifecycle
-from durable_workflows.seam.patches import connections, values
-from durable_workflows.settings import APPLICATION, Settings
-from helpers import all_flows, processes_of, running_project
+from durable_workflows.settings import Settings
+from helpers import all_flows, dbos_client_of, processes_of, running_project
 
 
 def pytest_configure() -> None:
@@ -77,14 +75,5 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 async def dbos_client(shared: Engine) -> AsyncIterator[DBOSClient]:
     """A client of dbos on the database of the shared project."""
     await shared.reader.counts()  # the tables are there
-    found = shared.connection.database
-    connections.connect_alone()
-    values.record_any_text()
-    client = DBOSClient(
-        system_database_url=own_url(found),
-        dbos_system_schema=found.dbos_schema,
-        serializer=DBOSPortableJSONSerializer(),
-        application_name=APPLICATION,
-    )
-    yield client
-    client.destroy()
+    with dbos_client_of(shared) as client:
+        yield client

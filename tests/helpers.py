@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """What tests share: waiting for facts, and finding processes of a project."""
 
 import os
@@ -5,20 +6,24 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import psutil
+from dbos import DBOSClient, DBOSPortableJSONSerializer
+from psycopg.rows import scalar_row
 
 from durable_workflows.database import tables
+from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.models import Run
 from durable_workflows.processes import lifecycle
-from durable_workflows.settings import Settings
+from durable_workflows.seam.patches import connections, values
+from durable_workflows.settings import APPLICATION, Settings
 
 FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
@@ -133,3 +138,31 @@ def _is_of(process: psutil.Process, project: str, role: str) -> bool:
         )
     except psutil.Error:
         return False
+
+
+async def value(engine: Engine, statement: Any, *values: object) -> Any:
+    """The first column of the first row, if there is one."""
+    database = engine.connection.database
+    async with await tables.connect(database, role="test") as connection:
+        cursor = connection.cursor(row_factory=scalar_row)
+        there: Any = tables._in_schemas(statement, database.schema, database.dbos_schema)
+        await cursor.execute(there, values)
+        return await cursor.fetchone() if cursor.description else None
+
+
+@contextmanager
+def dbos_client_of(engine: Engine) -> Generator[DBOSClient]:
+    """A client of dbos on the engine's database."""
+    found = engine.connection.database
+    connections.connect_alone()
+    values.record_any_text()
+    client = DBOSClient(
+        system_database_url=own_url(found),
+        dbos_system_schema=found.dbos_schema,
+        serializer=DBOSPortableJSONSerializer(),
+        application_name=APPLICATION,
+    )
+    try:
+        yield client
+    finally:
+        client.destroy()

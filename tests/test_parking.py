@@ -9,17 +9,23 @@ from typing import Any
 
 import anyio
 import pytest
-from psycopg.rows import scalar_row
 from pydantic import JsonValue
 
-from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import Ended, StartRequest
 from durable_workflows.settings import Settings
 from durable_workflows.telling.causes import cause
-from helpers import copy_flow, kill_worker, processes_of, running_project, until, until_found
+from helpers import (
+    copy_flow,
+    kill_worker,
+    processes_of,
+    running_project,
+    until,
+    until_found,
+    value,
+)
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -53,16 +59,6 @@ def file(tmp_path: Path) -> Path:
 
 def lines_of(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-async def value(engine: Engine, statement: Any, *values: object) -> Any:
-    """The first column of the first row, if there is one."""
-    database = engine.connection.database
-    async with await tables.connect(database, role="test") as connection:
-        cursor = connection.cursor(row_factory=scalar_row)
-        there: Any = tables._in_schemas(statement, database.schema, database.dbos_schema)
-        await cursor.execute(there, values)
-        return await cursor.fetchone() if cursor.description else None
 
 
 async def start(engine: Engine, name: str, file: Path, **more: Any) -> str:
@@ -312,6 +308,8 @@ async def test_a_worker_without_work_leaves_and_a_message_brings_it_back(
     workflow_id = await start(engine, "receives", file)
     await parked(engine, workflow_id)
     await until(lambda: not processes_of(folder, "worker"), "the worker has left", seconds=60)
+    code = folder / ".dbos" / "code"
+    await until(lambda: not list(code.iterdir()), "its copy of the code is removed")
     run = await engine.reader.run(workflow_id)
     assert cause(run, run.updated_at).text.startswith("waits for a message on topic 'go'")
     await send(engine, workflow_id)

@@ -290,10 +290,10 @@ class Forked(Model):
 
 
 class Changed(Model):
-    """What happened to one run of a `cancel` or `resume`."""
+    """What happened to one run of a `cancel`, `resume` or `delete_workflows`."""
 
     workflow_id: RunId
-    changed: bool = Field(description="Whether it was cancelled or resumed now.")
+    changed: bool = Field(description="Whether it was cancelled, resumed or deleted now.")
     status: RunStatus | None
     note: str = Field(description="What became of it, and what goes on.")
 
@@ -307,6 +307,25 @@ class ChangedList(Model):
     note: str | None = Field(
         default=None, description="What was left out, and how many others stayed as they were."
     )
+
+
+class Kept(Model):
+    """Trees of runs that were not deleted for the same reason, and one of them."""
+
+    reason: Literal["unfinished", "busy", "parent", "recent", "forked", "awaited", "named"]
+    trees: int
+    workflow_id: str = Field(description="The root of one of these trees.")
+    about: str = Field(description="The run that is the reason.")
+
+
+class Pruned(Model):
+    """What was deleted, or would be: trees of ended runs."""
+
+    dry_run: bool
+    trees: int = Field(description="The runs that no other run started.")
+    runs: int = Field(description="These, and all that they started.")
+    kept: list[Kept] = Field(description="What was not deleted, by reason.")
+    freed_bytes: int = Field(default=0, description="By how much the database is smaller now.")
 
 
 class Preview(Model):
@@ -540,6 +559,19 @@ class WaitingRuns(Model):
     )
 
 
+class Storage(Model):
+    """For how long runs are kept, and what pruning would free."""
+
+    keep_days: float | None = Field(
+        default=None, description="After how many days ended runs are deleted; null: never."
+    )
+    older_than_days: float = Field(default=30, description="What `older_runs` counts.")
+    older_runs: int = Field(
+        default=0, description="How many runs ended more than so many days ago."
+    )
+    older_bytes: int = Field(default=0, description="About how much of the database they take.")
+
+
 class ServerStatus(Model):
     """What is running here and any problems. `dotenv` names the variables that workflow code gets from the project's `.env`, `http` the URLs at which it is served (the token is in `.dbos/token`); `this_session` is the caller's session_id."""
 
@@ -557,6 +589,7 @@ class ServerStatus(Model):
         default=WaitingRuns(), description="Runs that need no process now."
     )
     database_bytes: int = Field(description="The size of the database.")
+    storage: Storage = Field(default=Storage(), description="How long runs are kept.")
     logs: str = Field(description="The folder of the log files.")
     dotenv: list[str] = Field(
         default=[], description="Variables that workflow code gets from the project's `.env`."

@@ -128,6 +128,16 @@ class Settings(BaseSettings):
         ge=0,
         description="How many seconds a run waits in memory before it is parked. 0: no run is parked.",
     )
+    keep_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="How many days runs are kept after they have ended; then they are deleted with all that they started. Default: for ever.",
+    )
+    keep_answers_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="How many days it is kept what people answered, and at least as long as the run. Default: for ever.",
+    )
     idle_transaction_seconds: float = Field(
         default=60.0,
         gt=0,

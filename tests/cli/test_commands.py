@@ -225,6 +225,26 @@ def test_a_fork_runs_the_steps_from_there_on(running: Path, tmp_path: Path) -> N
     assert text.startswith(f"{original} was forked from step 10 as ")
 
 
+def test_ended_runs_can_be_deleted_and_pruned(running: Path) -> None:
+    going_on = start(running, "wait_for", {"topic": "t"})
+    ids = [read("start", "noisy", "--wait", folder=running)["workflow_id"] for _ in range(3)]
+    assert succeed("delete", ids[0], folder=running) == f"{ids[0]}  SUCCESS  deleted\n"
+    kept = run("delete", going_on, folder=running)
+    assert (kept.status, kept.output) == (
+        1,
+        f"{going_on}  PENDING  {going_on} has not ended: cancel it first, or wait until it has\n",
+    )
+    choice = ["--older-than", "0m", "--name", "noisy", "--keep-last", "1"]
+    assert succeed("prune", *choice, "--dry-run", folder=running).startswith("Would delete ")
+    assert succeed("prune", *choice, folder=running).startswith("Deleted ")
+    left = read("list", "--name", "noisy", folder=running)["workflows"]
+    assert [one["workflow_id"] for one in left] == [ids[2]]
+    assert (
+        "'a month' is not an age" in run("prune", "--older-than", "a month", folder=running).errors
+    )
+    succeed("cancel", going_on, folder=running)
+
+
 def test_cancelled_runs_can_be_resumed(running: Path) -> None:
     ids = [start(running, "wait_for", {"topic": "t"}) for _ in range(2)]
     text = succeed("cancel", *ids, folder=running)

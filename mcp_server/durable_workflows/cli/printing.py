@@ -27,6 +27,7 @@ from durable_workflows.models import (
     RunSummary,
     ServerStatus,
     Step,
+    Storage,
     TemplateEntry,
     WaitingRuns,
     WaitResult,
@@ -193,6 +194,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
             *([("waiting", _waiting(found.waiting))] if found.waiting.parked else []),
+            *([("kept", _kept(found.storage))] if found.storage.older_runs else []),
             ("logs", found.logs),
             *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
             *(
@@ -203,6 +205,14 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(("problem", one) for one in found.problems),
         ]
     )
+
+
+def _kept(found: Storage) -> str:
+    days = f"{found.older_than_days:g}"
+    runs = f"{wording.counted(found.older_runs, 'run')} ended more than {days} days ago, about {found.older_bytes / 1_000_000:.1f} MB"
+    if found.keep_days is not None:
+        return f"{runs}; they are deleted within the hour, but for what unfinished runs need"
+    return f"{runs}: durable-workflows prune --older-than {days}d --dry-run"
 
 
 def _waiting(found: WaitingRuns) -> str:

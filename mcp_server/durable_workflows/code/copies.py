@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: str = "") -> Path:
     """Write a version's files into a folder of its own. Copies that earlier processes of this worker had are removed; `apart` names one for suspects."""
     code = places.code(settings)
-    prefix = f"{version}.{apart}-" if apart else f"{version}-"
+    prefix = _prefix(version, apart)
     folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
     catalog.write(files, folder)
     (folder / _LIST).write_text(json.dumps(list(files)), encoding="utf-8")
@@ -34,9 +34,18 @@ def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: st
     return folder
 
 
+def remove(settings: Settings, version: str, apart: str = "") -> None:
+    """Remove the copies that a worker had: it has ended."""
+    _remove(settings, places.code(settings).glob(f"{_prefix(version, apart)}*"))
+
+
 def remove_all(settings: Settings) -> None:
     """Remove the copies of all versions: no worker runs."""
     _remove(settings, places.code(settings).iterdir())
+
+
+def _prefix(version: str, apart: str) -> str:
+    return f"{version}.{apart}-" if apart else f"{version}-"
 
 
 def problem(settings: Settings) -> str | None:

@@ -296,3 +296,148 @@ create or replace trigger durable_workflows_left after update of status on dbos.
     for each row when (
         old.status is distinct from new.status and (new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') or old.executor_id = 'parked')
     ) execute function durable_workflows.run_left();
+
+-- Which runs a step names: those that it started, and those whose result it took.
+create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
+
+-- What is forked from a run copies its steps. A run that is being deleted at this moment must not give a fork without them.
+create or replace function durable_workflows.fork_begins() returns trigger language plpgsql as $$
+begin
+    if exists (select from dbos.workflow_status where workflow_uuid = new.forked_from) then
+        perform from dbos.workflow_status where workflow_uuid = new.forked_from for key share;
+        if not found then
+            raise object_not_in_prerequisite_state using message = 'the run ' || new.forked_from || ' has just been deleted';
+        end if;
+    end if;
+    return new;
+end
+$$;
+
+create or replace trigger durable_workflows_fork before insert on dbos.workflow_status
+    for each row when (new.forked_from is not null) execute function durable_workflows.fork_begins();
+
+-- Why trees of runs cannot be deleted: for each of them one reason, and the run that it is about. `roots` has for each of `runs` the root of its tree.
+-- References between these trees do not count.
+create or replace function durable_workflows.kept_trees(roots text[], runs text[], older_than timestamptz)
+    returns table (root text, verdict text, about text) language sql stable as $$
+    with tree as materialized (select entry.root, entry.run from unnest(roots, runs) as entry (root, run)),
+    moment as (select extract(epoch from older_than) * 1000 as at)
+    select distinct on (found.root) found.root, found.verdict, found.about from (
+        select tree.root, 1 as rank, 'unfinished' as verdict, tree.run as about
+        from tree join dbos.workflow_status as run on run.workflow_uuid = tree.run
+        where run.status is null or run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+        union all
+        select tree.root, 2, 'parent', parent.workflow_uuid
+        from tree join dbos.workflow_status as run on run.workflow_uuid = tree.run
+            join dbos.workflow_status as parent on parent.workflow_uuid = run.parent_workflow_id
+        where parent.workflow_uuid <> all(runs)
+        union all
+        select tree.root, 3, 'recent', tree.run
+        from tree join dbos.workflow_status as run on run.workflow_uuid = tree.run, moment
+        where run.updated_at >= moment.at or exists (
+            select from dbos.notifications as message where message.destination_uuid = tree.run and message.created_at_epoch_ms >= moment.at
+        )
+        union all
+        select tree.root, 4, 'forked', fork.workflow_uuid
+        from tree join dbos.workflow_status as fork on fork.forked_from = tree.run
+        where fork.status in ('PENDING', 'ENQUEUED', 'DELAYED') and fork.workflow_uuid <> all(runs)
+        union all
+        select tree.root, 5, 'awaited', waiting.workflow_id
+        from tree join durable_workflows.parked_on as waiting on waiting.target = tree.run
+        where waiting.workflow_id <> all(runs)
+        union all
+        -- DBOS would wait for ever for a run that is not there, also when a fork does such a step again.
+        select tree.root, 6, 'named', step.workflow_uuid
+        from tree join dbos.operation_outputs as step on step.child_workflow_id = tree.run
+        where step.workflow_uuid <> all(runs)
+    ) as found
+    order by found.root, found.rank, found.about
+$$;
+
+-- Deletes trees of ended runs, each as a whole or not at all: each of `given`, the runs that it started, and theirs. For each it says what became of it and
+-- how many runs that is: `deleted`, `busy` (somebody is changing one of them), or a verdict of `kept_trees`. One call deletes about so many runs at `most`:
+-- a tree beyond that is `later`. Of one that is larger by itself the top is deleted, and what that had started is `later`: each of these is a whole tree now.
+-- Without `really` it only says.
+create or replace function durable_workflows.delete_trees(given text[], older_than timestamptz, most integer, really boolean)
+    returns table (root text, verdict text, about text, runs bigint) language plpgsql as $$
+#variable_conflict use_column
+declare
+    roots text[];    -- for each of `members` the root of its tree
+    members text[];  -- the top of each tree first
+    kept text[] := '{}';
+    gone text[];
+    found record;
+begin
+    with recursive tree (root, member, place, depth) as (
+        select run.workflow_uuid, run.workflow_uuid, entry.place, 0
+        from unnest(given) with ordinality as entry (root, place) join dbos.workflow_status as run on run.workflow_uuid = entry.root
+        union all
+        select tree.root, child.workflow_uuid, tree.place, tree.depth + 1
+        from tree join dbos.workflow_status as child on child.parent_workflow_id = tree.member where tree.depth < 1000
+    ), counted as (
+        select tree.*, count(*) over (order by place) as so_far, min(place) over () as first from tree
+    )
+    select array_agg(counted.root order by place, depth), array_agg(counted.member order by place, depth)
+    into roots, members from counted where so_far <= most or place = first;
+    return query
+        select run.workflow_uuid, 'later', null::text, 0::bigint
+        from unnest(given) with ordinality as entry (root, place) join dbos.workflow_status as run on run.workflow_uuid = entry.root
+        where run.workflow_uuid <> all(roots) order by entry.place;
+    if really then
+        gone := array(select workflow_uuid from dbos.workflow_status where workflow_uuid = any(members) for update skip locked);
+        for found in
+            select tree.root, 'busy' as verdict, min(tree.member) as about from unnest(roots, members) as tree (root, member)
+            where tree.member <> all(gone) group by tree.root
+        loop
+            kept := kept || found.root;
+            return query select found.root, found.verdict, found.about, (select count(*) from unnest(roots) as tree (root) where tree.root = found.root);
+        end loop;
+    end if;
+    loop  -- a tree that is kept may keep others
+        select array_agg(tree.root order by place), array_agg(tree.member order by place) into roots, members
+        from unnest(roots, members) with ordinality as tree (root, member, place) where tree.root <> all(kept);
+        kept := '{}';
+        for found in select * from durable_workflows.kept_trees(roots, members, older_than) loop
+            kept := kept || found.root;
+            return query select found.root, found.verdict, found.about, (select count(*) from unnest(roots) as tree (root) where tree.root = found.root);
+        end loop;
+        exit when kept = '{}';
+    end loop;
+    gone := members;
+    if really then
+        gone := members[:most];
+        delete from dbos.operation_outputs where workflow_uuid = any(gone);
+        delete from dbos.workflow_input where workflow_uuid = any(gone);
+        delete from dbos.workflow_output where workflow_uuid = any(gone);
+        delete from durable_workflows.logs where workflow_id = any(gone);
+        delete from durable_workflows.waits where workflow_id = any(gone);
+        delete from durable_workflows.running_steps where workflow_id = any(gone);
+        delete from durable_workflows.suspects where workflow_id = any(gone);
+        delete from durable_workflows.woken where workflow_id = any(gone);
+        delete from dbos.workflow_status where workflow_uuid = any(gone);
+    end if;
+    return query
+        select tree.root, 'deleted', null::text, count(*) filter (where tree.place <= cardinality(gone))
+        from unnest(roots) with ordinality as tree (root, place) group by tree.root;
+    return query
+        select run.workflow_uuid, 'later', null::text, 0::bigint
+        from dbos.workflow_status as run where really and run.parent_workflow_id = any(gone);
+end
+$$;
+
+-- Removes the versions of the code that no run has, that no worker serves, and that no supervisor has named as its newest for a day; and their files.
+create or replace function durable_workflows.prune_versions() returns bigint language plpgsql as $$
+declare
+    number bigint;
+begin
+    lock table durable_workflows.version_files in share row exclusive mode;  -- no version is saved meanwhile: it may share files with one that goes
+    delete from durable_workflows.versions as old
+    where old.used_at < clock_timestamp() - interval '1 day'
+        and old.version not in (select run.application_version from dbos.workflow_status as run where run.application_version is not null)
+        and old.version not in (select worker.version from durable_workflows.workers as worker)
+        and old.version <> (select newest.version from durable_workflows.versions as newest order by newest.saved_at desc limit 1);
+    get diagnostics number = row_count;
+    delete from durable_workflows.files where digest not in (select digest from durable_workflows.version_files);
+    return number;
+end
+$$;

@@ -724,3 +724,68 @@ where run.status in ('PENDING', 'ENQUEUED') and run.name not like '<temp>.%%' an
         select from durable_workflows.catalog where catalog.version = run.application_version and catalog.name = run.name
     )
 group by run.name, run.application_version order by run.name
+
+-- name: prunable_roots
+-- Ended runs that no other run started, or whose parent is gone, the oldest first: those without a change since then. Of each workflow in `spared` the newer ones are left out.
+select run.workflow_uuid as workflow_id, run.created_at from dbos.workflow_status as run
+where (run.created_at, run.workflow_uuid) > (%(after)s, %(after_id)s) and run.created_at < extract(epoch from %(older_than)s::timestamptz) * 1000
+    and run.updated_at < extract(epoch from %(older_than)s::timestamptz) * 1000
+    and run.status not in ('PENDING', 'ENQUEUED', 'DELAYED') and (%(status)s::text is null or run.status = %(status)s)
+    and (%(name)s::text is null or run.name = %(name)s)
+    and (run.application_name = %(application)s or run.application_name is null)
+    and not exists (select from dbos.workflow_status as parent where parent.workflow_uuid = run.parent_workflow_id)
+    and not exists (
+        select from jsonb_to_recordset(%(spared)s::jsonb) as spared (name text, created_at bigint)
+        where spared.name = run.name and spared.created_at <= run.created_at
+    )
+order by run.created_at, run.workflow_uuid limit %(limit)s
+
+-- name: newest_roots
+-- For each workflow when the last of its newest runs began that no other run started.
+select name, min(created_at) as created_at from (
+    select name, created_at, row_number() over (partition by name order by created_at desc, workflow_uuid desc) as place
+    from dbos.workflow_status where parent_workflow_id is null and (application_name = %(application)s or application_name is null)
+) as run
+where place <= %(number)s and name is not null group by name
+
+-- name: delete_trees
+select root as workflow_id, verdict, about, runs from durable_workflows.delete_trees(%(roots)s, %(older_than)s, %(most)s, %(really)s)
+
+-- name: prune_versions
+select durable_workflows.prune_versions() as versions
+
+-- name: use_version
+update durable_workflows.versions set used_at = clock_timestamp() where version = %(version)s
+
+-- name: prune_sessions
+with gone as (delete from durable_workflows.sessions where seen_at < %(older_than)s returning session_id) select count(*) as sessions from gone
+
+-- name: prune_answers
+-- What people answered is kept at least as long as its run.
+with gone as (
+    delete from durable_workflows.answers as answer where answered_at < %(older_than)s
+        and not exists (select from dbos.workflow_status as run where run.workflow_uuid = answer.workflow_id)
+    returning answer.workflow_id
+)
+select count(*) as answers from gone
+
+-- name: stored
+-- How many runs ended before then, of about how many; and the bytes that all of them take.
+select (select greatest(reltuples, 0)::bigint from pg_class where oid = 'dbos.workflow_status'::regclass) as runs,
+    (select count(*) from dbos.workflow_status where completed_at < extract(epoch from %(older_than)s::timestamptz) * 1000) as older,
+    pg_total_relation_size('dbos.workflow_status') + pg_total_relation_size('dbos.workflow_input')
+        + pg_total_relation_size('dbos.workflow_output') + pg_total_relation_size('dbos.operation_outputs')
+        + pg_total_relation_size('durable_workflows.logs') as bytes
+
+-- name: wasteful_tables
+-- Tables whose files are mostly empty, as far as the last `vacuum (analyze)` knows, and about how many bytes their rows take.
+with measured as (
+    select namespace.nspname as schema, class.relname as name,
+        pg_relation_size(class.oid) + coalesce(pg_relation_size(toast.oid), 0) as bytes,
+        (greatest(class.reltuples, 0) * (28 + coalesce((
+            select sum(avg_width * (1 - null_frac)) from pg_stats where pg_stats.schemaname = namespace.nspname and pg_stats.tablename = class.relname
+        ), 0)) + greatest(coalesce(toast.reltuples, 0), 0) * 2048)::bigint as live
+    from pg_class as class join pg_namespace as namespace on namespace.oid = class.relnamespace left join pg_class as toast on toast.oid = class.reltoastrelid
+    where class.relkind = 'r' and namespace.nspname in ('durable_workflows', %(other)s)
+)
+select schema, name, live from measured where bytes > %(least)s and live < bytes / 2 order by live

@@ -7,6 +7,7 @@ changes. All errors of dbos and psycopg become those of `errors.py`.
 import os
 import socket
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -14,6 +15,7 @@ from pydantic import JsonValue
 from durable_workflows import fitting
 from durable_workflows.engine import authoring_files
 from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
 from durable_workflows.engine.messaging import Messenger
 from durable_workflows.engine.published import Published
@@ -28,6 +30,7 @@ from durable_workflows.models import (
     Delivered,
     Forked,
     OpenWait,
+    Pruned,
     Started,
     StartRequest,
     Written,
@@ -50,6 +53,7 @@ class Engine:
         self._messenger = Messenger(self._rows, self.reader)
         self._forker = Forker(self._rows, self._calls, self._published, self.reader)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
+        self._deleter = Deleter(self._rows)
 
     @property
     def project(self) -> Path:
@@ -162,6 +166,35 @@ class Engine:
     async def resume(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Let cancelled and dead-lettered runs go on after their last finished step. Answers as `cancel`; errors, too."""
         return await self._stopper.resume(workflow_ids, children=children)
+
+    async def delete(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
+        """Delete runs that have ended, with their steps, messages, events and log lines. Answers as `cancel`; errors, too.
+
+        With `children` also what they started. A run whose children are kept, or that something else needs, is kept: its note says why. What people
+        answered to it is kept, too.
+        """
+        return await self._deleter.delete(workflow_ids, children=children)
+
+    async def prune(
+        self,
+        older_than: timedelta,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        keep_last: int = 0,
+        dry_run: bool = False,
+    ) -> Pruned:
+        """Delete the runs that no other run started, with all that they started, if none of these has changed for so long.
+
+        `status` and `name` are those of the first run of each tree; of each workflow the newest `keep_last` are kept. Deletes the versions of the code
+        that no run has any more, too. With `dry_run` it only counts.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer; some may be deleted.
+        """
+        return await self._deleter.prune(
+            older_than, status=status, name=name, keep_last=keep_last, dry_run=dry_run
+        )
 
     async def note_session(
         self, session_id: str, client: str, version: str, transport: str

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from durable_workflows import actions, fitting, limits, wording
@@ -14,6 +14,7 @@ from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
     DatabaseUnavailable,
     UnknownStep,
+    UnknownWorkflowId,
     UsageError,
 )
 from durable_workflows.models import (
@@ -31,6 +32,7 @@ from durable_workflows.models import (
     ServerStatus,
     SessionInfo,
     Step,
+    Storage,
     WaitingRuns,
     WaitResult,
     WorkerInfo,
@@ -42,6 +44,7 @@ from durable_workflows.system import places, state
 
 _SESSIONS = 10
 _SUSPECTS = 10
+_OLD_DAYS = 30.0  # where runs are kept for ever: of older ones it is said what they take
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 # The parts of a status that cannot be told.
@@ -165,6 +168,8 @@ class Reader:
             limit=limits.INLINE,
             progress=limits.EVENT,
         )
+        if gone := set(workflow_ids) - {row["workflow_id"] for row in rows}:
+            raise UnknownWorkflowId(f"{min(gone)} was deleted meanwhile.")
         asking = await self._rows.fetch(
             "asking_descendants", workflow_ids=list(workflow_ids), limit=limits.INLINE
         )
@@ -272,6 +277,7 @@ class Reader:
             "counts": self.counts,
             "waiting": self._waiting_runs,
             "database_bytes": self._database_bytes,
+            "storage": self._storage,
             "schedules": self._schedules,
             "sessions": self.sessions,
         }
@@ -292,6 +298,18 @@ class Reader:
 
     async def _database_bytes(self) -> int:
         return (await self._rows.fetch("database_bytes"))[0]["bytes"]
+
+    async def _storage(self) -> Storage:
+        days = self._settings.keep_days or _OLD_DAYS
+        older_than = datetime.now(UTC) - timedelta(days=days)
+        row = (await self._rows.fetch("stored", older_than=older_than))[0]
+        share = row["older"] / max(row["older"], row["runs"], 1)
+        return Storage(
+            keep_days=self._settings.keep_days,
+            older_than_days=days,
+            older_runs=row["older"],
+            older_bytes=int(row["bytes"] * share),
+        )
 
     async def _schedules(self) -> list[ScheduleInfo]:
         rows = await self._rows.fetch("schedules", application=APPLICATION)

@@ -98,6 +98,11 @@ class Rows:
         await self._until_migrated()
         return await self._lasting.in_snapshot(read)
 
+    async def lasting(self) -> tables.LastingConnection:
+        """The connection for work in many statements; errors as for `fetch`."""
+        await self._until_migrated()
+        return self._lasting
+
     def connected(self) -> AbstractAsyncContextManager[tables.Connection]:
         """The connection itself for a while; errors as for `fetch`."""
         return self._lasting.connection()

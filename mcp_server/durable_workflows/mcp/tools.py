@@ -323,6 +323,20 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     return answers.fit_changed(await engine.resume(workflow_ids, children=children))
 
 
+async def delete_workflows(
+    ctx: Call, workflow_ids: WorkflowIds, children: bool = False
+) -> ChangedAnswer:
+    """Delete runs that have ended, for good.
+
+    A run is kept that something else needs; the answer says why for each. If an id is unknown, nothing is deleted. A start with a deleted id is a new run,
+    which does everything again.
+
+    - children: Also the runs that these started, and theirs. Without it a run that started others is kept.
+    """
+    engine = await _engine(ctx)
+    return answers.fit_changed(await engine.delete(workflow_ids, children=children))
+
+
 async def write_workflow(
     ctx: Call,
     name: ShortText,
@@ -404,6 +418,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(fork, "Fork workflow", open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
+    ToolSpec(delete_workflows, "Delete workflows", destroys=True),
     ToolSpec(answer_in_person, "Answer in person", open_world=True),
     ToolSpec(write_workflow, "Write workflow", destroys=True, open_world=True),
     ToolSpec(search_docs, "Search documentation", reads=True, structured=False),

@@ -30,7 +30,7 @@ import watchfiles
 
 from durable_workflows import content, fitting
 from durable_workflows.code import catalog, copies, environments, versions
-from durable_workflows.database import tables
+from durable_workflows.database import retention, space, tables
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DataDirectoryLocked,
@@ -55,6 +55,9 @@ _MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two,
 _LINGER_SECONDS = 30.0  # for which a worker stays that has nothing to do
 _LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
 _HEARD_SECONDS = 60.0
+_FIRST_PRUNE_SECONDS = 10.0  # a start has enough to do
+_PRUNE_SECONDS = 3600.0
+_KEEP_SESSIONS = timedelta(days=90)
 _SOON = timedelta(seconds=60)  # when a run is due for which the database stays up
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
@@ -336,6 +339,7 @@ class Supervisor:
                     self._start_missing(group, [_Worker(self._current)])
             self._busy_at = time.monotonic()
             group.start_soon(self._listen)
+            group.start_soon(self._prune_from_time_to_time)
             while True:
                 await self._reconcile(group)
                 await self._end_ahead(needed=self._workers)
@@ -351,10 +355,38 @@ class Supervisor:
             self._stopping.set()
             group.cancel_scope.cancel()
 
+    async def _prune_from_time_to_time(self) -> None:
+        """Delete what is older than it is to be kept, and give its space back. Old versions of the code go in any case."""
+        await anyio.sleep(_FIRST_PRUNE_SECONDS)
+        while True:
+            try:
+                await self._prune()
+            except DatabaseUnavailable as error:
+                logger.info("Pruning stopped: %s", error)
+            await anyio.sleep(_PRUNE_SECONDS)
+
+    async def _prune(self) -> None:
+        assert self._rows is not None
+        await self._rows.run("use_version", version=self._current)
+        if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
+            return  # no worker has made the tables yet
+        now = datetime.now(UTC)
+        if (days := self._settings.keep_days) is not None:
+            choice = retention.Choice(now - timedelta(days=days))
+            pruned = await retention.prune(self._rows, choice)
+            if pruned.runs:
+                logger.info("Deleted %s runs that ended more than %g days ago.", pruned.runs, days)
+        if (days := self._settings.keep_answers_days) is not None:
+            await retention.prune_answers(self._rows, now - timedelta(days=days))
+        await retention.prune_rest(self._rows, now - _KEEP_SESSIONS)
+        await space.shrink(self._rows, quick=True)
+
     async def _note_rest(self) -> None:
         """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
         if self._settings.embedded and self._is_idle() and self._lock.is_in_place():
             with suppress(DatabaseUnavailable):
+                assert self._rows is not None
+                await space.shrink(self._rows, quick=False)  # nobody waits now
                 self.due_at = await self._next_due()
         until = f" until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else ""
         logger.info("Nothing is left to do%s; ending.", until)
@@ -585,6 +617,9 @@ class Supervisor:
                     continue
                 if end.status == 0 and await self._has_left(worker, end):
                     logger.info("The %s has nothing to do and has ended.", worker.title)
+                    await anyio.to_thread.run_sync(
+                        copies.remove, self._settings, worker.version, worker.apart
+                    )
                     break
                 logger.warning("The %s ended with status %s.", worker.title, end.status)
                 if await self._note_end(worker, end):

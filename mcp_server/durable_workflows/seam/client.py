@@ -10,11 +10,12 @@ from contextlib import contextmanager
 
 import sqlalchemy.exc
 from dbos import DBOSClient, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos._error import DBOSNonExistentWorkflowError
 from pydantic import JsonValue
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
-from durable_workflows.errors import InvalidArguments
+from durable_workflows.errors import InvalidArguments, UnknownWorkflowId
 from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION, Database
 
@@ -26,6 +27,7 @@ class Client:
 
     Each method may be repeated without doing anything twice. Each raises:
         InvalidArguments: the database rejects a value.
+        UnknownWorkflowId: a run has just been deleted.
         DatabaseUnavailable: the database does not answer.
     """
 
@@ -81,6 +83,8 @@ class Client:
     def _own_errors(self) -> Generator[None]:
         try:
             yield
+        except DBOSNonExistentWorkflowError as error:  # deleted a moment ago
+            raise UnknownWorkflowId() from error
         except sqlalchemy.exc.DataError as error:  # a text with NUL, a number beyond all bounds
             raise InvalidArguments(
                 f"The database rejected this: {error.orig}. Nothing was done.",

@@ -1,0 +1,137 @@
+"""What is deleted of a project, and what must stay: a run that has ended is deleted with all that it started, or not at all.
+
+`on_dbos.sql` has the statements that decide and delete. A tree of runs stays while one of its runs has not ended, while a run that stays started one
+of them or took its result, and while an unfinished run was forked from one of them or waits for one.
+"""
+
+import json
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from durable_workflows.database import space, tables
+from durable_workflows.models import Kept, Pruned
+from durable_workflows.settings import APPLICATION
+
+_TREES = 500  # that one statement looks at
+_RUNS = 500  # that one statement deletes: others wait for it, on the embedded database
+_VACUUM_RUNS = 20_000  # deleted runs: a vacuum of many more would keep others waiting
+DELETED, LATER = "deleted", "later"  # verdicts
+_MAY_FOLLOW = {"named", "parent"}  # reasons that may be gone once others are deleted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Trees of ended runs, by their roots: those without a change since `older_than`, with this status and name if given, but for each workflow's newest `keep_last`."""
+
+    older_than: datetime
+    status: str | None = None
+    name: str | None = None
+    keep_last: int = 0
+
+
+async def delete(
+    rows: tables.LastingConnection,
+    roots: Iterable[str],
+    *,
+    older_than: datetime | None = None,
+    really: bool = True,
+) -> AsyncGenerator[tables.Row]:
+    """Delete the trees of these runs, some hundred runs at a time. Yields rows of `delete_trees`, as they come; of a large tree several.
+
+    Runs that refer to each other are deleted if they are given together and fit in one statement. A tree of more than 500 runs is deleted in several,
+    from the top: what is left after an interruption is whole trees.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer; some trees may be deleted.
+    """
+    waiting = deque(roots)
+    while waiting:
+        batch = [waiting.popleft() for _ in range(min(_TREES, len(waiting)))]
+        about = {"roots": batch, "older_than": older_than, "most": _RUNS, "really": really}
+        found = await rows.fetch("delete_trees", **about)
+        waiting.extendleft(row["workflow_id"] for row in reversed(found) if row["verdict"] == LATER)
+        for row in found:
+            if row["verdict"] != LATER:
+                yield row
+
+
+async def prune(rows: tables.LastingConnection, choice: Choice, *, really: bool = True) -> Pruned:
+    """Delete the trees of a choice; without `really` only count them. Errors as for `delete`."""
+    trees, runs = 0, 0
+    while True:
+        once = await _prune_once(rows, choice, really=really)
+        trees, runs = trees + once.trees, runs + once.runs
+        if not (really and once.trees and once.kept.keys() & _MAY_FOLLOW):
+            kept = list(once.kept.values())
+            return Pruned(runs=runs, trees=trees, dry_run=not really, kept=kept)
+
+
+@dataclass
+class _Count:
+    trees: int = 0
+    runs: int = 0
+    kept: dict[str, Kept] = field(default_factory=dict[str, Kept])
+
+    def add(self, row: tables.Row) -> None:
+        verdict = row["verdict"]
+        if verdict == DELETED:
+            self.trees += 1
+            self.runs += row["runs"]
+            return
+        first = Kept(reason=verdict, trees=0, workflow_id=row["workflow_id"], about=row["about"])
+        kept = self.kept.get(verdict, first)
+        self.kept[verdict] = kept.model_copy(update={"trees": kept.trees + 1})
+
+
+async def _prune_once(rows: tables.LastingConnection, choice: Choice, *, really: bool) -> _Count:
+    count, vacuumed = _Count(), 0
+    async with aclosing(_roots(rows, choice)) as pages:
+        async for page in pages:
+            verdicts = delete(rows, page, older_than=choice.older_than, really=really)
+            async with aclosing(verdicts):
+                async for row in verdicts:
+                    count.add(row)
+            if really and count.runs >= vacuumed + _VACUUM_RUNS:
+                await space.vacuum(rows)
+                vacuumed = count.runs
+    return count
+
+
+async def _roots(rows: tables.LastingConnection, choice: Choice) -> AsyncGenerator[list[str]]:
+    """The roots of a choice, the oldest first, page by page."""
+    spared = await _newest(rows, choice.keep_last) if choice.keep_last else []
+    after, after_id = -1, ""
+    while True:
+        found = await rows.fetch(
+            "prunable_roots",
+            application=APPLICATION,
+            older_than=choice.older_than,
+            status=choice.status,
+            name=choice.name,
+            spared=json.dumps(spared),
+            after=after,
+            after_id=after_id,
+            limit=_TREES,
+        )
+        if not found:
+            return
+        yield [row["workflow_id"] for row in found]
+        after, after_id = found[-1]["created_at"], found[-1]["workflow_id"]
+
+
+async def _newest(rows: tables.LastingConnection, number: int) -> list[tables.Row]:
+    return await rows.fetch("newest_roots", application=APPLICATION, number=number)
+
+
+async def prune_rest(rows: tables.LastingConnection, older_than: datetime) -> None:
+    """Delete what runs leave behind: versions of the code that no run has any more, and sessions that ended before then. Errors as for `delete`."""
+    await rows.fetch("prune_versions")
+    await rows.fetch("prune_sessions", older_than=older_than)
+
+
+async def prune_answers(rows: tables.LastingConnection, older_than: datetime) -> None:
+    """Delete what people answered before then to runs that are gone. Errors as for `delete`."""
+    await rows.fetch("prune_answers", older_than=older_than)

@@ -1,0 +1,45 @@
+"""The space that deleted rows leave in the embedded database: its files shrink again. A Postgres server looks after its own."""
+
+from typing import LiteralString
+
+from psycopg import sql
+
+from durable_workflows.database import tables
+
+_LEAST_BYTES = 1 << 20  # of a file that is worth it
+_QUICK_BYTES = 10 << 20  # of rows that are written anew in some tenths of a second
+_RUN_TABLES = ("operation_outputs", "workflow_status", "workflow_input", "workflow_output")
+
+
+async def vacuum(rows: tables.LastingConnection) -> None:
+    """Let new rows use the space of deleted runs.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    async with rows.connection() as connection:
+        if not connection.database.is_embedded:
+            return
+        database = connection.database
+        for name in _RUN_TABLES:
+            await _vacuum(connection, "vacuum (analyze) {}", database.dbos_schema, name)
+        await _vacuum(connection, "vacuum (analyze) {}", database.schema, "logs")
+
+
+async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
+    """Shrink files that are mostly empty. Nobody gets an answer while one is written anew: `quick` leaves those alone that have many rows; errors as for `vacuum`."""
+    async with rows.connection() as connection:
+        if not connection.database.is_embedded:
+            return
+        other = connection.database.dbos_schema
+        for row in await tables.fetch(
+            connection, "wasteful_tables", other=other, least=_LEAST_BYTES
+        ):
+            if row["live"] <= _QUICK_BYTES or not quick:
+                await _vacuum(connection, "vacuum (full, analyze) {}", row["schema"], row["name"])
+
+
+async def _vacuum(
+    connection: tables.Connection, statement: LiteralString, schema: str, name: str
+) -> None:
+    await connection.execute(sql.SQL(statement).format(sql.Identifier(schema, name)))
