@@ -123,6 +123,7 @@ class Bench:
                 if key == "ours":
                     self.results.add(key, await measures.waits(contender, self._effort))
                 self.results.add(key, await measures.looks(contender, self._effort))
+                self.results.add(key, await measures.prunes(contender, self._effort))
 
     @property
     def _ours(self) -> Path:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -37,6 +38,12 @@ insert into {}.workflow_status (
 select 'filled-' || number, 'filled', case when number %% 50 = 0 then 'ERROR' else 'SUCCESS' end, 'earlier', %s, 'portable_json',
     1700000000000 + number, 1700000000000 + number, 1700000000000 + number
 from generate_series(1, %s::int) as number
+"""
+
+_FILL_STEPS = """
+insert into {}.operation_outputs (workflow_uuid, function_id, function_name, output, started_at_epoch_ms, completed_at_epoch_ms, serialization)
+select 'filled-' || number, step, 'filled', '"' || repeat('x', 100) || '"', 1700000000000, 1700000000000, 'portable_json'
+from generate_series(1, %s::int) as number, generate_series(1, 3) as step
 """
 
 T = TypeVar("T")
@@ -148,7 +155,16 @@ class Ours:
         schema = sql.Identifier(database.dbos_schema)
         async with await tables.connect(database, role="test") as connection:
             await connection.execute(sql.SQL(_FILL).format(schema), [APPLICATION_NAME, runs])
-            await connection.execute(sql.SQL("vacuum analyze {}.workflow_status").format(schema))
+            await connection.execute(sql.SQL(_FILL_STEPS).format(schema), [runs])
+            for table in ("workflow_status", "operation_outputs"):
+                vacuum = sql.SQL("vacuum analyze {}").format(
+                    sql.Identifier(database.dbos_schema, table)
+                )
+                await connection.execute(vacuum)
+
+    async def prune(self) -> int:
+        """Delete the runs of `fill`; return how many these were."""
+        return (await self._engine.prune(timedelta(days=300))).runs
 
     def looks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         """What reads many runs."""

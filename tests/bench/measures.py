@@ -129,6 +129,23 @@ async def looks(contender: Ours, effort: Effort) -> Samples:
     return seconds
 
 
+async def prunes(contender: Ours, effort: Effort) -> Samples:
+    """Deleting all runs of `looks`, and how long other runs wait for their first step meanwhile."""
+    seconds: list[float] = []
+
+    async def prune() -> None:
+        began = time.monotonic()
+        assert await contender.prune() == effort.filled
+        seconds.append(time.monotonic() - began)
+
+    meanwhile: list[float] = []
+    async with anyio.create_task_group() as group:
+        group.start_soon(prune)
+        while not seconds:
+            meanwhile += (await first_step(contender, effort))["first_step"]
+    return {"prune": seconds, "prune_longest": [max(meanwhile)]}
+
+
 async def replays(contender: Ours) -> Samples:
     """From the fork of a run until its first step that is not recorded, behind a thousand that are."""
     run = await contender.start("bench_steps", count=_REPLAYED + 1)

@@ -83,6 +83,13 @@ METRICS: Sequence[Metric] = (
     Metric("list", "list over 100,000 runs, ms", MS, target=below(15, "ms"), digits=1),
     Metric("counts", "  counts", MS, target=below(15, "ms"), digits=1),
     Metric("status", "  status", MS, target=below(15, "ms"), digits=1),
+    Metric("prune", "pruning 100,000 runs, s", target=below(60, "s"), digits=1),
+    Metric(
+        "prune_longest",
+        "  the longest start → first step meanwhile, ms",
+        MS,
+        target=below(500, "ms"),
+    ),
     Metric("replay", "replay of 1,000 steps, s", target=below(0.15, "s"), digits=2),
     Metric("waiting_rss", "10,000 waiting runs, MB (RSS)", 1 / MB, target=below(350, "MB")),
     Metric("waiting_pss", "  shared once (PSS)", 1 / MB),

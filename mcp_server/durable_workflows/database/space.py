@@ -22,8 +22,8 @@ async def vacuum(rows: tables.LastingConnection) -> None:
             return
         database = connection.database
         for name in _RUN_TABLES:
-            await _vacuum(connection, "vacuum (analyze) {}", database.dbos_schema, name)
-        await _vacuum(connection, "vacuum (analyze) {}", database.schema, "logs")
+            await _vacuum(connection, "vacuum {}", database.dbos_schema, name)
+        await _vacuum(connection, "vacuum {}", database.schema, "logs")
 
 
 async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
@@ -36,7 +36,7 @@ async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
             connection, "wasteful_tables", other=other, least=_LEAST_BYTES
         ):
             if row["live"] <= _QUICK_BYTES or not quick:
-                await _vacuum(connection, "vacuum (full, analyze) {}", row["schema"], row["name"])
+                await _vacuum(connection, "vacuum (full) {}", row["schema"], row["name"])
 
 
 async def _vacuum(

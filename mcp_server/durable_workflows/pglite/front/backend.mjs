@@ -24,6 +24,7 @@ const START_PARAMETERS = {
   // An fsync that reaches the disk: with the default method WAL flushes would bypass the hook in durableFileSystem.
   wal_sync_method: 'fsync',
   shared_buffers: '16MB', // the default of 128 MB doubles the memory and gains nothing at this size
+  default_statistics_target: '20', // all wait while a table is analyzed: of a large one that took half a second
   // Measured by the WASM stack, which fills more slowly than Node's: with the default of 2 MB a deeply nested expression would
   // end the process (RangeError) before Postgres could refuse it.
   max_stack_depth: '250kB',

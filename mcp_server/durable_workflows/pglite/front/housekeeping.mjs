@@ -45,16 +45,18 @@ export class Housekeeping {
 
   #look() {
     this.#ask('SELECT pg_stat_force_next_flush()')
-    for (const [table] of this.#ask(WANTING_VACUUM)) this.#front.chore(() => this.#vacuum(table))
+    for (const [table] of this.#ask(WANTING_VACUUM)) {
+      for (const command of ['VACUUM', 'ANALYZE']) this.#front.chore(() => this.#tidy(command, table))
+    }
     if (this.#position() - this.#checkpointed < WAL_BYTES) return
     this.#ask('CHECKPOINT')
     this.#checkpointed = this.#position()
   }
 
   // A table may be gone by now; no harm.
-  #vacuum(table) {
-    const answer = this.#backend.collect([query(`VACUUM (ANALYZE) ${table}`)])
-    this.#log(`vacuum ${table}: ${answer.includes('VACUUM') ? 'done' : 'failed'}`)
+  #tidy(command, table) {
+    const answer = this.#backend.collect([query(`${command} ${table}`)])
+    this.#log(`${command.toLowerCase()} ${table}: ${answer.includes(command) ? 'done' : 'failed'}`)
   }
 
   #position() {
