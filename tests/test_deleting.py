@@ -317,6 +317,26 @@ async def bytes_of(engine: Engine) -> int:
     return (await engine.reader.status()).database_bytes
 
 
+@proves("prune:choice")
+@pytest.mark.parametrize(
+    "touch",
+    [
+        "update dbos.workflow_status set updated_at = 4000000000000 where workflow_uuid = 'old-1-2'",
+        "insert into dbos.notifications (destination_uuid, message) values ('old-1-2', 'null')",
+    ],
+    ids=["a change", "a message"],
+)
+async def test_a_tree_of_which_a_run_changed_lately_is_not_pruned(
+    deleting: Engine, touch: str
+) -> None:
+    await make_old(deleting, 1)
+    await value(deleting, touch)
+    pruned = await deleting.prune(timedelta(days=9))
+    [kept] = pruned.kept
+    assert (kept.reason, kept.workflow_id, kept.about) == ("recent", "old-1", "old-1-2")
+    assert all(one.changed for one in (await deleting.delete(["old-1"], children=True)).workflows)
+
+
 @proves("prune:space")
 async def test_after_pruning_the_database_is_smaller_and_runs_went_on_meanwhile(
     engine: Engine, folder: Path
