@@ -382,3 +382,11 @@ def test_a_recovered_run_is_put_back_by_the_method_that_we_replace() -> None:
         "workflow_ids",
         "min_recovery_attempts",
     ]
+
+
+def test_an_execution_gives_up_its_place_by_the_method_that_we_wrap() -> None:
+    active = _core.ActiveWorkflowById
+    assert parameters(active._remove) == ["self", "key", "bucket"]
+    assert "self._active._remove(" in inspect.getsource(_core.ActiveWorkflowEntry.release)
+    for execute in (_core._execute_workflow_wthread, _core._execute_workflow_async):
+        assert inspect.getsource(execute).count("entry.release()") == 1

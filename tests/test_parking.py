@@ -289,6 +289,27 @@ async def test_runs_that_wait_keep_no_other_run_from_running(engine: Engine, fil
     await parked(engine, *waiting)
 
 
+@proves("park:no-place")
+@pytest.mark.parametrize("changes", [{"concurrency": 2}])
+async def test_runs_that_found_no_place_have_those_that_become_free_at_the_same_moment(
+    engine: Engine, file: Path
+) -> None:
+    """One that was woken, and two in the queue. They do not wait for the next look of their worker, a quarter of a minute later."""
+    woken = await start(engine, "receives", file)
+    await parked(engine, woken)
+    until_ = file.with_name("until")
+    works = [file.with_name(f"works-{number}") for number in range(2)]
+    for one in works:
+        await start(engine, "works", one, args={"until": str(until_)})
+    await until(lambda: all(map(lines_of, works)), "no place is free")
+    queued = [await start(engine, "quick", file.with_name(f"quick-{n}")) for n in range(2)]
+    await send(engine, woken)
+    await anyio.sleep(1)  # how long there is no place, not a wait for something
+    until_.touch()
+    outputs = await engine.reader.wait([woken, *queued], timeout_seconds=8)
+    assert [one.output for one in outputs.done] == ["went", "quick", "quick"]
+
+
 async def test_a_killed_worker_costs_a_parked_run_nothing(
     engine: Engine, folder: Path, file: Path
 ) -> None:

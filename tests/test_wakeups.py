@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbos import _core as dbos_core
 from dbos import _workflow_commands as dbos_commands
 from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
-from durable_workflows.seam.patches import wakeups
+from durable_workflows.seam.patches import places, wakeups
 from helpers import copy_flow, until, until_found
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -105,3 +106,23 @@ async def test_a_thread_that_looks_each_second_is_not_woken_by_every_run(
         jobs.look()
     assert jobs.bell.wait("\0jobs", rang, 0.0) == rang
     jobs.end()
+
+
+async def test_whoever_may_have_left_a_run_for_want_of_a_place_is_rung_for_one_that_becomes_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    active = dbos_core.ActiveWorkflowById
+    monkeypatch.setattr(active, "_remove", active._remove)  # and back
+    bell, runs = wakeups.Doorbell(), active()
+    places_ = places.Places(bell)
+    places_.install()
+
+    def rings() -> int:
+        runs.add("run").release()
+        return bell.wait("queue", 0, 0.0)
+
+    assert rings() == 0
+    places_.look("queue")
+    assert [rings(), rings()] == [1, 2]
+    places_.has_all("queue")
+    assert rings() == 2

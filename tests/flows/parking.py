@@ -1,6 +1,7 @@
 """Runs that wait: each writes what it does into a file, so that what is done twice is seen."""
 
 import asyncio
+import time
 from pathlib import Path
 
 from dbos import DBOS
@@ -199,6 +200,20 @@ def parked_loops(file: str, count: int) -> int:
 @DBOS.workflow()
 def parked_quick(file: str) -> str:
     return note(file, "quick")
+
+
+@DBOS.step()
+def work(until: str) -> None:
+    """Be busy until there is a file."""
+    while not Path(until).exists():
+        time.sleep(0.02)
+
+
+@DBOS.workflow()
+def parked_works(file: str, until: str) -> str:
+    note(file, "works")
+    work(until)
+    return "worked"
 
 
 @DBOS.workflow()

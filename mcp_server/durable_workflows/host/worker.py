@@ -61,6 +61,7 @@ from durable_workflows.seam.patches import (
 from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.parking import Parking
+from durable_workflows.seam.patches.places import Places
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
 
@@ -170,6 +171,7 @@ class _Worker:
         self._apart_for = executor_id if apart else None  # whose suspects alone it runs
         self._bell = wakeups.Doorbell()
         self._look_when_due: Callable[[], None] = lambda: None
+        self._places = Places(self._bell)
         self._claims = Claims()
         self._cancelled: set[str] = set()
         self._log = RunLog(redaction.of_process(redaction.password_of(self._database.url)))
@@ -210,7 +212,7 @@ class _Worker:
             self._settings.concurrency,
             self._settings.park_after_seconds,
             activity.waits_of,
-            self._bell.ring_all,
+            functools.partial(self._bell.ring, waking.BELL),
         )
         parkable_waits.install(self._parking)
         observing.observe(activity)
@@ -336,10 +338,13 @@ class _Worker:
         observing.before_ends(self._log.settle)
         registering.run_methods_by_name()
         wakeups.notify_at_once()
-        wakeups.wake_queues(self._bell, internal_polling_seconds=_POLLING_SECONDS)
+        wakeups.wake_queues(
+            self._bell, self._places.look, internal_polling_seconds=_POLLING_SECONDS
+        )
         if self._settings.embedded:
             self._look_when_due = wakeups.look_when_due(self._bell)
-        queues.claim_only(self._apart_for, self._database.schema)
+        queues.claim_only(self._apart_for, self._database.schema, self._places.has_all)
+        self._places.install()
         self._claims.install()
 
     def _config(self) -> DBOSConfig:
@@ -468,6 +473,7 @@ class _Worker:
             self._parking,
             self._claims,
             self._bell,
+            self._places,
             self._database.schema,
             self._settings.concurrency,
             self._apart_for,
@@ -579,13 +585,9 @@ class _Worker:
         if status == "CANCELLED":
             self._cancelled.add(workflow_id)
             self._cancelling.set()
-        if status == "ENQUEUED" or self._may_have_room(queue):
+        # The end of a run may let another one of its queue begin, which may have a limit over all workers.
+        if status == "ENQUEUED" or queue != QUEUE:
             self._bell.ring(queue)
-
-    def _may_have_room(self, queue: str) -> bool:
-        """Whether the end of a run may let another one of its queue begin. Only in a full queue it can."""
-        active = dbos_calls.active_runs(queue)  # the one that has just ended may still be counted
-        return queue != QUEUE or active + 1 >= self._settings.concurrency
 
     async def _stop_asked(self, activity: Activity) -> bool:
         """Return when the supervisor asks for the end, or nothing is left to do (False), or the supervisor has gone (True)."""

@@ -85,11 +85,6 @@ def recover(executor_ids: list[str]) -> None:
     dbos_module.DBOS._recover_pending_workflows(executor_ids)
 
 
-def active_runs(queue: str) -> int:
-    """How many runs of the queue are under way in this process."""
-    return instance()._active_workflows_set.count_for_queue(queue)
-
-
 def listener() -> object:
     """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
     database = system_database()

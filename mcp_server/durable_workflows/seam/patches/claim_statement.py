@@ -5,6 +5,7 @@ What the tables hold afterwards is what dbos's own code leaves: `tests/test_clai
 """
 
 import time
+from collections.abc import Callable
 
 from dbos import Queue
 from dbos._sys_db import _MAX_BIGINT, DequeueStopReason, SystemDatabase
@@ -53,7 +54,7 @@ _APART = "EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uu
 _COMMON = "NOT EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id IS NOT NULL)"
 
 
-def install(apart_for: str | None, schema: str) -> None:
+def install(apart_for: str | None, schema: str, has_all: Callable[[str], object]) -> None:
     """Change dbos for this process; what the arguments mean, `queues.claim_only` says, whose gate is the same condition."""
     claim = SystemDatabase.start_queued_workflows
     is_ours = (_APART if apart_for else _COMMON).replace("{own}", statements.quoted(schema))
@@ -102,6 +103,8 @@ def install(apart_for: str | None, schema: str) -> None:
                 "latest": _MAX_BIGINT,
             },
         )
+        if most is None or len(rows) < most:
+            has_all(queue.name)
         return [workflow_id for [workflow_id] in rows], None
 
     replace(SystemDatabase, start_queued_workflows=claimed)

@@ -57,14 +57,14 @@ class Parking:
         places: int,
         after_seconds: float,
         asked: Asked,
-        freed: Callable[[], object],
+        left: Callable[[], object],
     ) -> None:
-        """`asked` gives what a run asks now, as rows of `note_waits`; `freed` is called when a parked run has given up its place. 0 seconds: nothing is parked."""
+        """`asked` gives what a run asks now, as rows of `note_waits`; `left` is called when the code of a parked run has been left: it may be claimed here again. 0 seconds: nothing is parked."""
         self._statement = _PARK.replace("{own}", statements.quoted(schema))
         self._places = places
         self._after_seconds = after_seconds
         self._asked = asked
-        self._freed = freed
+        self._left = left
         self._changed = threading.Condition()
         self._looks: dict[Body, float] = {}  # when to look at a body, by the monotonic clock
         self._sleeps_until = float("inf")  # the thread that looks
@@ -256,7 +256,7 @@ class Parking:
         """The code of a parked run has been left; its caller's, if it was called like a function, may go on."""
         with self._changed:
             self._leaving.pop(workflow_id, None)
-        self._freed()
+        self._left()
 
 
 @dataclass

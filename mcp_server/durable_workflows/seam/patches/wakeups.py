@@ -74,13 +74,15 @@ class _Stop(threading.Event):
         bell: Doorbell,
         name: str,
         seconds: Callable[[float], float] = float,
+        woken: Callable[[str], object] = str,
     ) -> None:
-        """`seconds` says how long to wait in place of what dbos waits."""
+        """`seconds` says how long to wait in place of what dbos waits; `woken` is called with the name after each wait."""
         super().__init__()
         self._stop = stop
         self._bell = bell
         self._name = name
         self._seconds = seconds
+        self._woken = woken
         self._heard = 0
 
     def is_set(self) -> bool:
@@ -89,18 +91,24 @@ class _Stop(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         seconds = self._seconds(_QUIET_SECONDS if timeout is None else timeout)
         self._heard = self._bell.wait(self._name, self._heard, seconds)
+        self._woken(self._name)
         return self._stop.is_set()
 
 
-def wake_queues(bell: Doorbell, *, internal_polling_seconds: float) -> None:
-    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides."""
+def wake_queues(
+    bell: Doorbell, looks: Callable[[str], object], *, internal_polling_seconds: float
+) -> None:
+    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides.
+
+    `looks` is called with the name of a queue before its thread looks for runs.
+    """
     manage, work = dbos_queue.queue_thread, dbos_queue.queue_worker_thread
 
     def managed(stop: threading.Event, dbos: DBOS) -> None:
         manage(_Stop(stop, bell, _MANAGER, lambda _: _QUIET_SECONDS), dbos)
 
     def woken(stop: threading.Event, dbos: DBOS, queue: Queue) -> None:
-        work(_Stop(stop, bell, queue.name), dbos, queue)
+        work(_Stop(stop, bell, queue.name, woken=looks), dbos, queue)
 
     def ringing(register: Callable[P, T]) -> Callable[P, T]:
         def registered(*given: P.args, **named: P.kwargs) -> T:

@@ -14,6 +14,7 @@ from durable_workflows.seam import dbos_calls, statements
 from durable_workflows.seam.patches import bodies
 from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.parking import Parking
+from durable_workflows.seam.patches.places import Places
 from durable_workflows.seam.patches.wakeups import Doorbell
 
 BELL = "\0parked"  # in place of a queue's name: what rings when a run is woken
@@ -45,17 +46,19 @@ class Waker:
         parking: Parking,
         claims: Claims,
         bell: Doorbell,
+        places: Places,
         schema: str,
-        places: int,
+        room: int,
         apart_for: str | None,
     ) -> None:
-        """With `apart_for` only the suspects that are set apart for this executor are claimed."""
+        """`room` is how many places there are; with `apart_for` only the suspects that are set apart for this executor are claimed."""
         own = statements.quoted(schema)
         self._claim, self._next = _CLAIM.replace("{own}", own), _NEXT.replace("{own}", own)
         self._parking = parking
         self._claims = claims
         self._bell = bell
         self._places = places
+        self._room = room
         self._apart_for = apart_for
 
     def keep_waking(self) -> None:
@@ -80,7 +83,8 @@ class Waker:
         rows: Sequence[statements.Row] = []
         if claim.is_repeated:
             rows = statements.run(database, _CLAIMED, {"owner": claim.owner})
-        free = self._places - len(dbos_calls.instance()._active_workflows_set.activeList())
+        self._places.look(BELL)
+        free = self._room - len(dbos_calls.instance()._active_workflows_set.activeList())
         if not rows and free > 0:
             values = {
                 "version": GlobalParams.app_version,
@@ -92,6 +96,8 @@ class Waker:
             }
             with self._claims.claim() as allowed:
                 rows = statements.run(database, self._claim, values) if allowed else []
+            if not rows:
+                self._places.has_all(BELL)
         return {run: (claim.owner, below) for run, below in rows}
 
     def _execute(self, claimed: dict[str, tuple[str, int]]) -> None:
