@@ -16,7 +16,7 @@ project     the user's directory; its state directory is `.dbos/` there
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -143,8 +143,20 @@ class RunSummary(Model):
     forks: list[Fork] = Field(default=[], description="Its newest forks, perhaps repairs.")
 
 
+class Wanted(TypedDict, total=False):
+    """Which runs are listed: those that all of these allow. `roots` are runs that no other run started, `parent` is the run that started them."""
+
+    status: str | None
+    name: str | None
+    waiting: bool | None
+    since: datetime | None
+    roots: bool
+    parent: str | None
+    oldest_first: bool
+
+
 class RunList(Model):
-    """A page of runs, newest first, with the number of all runs by status and of those that wait for a message."""
+    """A page of runs, with the number of all runs by status and of those that wait for a message."""
 
     workflows: list[RunSummary] = Field(description="The runs of this page.")
     counts: dict[str, int] = Field(description="The number of all runs, by status.")

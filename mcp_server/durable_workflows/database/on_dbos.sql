@@ -22,10 +22,29 @@ create or replace trigger durable_workflows_changed after update of status on db
 -- How many runs there are, by status, is read in this index alone.
 create index if not exists durable_workflows_status on dbos.workflow_status (status, application_name);
 
+-- Lists of runs by name, and of those that one run started, or none: '' stands for no run.
+create index if not exists durable_workflows_name on dbos.workflow_status (name, created_at);
+create index if not exists durable_workflows_parent on dbos.workflow_status (coalesce(parent_workflow_id, ''), created_at);
+
+-- What `busy` and `workers_apart` look for every two seconds: unfinished runs that are not parked.
+create index if not exists durable_workflows_busy on dbos.workflow_status (application_version, created_at)
+    where status in ('PENDING', 'ENQUEUED') and executor_id is distinct from 'parked';
+
 -- The waits and steps that are still open: a published row may be some tenths of a second older than what DBOS has recorded since.
 -- (Functions, not views: a view would stand in the way of DBOS's own migrations.)
-create or replace function durable_workflows.open_waits() returns setof durable_workflows.waits language sql stable as $$
+
+-- The waits of parked runs are open, and their runs pending, until something comes: nobody else records anything of such a run.
+create or replace function durable_workflows.parked_waits() returns setof durable_workflows.waits language sql stable as $$
     select * from durable_workflows.waits as wait
+    where executor_id = 'parked' and not exists (select from durable_workflows.woken where woken.workflow_id = wait.workflow_id)
+$$;
+
+create or replace function durable_workflows.other_waits() returns setof durable_workflows.waits language sql stable as $$
+    select * from (
+        select * from durable_workflows.waits where executor_id <> 'parked'
+        union all
+        select * from durable_workflows.waits where executor_id = 'parked' and workflow_id in (select workflow_id from durable_workflows.woken)
+    ) as wait
     where not exists (
         select from dbos.operation_outputs as step
         where step.workflow_uuid = wait.workflow_id and step.function_id = wait.function_id
@@ -35,12 +54,54 @@ create or replace function durable_workflows.open_waits() returns setof durable_
     )
 $$;
 
+create or replace function durable_workflows.open_waits() returns setof durable_workflows.waits language sql stable as $$
+    select * from durable_workflows.parked_waits() union all select * from durable_workflows.other_waits()
+$$;
+
 create or replace function durable_workflows.open_steps() returns setof durable_workflows.running_steps language sql stable as $$
     select * from durable_workflows.running_steps as running
     where not exists (
         select from dbos.operation_outputs as step
         where step.workflow_uuid = running.workflow_id and step.function_id = running.function_id
     )
+$$;
+
+-- The ids of a page of runs, in its order; it begins behind the run `edge_id`, created at `edge`. What is null is not asked for; '' is the parent of a run
+-- that no other started. Each question gets a plan of its own, and an index that has its rows in this order is taken where it can be.
+create or replace function durable_workflows.page_of_runs(
+    application text, of_status text, of_name text, of_parent text, that_wait boolean, since bigint, edge bigint, edge_id text, oldest_first boolean, most integer
+) returns setof text language plpgsql stable rows 20 set random_page_cost = 1 as $$
+begin
+    return query execute concat_ws(
+        ' and ',
+        'select run.workflow_uuid from dbos.workflow_status as run where true',
+        case when application is not null then '(run.application_name = $1 or run.application_name is null)' end,
+        case when of_status is not null then 'run.status = $2' end,
+        case when of_name is not null then 'run.name = $3' end,
+        case when of_parent is not null then $q$coalesce(run.parent_workflow_id, '') = $4$q$ end,
+        case when that_wait then $q$run.status = 'PENDING'$q$ end,
+        case when that_wait is not null then $q$(
+            run.status is not distinct from 'PENDING' and run.workflow_uuid in (select wait.workflow_id from durable_workflows.open_waits() as wait)
+        ) = $5$q$ end,
+        case when since is not null then 'run.created_at >= $6' end,
+        case when edge is not null then '(run.created_at, run.workflow_uuid) ' || case when oldest_first then '>' else '<' end || ' ($7, $8)' end
+    ) || case when oldest_first then ' order by run.created_at, run.workflow_uuid' else ' order by run.created_at desc, run.workflow_uuid desc' end || ' limit $9'
+    using application, of_status, of_name, of_parent, that_wait, since, edge, edge_id, most;
+end
+$$;
+
+-- The runs that some runs started, and theirs. From each to those that it started itself, by the index of that: joined as a whole, all runs that were ever
+-- started by another would be read.
+create or replace function durable_workflows.descendants(of_runs text[])
+    returns table (root text, workflow_id text, status text) language sql stable as $$
+    with recursive tree as (
+        select parent_workflow_id as root, workflow_uuid, status from dbos.workflow_status where parent_workflow_id = any(of_runs)
+        union all
+        select tree.root, child.workflow_uuid, child.status from tree cross join lateral (
+            select workflow_uuid, status from dbos.workflow_status where parent_workflow_id = tree.workflow_uuid offset 0
+        ) as child
+    )
+    select root, workflow_uuid, status from tree
 $$;
 
 -- A time of the database, from seconds since 1970. One that is more than 30 years away is none: that is how authoring/waiting.py waits without a limit.
@@ -217,7 +278,7 @@ create or replace function durable_workflows.claim_parked(
         where parked.workflow_id in (
                 select woken.workflow_id from durable_workflows.woken where woken.version = of_version
                 union all
-                select parked.workflow_id from durable_workflows.parked where parked.version = of_version and parked.due_at <= clock_timestamp()
+                select parked.workflow_id from durable_workflows.parked where parked.version = of_version and parked.due_at <= statement_timestamp()
             )
             and run.status = 'PENDING' and run.executor_id = 'parked' and parked.workflow_id <> all(spared)
             and case when apart_for is null then not exists (

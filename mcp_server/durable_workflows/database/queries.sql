@@ -82,7 +82,7 @@ set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = cloc
 -- Executors of this version that have not been heard of, with runs that nobody else goes on with. Of one that has no row, the run tells how long ago
 -- that was. A worker whose own sign of life is late does not judge: the database was away, or the machine asleep, and the others may be as late.
 select distinct run.executor_id from dbos.workflow_status as run left join durable_workflows.workers as worker on worker.executor_id = run.executor_id
-where run.status = 'PENDING' and run.application_version = %(version)s and run.executor_id not in (%(executor_id)s, 'parked')
+where run.status = 'PENDING' and run.executor_id is distinct from 'parked' and run.application_version = %(version)s and run.executor_id <> %(executor_id)s
     and coalesce(worker.seen_at, to_timestamp(run.updated_at / 1000.0)) < clock_timestamp() - make_interval(secs => %(seconds)s)
     and exists (
         select from durable_workflows.workers as own
@@ -92,7 +92,7 @@ where run.status = 'PENDING' and run.application_version = %(version)s and run.e
 -- name: strange_executors
 -- Executors of other state directories with unfinished runs of the version.
 select distinct executor_id from dbos.workflow_status
-where status = 'PENDING' and application_version = %(version)s and executor_id not like %(identity)s || '-%%' and executor_id <> 'parked'
+where status = 'PENDING' and executor_id is distinct from 'parked' and application_version = %(version)s and executor_id not like %(identity)s || '-%%'
 
 -- name: note_worker_end
 -- A process that ended before it took up a run has not announced its pid: no run is to blame.
@@ -305,27 +305,29 @@ from dbos.workflow_status as run left join dbos.workflow_output as result using 
 where run.workflow_uuid = any(%(workflow_ids)s)
 
 -- name: asking_descendants
--- What the runs that these started, and theirs, ask whoever watches: without a prompt it may as well be a message between runs.
-with recursive lineage as (
-    select run.workflow_uuid as asking, run.parent_workflow_id as ancestor
+-- What the runs that these started, and theirs, ask whoever watches, at most so much of each family: without a prompt it may as well be a message between
+-- runs. From the runs that ask upwards, and each parent once: there may be many runs that ask, and more that do not.
+with recursive asking as materialized (
+    select wait.workflow_id, wait.function_id, wait.since, run.parent_workflow_id as parent
     from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
     where wait.prompt is not null and run.status = 'PENDING' and run.parent_workflow_id is not null
+), lineage as (
+    select parent, parent as ancestor from asking
     union
-    select lineage.asking, run.parent_workflow_id
-    from lineage join dbos.workflow_status as run on run.workflow_uuid = lineage.ancestor where run.parent_workflow_id is not null
+    select parent, (select run.parent_workflow_id from dbos.workflow_status as run where run.workflow_uuid = lineage.ancestor)
+    from lineage where ancestor is not null
+), found as (
+    select ancestor, workflow_id, function_id, row_number() over (partition by ancestor order by since, workflow_id, function_id) as place
+    from lineage join asking using (parent) where ancestor = any(%(workflow_ids)s)
 )
-select wait.workflow_id, lineage.ancestor as child_of, wait.topic, left(wait.prompt, %(limit)s) as prompt, wait.since, wait.deadline, wait.schema
-from lineage join durable_workflows.open_waits() as wait on wait.workflow_id = lineage.asking
-where lineage.ancestor = any(%(workflow_ids)s) order by wait.since
+select wait.workflow_id, found.ancestor as child_of, function_id, wait.topic, left(wait.prompt, coalesce(%(limit)s, length(wait.prompt))) as prompt, wait.since,
+    wait.deadline, wait.schema, wait.person_only
+from found join durable_workflows.waits as wait using (workflow_id, function_id)
+where found.place <= %(count)s order by wait.since, wait.workflow_id, function_id
 
 -- name: descendant_waiting_on
 -- A run that this one started, or one of theirs, that waits on the topic.
-with recursive tree as (
-    select workflow_uuid from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
-    union
-    select run.workflow_uuid from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
-)
-select wait.workflow_id from durable_workflows.open_waits() as wait join tree on tree.workflow_uuid = wait.workflow_id
+select wait.workflow_id from durable_workflows.descendants(array[%(workflow_id)s::text]) join durable_workflows.open_waits() as wait using (workflow_id)
 where wait.topic = %(topic)s limit 1
 
 -- name: list_runs
@@ -337,16 +339,12 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
         where forked_from = run.workflow_uuid order by created_at desc limit 2
     ) as fork) as forks,
     (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
-from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
-where (run.application_name = %(application)s or run.application_name is null)
-    and (%(status)s::text is null or run.status = %(status)s)
-    and (%(name)s::text is null or run.name = %(name)s)
-    and (%(since)s::bigint is null or run.created_at >= %(since)s)
-    and (%(waiting)s::boolean is null
-        or %(waiting)s = (run.status = 'PENDING' and exists (select from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid)))
-    and (%(before)s::bigint is null or (run.created_at, run.workflow_uuid) < (%(before)s, %(before_id)s))
-order by run.created_at desc, run.workflow_uuid desc
-limit %(limit)s
+from durable_workflows.page_of_runs(
+        %(application)s, %(status)s, %(name)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s, %(limit)s
+    ) with ordinality as page (workflow_id, place)
+    join dbos.workflow_status as run on run.workflow_uuid = page.workflow_id
+    left join dbos.workflow_output as result using (workflow_uuid)
+order by page.place
 
 -- name: count_runs
 -- Each status is found and counted in the index alone: grouping would read every row.
@@ -365,9 +363,11 @@ with recursive found as (
 select status, sum(runs)::bigint as runs from counted group by status having sum(runs) > 0 order by status
 
 -- name: count_waiting
-select count(distinct wait.workflow_id) as runs
-from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
-where run.status = 'PENDING'
+select (select count(distinct workflow_id) from durable_workflows.parked_waits()) + (
+    select count(distinct wait.workflow_id)
+    from durable_workflows.other_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+    where run.status = 'PENDING'
+) as runs
 
 -- name: run_details
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at, run.completed_at,
@@ -464,12 +464,7 @@ where step.workflow_id = any(%(workflow_ids)s) order by step.function_id
 
 -- name: descendants_in
 -- How many of the runs that these started, and theirs, have one of the statuses, and one of them.
-with recursive tree as (
-    select workflow_uuid, status, parent_workflow_id as root from dbos.workflow_status where parent_workflow_id = any(%(workflow_ids)s)
-    union
-    select run.workflow_uuid, run.status, tree.root from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
-)
-select root, count(*) as runs, min(workflow_uuid) as first from tree where status = any(%(statuses)s) group by root
+select root, count(*) as runs, min(workflow_id) as first from durable_workflows.descendants(%(workflow_ids)s) where status = any(%(statuses)s) group by root
 
 -- name: send_message
 -- As DBOS's client does; no row: there is no such run.
@@ -499,26 +494,27 @@ select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consume
 from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
 
 -- name: run_descendants
+-- The first thousand: those that it started itself come before theirs.
 with recursive tree as (
-    select workflow_uuid, name, status, parent_workflow_id, created_at from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
-    union
-    select run.workflow_uuid, run.name, run.status, run.parent_workflow_id, run.created_at
-    from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
+    select workflow_uuid, name, status, parent_workflow_id, created_at
+    from durable_workflows.page_of_runs(null, null, null, %(workflow_id)s, null, null, null, null, true, 1000) as workflow_id
+        join dbos.workflow_status on workflow_uuid = workflow_id
+    union all
+    select child.* from tree cross join lateral (
+        select workflow_uuid, name, status, parent_workflow_id, created_at from dbos.workflow_status where parent_workflow_id = tree.workflow_uuid offset 0
+    ) as child
+), first as materialized (
+    select * from tree limit 1000
 )
-select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, parent_workflow_id, wait.topic as waiting_on,
+select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, parent_workflow_id,
+    case when status = 'PENDING' then (
+        select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = first.workflow_uuid
+    ) end as waiting_on,
     left(result.output, 200) as output_start
-from tree left join dbos.workflow_output as result using (workflow_uuid) left join lateral (
-    select string_agg(topic, ', ') as topic from durable_workflows.open_waits() as wait
-    where tree.status = 'PENDING' and wait.workflow_id = tree.workflow_uuid
-) as wait on true order by created_at limit 1000
+from first left join dbos.workflow_output as result using (workflow_uuid) order by created_at
 
 -- name: descendant_ids
-with recursive tree as (
-    select workflow_uuid from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
-    union
-    select run.workflow_uuid from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
-)
-select workflow_uuid as workflow_id from tree
+select workflow_id from durable_workflows.descendants(array[%(workflow_id)s::text])
 
 -- name: run_forks
 select workflow_uuid as workflow_id, status from dbos.workflow_status where forked_from = %(workflow_id)s order by created_at
@@ -562,12 +558,18 @@ select to_regprocedure('durable_workflows.open_waits()') is not null as there
 
 -- name: has_all_of_this_release
 -- The newest of what is made last: an older release may have left the rest.
-select to_regprocedure('durable_workflows.start_runs(json)') is not null as there
+select to_regprocedure('durable_workflows.descendants(text[])') is not null as there
 
 -- name: all_waits
 select wait.workflow_id, coalesce(run.name, '') as name, wait.topic, wait.prompt, wait.since, wait.deadline
-from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
-where run.status = 'PENDING' order by wait.since limit %(limit)s
+from (
+    (select * from durable_workflows.parked_waits() order by since limit %(limit)s)
+    union all
+    (select * from durable_workflows.other_waits() as wait where exists (
+        select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status = 'PENDING'
+    ) order by since limit %(limit)s)
+) as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+order by wait.since limit %(limit)s
 
 -- In two parts, as DBOS has its indexes: one for all three statuses together would match neither.
 -- name: queues
@@ -630,17 +632,6 @@ where noted.workflow_id = %(workflow_id)s or exists (
 )
 order by noted.function_id
 
--- name: asked_by_descendants
--- What the runs that this one started, and theirs, ask: without a prompt it may as well be a message between runs.
-with recursive tree as (
-    select workflow_uuid, status from dbos.workflow_status where parent_workflow_id = %(workflow_id)s
-    union
-    select run.workflow_uuid, run.status from dbos.workflow_status as run join tree on run.parent_workflow_id = tree.workflow_uuid
-)
-select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only
-from durable_workflows.open_waits() as wait join tree on tree.workflow_uuid = wait.workflow_id
-where tree.status = 'PENDING' and prompt is not null order by since, workflow_id, function_id
-
 -- name: session_seen
 insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)
 values (%(session_id)s, %(client)s, %(version)s, %(transport)s, %(pid)s, %(host)s)
@@ -692,9 +683,14 @@ where error is null and not_startable is null and version = (select version from
 order by source like '_bundled/%%', name
 
 -- name: open_topics
-select distinct wait.topic from durable_workflows.open_waits() as wait
-    join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
-where run.status = 'PENDING' and (%(workflow_id)s::text is null or wait.workflow_id = %(workflow_id)s) order by wait.topic limit %(limit)s
+select distinct topic from (
+    select workflow_id, topic from durable_workflows.parked_waits()
+    union all
+    select wait.workflow_id, wait.topic from durable_workflows.other_waits() as wait where exists (
+        select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status = 'PENDING'
+    )
+) as wait
+where %(workflow_id)s::text is null or workflow_id = %(workflow_id)s order by topic limit %(limit)s
 
 -- name: project_tables
 -- All that holds rows of the project: columns that can be written, those with a sequence, and the tables whose rows must be there first.
@@ -715,15 +711,25 @@ where namespace.nspname in ('durable_workflows', %(other)s) and class.relkind = 
     and attribute.attnum > 0 and not attribute.attisdropped and attribute.attgenerated = ''
 group by namespace.nspname, class.oid, class.relname
 
+-- name: is_orphan
+-- Whether the code of an unfinished run will not come: its version is loaded, and has no such workflow.
+select exists (
+    select from dbos.workflow_status as run join durable_workflows.versions on versions.version = run.application_version and state = 'ready'
+    where run.workflow_uuid = %(workflow_id)s and run.name not like '<temp>.%%' and run.name not like '\_dbos\_%%'
+        and not exists (select from durable_workflows.catalog where catalog.version = run.application_version and catalog.name = run.name)
+) as found
+
 -- name: orphans
 -- Unfinished runs of workflows that their version does not have: a schedule may go on after its workflow was removed.
-select run.name, run.application_version as version, count(*) as runs from dbos.workflow_status as run
-where run.status in ('PENDING', 'ENQUEUED') and run.name not like '<temp>.%%' and run.name not like '\_dbos\_%%'
-    and exists (select from durable_workflows.versions where versions.version = run.application_version and state = 'ready')
-    and not exists (
-        select from durable_workflows.catalog where catalog.version = run.application_version and catalog.name = run.name
-    )
-group by run.name, run.application_version order by run.name
+with unfinished as materialized (
+    select name, application_version as version, count(*) as runs from dbos.workflow_status
+    where status in ('PENDING', 'ENQUEUED') group by name, application_version
+)
+select name, version, runs from unfinished
+where name not like '<temp>.%%' and name not like '\_dbos\_%%'
+    and exists (select from durable_workflows.versions where versions.version = unfinished.version and state = 'ready')
+    and not exists (select from durable_workflows.catalog where catalog.version = unfinished.version and catalog.name = unfinished.name)
+order by name
 
 -- name: prunable_roots
 -- Ended runs that no other run started, or whose parent is gone, the oldest first: those without a change since then. Of each workflow in `spared` the newer ones are left out.

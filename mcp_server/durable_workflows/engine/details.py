@@ -121,8 +121,7 @@ async def _why_unavailable(fetch: Fetch, row: Row) -> str | None:
     rows = await fetch("catalog_entry", version=row["version"], name=row["name"])
     if rows:
         return rows[0]["error"]
-    orphans = await fetch("orphans")
-    lost = any((one["name"], one["version"]) == (row["name"], row["version"]) for one in orphans)
+    lost = (await fetch("is_orphan", workflow_id=row["workflow_id"]))[0]["found"]
     return f"there is no workflow {row['name']!r} in this version" if lost else None
 
 

@@ -2,14 +2,15 @@
 
 import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from durable_workflows import actions, fitting, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
-from durable_workflows.engine import details, records
+from durable_workflows.engine import details, listing, records
+from durable_workflows.engine.listing import Page
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
     DatabaseUnavailable,
@@ -28,6 +29,7 @@ from durable_workflows.models import (
     QueueInfo,
     Run,
     RunList,
+    RunSummary,
     ScheduleInfo,
     ServerStatus,
     SessionInfo,
@@ -35,6 +37,7 @@ from durable_workflows.models import (
     Storage,
     WaitingRuns,
     WaitResult,
+    Wanted,
     WorkerInfo,
 )
 from durable_workflows.parts import Parts
@@ -44,6 +47,7 @@ from durable_workflows.system import places, state
 
 _SESSIONS = 10
 _SUSPECTS = 10
+_ASKING = 1000  # questions of the runs that one run started
 _OLD_DAYS = 30.0  # where runs are kept for ever: of older ones it is said what they take
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
@@ -73,40 +77,31 @@ class Reader:
         await self._rows.aclose()
 
     async def runs(
-        self,
-        *,
-        status: str | None = None,
-        name: str | None = None,
-        waiting: bool | None = None,
-        since: datetime | None = None,
-        limit: int = 20,
-        cursor: str | None = None,
+        self, *, limit: int = 20, cursor: str | None = None, **wanted: Unpack[Wanted]
     ) -> RunList:
-        """A page of runs, newest first; `cursor` is the `next_cursor` of the page before.
+        """A page of runs, newest first if nothing else is wanted; `cursor` is the `next_cursor` of the page before.
 
         Raises:
-            InvalidArguments, DatabaseUnavailable
+            InvalidArguments, UnknownWorkflowId, DatabaseUnavailable
         """
-        before, before_id = records.read_cursor(cursor)
-        rows = await self._rows.fetch(
-            "list_runs",
-            application=APPLICATION,
-            status=status,
-            name=name,
-            waiting=waiting,
-            since=records.milliseconds(since),
-            before=before,
-            before_id=before_id,
-            limit=limit + 1,
-        )
-        page = rows[:limit]
+        page = await self.page(limit=limit, cursor=cursor, **wanted)
         waits = await self._rows.fetch("count_waiting")
         return RunList(
-            workflows=[records.run_summary(row) for row in page],
+            workflows=page.runs,
             counts=await self.counts(),
             waiting=waits[0]["runs"],
-            next_cursor=records.write_cursor(page[-1]) if len(rows) > limit else None,
+            next_cursor=page.next_cursor,
         )
+
+    async def page(
+        self, *, limit: int, cursor: str | None = None, **wanted: Unpack[Wanted]
+    ) -> Page:
+        """As `runs`, without the numbers of all runs."""
+        return await listing.page(self._rows, limit=limit, cursor=cursor, **wanted)
+
+    def all_runs(self, **wanted: Unpack[Wanted]) -> AsyncGenerator[list[RunSummary]]:
+        """All runs, some at a time, as they are when those are read; errors as for `runs`."""
+        return listing.pages(self._rows, **wanted)
 
     async def counts(self) -> dict[str, int]:
         """How many runs there are, by status."""
@@ -170,9 +165,7 @@ class Reader:
         )
         if gone := set(workflow_ids) - {row["workflow_id"] for row in rows}:
             raise UnknownWorkflowId(f"{min(gone)} was deleted meanwhile.")
-        asking = await self._rows.fetch(
-            "asking_descendants", workflow_ids=list(workflow_ids), limit=limits.INLINE
-        )
+        asking = await self._asking(workflow_ids, limit=limits.INLINE)
         return records.wait_result(rows, asking, workflow_ids, timed_out=False)
 
     async def run(
@@ -353,8 +346,14 @@ class Reader:
 
     async def questions(self, workflow_id: str) -> list[OpenWait]:
         """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
-        asked = await self._rows.fetch("asked_by_descendants", workflow_id=workflow_id)
+        asked = await self._asking([workflow_id], limit=None)
         return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
+
+    async def _asking(self, workflow_ids: Sequence[str], *, limit: int | None) -> list[tables.Row]:
+        """What the runs ask that these started, and theirs; prompts cut to `limit` characters, if there is one."""
+        return await self._rows.fetch(
+            "asking_descendants", workflow_ids=list(workflow_ids), limit=limit, count=_ASKING
+        )
 
     async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
         """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""

@@ -4,7 +4,6 @@ DBOS keeps values as JSON text beside a label of their format. Text in another f
 executes what it reads) is not looked into.
 """
 
-import base64
 import json
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,6 @@ from pydantic import JsonValue
 
 from durable_workflows import fitting, limits, wording
 from durable_workflows.database.tables import Row
-from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
     UNFINISHED,
     Answer,
@@ -314,30 +312,6 @@ def moment_or_none(milliseconds_: int | None) -> datetime | None:
 def milliseconds(value_: datetime | None) -> int | None:
     """The other way round."""
     return None if value_ is None else int(value_.timestamp() * 1000)
-
-
-def write_cursor(row: Row) -> str:
-    """Where a page of runs ended."""
-    text = json.dumps([row["created_at"], row["workflow_id"]])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def read_cursor(cursor: str | None) -> tuple[int | None, str | None]:
-    """What `write_cursor` wrote.
-
-    Raises:
-        InvalidArguments: it did not write this.
-    """
-    if cursor is None:
-        return None, None
-    try:
-        created_at, workflow_id = json.loads(base64.urlsafe_b64decode(cursor))
-        return int(created_at), str(workflow_id)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidArguments(
-            f"{cursor!r} is not a cursor.",
-            hint="Pass the next_cursor of the previous page, or omit it for the first page.",
-        ) from error
 
 
 def _ended(row: Row) -> Ended:

@@ -38,6 +38,7 @@ from durable_workflows.models import (
     RunList,
     StartRequest,
     Status,
+    Wanted,
     Written,
 )
 from durable_workflows.parts import Parts
@@ -138,6 +139,9 @@ async def list_workflows(
     name: str | None = None,
     waiting: bool | None = None,
     since: datetime | None = None,
+    roots: bool = False,
+    parent: str | None = None,
+    oldest_first: bool = False,
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
     cursor: str | None = None,
 ) -> RunList:
@@ -151,21 +155,31 @@ async def list_workflows(
     - name: Only runs of this workflow.
     - waiting: true: only runs that wait for a message. false: only others.
     - since: Only runs created since this ISO 8601 time (default UTC).
+    - roots: Only runs that no other run started.
+    - parent: Only runs that the run with this id started.
+    - oldest_first: Oldest first.
     - limit: Runs per page.
     - cursor: next_cursor of the page before.
     """
     engine = await _engine(ctx)
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
-    while True:
-        found = await engine.reader.runs(
-            status=status, name=name, waiting=waiting, since=since, limit=limit, cursor=cursor
-        )
-        page = answers.fit_runs(found)
-        length, runs = answers.length(page), len(page.workflows)
-        if length <= limits.ITEMS or runs <= 1:
-            return page
-        limit = max(1, runs * limits.ITEMS // length - 1)
+    wanted = Wanted(
+        status=status,
+        name=name,
+        waiting=waiting,
+        since=since,
+        roots=roots,
+        parent=parent,
+        oldest_first=oldest_first,
+    )
+    found = answers.fit_runs(await engine.reader.runs(limit=limit, cursor=cursor, **wanted))
+    while (length := answers.length(found)) > limits.ITEMS and len(found.workflows) > 1:
+        fewer = max(1, len(found.workflows) * limits.ITEMS // length - 1)
+        page = await engine.reader.page(limit=fewer, cursor=cursor, **wanted)
+        update = {"workflows": page.runs, "next_cursor": page.next_cursor}
+        found = answers.fit_runs(found.model_copy(update=update))
+    return found
 
 
 async def wait_for_workflows(
