@@ -77,6 +77,7 @@ PROMISES = {
     "value:seen": "No text of others acts on a terminal, hides in an answer, or passes for what we say around a question.",
     "status:answers": "server_status answers whatever is broken, and names the part that failed.",
     "client:does-not-read": "A client that does not read its answers is not listened to; what is no message is answered.",
+    "list:streams": "A list of all runs is read as it is taken: its first lines come at once, and it ends when nobody reads on.",
     "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",

@@ -33,6 +33,7 @@ VALUES: dict[str, Any] = {
     "status": "PENDING",
     "children": True,
     "waiting": True,
+    "parent": "a b'c",
     "timeout_seconds": 30.0,
     "version": "same",
     "query": "how to wait",

@@ -10,6 +10,7 @@ from typing import Any, LiteralString
 import pytest
 from mcp.types import TextContent
 
+from cli.command import begin, run, succeed
 from durable_workflows.database import tables
 from durable_workflows.engine import details
 from durable_workflows.engine.engine import Engine
@@ -21,6 +22,7 @@ from durable_workflows.settings import APPLICATION, Settings
 from durable_workflows.system import processes
 from helpers import running_project
 from mcp import Client
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -354,3 +356,60 @@ async def test_a_cursor_of_an_earlier_release_is_one_of_a_list_that_begins_with_
     assert [one.workflow_id for one in page.runs] == ["sleep-1999"]
     with pytest.raises(InvalidArguments, match="newest runs"):
         await many.reader.page(limit=1, cursor=cursor, oldest_first=True)
+
+
+async def test_the_command_lists_in_the_same_words(many: Engine) -> None:
+    def found(*arguments: str) -> list[str]:
+        return ids_of(json.loads(succeed("list", "--json", *arguments, folder=many.project)))
+
+    assert found("--roots") == ROOTS
+    assert found("--parent", "mother", "--oldest-first", "--limit", "1") == ["done-10001"]
+    assert found("--roots", "--since", "2023-11-14T22:13:30.008Z") == ROOTS[:3]
+    result = run("list", "--since", "yesterday", folder=many.project)
+    assert result.status == 2
+    assert "'yesterday' is not an ISO 8601 time" in result.errors
+
+
+async def test_a_list_of_all_has_each_run_once_and_as_json_each_in_a_line(
+    many: Engine, rows: list[tables.Row]
+) -> None:
+    lines = succeed("list", "--all", "--json", folder=many.project).splitlines()
+    assert [json.loads(line)["workflow_id"] for line in lines] == [
+        row["workflow_uuid"] for row in rows
+    ]
+    head, *lines = succeed("list", "--all", "--roots", folder=many.project).splitlines()
+    assert head.split() == ["ID", "NAME", "STATUS", "AGE", "NOTE"]
+    assert [line.split()[0] for line in lines] == ROOTS
+    assert succeed("list", "--all", "--name", "no", folder=many.project) == "No runs match.\n"
+    assert succeed("list", "--all", "--name", "no", "--json", folder=many.project) == ""
+    refused = run("list", "--all", "--limit", "5", folder=many.project)
+    assert (refused.status, "omit --limit and --cursor" in refused.errors) == (2, True)
+
+
+@proves("list:streams")
+async def test_a_list_of_all_is_read_page_by_page_as_it_is_taken(many: Engine) -> None:
+    with begin("list", "--all", folder=many.project) as command:
+        assert command.stdout is not None
+        assert command.stdout.readline().startswith("ID")
+        # A pipe holds some hundred lines: those that come last are read later than this.
+        async with await tables.connect(many.connection.database, role="test") as connection:
+            rename = "update dbos.workflow_status set name = %s where workflow_uuid = 'mother'"
+            await connection.execute(rename, ["renamed"])
+            lines = command.stdout.read().splitlines()
+            await connection.execute(rename, ["mothers"])
+    assert command.wait() == 0
+    assert [line.split()[:2] for line in lines if line.startswith("mother")] == [
+        ["mother", "renamed"]
+    ]
+    assert len(lines) == DONE + UNFINISHED + 12
+
+
+@proves("list:streams")
+async def test_a_list_of_all_ends_without_a_word_when_nobody_reads_on(many: Engine) -> None:
+    with begin("list", "--all", folder=many.project) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        command.stdout.readline()
+        command.stdout.close()
+        assert command.stderr.read() == ""
+        assert command.wait(60) != 0

@@ -26,7 +26,9 @@ FORMS = {
     "workflow_catalog": Form("status"),
     "server_status": Form("status"),
     "list_workflows": Form(
-        "list", (), {"status": "--status", "name": "--name", "waiting": "--waiting"}
+        "list",
+        (),
+        {"status": "--status", "name": "--name", "waiting": "--waiting", "parent": "--parent"},
     ),
     "start_workflow": Form("start", ("name",), {"args": "--args"}),
     "wait_for_workflows": Form(

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ from durable_workflows.system import state
 _EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
 # Of a list. An id is never cut: it is there to be copied.
 _SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))
+_RUN_HEADING = ("ID", "NAME", "STATUS", "AGE", "NOTE")
 _ERROR = 200  # characters of an error in a line
 
 errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -225,18 +226,35 @@ def print_runs(runs: RunList) -> None:
     if not runs.workflows:
         terminal.out("No runs match." if runs.counts else "There are no runs yet.")
         return
-    rows = [("ID", "NAME", "STATUS", "AGE", "NOTE")]
-    now = datetime.now(UTC)
-    rows += [
-        (one.workflow_id, one.name, one.status, age(one.created_at, now), _note(one))
-        for one in runs.workflows
-    ]
-    for line in columns.lines(rows, width(), _SHRINKING):
-        terminal.out(line)
+    _print_run_rows([_RUN_HEADING, *_run_rows(runs.workflows)])
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
     waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
     errors_console.print(fitting.shown(f"Total: {counts}{waiting}{more}"), style="dim")
+
+
+async def print_all_runs(pages: AsyncGenerator[list[RunSummary]], as_json: bool) -> None:
+    """Lists of runs as one, each when it comes: the columns of each are as wide as it needs. As JSON, a run is a line."""
+    heading = [_RUN_HEADING]
+    async with aclosing(pages):
+        async for runs in pages:
+            if as_json:
+                terminal.lines(run.model_dump_json() for run in runs)
+            elif runs:
+                _print_run_rows([*heading, *_run_rows(runs)])
+                heading.clear()
+            elif heading:
+                terminal.out("No runs match.")
+
+
+def _run_rows(runs: Iterable[RunSummary]) -> Iterator[Sequence[str]]:
+    now = datetime.now(UTC)
+    for one in runs:
+        yield (one.workflow_id, one.name, one.status, age(one.created_at, now), _note(one))
+
+
+def _print_run_rows(rows: Sequence[Sequence[str]]) -> None:
+    terminal.lines(columns.lines(rows, width(), _SHRINKING))
 
 
 def _note(run: RunSummary) -> str:

@@ -1,5 +1,6 @@
 """What is written to a terminal, and asked there. Texts of others are in it everywhere, so all of it is made fit here: no character can act on the terminal, hide, or turn the text around it."""
 
+from collections.abc import Iterable
 from typing import cast
 
 import typer
@@ -10,6 +11,12 @@ from durable_workflows import fitting
 def out(text: str = "") -> None:
     """Write lines to standard output. JSON stays the same data."""
     typer.echo(fitting.shown(text))
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Write lines to standard output, all at once."""
+    if text := "\n".join(texts):
+        out(text)
 
 
 def ask(label: str) -> str:

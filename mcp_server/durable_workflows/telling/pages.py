@@ -10,7 +10,7 @@ from datetime import UTC
 from typing import cast
 
 from durable_workflows import fitting, limits, wording
-from durable_workflows.actions import inspect
+from durable_workflows.actions import call, inspect
 from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
 from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, line
 
@@ -81,7 +81,7 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     more = (
         ""
         if len(children) < _MOST
-        else f"; only the first {_MOST:,}: look at the tree of each for more"
+        else f"; only the first {_MOST:,}: {call('list_workflows', parent=workflow_id)} lists all that it started itself"
     )
     none = "none (a fork lists only its own: runs started by steps that it took over belong to the run it was forked from)"
     head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{wording.counted(len(children), 'run')}: {total or none}{more}\n"

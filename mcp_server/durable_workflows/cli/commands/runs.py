@@ -1,6 +1,7 @@
 """Commands for runs: what the tools do, in the same words."""
 
 import math
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -17,18 +18,20 @@ from durable_workflows.cli.commands.common import (
     WorkflowIds,
     engine_of,
     given_json,
+    given_time,
     reader_of,
 )
 from durable_workflows.engine import following, inspecting
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.inspecting import Detail
 from durable_workflows.engine.reading import Reader
-from durable_workflows.models import StartRequest, Status, WaitResult
+from durable_workflows.models import StartRequest, Status, WaitResult, Wanted
 from durable_workflows.settings import Settings
 from durable_workflows.telling import traces
 
 _WHOLE = 10_000_000  # characters: a step's output as it is
 _ALL_STEPS = 2**31 - 1
+_RUNS = 20  # in a list
 
 Children = Annotated[bool, typer.Option(help="Include the runs that they started, and theirs.")]
 Delay = Annotated[float | None, typer.Option(help="Delay the start by this many seconds.")]
@@ -170,17 +173,63 @@ async def list_runs(
     waiting: Annotated[
         bool, typer.Option("--waiting", help="Only runs that wait for a message.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many runs to list.")] = 20,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=given_time,
+            metavar="TIME",
+            help="Only runs created since this ISO 8601 time (default UTC).",
+        ),
+    ] = None,
+    roots: Annotated[
+        bool, typer.Option("--roots", help="Only runs that no other run started.")
+    ] = False,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Only runs that this run started.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ] = None,
+    oldest_first: Annotated[
+        bool, typer.Option("--oldest-first", help="List the oldest runs first.")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1000, help="How many runs to list. Default: 20.", show_default=False
+        ),
+    ] = None,
     cursor: Annotated[
         str | None, typer.Option(help="The cursor that the previous list ended with.")
     ] = None,
+    all_runs: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="List all of them, page by page; with --json one object per line.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
+    if all_runs and (limit is not None or cursor is not None):
+        raise typer.BadParameter("--all lists every run: omit --limit and --cursor.")
+    wanted = Wanted(
+        status=status,
+        name=name,
+        waiting=waiting or None,
+        since=since,
+        roots=roots,
+        parent=parent,
+        oldest_first=oldest_first,
+    )
     async with reader_of(settings) as reader:
-        runs = await reader.runs(
-            status=status, name=name, waiting=waiting or None, limit=limit, cursor=cursor
-        )
+        if all_runs:
+            await printing.print_all_runs(reader.all_runs(**wanted), as_json)
+            return
+        runs = await reader.runs(limit=limit or _RUNS, cursor=cursor, **wanted)
     if as_json:
         terminal.out(runs.model_dump_json(indent=2))
     else:
@@ -338,7 +387,15 @@ COMMANDS = (
         ),
     ),
     Command("wait", wait, ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")),
-    Command("list", list_runs, ("list --status PENDING", "list --waiting --json")),
+    Command(
+        "list",
+        list_runs,
+        (
+            "list --status PENDING",
+            "list --waiting --json",
+            "list --all --json --status ERROR",
+        ),
+    ),
     Command(
         "inspect",
         inspect_run,
