@@ -168,11 +168,14 @@ class Ours:
 
     def looks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         """What reads many runs."""
-        engine = self._engine
+        reader = self._engine.reader
         return {
-            "list": engine.reader.runs,
-            "counts": engine.reader.counts,
-            "status": engine.reader.status,
+            "list": reader.runs,
+            "list_waiting": lambda: reader.runs(waiting=True),
+            "list_roots": lambda: reader.runs(roots=True, oldest_first=True),
+            "counts": reader.counts,
+            "status": reader.status,
+            "overview": reader.overview,
         }
 
 
