@@ -784,7 +784,7 @@ select (select greatest(reltuples, 0)::bigint from pg_class where oid = 'dbos.wo
         + pg_total_relation_size('durable_workflows.logs') as bytes
 
 -- name: wasteful_tables
--- Tables whose files are mostly empty, as far as the last vacuum knows, and about how many bytes their rows take.
+-- Tables whose files are mostly empty, as far as the last `analyze` knows, and about how many bytes their rows take.
 with measured as (
     select namespace.nspname as schema, class.relname as name,
         pg_relation_size(class.oid) + coalesce(pg_relation_size(toast.oid), 0) as bytes,

@@ -18,12 +18,8 @@ async def vacuum(rows: tables.LastingConnection) -> None:
         DatabaseUnavailable: the database does not answer.
     """
     async with rows.connection() as connection:
-        if not connection.database.is_embedded:
-            return
-        database = connection.database
-        for name in _RUN_TABLES:
-            await _vacuum(connection, "vacuum {}", database.dbos_schema, name)
-        await _vacuum(connection, "vacuum {}", database.schema, "logs")
+        if connection.database.is_embedded:
+            await _tidy_run_tables(connection, "vacuum {}")
 
 
 async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
@@ -31,15 +27,23 @@ async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
     async with rows.connection() as connection:
         if not connection.database.is_embedded:
             return
+        # How many rows a vacuum believes to be there is wrong where it had skipped pages.
+        await _tidy_run_tables(connection, "analyze {}")
         other = connection.database.dbos_schema
         for row in await tables.fetch(
             connection, "wasteful_tables", other=other, least=_LEAST_BYTES
         ):
             if row["live"] <= _QUICK_BYTES or not quick:
-                await _vacuum(connection, "vacuum (full) {}", row["schema"], row["name"])
+                await _tidy(connection, "vacuum (full) {}", row["schema"], row["name"])
 
 
-async def _vacuum(
+async def _tidy_run_tables(connection: tables.Connection, statement: LiteralString) -> None:
+    for name in _RUN_TABLES:
+        await _tidy(connection, statement, connection.database.dbos_schema, name)
+    await _tidy(connection, statement, connection.database.schema, "logs")
+
+
+async def _tidy(
     connection: tables.Connection, statement: LiteralString, schema: str, name: str
 ) -> None:
     await connection.execute(sql.SQL(statement).format(sql.Identifier(schema, name)))
