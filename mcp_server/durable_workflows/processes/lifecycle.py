@@ -168,7 +168,9 @@ async def _start(
             project = str(settings.project)
             descriptors = ["--lock", *map(str, lock.descriptors), "--ready", str(theirs)]
             process = processes.spawn(
-                processes.python("processes.supervisor", "--project", project, *descriptors),
+                processes.python(
+                    "processes.supervisor", "--project", project, "--detach", *descriptors
+                ),
                 environment=processes.without_marker(settings.as_environment()),
                 folder=settings.project,
                 log=log,

@@ -789,15 +789,16 @@ def main() -> None:
     """The process's entry: `python -m durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
 
     `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
-    last `ready` or `failed`. With `--lends` it stays in the foreground, and lends its machine to what others start.
+    last `ready` or `failed`. With `--detach` it goes on as nobody's child. With `--lends` it lends its machine to what others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
     parser.add_argument("--lock", required=True, type=int, nargs="+")
     parser.add_argument("--ready", required=True, type=int)
+    parser.add_argument("--detach", action="store_true")
     parser.add_argument("--lends", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.lends:
+    if arguments.detach:
         processes.leave_parent()
     settings = Settings(project=Path(arguments.project))
     lock = locks.Lock(places.supervisor_lock(settings), arguments.lock)
