@@ -1,9 +1,13 @@
 """What belongs to this installation: its version, and its bundled files, in a checkout or inside the installed package."""
 
+import re
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGE = "durable-workflows"  # as it is installed
+# Folders of uv's cache: where `uvx` keeps an environment for a while.
+_UV_CACHE = re.compile(r"(archive|builds|environments)-v\d+")
 _FOLDER = Path(__file__).parent
 
 
@@ -19,6 +23,11 @@ def package_version() -> str:
         return version(PACKAGE)
     except PackageNotFoundError:
         return "0+checkout"
+
+
+def is_passing() -> bool:
+    """Whether this installation is in an environment of `uvx`, which does not last."""
+    return _UV_CACHE.fullmatch(Path(sys.prefix).parent.name) is not None
 
 
 def schema_version() -> int:

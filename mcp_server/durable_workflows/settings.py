@@ -178,14 +178,16 @@ class Settings(BaseSettings):
 
     def as_environment(self) -> dict[str, str]:
         """The environment for a process that shall have the same settings."""
-        own = {
-            f"{_OWN}{name.upper()}": str(value)
-            for name, value in self
-            if name != "database_url" and value is not None
-        }
-        url = {_URL: self.database_url} if self.database_url else {}
         given = {name: value for name, value in os.environ.items() if name != _URL}
-        return {**given, **own, **url}
+        return {**given, **self._as_variables()}
+
+    def chosen(self) -> dict[str, str]:
+        """The settings that somebody has set, as variables, but for the project. The others have the defaults of whatever release reads them."""
+        names = {_variable(name) for name in self.model_fields_set - {"project"}}
+        return {name: value for name, value in self._as_variables().items() if name in names}
+
+    def _as_variables(self) -> dict[str, str]:
+        return {_variable(name): str(value) for name, value in self if value is not None}
 
     def dotenv(self) -> Mapping[str, str]:
         """What the project's `.env` adds to the environment of workflow code: variables that are not set otherwise, and no settings of ours."""
@@ -223,6 +225,11 @@ def without_variable(name: str) -> Generator[None]:
             yield
         finally:
             os.putenv(name, value)
+
+
+def _variable(name: str) -> str:
+    """The variable of a setting."""
+    return _URL if name == "database_url" else f"{_OWN}{name.upper()}"
 
 
 def _is_setting(name: str) -> bool:

@@ -14,13 +14,12 @@ from typing import Literal, NamedTuple, cast
 
 import platformdirs
 
+from durable_workflows import content
 from durable_workflows.cli import formats
 from durable_workflows.errors import SetupError, UsageError
 from durable_workflows.settings import Settings
 
 COMMAND = "durable-workflows"
-# Folders of uv's cache: where `uvx` keeps an environment for a while.
-_UV_CACHE = re.compile(r"(archive|builds|environments)-v\d+")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 _SAYS_NOTHING: tuple[tuple[str, object], ...] = (("type", "stdio"), ("env", {}))
@@ -174,8 +173,7 @@ def _own_command(client: Client) -> list[str]:
     In a project's file by name, which everybody's PATH resolves; in a user's own file by its whole path, for an application that
     was not started from a shell has another PATH. Out of an environment of `uvx`, which does not last, by `uvx`.
     """
-    passing = _UV_CACHE.fullmatch(Path(sys.prefix).parent.name)
-    words = ["uvx", COMMAND] if passing else [COMMAND]
+    words = ["uvx", COMMAND] if content.is_passing() else [COMMAND]
     if client.own:
         words[0] = _path_of(words[0])
     return words
