@@ -26,6 +26,7 @@ PROMISES = {
     "park:no-place": "A run that waits keeps no other run from running.",
     "park:no-process": "A run that waits needs no worker; a message brings one back.",
     "park:at-rest": "A project whose runs all wait is one small process, or none, and goes on when a run is due or somebody needs it.",
+    "autostart:reboot": "With autostart on, deadlines and schedules are kept over a reboot, without any client.",
     "park:old-versions": "Runs of any number of old versions wait without a worker, and each goes on on its own code.",
     "delete:whole": "A run is deleted with all that it started and all that they left in the database, or not at all.",
     "delete:needed-stays": "What an unfinished run refers to is not deleted, nor what a run that stays has among its steps.",

@@ -32,6 +32,7 @@ A class's docstring is its default message. The tree:
     │   ├── OtherDatabase
     │   ├── ProjectMoved
     │   ├── PythonUnusable
+    │   ├── AutostartFailed
     │   └── SupervisorFailed
     └── DatabaseUnavailable           the database does not answer (now)
         └── DatabaseSilent            it takes connections and does not answer
@@ -225,6 +226,12 @@ class PythonUnusable(SetupError):
     """The interpreter in the setting `python` cannot run workflow code."""
 
     hint = "Install durable-workflows into its environment, or unset DURABLE_WORKFLOWS_PYTHON."
+
+
+class AutostartFailed(SetupError):
+    """The service manager of this user cannot start the project."""
+
+    hint = "Call again in a login session of this user, not through su or sudo. On a machine without systemd or launchd, as in a container, have another scheduler run `durable-workflows bootstrap --project DIR` after each boot, such as cron with `@reboot`."
 
 
 class SupervisorFailed(SetupError):

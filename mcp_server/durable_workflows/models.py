@@ -615,3 +615,17 @@ class ServerStatus(Model):
     )
     this_session: str | None = Field(default=None, description="Your own session.")
     problems: list[str] = Field(description="What is wrong, each with what to do.")
+
+
+Starts = Literal["boot", "login"]
+
+
+class Autostart(Model):
+    """Whether the user's service manager starts the project's processes."""
+
+    on: bool
+    file: str  # which the service manager reads, if it is on
+    enabled: bool | None  # as the service manager says; None: it does not answer
+    starts: Starts | None = None  # None: that cannot be told
+    note: str = ""
+    problems: list[str] = []

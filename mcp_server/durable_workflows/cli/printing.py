@@ -18,6 +18,7 @@ from durable_workflows.cli import columns, command_words, terminal
 from durable_workflows.cli.dashboard import Line, age
 from durable_workflows.engine import following
 from durable_workflows.models import (
+    Autostart,
     Catalog,
     ChangedList,
     Ended,
@@ -219,6 +220,21 @@ def _kept(found: Storage) -> str:
 def _waiting(found: WaitingRuns) -> str:
     due = f"; the next is due at {wording.time(found.next_due)}" if found.next_due else ""
     return f"{wording.counted(found.parked, 'run')} without a process{due}"
+
+
+def print_autostart(found: Autostart) -> None:
+    """Whether the service manager starts a project."""
+    if not found.on:
+        terminal.out("Autostart is off.")
+        return
+    whens = {
+        "boot": ": the processes start at boot",
+        "login": ": the processes start when you log in",
+    }
+    terminal.out(f"Autostart is on{whens.get(found.starts or '', '')}.")
+    print_pairs([("file", found.file), *(("problem", one) for one in found.problems)])
+    if found.note:
+        say(found.note)
 
 
 def print_runs(runs: RunList) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 import typer
@@ -14,7 +14,7 @@ from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, engine_of, is_running
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.parts import Parts
-from durable_workflows.processes import lifecycle, moving, problems
+from durable_workflows.processes import autostart, lifecycle, moving, problems
 from durable_workflows.settings import Settings
 
 _CATALOG_SECONDS = 5.0  # `status` shows what is there; it does not wait for a worker to load it
@@ -73,6 +73,32 @@ async def show_status(settings: Settings, *, as_json: AsJson = False) -> None:
         printing.print_status(found, catalog)
     else:
         printing.print_stopped(settings, wrong, running=running)
+
+
+async def set_autostart(
+    settings: Settings,
+    action: Annotated[
+        Literal["on", "off", "status"],
+        typer.Argument(metavar="ACTION", help="on, off or status, which changes nothing."),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Start the project's processes at login or boot.
+
+    Your own service manager does it: systemd on Linux, launchd on macOS. It gets the settings and the PATH that this command has. `on`
+    also starts them now; `off` leaves alone what runs.
+    """
+    if action == "on":
+        with printing.progress("Starting") as progress:
+            await autostart.switch_on(settings, progress)
+    elif action == "off":
+        autostart.switch_off(settings)
+    found = autostart.look(settings)
+    if as_json:
+        terminal.out(found.model_dump_json(indent=2))
+    else:
+        printing.print_autostart(found)
 
 
 def worker(settings: Settings) -> None:
@@ -137,6 +163,7 @@ COMMANDS = (
     Command("bootstrap", bootstrap, ("bootstrap", "bootstrap --project ~/work/shop")),
     Command("shutdown", shutdown, ("shutdown",)),
     Command("status", show_status, ("status", "status --json")),
+    Command("autostart", set_autostart, ("autostart on", "autostart status --json")),
     Command("worker", worker, ("worker --application shop",)),
     Command("move", move, ("move --to postgresql://me:secret@db.example:5432/app",)),
     Command("demo", demo, ("demo", "demo . --keep")),

@@ -1,0 +1,162 @@
+"""Autostart: the user's service manager starts a project's supervisor at login or boot.
+
+What it runs is this module. It starts the supervisor and ends, as `bootstrap` does, but it does not wait for the code: a workflow file that does not load is
+no failed start.
+"""
+
+import argparse
+import logging
+import shutil
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows import content
+from durable_workflows.errors import (
+    AutostartFailed,
+    DurableWorkflowsError,
+    InvalidProject,
+    UsageError,
+)
+from durable_workflows.models import Autostart
+from durable_workflows.processes import lifecycle, service_managers
+from durable_workflows.settings import Settings
+from durable_workflows.system import files, processes
+
+_AGAIN = "run `durable-workflows autostart on` again."
+
+logger = logging.getLogger(__name__)
+
+
+async def switch_on(
+    settings: Settings, progress: lifecycle.Progress = lifecycle.no_progress
+) -> None:
+    """Have the project started from now on, with the settings and the PATH of this process; start it now, too. May be repeated.
+
+    Raises:
+        InvalidProject: the project directory is none.
+        UsageError: its name, or a setting, cannot be written down.
+        AutostartFailed: there is no service manager, it does not answer, or it does not start the project.
+    """
+    if not settings.project.is_dir():
+        raise InvalidProject(f"{settings.project} is not a directory.")
+    await anyio.to_thread.run_sync(_register, settings)
+    # The service manager takes it for started, too, when it has ended since.
+    await lifecycle.ensure_running(settings, progress)
+
+
+def _register(settings: Settings) -> None:
+    """Write the service manager's file, and have it read that."""
+    manager = service_managers.manager_of(settings)
+    if why := manager.silence():
+        raise AutostartFailed(f"The service manager does not answer this user: {why}")
+    command = [*_command(), "--project", str(settings.project)]
+    path = settings.as_environment().get("PATH")
+    environment = settings.chosen() | ({"PATH": path} if path else {})
+    _write(manager.file, manager.text(command, environment))
+    if why := manager.load():
+        raise AutostartFailed(
+            f"The service manager did not start the project: {why}",
+            hint="Run `durable-workflows status`, and read .dbos/logs/supervisor.log, for the reason. Autostart stays on; `durable-workflows autostart off` ends that.",
+        )
+
+
+def switch_off(settings: Settings) -> None:
+    """Have the project not started any more. What runs goes on. May be repeated.
+
+    Raises:
+        AutostartFailed: the file cannot be removed, or this system has no service manager.
+    """
+    manager = service_managers.manager_of(settings)
+    try:
+        manager.unload()
+        manager.file.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unusable(manager.file, error) from error
+
+
+def look(settings: Settings) -> Autostart:
+    """Whether it is on, and what is wrong. Changes and starts nothing.
+
+    Raises:
+        AutostartFailed: this system has no service manager.
+    """
+    manager = service_managers.manager_of(settings)
+    if not manager.file.exists():
+        return Autostart(on=False, file=str(manager.file), enabled=False)
+    problems: list[str] = []
+    program = manager.program()
+    if shutil.which(program) is None:
+        problems.append(f"The program that it starts ({program or 'unknown'}) is gone: {_AGAIN}")
+    if not settings.project.is_dir():
+        problems.append("The project directory is gone: run `durable-workflows autostart off`.")
+    why = manager.silence()
+    enabled = None if why else manager.is_enabled()
+    if why:
+        problems.append(f"The service manager does not answer this user: {why}")
+    elif not enabled:
+        problems.append(f"The service manager will not start it: {_AGAIN}")
+    starts = manager.starts()
+    return Autostart(
+        on=True,
+        file=str(manager.file),
+        enabled=enabled,
+        starts=starts,
+        note=manager.at_login if starts == "login" else "",
+        problems=problems,
+    )
+
+
+def _command() -> list[str]:
+    """What runs this module later: the interpreter that runs now, or `uvx` if that does not last."""
+    command = processes.python("processes.autostart")
+    if not content.is_passing():
+        return command
+    uvx = shutil.which("uvx")
+    if uvx is None:
+        raise AutostartFailed(
+            "The environment of this command does not last, and `uvx` is not on the PATH.",
+            hint="Install durable-workflows with `uv tool install` or `pipx install`, and call again.",
+        )
+    return [str(Path(uvx).absolute()), "--from", content.PACKAGE, "python", *command[1:]]
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the file, for this user only: a URL in it may hold a password."""
+    try:
+        text.encode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, text)
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "The name of the project directory, or a setting, is not UTF-8.",
+            hint="Change it, then call again.",
+        ) from error
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> AutostartFailed:
+    return AutostartFailed(
+        f"{path} cannot be changed: {error.strerror or error}.",
+        hint="Make it and its folder writable for this user, then call again.",
+    )
+
+
+def main() -> None:
+    """What the service manager runs: `python -m durable_workflows.processes.autostart --project DIR`."""
+    parser = argparse.ArgumentParser(prog="autostart")
+    parser.add_argument("--project", required=True, type=Path)
+    logging.basicConfig(format="%(message)s")
+    try:
+        anyio.run(lifecycle.ensure_running, Settings(project=parser.parse_args().project))
+    except InvalidProject as error:  # a failure would be tried again, every minute
+        logger.error("%s", error)
+    except DurableWorkflowsError as error:
+        logger.error("%s", error)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
