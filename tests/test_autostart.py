@@ -174,6 +174,7 @@ async def test_deadlines_and_schedules_are_kept_over_a_reboot_without_any_client
     await until(lambda: len(lines(often)) > before + 1, "the schedule goes on", seconds=60)
 
 
+@pytest.mark.long
 def test_the_supervisor_is_the_main_process_of_its_unit_and_switching_on_again_starts_it_unless_it_runs(
     pc: Machine, folder: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_names_and_settings_arrive_as_they_are(pc: Machine, tmp_path: Path, proj
     assert status(pc, folder)["problems"] == []
 
 
+@pytest.mark.long
 async def test_at_the_end_of_a_session_the_supervisor_ends_and_no_step_fails_of_it(
     pc: Machine, folder: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +270,7 @@ def test_another_project_that_a_step_has_started_outlives_this_one(
     assert supervisors(other) == [before]
 
 
+@pytest.mark.long
 def test_switched_off_it_lets_run_what_runs_and_starts_nothing_at_the_next_boot(
     pc: Machine, folder: Path
 ) -> None:
