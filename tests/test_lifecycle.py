@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import socket
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -13,6 +15,7 @@ import pytest
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import (
+    DatabaseRefused,
     DataDirectoryDamaged,
     InvalidProject,
     NoSpaceLeft,
@@ -112,6 +115,29 @@ async def test_a_shutdown_leaves_a_supervisor_alone_that_was_started_meanwhile(
     assert second.pid != first
     assert state.read_connection(project.settings) == second
     assert processes.is_alive(second.pid)
+
+
+async def test_a_start_that_failed_says_why_also_when_another_process_has_begun_the_next_one(
+    folder: Path,
+) -> None:
+    nowhere = "postgresql://user:secret@127.0.0.1:9/shop"
+    settings = Settings(project=folder, database_url=nowhere)
+    state.prepare(settings)
+    taken: list[locks.Lock] = []
+
+    def begin_the_next() -> None:
+        while not taken:
+            with suppress(locks.LockHeld):
+                taken.append(locks.held_lock(places.supervisor_lock(settings), wait_seconds=0))
+            time.sleep(0.001)
+
+    starting = asyncio.create_task(lifecycle.ensure_running(settings))
+    await until(lambda: processes_of(folder, "supervisor"), "one has begun")
+    next_one = asyncio.create_task(asyncio.to_thread(begin_the_next))
+    with anyio.fail_after(20), pytest.raises(DatabaseRefused):
+        await starting
+    await next_one
+    taken[0].close()
 
 
 @pytest.mark.long

@@ -203,9 +203,13 @@ async def _until_ready(settings: Settings, lines: AsyncIterable[str], progress: 
 
 
 async def _until_gone(settings: Settings) -> None:
-    """Whoever reads the error may try again at once."""
-    lock = await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=_STOP_SECONDS)
-    lock.close()
+    """Whoever reads the error may try again at once. Somebody else may have done so already: then the lock names another process."""
+    lock, deadline = places.supervisor_lock(settings), time.monotonic() + _STOP_SECONDS
+    failed = locks.named_holder(lock)
+    while locks.is_held(lock) and locks.named_holder(lock) == failed:
+        if time.monotonic() >= deadline:
+            return
+        await anyio.sleep(_POLL_SECONDS)
 
 
 def _as_error(failed: dict[str, str]) -> errors.DurableWorkflowsError:
