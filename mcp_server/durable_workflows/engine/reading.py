@@ -47,7 +47,7 @@ from durable_workflows.system import places, state
 
 _SESSIONS = 10
 _SUSPECTS = 10
-_ASKING = 1000  # questions of the runs that one run started
+_ASKING = 500  # questions of the runs that one run started
 _OLD_DAYS = 30.0  # where runs are kept for ever: of older ones it is said what they take
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
@@ -126,7 +126,7 @@ class Reader:
         """
         await self._rows.heads(workflow_ids)
         deadline = time.monotonic() + timeout_seconds
-        first = await self._states(workflow_ids)
+        first = await self._states(workflow_ids) if until == "change" else None
         while True:
             try:
                 return await self._wait(workflow_ids, until, first, deadline, progress)
@@ -138,7 +138,7 @@ class Reader:
         self,
         workflow_ids: Sequence[str],
         until: str,
-        first: WaitResult,
+        first: WaitResult | None,
         deadline: float,
         progress: Progress | None,
     ) -> WaitResult:
@@ -165,7 +165,8 @@ class Reader:
         )
         if gone := set(workflow_ids) - {row["workflow_id"] for row in rows}:
             raise UnknownWorkflowId(f"{min(gone)} was deleted meanwhile.")
-        asking = await self._asking(workflow_ids, limit=limits.INLINE)
+        parents = [row["workflow_id"] for row in rows if row["children"] or row["children_done"]]
+        asking = await self._asking(parents, limit=limits.INLINE) if parents else []
         return records.wait_result(rows, asking, workflow_ids, timed_out=False)
 
     async def run(

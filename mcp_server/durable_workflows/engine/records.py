@@ -96,8 +96,8 @@ def wait_result(
     )
 
 
-def is_enough(result: WaitResult, until: str, first: WaitResult) -> bool:
-    """Whether what was waited for has come about."""
+def is_enough(result: WaitResult, until: str, first: WaitResult | None) -> bool:
+    """Whether what was waited for has come about; `first` is how the runs stood before, for a change of that."""
     if until == "change":
         return result != first or not (result.running or result.waiting)
     if until == "any":
