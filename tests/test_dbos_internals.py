@@ -384,6 +384,14 @@ def test_a_recovered_run_is_put_back_by_the_method_that_we_replace() -> None:
     ]
 
 
+def test_a_call_that_waits_for_the_database_sleeps_as_we_replace_it() -> None:
+    assert "time.sleep(actual_backoff)" in inspect.getsource(_sys_db.db_retry)
+    # Elsewhere in this module, between two looks only.
+    sleeps = re.findall(r"time\.sleep\((.*)\)", inspect.getsource(_sys_db))
+    polling = ["polling_interval", "self._notification_listener_polling_interval_sec"]
+    assert set(sleeps) == {"actual_backoff", *polling, "0.1"}
+
+
 def test_an_execution_gives_up_its_place_by_the_method_that_we_wrap() -> None:
     active = _core.ActiveWorkflowById
     assert parameters(active._remove) == ["self", "key", "bucket"]

@@ -10,6 +10,7 @@ import native
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import StartRequest
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of, until, until_found
 from requirements import proves
@@ -69,6 +70,35 @@ async def test_runs_go_on_after_the_database_was_away(folder: Path) -> None:
         assert lines_of(lines) == list(range(1, 11))
         assert {process.pid for process in processes_of(folder)} == running
         await project.aclose()
+
+
+@proves("recovery:database-killed")
+async def test_runs_go_on_within_seconds_after_the_database_was_away_for_long(folder: Path) -> None:
+    """By itself each would try again when it has waited for as long as before."""
+    copy_flow("ten_steps", folder)
+    files = [folder / f"lines-{number}" for number in range(8)]
+    programs = native.programs()
+    assert programs is not None
+    with native.cluster(programs) as postgres:
+        project = Project(Settings(project=folder, database_url=postgres.database("own")))
+        engine = await project.engine()
+        for file in files:
+            args = {"file": str(file), "seconds": 1.0}
+            await engine.start(StartRequest(name="ten_steps", args=args))
+        await until(lambda: all(map(lines_of, files)), "all are under way")
+        postgres.stop()
+        await anyio.sleep(20)  # how long it is away, not a wait for something
+        before = [len(lines_of(file)) for file in files]
+        postgres.start()
+
+        def have_gone_on() -> bool:
+            return all(
+                len(lines_of(file)) > count for file, count in zip(files, before, strict=True)
+            )
+
+        await until(have_gone_on, "all go on", seconds=6)
+        await project.aclose()
+        await lifecycle.shut_down(project.settings)
 
 
 async def test_a_server_without_a_free_connection_is_said_as_what_it_is(

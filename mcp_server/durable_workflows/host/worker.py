@@ -338,6 +338,7 @@ class _Worker:
         observing.before_ends(self._log.settle)
         registering.run_methods_by_name()
         wakeups.notify_at_once()
+        wakeups.retry_when_rung(self._bell)
         wakeups.wake_queues(
             self._bell, self._places.look, internal_polling_seconds=_POLLING_SECONDS
         )
@@ -514,7 +515,7 @@ class _Worker:
             try:
                 async with await tables.connect(self._database, role="doorbell") as connection:
                     await tables.listen(connection, self._database.runs_channel)
-                    self._bell.ring_all()  # for what was missed while not listening
+                    self._bell.ring_all()  # for what was missed, or failed, while not listening
                     await self._hear(connection)
             except tables.Lost as error:
                 logger.info("The database does not answer: %s", error)

@@ -1,16 +1,18 @@
 # pyright: reportPrivateUsage=false
-"""The background threads of dbos look when there is something to do. dbos has each of them look again and again, whether there is or not."""
+"""The threads of dbos look when there is something to do. dbos has each of them look again and again, whether there is or not."""
 
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import ParamSpec, TypeVar
 
 import sqlalchemy.exc
 from dbos import DBOS, Queue
 from dbos import _dbos as dbos_module
 from dbos import _queue as dbos_queue
+from dbos import _sys_db as dbos_sys_db
 from dbos import _workflow_commands as dbos_commands
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
@@ -23,6 +25,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
 _JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
+_RETRIES = "\0retries"  # calls that wait for the database
 _QUIET_SECONDS = 15.0  # every thread looks at least so often: for a hint that was lost
 _SOONEST_SECONDS = 0.1  # what is due and could not be done is not tried more often
 _DUE = """
@@ -152,6 +155,19 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
 
     replace_in_dbos(jobs, due)
     return look
+
+
+def retry_when_rung(bell: Doorbell) -> None:
+    """Let a call that waits for the database try again as soon as the bell rings for all, as it does when this process has the database again.
+
+    dbos tries less and less often: after a longer outage a run would go on up to a minute and a half later.
+    """
+
+    def sleep(seconds: float) -> None:
+        heard = bell.wait(_RETRIES, -1, 0.0)
+        bell.wait(_RETRIES, heard, min(seconds, _QUIET_SECONDS))
+
+    replace(dbos_sys_db, time=SimpleNamespace(**{**vars(time), "sleep": sleep}))
 
 
 def notify_at_once() -> None:
