@@ -131,12 +131,12 @@ class Settings(BaseSettings):
     keep_days: float | None = Field(
         default=None,
         gt=0,
-        description="How many days runs are kept after they have ended; then they are deleted with all that they started. Default: for ever.",
+        description="How many days ended runs are kept. Default: for ever.",
     )
     keep_answers_days: float | None = Field(
         default=None,
         gt=0,
-        description="How many days it is kept what people answered, and at least as long as the run. Default: for ever.",
+        description="How many days answers of people are kept. Default: for ever.",
     )
     idle_transaction_seconds: float = Field(
         default=60.0,
