@@ -81,7 +81,7 @@ async def test_names_and_topics_are_those_of_the_project(
         found = await words(client, ORCHESTRATE, "workflow", "wait_f")
         assert "wait_for" in found
         assert all(one.startswith("wait_f") for one in found)
-        assert "run_commands" in await words(client, ORCHESTRATE, "workflow", "")
+        assert "run_commands" in await words(client, ORCHESTRATE, "workflow", "run_")
         assert await words(client, DEBUG, "topic", "go-") == [f"go-{mode}"]
         assert await words(client, DEBUG, "topic", "", workflow_id=run) == [f"go-{mode}"]
         assert await words(client, DEBUG, "topic", "", workflow_id="no-such") == []

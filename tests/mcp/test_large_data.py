@@ -716,6 +716,7 @@ LONGEST: dict[str, tuple[Json, bool]] = {
     "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
     "cancel": ({"workflow_ids": WAITING_IDS}, False),
     "resume": ({"workflow_ids": WAITING_IDS}, False),
+    "delete_workflows": ({"workflow_ids": WAITING_IDS}, False),
     "answer_in_person": ({"workflow_id": "asks"}, True),
     "write_workflow": (
         {"name": "long_one", "source": "import time\n" + "time.time()\n" * 9000},

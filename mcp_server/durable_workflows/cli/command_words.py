@@ -46,6 +46,7 @@ FORMS = {
     "fork": Form("fork", ("workflow_id", "from_step"), {"version": "--same-version"}),
     "cancel": Form("cancel", ("workflow_ids",), {"children": "--children"}),
     "resume": Form("resume", ("workflow_ids",), {"children": "--children"}),
+    "delete_workflows": Form("delete", ("workflow_ids",), {"children": "--children"}),
     "write_workflow": Form("new", ("template", "name")),
     "search_docs": Form("search", ("query",)),
 }
