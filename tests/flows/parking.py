@@ -216,6 +216,21 @@ def parked_works(file: str, until: str) -> str:
     return "worked"
 
 
+@DBOS.step()
+def note_and_work(file: str, text: str, until: str) -> str:
+    with Path(file).open("a", encoding="utf-8") as out:
+        out.write(f"{text}\n")
+    while not Path(until).exists():
+        time.sleep(0.02)
+    return text
+
+
+@DBOS.workflow()
+def parked_works_later(file: str, until: str) -> str:
+    note(file, "a")
+    return note_and_work(file, receive("go", schema=str), until)
+
+
 @DBOS.workflow()
 def parked_ends_its_worker(file: str) -> None:
     import os

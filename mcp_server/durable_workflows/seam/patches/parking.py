@@ -211,7 +211,7 @@ class Parking:
         }
 
     def _decide(self, body: Body, verdict: str) -> None:
-        if verdict == "parked":
+        if verdict in ("parked", "lost"):  # it has another execution, or will have one
             body.state = State.PARKED
             self._looks.pop(body, None)
             self._leaving[body.workflow_id] = time.monotonic()
@@ -220,7 +220,7 @@ class Parking:
         if verdict == "busy":
             self._looks[body] = time.monotonic() + _BUSY_SECONDS
         body.decided.set()
-        if verdict in ("parked", "ready"):
+        if verdict != "busy":
             for wait in body.waits:
                 wait.event.set()
 
