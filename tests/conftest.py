@@ -38,11 +38,21 @@ def anyio_backend() -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """An empty project directory. Whatever runs for it is shut down afterwards, and nothing may be left."""
-    project = (tmp_path / "project").resolve()
-    project.mkdir()
-    yield project
-    anyio.run(lifecycle.shut_down, Settings(project=project))
-    left = processes_of(project)
+    yield from _directory(tmp_path / "project")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """As `folder`, of another project, or of the same one on another machine."""
+    yield from _directory(tmp_path / "elsewhere")
+
+
+def _directory(path: Path) -> Iterator[Path]:
+    directory = path.resolve()
+    directory.mkdir()
+    yield directory
+    anyio.run(lifecycle.shut_down, Settings(project=directory))
+    left = processes_of(directory)
     assert not left, f"left behind: {left}"
 
 

@@ -96,6 +96,16 @@ class Cluster:
             os.killpg(postmaster.pid, signal.SIGKILL)
             postmaster.wait()
 
+    def kill(self) -> None:
+        """Kill the server, and wait until its other processes have noticed and ended."""
+        postmaster, *others = self.processes()
+        postmaster.kill()
+        assert self._postmaster is not None
+        self._postmaster.wait()
+        self._postmaster = None
+        _, alive = psutil.wait_procs(others, timeout=_SECONDS)
+        assert not alive, alive
+
     def _make(self) -> None:
         secret = self._folder / "password"
         secret.write_text(PASSWORD, encoding="utf-8")

@@ -6,15 +6,13 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import anyio
 import pytest
 
 import native
 from durable_workflows.engine.engine import Engine
-from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from durable_workflows.system import processes
-from helpers import all_flows, processes_of, running_project
+from helpers import all_flows, running_project
 
 _NODE = "there is no Node"
 _SCHEMA = "asks for a table by the embedded database's schema"
@@ -72,17 +70,6 @@ def template(postgres: native.Cluster) -> str:
 def database_url(postgres: native.Cluster, template: str) -> str:
     """The URL of a database that has no rows."""
     return postgres.database(f"test_{secrets.token_hex(4)}", template=template)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """The directory of another project, or of the same one on another machine. What runs for it is shut down afterwards."""
-    path = (tmp_path / "elsewhere").resolve()
-    path.mkdir()
-    yield path
-    anyio.run(lifecycle.shut_down, Settings(project=path))
-    left = processes_of(path)
-    assert not left, f"left behind: {left}"
 
 
 @pytest.fixture
