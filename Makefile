@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals lock wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -14,7 +14,11 @@ test: .venv/ready
 
 # Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).
 test-all: test
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not kills"
+
+# Anything is killed 300 times while runs are parked and wake. Ten minutes, and best in a process namespace of its own: `unshare --pid --fork --mount-proc make kills`.
+kills: .venv/ready
+	$(BIN)/python -m pytest -m kills -n 2
 
 # Which branches the tests take, also in the processes that they start; pyproject.toml has the least that is allowed.
 coverage: .venv/ready

@@ -1,4 +1,4 @@
-"""What runs of `flows/killing.py` have written, and what is wrong with it."""
+"""What runs of `killing.py` have written, and what is wrong with it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -15,14 +16,14 @@ import native
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.settings import Settings
-from helpers import copy_flow, until_found
+from helpers import until_found
 from kills.ledger import Ledger
 from kills.traffic import SLEEP_SECONDS, Traffic
 from kills.victims import Killer
 from kills.watch import Watch
 from requirements import proves
 
-pytestmark = [pytest.mark.anyio, pytest.mark.long]
+pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.kills]
 
 _END_SECONDS = 90.0
 _LATE_SECONDS = 30.0  # a run goes on so long after it could: the machine may be busy
@@ -75,7 +76,8 @@ async def projects(
     directories = [folder, elsewhere][: PLACES[place].machines]
     projects = [Project(_settings(directory, url)) for directory in directories]
     for directory in directories:
-        copy_flow("killing", directory)
+        (directory / "workflows").mkdir()
+        shutil.copy(Path(__file__).with_name("killing.py"), directory / "workflows")
     yield projects
     for project in projects:
         await project.aclose()

@@ -22,7 +22,7 @@ from durable_workflows.errors import (
     WorkflowFinished,
 )
 from durable_workflows.models import Delivered, StartRequest
-from flows.killing import LAST
+from kills.killing import LAST
 from mcp import Client, StdioServerParameters
 
 T = TypeVar("T")
