@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import anyio
 import psutil
+import pytest
 from dbos import DBOSClient, DBOSPortableJSONSerializer
 from psycopg.rows import scalar_row
 
@@ -92,6 +93,17 @@ async def running_project(settings: Settings, flows: Iterable[str]) -> AsyncGene
     await lifecycle.shut_down(settings)
     left = processes_of(settings.project)
     assert not left, f"left behind: {left}"
+
+
+@asynccontextmanager
+async def parking_project(
+    factory: pytest.TempPathFactory, flow: str, database_url: str | None = None
+) -> AsyncGenerator[Engine]:
+    """As `running_project`, with one of `flows/`, in a temporary directory. Runs are parked soon."""
+    folder = (factory.mktemp(flow) / "project").resolve()
+    settings = Settings(project=folder, park_after_seconds=0.2, database_url=database_url)
+    async with running_project(settings, [flow]) as engine:
+        yield engine
 
 
 def run_without_rights(source: str, *arguments: str) -> None:

@@ -17,7 +17,15 @@ from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable, UnknownWorkflowId
 from durable_workflows.models import Pruned, StartRequest
 from durable_workflows.settings import Settings
-from helpers import copy_flow, dbos_client_of, processes_of, running_project, until_found, value
+from helpers import (
+    copy_flow,
+    dbos_client_of,
+    parking_project,
+    processes_of,
+    until,
+    until_found,
+    value,
+)
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -27,9 +35,7 @@ NO_AGE = timedelta(0)
 @pytest.fixture(scope="module")
 async def deleting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """The engine of a project whose runs are parked soon."""
-    folder = (tmp_path_factory.mktemp("deleting") / "project").resolve()
-    settings = Settings(project=folder, park_after_seconds=0.2)
-    async with running_project(settings, ["deleting"]) as engine:
+    async with parking_project(tmp_path_factory, "deleting") as engine:
         yield engine
 
 
@@ -230,6 +236,18 @@ async def test_a_large_tree_is_deleted_in_parts(deleting: Engine) -> None:
     assert changed.note == "1,102 runs deleted, with those that they had started."
     left = "select count(*) from dbos.workflow_status where starts_with(workflow_uuid, %s)"
     assert await value(deleting, left, tree) == 0
+
+
+@proves("prune:choice")
+async def test_a_large_tree_is_pruned_as_one(deleting: Engine) -> None:
+    await make_old(deleting, 1)
+    more = """insert into dbos.workflow_status (workflow_uuid, status, name, created_at, updated_at, parent_workflow_id)
+        select 'old-1-' || number, status, name, created_at, updated_at, workflow_uuid
+        from dbos.workflow_status, generate_series(3, 1000) as number where workflow_uuid = 'old-1'"""
+    await value(deleting, more)
+    would = await deleting.prune(timedelta(days=9), dry_run=True)
+    pruned = await deleting.prune(timedelta(days=9))
+    assert (would.runs, would.trees) == (pruned.runs, pruned.trees) == (1001, 1)
 
 
 async def test_an_id_can_be_used_again_once_its_run_is_deleted(deleting: Engine) -> None:
@@ -436,3 +454,17 @@ async def test_a_killed_database_leaves_whole_trees(engine: Engine, folder: Path
 async def prune_as_far_as_it_goes(engine: Engine) -> None:
     with suppress(DatabaseUnavailable):
         await engine.prune(timedelta(days=9))
+
+
+@pytest.mark.long
+async def test_a_refusal_of_the_database_stops_pruning_and_nothing_else(
+    engine: Engine, folder: Path
+) -> None:
+    copy_flow("deleting", folder)
+    await ended(engine, "leaf", text="first")
+    await value(engine, "alter table durable_workflows.sessions rename to other_sessions")
+    log = folder / ".dbos" / "logs" / "supervisor.log"
+    await until(lambda: "Pruning stopped" in log.read_text(encoding="utf-8"), "it is said")
+    await value(engine, "alter table durable_workflows.other_sessions rename to sessions")
+    await ended(engine, "leaf", text="second")
+    assert [one.pid for one in processes_of(folder, "supervisor")] == [engine.connection.pid]

@@ -20,8 +20,8 @@ from durable_workflows.telling.causes import cause
 from helpers import (
     copy_flow,
     kill_worker,
+    parking_project,
     processes_of,
-    running_project,
     until,
     until_found,
     value,
@@ -34,9 +34,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(scope="module")
 async def parking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """The engine of a project in which runs are parked soon."""
-    folder = (tmp_path_factory.mktemp("parking") / "project").resolve()
-    settings = Settings(project=folder, park_after_seconds=0.2)
-    async with running_project(settings, ["parking"]) as engine:
+    async with parking_project(tmp_path_factory, "parking") as engine:
         yield engine
 
 

@@ -12,8 +12,7 @@ import native
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import DurableWorkflowsError, UnknownWorkflowId
-from durable_workflows.settings import Settings
-from helpers import running_project
+from helpers import parking_project
 from test_deleting import *  # noqa: F403
 from test_deleting import ended, is_there, start
 
@@ -25,10 +24,8 @@ async def deleting(
     tmp_path_factory: pytest.TempPathFactory, postgres: native.Cluster
 ) -> AsyncIterator[Engine]:
     """As `deleting` of the other tests."""
-    folder = (tmp_path_factory.mktemp("deleting") / "project").resolve()
     url = postgres.database("deleting")
-    settings = Settings(project=folder, park_after_seconds=0.2, database_url=url)
-    async with running_project(settings, ["deleting"]) as engine:
+    async with parking_project(tmp_path_factory, "deleting", url) as engine:
         yield engine
 
 

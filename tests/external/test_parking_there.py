@@ -6,8 +6,7 @@ import pytest
 
 import native
 from durable_workflows.engine.engine import Engine
-from durable_workflows.settings import Settings
-from helpers import running_project
+from helpers import parking_project
 from test_parking import *  # noqa: F403
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -18,8 +17,6 @@ async def parking(
     tmp_path_factory: pytest.TempPathFactory, postgres: native.Cluster
 ) -> AsyncIterator[Engine]:
     """As `parking` of the other tests."""
-    folder = (tmp_path_factory.mktemp("parking") / "project").resolve()
     url = postgres.database("parking")
-    settings = Settings(project=folder, park_after_seconds=0.2, database_url=url)
-    async with running_project(settings, ["parking"]) as engine:
+    async with parking_project(tmp_path_factory, "parking", url) as engine:
         yield engine

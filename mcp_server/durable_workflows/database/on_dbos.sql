@@ -378,13 +378,15 @@ create or replace trigger durable_workflows_fork before insert on dbos.workflow_
     for each row when (new.forked_from is not null) execute function durable_workflows.fork_begins();
 
 -- Why trees of runs cannot be deleted: for each of them one reason, and the run that it is about. `roots` has for each of `runs` the root of its tree.
--- References between these trees do not count.
-create or replace function durable_workflows.kept_trees(roots text[], runs text[], older_than timestamptz)
+-- References between these trees do not count. Runs that are not `locked` may change; null: it is only asked.
+create or replace function durable_workflows.kept_trees(roots text[], runs text[], locked text[], older_than timestamptz)
     returns table (root text, verdict text, about text) language sql stable as $$
     with tree as materialized (select entry.root, entry.run from unnest(roots, runs) as entry (root, run)),
     moment as (select extract(epoch from older_than) * 1000 as at)
     select distinct on (found.root) found.root, found.verdict, found.about from (
-        select tree.root, 1 as rank, 'unfinished' as verdict, tree.run as about
+        select tree.root, 0 as rank, 'busy' as verdict, tree.run as about from tree where tree.run <> all(locked)
+        union all
+        select tree.root, 1, 'unfinished', tree.run
         from tree join dbos.workflow_status as run on run.workflow_uuid = tree.run
         where run.status is null or run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
         union all
@@ -416,7 +418,7 @@ create or replace function durable_workflows.kept_trees(roots text[], runs text[
 $$;
 
 -- Deletes trees of ended runs, each as a whole or not at all: each of `given`, the runs that it started, and theirs. For each it says what became of it and
--- how many runs that is: `deleted`, `busy` (somebody is changing one of them), or a verdict of `kept_trees`. One call deletes about so many runs at `most`:
+-- how many runs that is: `deleted`, or why it is kept (`kept_trees`). One call deletes about so many runs at `most`:
 -- a tree beyond that is `later`. Of one that is larger by itself the top is deleted, and what that had started is `later`: each of these is a whole tree now.
 -- Without `really` it only says.
 create or replace function durable_workflows.delete_trees(given text[], older_than timestamptz, most integer, really boolean)
@@ -426,6 +428,7 @@ declare
     roots text[];    -- for each of `members` the root of its tree
     members text[];  -- the top of each tree first
     kept text[] := '{}';
+    locked text[];
     gone text[];
     found record;
 begin
@@ -434,7 +437,9 @@ begin
         from unnest(given) with ordinality as entry (root, place) join dbos.workflow_status as run on run.workflow_uuid = entry.root
         union all
         select tree.root, child.workflow_uuid, tree.place, tree.depth + 1
-        from tree join dbos.workflow_status as child on child.parent_workflow_id = tree.member where tree.depth < 1000
+        from tree cross join lateral (  -- as in `descendants`
+            select workflow_uuid from dbos.workflow_status where parent_workflow_id = tree.member offset 0
+        ) as child
     ), counted as (
         select tree.*, count(*) over (order by place) as so_far, min(place) over () as first from tree
     )
@@ -445,20 +450,13 @@ begin
         from unnest(given) with ordinality as entry (root, place) join dbos.workflow_status as run on run.workflow_uuid = entry.root
         where run.workflow_uuid <> all(roots) order by entry.place;
     if really then
-        gone := array(select workflow_uuid from dbos.workflow_status where workflow_uuid = any(members) for update skip locked);
-        for found in
-            select tree.root, 'busy' as verdict, min(tree.member) as about from unnest(roots, members) as tree (root, member)
-            where tree.member <> all(gone) group by tree.root
-        loop
-            kept := kept || found.root;
-            return query select found.root, found.verdict, found.about, (select count(*) from unnest(roots) as tree (root) where tree.root = found.root);
-        end loop;
+        locked := array(select workflow_uuid from dbos.workflow_status where workflow_uuid = any(members) for update skip locked);
     end if;
     loop  -- a tree that is kept may keep others
         select array_agg(tree.root order by place), array_agg(tree.member order by place) into roots, members
         from unnest(roots, members) with ordinality as tree (root, member, place) where tree.root <> all(kept);
         kept := '{}';
-        for found in select * from durable_workflows.kept_trees(roots, members, older_than) loop
+        for found in select * from durable_workflows.kept_trees(roots, members, locked, older_than) loop
             kept := kept || found.root;
             return query select found.root, found.verdict, found.about, (select count(*) from unnest(roots) as tree (root) where tree.root = found.root);
         end loop;

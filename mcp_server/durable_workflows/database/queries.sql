@@ -31,9 +31,11 @@ select version, state, coalesce(error, progress) as note from durable_workflows.
 insert into durable_workflows.versions (version) values (%(version)s) on conflict do nothing
 
 -- name: make_newest
--- An edit that was taken back makes an older version the newest again.
-update durable_workflows.versions set saved_at = clock_timestamp()
-where version = %(version)s and exists (select from durable_workflows.versions as later where later.saved_at > versions.saved_at)
+-- An edit that was taken back makes an older version the newest again. It is in use from now on, not only from the next `use_version` on.
+update durable_workflows.versions set used_at = clock_timestamp(), saved_at = case
+    when exists (select from durable_workflows.versions as later where later.saved_at > versions.saved_at) then clock_timestamp() else saved_at
+end
+where version = %(version)s
 
 -- name: save_file
 with stored as (

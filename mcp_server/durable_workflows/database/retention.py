@@ -6,17 +6,18 @@ of them or took its result, and while an unfinished run was forked from one of t
 
 import json
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from durable_workflows.database import space, tables
 from durable_workflows.models import Kept, Pruned
-from durable_workflows.settings import APPLICATION
+from durable_workflows.settings import APPLICATION, Settings
 
-_TREES = 500  # that one statement looks at
-_RUNS = 500  # that one statement deletes: others wait for it, on the embedded database
+_TREES = 500  # in one statement
+_RUNS = 500  # in one statement, which keeps the clients of the embedded database waiting
+_KEEP_SESSIONS = timedelta(days=90)
 _VACUUM_RUNS = 20_000  # deleted runs: a vacuum of many more would keep others waiting
 DELETED, LATER = "deleted", "later"  # verdicts
 _MAY_FOLLOW = {"named", "parent"}  # reasons that may be gone once others are deleted
@@ -65,8 +66,25 @@ async def prune(rows: tables.LastingConnection, choice: Choice, *, really: bool 
         once = await _prune_once(rows, choice, really=really)
         trees, runs = trees + once.trees, runs + once.runs
         if not (really and once.trees and once.kept.keys() & _MAY_FOLLOW):
-            kept = list(once.kept.values())
-            return Pruned(runs=runs, trees=trees, dry_run=not really, kept=kept)
+            break
+    if really:
+        await space.vacuum(rows)
+    return Pruned(runs=runs, trees=trees, dry_run=not really, kept=list(once.kept.values()))
+
+
+async def prune_old(rows: tables.LastingConnection, settings: Settings) -> int:
+    """Delete what is older than the settings let it be, and what runs have left behind; give the space back. Return how many runs were deleted. Errors as for `delete`."""
+    now, runs = datetime.now(UTC), 0
+    if settings.keep_days is not None:
+        choice = Choice(now - timedelta(days=settings.keep_days))
+        runs = (await prune(rows, choice)).runs
+    if settings.keep_answers_days is not None:
+        older_than = now - timedelta(days=settings.keep_answers_days)
+        await rows.fetch("prune_answers", older_than=older_than)
+    await rows.fetch("prune_versions")
+    await rows.fetch("prune_sessions", older_than=now - _KEEP_SESSIONS)
+    await space.shrink(rows, quick=True)
+    return runs
 
 
 @dataclass
@@ -75,10 +93,10 @@ class _Count:
     runs: int = 0
     kept: dict[str, Kept] = field(default_factory=dict[str, Kept])
 
-    def add(self, row: tables.Row) -> None:
+    def add(self, row: tables.Row, roots: Collection[str]) -> None:
         verdict = row["verdict"]
         if verdict == DELETED:
-            self.trees += 1
+            self.trees += row["workflow_id"] in roots  # and no lower part of a large tree
             self.runs += row["runs"]
             return
         first = Kept(reason=verdict, trees=0, workflow_id=row["workflow_id"], about=row["about"])
@@ -93,7 +111,7 @@ async def _prune_once(rows: tables.LastingConnection, choice: Choice, *, really:
             verdicts = delete(rows, page, older_than=choice.older_than, really=really)
             async with aclosing(verdicts):
                 async for row in verdicts:
-                    count.add(row)
+                    count.add(row, page)
             if really and count.runs >= vacuumed + _VACUUM_RUNS:
                 await space.vacuum(rows)
                 vacuumed = count.runs
@@ -102,7 +120,10 @@ async def _prune_once(rows: tables.LastingConnection, choice: Choice, *, really:
 
 async def _roots(rows: tables.LastingConnection, choice: Choice) -> AsyncGenerator[list[str]]:
     """The roots of a choice, the oldest first, page by page."""
-    spared = await _newest(rows, choice.keep_last) if choice.keep_last else []
+    spared: list[tables.Row] = []
+    if choice.keep_last:
+        about = {"application": APPLICATION, "number": choice.keep_last}
+        spared = await rows.fetch("newest_roots", **about)
     after, after_id = -1, ""
     while True:
         found = await rows.fetch(
@@ -120,18 +141,3 @@ async def _roots(rows: tables.LastingConnection, choice: Choice) -> AsyncGenerat
             return
         yield [row["workflow_id"] for row in found]
         after, after_id = found[-1]["created_at"], found[-1]["workflow_id"]
-
-
-async def _newest(rows: tables.LastingConnection, number: int) -> list[tables.Row]:
-    return await rows.fetch("newest_roots", application=APPLICATION, number=number)
-
-
-async def prune_rest(rows: tables.LastingConnection, older_than: datetime) -> None:
-    """Delete what runs leave behind: versions of the code that no run has any more, and sessions that ended before then. Errors as for `delete`."""
-    await rows.fetch("prune_versions")
-    await rows.fetch("prune_sessions", older_than=older_than)
-
-
-async def prune_answers(rows: tables.LastingConnection, older_than: datetime) -> None:
-    """Delete what people answered before then to runs that are gone. Errors as for `delete`."""
-    await rows.fetch("prune_answers", older_than=older_than)

@@ -23,7 +23,7 @@ async def vacuum(rows: tables.LastingConnection) -> None:
 
 
 async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
-    """Shrink files that are mostly empty. Nobody gets an answer while one is written anew: `quick` leaves those alone that have many rows; errors as for `vacuum`."""
+    """Shrink files that are mostly empty. All clients wait while a file is written anew, so `quick` skips tables with many rows; errors as for `vacuum`."""
     async with rows.connection() as connection:
         if not connection.database.is_embedded:
             return

@@ -76,8 +76,7 @@ class Deleter:
         pruned = await retention.prune(rows, choice, really=not dry_run)
         if dry_run:
             return pruned
-        await retention.prune_rest(rows, moment)
-        await space.vacuum(rows)
+        await rows.fetch("prune_versions")
         await space.shrink(rows, quick=True)
         return pruned.model_copy(update={"freed_bytes": max(before - await self._bytes(), 0)})
 

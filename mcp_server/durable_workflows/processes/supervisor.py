@@ -57,7 +57,6 @@ _LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
 _HEARD_SECONDS = 60.0
 _FIRST_PRUNE_SECONDS = 10.0  # a start has enough to do
 _PRUNE_SECONDS = 3600.0
-_KEEP_SESSIONS = timedelta(days=90)
 _SOON = timedelta(seconds=60)  # when a run is due for which the database stays up
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
@@ -361,8 +360,8 @@ class Supervisor:
         while True:
             try:
                 await self._prune()
-            except DatabaseUnavailable as error:
-                logger.info("Pruning stopped: %s", error)
+            except (DurableWorkflowsError, tables.Error) as error:  # a full disk, for one
+                logger.warning("Pruning stopped: %s", error)
             await anyio.sleep(_PRUNE_SECONDS)
 
     async def _prune(self) -> None:
@@ -370,27 +369,26 @@ class Supervisor:
         await self._rows.run("use_version", version=self._current)
         if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
             return  # no worker has made the tables yet
-        now = datetime.now(UTC)
-        if (days := self._settings.keep_days) is not None:
-            choice = retention.Choice(now - timedelta(days=days))
-            pruned = await retention.prune(self._rows, choice)
-            if pruned.runs:
-                logger.info("Deleted %s runs that ended more than %g days ago.", pruned.runs, days)
-        if (days := self._settings.keep_answers_days) is not None:
-            await retention.prune_answers(self._rows, now - timedelta(days=days))
-        await retention.prune_rest(self._rows, now - _KEEP_SESSIONS)
-        await space.shrink(self._rows, quick=True)
+        if runs := await retention.prune_old(self._rows, self._settings):
+            logger.info("Deleted %s old runs.", runs)
 
     async def _note_rest(self) -> None:
         """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
         if self._settings.embedded and self._is_idle() and self._lock.is_in_place():
+            await self._shrink()
             with suppress(DatabaseUnavailable):
-                assert self._rows is not None
-                await space.shrink(self._rows, quick=False)  # nobody waits now
                 self.due_at = await self._next_due()
         until = f" until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else ""
         logger.info("Nothing is left to do%s; ending.", until)
         self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
+
+    async def _shrink(self) -> None:
+        """Give back the space of deleted runs, now that no run goes on which would have to wait for it."""
+        assert self._rows is not None
+        try:
+            await space.shrink(self._rows, quick=False)
+        except (DurableWorkflowsError, tables.Error) as error:  # a full disk, for one
+            logger.warning("The database was not shrunk: %s", error)
 
     async def _next_due(self) -> datetime | None:
         """When the first of the runs is due that need no worker until then."""
@@ -789,7 +787,7 @@ def main() -> None:
     """The process's entry: `python -m durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
 
     `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
-    last `ready` or `failed`. With `--detach` it goes on as nobody's child. With `--lends` it lends its machine to what others start.
+    last `ready` or `failed`. With `--detach` it leaves the process that started it. With `--lends` it lends its machine to what others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
