@@ -25,7 +25,7 @@ def package_version() -> str:
         return "0+checkout"
 
 
-def is_passing() -> bool:
+def is_temporary() -> bool:
     """Whether this installation is in an environment of `uvx`, which does not last."""
     return _UV_CACHE.fullmatch(Path(sys.prefix).parent.name) is not None
 

@@ -51,6 +51,11 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def megabytes(number: int) -> str:
+    """A number of bytes: `9.4 MB`."""
+    return f"{number / 1_000_000:.1f} MB"
+
+
 def times(number: int) -> str:
     """How often: `once`, `2 times`."""
     return "once" if number == 1 else f"{number:,} times"

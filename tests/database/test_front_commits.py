@@ -108,7 +108,7 @@ def too_early(events: Sequence[Event]) -> list[str]:
 
 
 def divided(data: Path) -> set[str]:
-    """The marks in the log that the head of a page divides: nobody has seen them written. Where pages end depends on what the data directory had in it at first."""
+    """The marks in the log that the head of a page divides: they were never seen as a whole. Where pages end depends on what the data directory had in it at first."""
     found: set[str] = set()
     for file in (data / "pg_wal").glob("0*"):
         log = file.read_bytes().decode("latin-1")

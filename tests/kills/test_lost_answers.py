@@ -26,7 +26,7 @@ from test_parking import lines_of
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 _GATE = 1
-# Whoever parks a run waits at the gate, with all locks that it has.
+# A process that parks a run waits at the gate, and holds its locks.
 GATE = f"""
 create function wait_at_gate() returns trigger language plpgsql as $$ begin
     perform pg_advisory_xact_lock({_GATE}); return new;

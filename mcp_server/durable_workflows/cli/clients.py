@@ -173,7 +173,7 @@ def _own_command(client: Client) -> list[str]:
     In a project's file by name, which everybody's PATH resolves; in a user's own file by its whole path, for an application that
     was not started from a shell has another PATH. Out of an environment of `uvx`, which does not last, by `uvx`.
     """
-    words = ["uvx", COMMAND] if content.is_passing() else [COMMAND]
+    words = ["uvx", COMMAND] if content.is_temporary() else [COMMAND]
     if client.own:
         words[0] = _path_of(words[0])
     return words

@@ -182,12 +182,14 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
 
 def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
     """What runs for a project."""
-    megabytes = found.database_bytes / 1_000_000
     runs = [f"{number} {status}" for status, number in found.counts.items()]
     print_pairs(
         [
             ("project", found.project),
-            ("database", f"{found.mode}, {found.database}, {megabytes:.1f} MB"),
+            (
+                "database",
+                f"{found.mode}, {found.database}, {wording.megabytes(found.database_bytes)}",
+            ),
             ("supervisor", f"process {found.supervisor_pid}"),
             *(
                 ("worker", f"process {one.pid} on {one.host}, version {one.version}, {one.state}")
@@ -211,7 +213,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
 
 def _kept(found: Storage) -> str:
     days = f"{found.older_than_days:g}"
-    runs = f"{wording.counted(found.older_runs, 'run')} ended more than {days} days ago, about {found.older_bytes / 1_000_000:.1f} MB"
+    runs = f"{wording.counted(found.older_runs, 'run')} ended more than {days} days ago, about {wording.megabytes(found.older_bytes)}"
     if found.keep_days is not None:
         return f"{runs}; they are deleted within the hour, but for what unfinished runs need"
     return f"{runs}: durable-workflows prune --older-than {days}d --dry-run"

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Unpack
 
 from durable_workflows.database.tables import Row
@@ -34,6 +35,9 @@ async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[W
     """
     oldest_first = wanted.get("oldest_first", False)
     edge, edge_id = _read_cursor(cursor, oldest_first=oldest_first)
+    since = wanted.get("since")
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
     found = await rows.fetch(
         "list_runs",
         application=APPLICATION,
@@ -41,7 +45,7 @@ async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[W
         name=wanted.get("name"),
         parent=await _parent(rows, wanted),
         waiting=wanted.get("waiting"),
-        since=records.milliseconds(wanted.get("since")),
+        since=records.milliseconds(since),
         edge=edge,
         edge_id=edge_id,
         oldest_first=oldest_first,

@@ -47,8 +47,8 @@ from durable_workflows.system import places, state
 
 _SESSIONS = 10
 _SUSPECTS = 10
-_ASKING = 500  # questions of the runs that one run started
-_OLD_DAYS = 30.0  # where runs are kept for ever: of older ones it is said what they take
+_ASKING = 500  # questions that are read of one run's descendants
+_OLD_DAYS = 30.0  # the age that `storage` asks for where runs are kept for ever
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 # The parts of a status that cannot be told.

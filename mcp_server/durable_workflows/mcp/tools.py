@@ -5,7 +5,7 @@ Errors are raised as they come; the server's error boundary makes them readable.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
@@ -162,8 +162,6 @@ async def list_workflows(
     - cursor: next_cursor of the page before.
     """
     engine = await _engine(ctx)
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
     wanted = Wanted(
         status=status,
         name=name,

@@ -111,7 +111,7 @@ def look(settings: Settings) -> Autostart:
 def _command() -> list[str]:
     """What runs this module later: the interpreter that runs now, or `uvx` if that does not last."""
     command = processes.python("processes.autostart")
-    if not content.is_passing():
+    if not content.is_temporary():
         return command
     uvx = shutil.which("uvx")
     if uvx is None:

@@ -203,7 +203,7 @@ async def _until_ready(settings: Settings, lines: AsyncIterable[str], progress: 
 
 
 async def _until_gone(settings: Settings) -> None:
-    """Whoever reads the error may try again at once. Somebody else may have done so already: then the lock names another process."""
+    """Return once the lock is free for another attempt, or names another process, which has begun one already."""
     lock, deadline = places.supervisor_lock(settings), time.monotonic() + _STOP_SECONDS
     failed = locks.named_holder(lock)
     while locks.is_held(lock) and locks.named_holder(lock) == failed:

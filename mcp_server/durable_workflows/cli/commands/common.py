@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,12 +60,11 @@ def given_json(text: str) -> GivenJson:
 def given_time(text: str) -> datetime:
     """A time given on the command line."""
     try:
-        time = datetime.fromisoformat(text)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise typer.BadParameter(
             f"{text!r} is not an ISO 8601 time. Write it as 2026-11-28, or 2026-11-28T20:29:54Z."
         ) from error
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def json_object(text: str) -> dict[str, JsonValue]:

@@ -76,7 +76,7 @@ async def prune(
 def _pruned_text(pruned: Pruned) -> str:
     runs = wording.counted(pruned.runs, "run")
     trees = f" in {wording.counted(pruned.trees, 'tree')}" if pruned.trees != pruned.runs else ""
-    freed = f" {pruned.freed_bytes / 1_000_000:.1f} MB are free." if pruned.freed_bytes else ""
+    freed = f" {wording.megabytes(pruned.freed_bytes)} are free." if pruned.freed_bytes else ""
     first = f"{'Would delete' if pruned.dry_run else 'Deleted'} {runs}{trees}.{freed}"
     return "\n".join([first, *map(_kept_line, pruned.kept)])
 

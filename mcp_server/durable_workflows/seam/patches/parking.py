@@ -125,7 +125,7 @@ class Parking:
     # Deciding
 
     def _look_at(self, body: Body, at: float) -> None:
-        """Most waits begin while others are looked at before them: these wake nobody."""
+        """Wake the thread only for a look that is due before its next one: for most waits it is not."""
         self._looks[body] = at
         if at < self._sleeps_until:
             self._changed.notify_all()

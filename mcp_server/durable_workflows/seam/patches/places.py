@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""The places for runs of this process. Whoever may have left a run for want of one looks again when one becomes free.
+"""The places for runs of this process. A thread that may have left a run behind, because no place was free, looks again when one becomes free.
 
 It is told here, by dbos, when an execution has given up its place. The hint from the database that a run has ended comes at another time: before that, or
 when others have ended as well.
