@@ -44,6 +44,7 @@ PROMISES = {
     "crash:set-apart": "A run that ends its worker again is set apart: the others of its version go on at once.",
     "crash:innocent": "A run that waits is not accused of the end of its worker, and its recovery is no attempt.",
     "crash:ends": "A run that ends a worker of its own again and again is dead-lettered, and named with what it did.",
+    "wakeup:not-lost": "A run whose row is locked when a worker looks is taken up soon after, by a worker that nothing else wakes.",
     "start:once": "A start is one run, done once, however many start at the same moment.",
     "start:same-id": "A workflow_id that was used before names the run that has it.",
     "supervisor:one": "Any number of processes at the same moment start exactly one supervisor.",

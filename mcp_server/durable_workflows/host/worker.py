@@ -344,7 +344,9 @@ class _Worker:
         )
         if self._settings.embedded:
             self._look_when_due = wakeups.look_when_due(self._bell)
-        queues.claim_only(self._apart_for, self._database.schema, self._places.has_all)
+        queues.claim_only(
+            self._apart_for, self._database.schema, self._places.has_all, self._bell.ring_soon
+        )
         self._places.install()
         self._claims.install()
 

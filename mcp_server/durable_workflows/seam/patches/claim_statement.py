@@ -13,7 +13,7 @@ from dbos._sys_db import _MAX_BIGINT, DequeueStopReason, SystemDatabase
 from durable_workflows.seam import statements
 from durable_workflows.seam.patches.replacing import replace
 
-# Runs of no version belong to the newest one.
+# Runs of no version belong to the newest one. A last row says whether some were passed over because another transaction has locked them.
 _CLAIM = """
 WITH newest AS (
     SELECT version_name FROM (
@@ -25,11 +25,7 @@ WITH newest AS (
     ) AS newest_of_each ORDER BY version_timestamp DESC LIMIT 1
 ), found AS (
     SELECT workflow_uuid, priority, created_at FROM {schema}.workflow_status AS run
-    WHERE queue_name = %(queue)s AND status = 'ENQUEUED'
-        AND (application_name = %(application)s OR application_name IS NULL)
-        AND (application_version = %(version)s OR application_version IS NULL
-            AND %(version)s = coalesce((SELECT version_name FROM newest), %(version)s))
-        AND {is_ours}
+    WHERE {is_wanted}
     ORDER BY priority, created_at LIMIT %(most)s
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -45,20 +41,33 @@ WITH newest AS (
     FROM found WHERE run.workflow_uuid = found.workflow_uuid
     RETURNING run.workflow_uuid
 )
-SELECT workflow_uuid FROM found JOIN claimed USING (workflow_uuid) ORDER BY priority, created_at
+(SELECT workflow_uuid, false FROM found JOIN claimed USING (workflow_uuid) ORDER BY priority, created_at)
+UNION ALL
+SELECT NULL, EXISTS (
+    SELECT FROM {schema}.workflow_status AS run WHERE {is_wanted} AND workflow_uuid NOT IN (SELECT workflow_uuid FROM found)
+)
 """
-
+_IS_WANTED = """queue_name = %(queue)s AND status = 'ENQUEUED'
+        AND (application_name = %(application)s OR application_name IS NULL)
+        AND (application_version = %(version)s OR application_version IS NULL
+            AND %(version)s = coalesce((SELECT version_name FROM newest), %(version)s))
+        AND {is_ours}"""
 
 # Of suspects, who may take a run: this worker apart; and any common worker.
 _APART = "EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id = %(apart)s)"
 _COMMON = "NOT EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id IS NOT NULL)"
 
 
-def install(apart_for: str | None, schema: str, has_all: Callable[[str], object]) -> None:
+def install(
+    apart_for: str | None,
+    schema: str,
+    has_all: Callable[[str], object],
+    again: Callable[[str], object],
+) -> None:
     """Change dbos for this process; what the arguments mean, `queues.claim_only` says, whose gate is the same condition."""
     claim = SystemDatabase.start_queued_workflows
     is_ours = (_APART if apart_for else _COMMON).replace("{own}", statements.quoted(schema))
-    statement = _CLAIM.replace("{is_ours}", is_ours)
+    statement = _CLAIM.replace("{is_wanted}", _IS_WANTED).replace("{is_ours}", is_ours)
 
     def claimed(
         self: SystemDatabase,
@@ -88,7 +97,7 @@ def install(apart_for: str | None, schema: str, has_all: Callable[[str], object]
         most = None if places is None else places - local_running_count
         if most is not None and most <= 0:
             return [], "worker_concurrency"
-        rows = statements.run(
+        *rows, (_, some_are_locked) = statements.run(
             self,
             statement,
             {
@@ -105,7 +114,9 @@ def install(apart_for: str | None, schema: str, has_all: Callable[[str], object]
         )
         if most is None or len(rows) < most:
             has_all(queue.name)
-        return [workflow_id for [workflow_id] in rows], None
+            if some_are_locked:  # nobody says when they are not any more
+                again(queue.name)
+        return [workflow_id for workflow_id, _ in rows], None
 
     replace(SystemDatabase, start_queued_workflows=claimed)
 

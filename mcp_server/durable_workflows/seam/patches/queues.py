@@ -38,12 +38,15 @@ def retry_queues() -> None:
 
 
 def claim_only(
-    apart_for: str | None, schema: str, has_all: Callable[[str], object] = lambda _: None
+    apart_for: str | None,
+    schema: str,
+    has_all: Callable[[str], object] = lambda _: None,
+    again: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Take runs from queues that are set apart for this executor and no others; None: all runs that are not set apart.
 
     `schema` has the table `suspects`, which says who is set apart. A run keeps its place in its queue meanwhile. `has_all` is called with the name of a queue
-    from which no run was left for want of a place here.
+    from which no run was left for want of a place here, and `again` with one to look into again soon: a run was passed over because its row was locked.
     """
     suspects = sqlalchemy.table(
         "suspects",
@@ -80,7 +83,7 @@ def claim_only(
         return claim(self, queue, executor_id, app_version, max_tasks, **how)
 
     replace(SystemDatabase, _claim_gate=gate, start_queued_partitioned_workflows=swept)
-    claim_statement.install(apart_for, schema, has_all)
+    claim_statement.install(apart_for, schema, has_all, again)
 
 
 def _partition_by_partition(

@@ -52,6 +52,12 @@ class Doorbell:
             self._rings[queue] += 1
             self._changed.notify_all()
 
+    def ring_soon(self, queue: str) -> None:
+        """Have the queue look again in a moment."""
+        timer = threading.Timer(_SOONEST_SECONDS, self.ring, [queue])
+        timer.daemon = True
+        timer.start()
+
     def ring_all(self) -> None:
         """Have every queue look now."""
         with self._changed:

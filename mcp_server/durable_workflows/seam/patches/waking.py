@@ -26,7 +26,15 @@ SELECT workflow_id, muted_below
 FROM {own}.claim_parked(%(version)s, %(executor)s, %(owner)s, %(apart)s, %(most)s, %(spared)s)
 """
 _CLAIMED = "SELECT workflow_uuid, 0 FROM {schema}.workflow_status WHERE status = 'PENDING' AND owner_xid = %(owner)s"
-_NEXT = "SELECT extract(epoch FROM min(due_at))::double precision FROM {own}.parked WHERE version = %(version)s"
+# A run that is woken and was not claimed is due: its row may have been locked, and nobody says when it is not any more.
+_NEXT = """
+SELECT CASE WHEN EXISTS (
+    SELECT FROM {own}.woken JOIN {own}.parked USING (workflow_id) LEFT JOIN {own}.suspects USING (workflow_id)
+    WHERE woken.version = %(version)s AND suspects.executor_id IS NOT DISTINCT FROM %(apart)s
+) THEN 0 ELSE (
+    SELECT extract(epoch FROM min(due_at))::double precision FROM {own}.parked WHERE version = %(version)s
+) END
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +126,7 @@ class Waker:
         """The seconds until the next look."""
         if self._parking.leaving():
             return _RETRY_SECONDS
-        values = {"version": GlobalParams.app_version}
+        values = {"version": GlobalParams.app_version, "apart": self._apart_for}
         [[at]] = statements.run(dbos_calls.system_database(), self._next, values)
         left = _QUIET_SECONDS if at is None else at - time.time()
         return min(max(left, 0.0), _QUIET_SECONDS) or _RETRY_SECONDS
