@@ -148,6 +148,7 @@ def lines(file: Path) -> list[str]:
 
 
 @proves("autostart:reboot")
+@pytest.mark.long
 async def test_deadlines_and_schedules_are_kept_over_a_reboot_without_any_client(
     pc: Machine, folder: Path, tmp_path: Path
 ) -> None:

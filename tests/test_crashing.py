@@ -83,6 +83,7 @@ async def until_says(engine: Engine, workflow_id: str, text: str) -> None:
 
 @proves("crash:set-apart", "crash:innocent", "crash:ends")
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_a_run_that_ends_its_worker_is_named_and_ends_and_no_other_suffers(
     engine: Engine, folder: Path
 ) -> None:

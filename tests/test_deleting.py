@@ -356,6 +356,7 @@ async def test_a_tree_of_which_a_run_changed_lately_is_not_pruned(
 
 
 @proves("prune:space")
+@pytest.mark.long
 async def test_after_pruning_the_database_is_smaller_and_runs_went_on_meanwhile(
     engine: Engine, folder: Path
 ) -> None:
@@ -384,6 +385,7 @@ async def test_after_pruning_the_database_is_smaller_and_runs_went_on_meanwhile(
 
 
 @proves("prune:keep-days")
+@pytest.mark.long
 async def test_old_runs_are_deleted_by_themselves_if_it_is_said_for_how_long_they_are_kept(
     folder: Path,
 ) -> None:
@@ -431,6 +433,7 @@ async def test_versions_of_the_code_go_once_no_run_has_them(engine: Engine, fold
 
 
 @proves("delete:whole")
+@pytest.mark.long
 async def test_a_killed_database_leaves_whole_trees(engine: Engine, folder: Path) -> None:
     copy_flow("deleting", folder)
     await ended(engine, "leaf", text="first")

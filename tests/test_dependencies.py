@@ -41,6 +41,7 @@ def write_flow(folder: Path, name: str, module: str, requirement: str) -> None:
 
 
 @proves("code:own-libraries", "recovery:worker-killed")
+@pytest.mark.long
 async def test_a_run_uses_the_library_that_its_file_names_also_after_a_kill(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_shutdown_with_a_damaged_id_ends_no_process_of_others(tmp_path: Path) 
 
 
 @proves("process:only-ours", "recovery:whoever-holds-it")
+@pytest.mark.long
 async def test_a_copy_and_its_original_leave_each_other_alone_and_both_go_on_with_the_runs(
     engine: Engine, project: Project, folder: Path, tmp_path: Path
 ) -> None:

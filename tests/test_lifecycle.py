@@ -372,6 +372,7 @@ async def test_the_report_of_the_processes_is_kept_for_status(engine: Engine, fo
 
 
 @proves("version:upgrade")
+@pytest.mark.long
 async def test_a_newer_installation_takes_over_from_the_processes_of_an_older_one(
     project: Project, folder: Path
 ) -> None:

@@ -321,6 +321,7 @@ async def test_a_killed_worker_costs_a_parked_run_nothing(
 
 
 @proves("park:no-process")
+@pytest.mark.long
 async def test_a_worker_without_work_leaves_and_a_message_brings_it_back(
     engine: Engine, folder: Path, file: Path
 ) -> None:
@@ -338,6 +339,7 @@ async def test_a_worker_without_work_leaves_and_a_message_brings_it_back(
 
 @proves("park:old-versions")
 @pytest.mark.parametrize("changes", [{"old_workers": 1}])
+@pytest.mark.long
 async def test_runs_of_many_old_versions_wait_without_a_worker_and_go_on_on_their_own_code(
     engine: Engine, folder: Path, file: Path
 ) -> None:

@@ -95,6 +95,7 @@ async def describe(engine: Engine, workflow_id: str) -> Run:
 
 @proves("recovery:server-killed", "client:gone")
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_a_run_survives_its_server_and_a_new_client_gets_its_result(
     settings: Settings, folder: Path
 ) -> None:

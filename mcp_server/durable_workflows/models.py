@@ -579,7 +579,8 @@ class Storage(Model):
     )
     older_than_days: float = Field(default=30, description="What `older_runs` counts.")
     older_runs: int = Field(
-        default=0, description="How many runs ended more than so many days ago."
+        default=0,
+        description="How many runs ended more than so many days ago; of more than 10,000, an estimate.",
     )
     older_bytes: int = Field(default=0, description="About how much of the database they take.")
 

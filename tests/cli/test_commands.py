@@ -302,6 +302,7 @@ def test_a_workflow_file_that_does_not_load_is_a_problem_that_status_names(folde
 
 
 @proves("shutdown:nothing-left")
+@pytest.mark.long
 def test_after_shutdown_nothing_runs_and_what_was_recorded_is_there(folder: Path) -> None:
     copy_flow("odd", folder)
     workflow_id = finish(folder, "noisy", {})

@@ -138,6 +138,7 @@ async def start_all_sorts(engine: Engine, home: Path) -> None:
 
 @pytest.mark.timeout(300)
 @proves("move:everything")
+@pytest.mark.long
 async def test_a_moved_project_goes_on_with_everything(
     projects: tuple[Project, Project], home: Path, database_url: str
 ) -> None:

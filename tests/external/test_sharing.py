@@ -114,6 +114,7 @@ async def test_a_helping_machine_takes_part_also_one_that_was_there_first(
 
 
 @proves("recovery:machine-gone", "recovery:worker-killed", "recovery:supervisor-killed")
+@pytest.mark.long
 async def test_the_runs_of_a_machine_that_is_gone_go_on_at_another_one(
     engine: Engine, project: Project, folder: Path, elsewhere: Path
 ) -> None:

@@ -36,16 +36,18 @@ from durable_workflows.parked full join (
 ) as run on workflow_uuid = workflow_id
 where workflow_id is null or status is distinct from 'PENDING' or owner_xid is not null
 """
-# Runs that can go on, why, and since when.
+# Runs that can go on, why, and since when; those that are set apart wait for a worker of their own.
 _DUE = """
-select workflow_id, 'is woken', min(at) from durable_workflows.woken join durable_workflows.parked using (workflow_id) group by 1
+select workflow_id, why || case when suspects.executor_id is null then '' else ', set apart' end, since from (
+select workflow_id, 'is woken' as why, min(at) as since from durable_workflows.woken join durable_workflows.parked using (workflow_id) group by 1
 union all
 select workflow_id, 'is due', due_at from durable_workflows.parked where due_at < clock_timestamp()
 union all
-select workflow_uuid, 'is in a queue', to_timestamp(updated_at / 1000.0) from dbos.workflow_status where status = 'ENQUEUED'
+select workflow_uuid as workflow_id, 'is in a queue', to_timestamp(updated_at / 1000.0) from dbos.workflow_status where status = 'ENQUEUED'
 union all
 select destination_uuid, 'has a message', to_timestamp(created_at_epoch_ms / 1000.0)
 from dbos.notifications join dbos.workflow_status on workflow_uuid = destination_uuid where not consumed and status in ('PENDING', 'ENQUEUED', 'DELAYED')
+) as due left join durable_workflows.suspects using (workflow_id)
 """
 _PROGRESS = "select (select count(*) from dbos.operation_outputs), (select sum(updated_at) from dbos.workflow_status)"
 _READY = "select pid from durable_workflows.workers where not apart"

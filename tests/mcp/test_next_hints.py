@@ -322,7 +322,8 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     (folder / "workflows").mkdir(parents=True)
     flows = FLOWS.replace("HEALED_PATH", str(healed(folder)))
     (folder / "workflows" / "flows.py").write_text(flows, encoding="utf-8")
-    project = Project(Settings(project=folder))
+    settings = Settings(project=folder, park_after_seconds=0)  # who waits keeps its place
+    project = Project(settings)
     engine = await project.engine()
     await engine.start(StartRequest(name="queues", workflow_id="queues"))
     await engine.reader.wait(["queues"], timeout_seconds=30)
@@ -334,7 +335,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
 @pytest.fixture(scope="module")
 async def agent(engine: Engine) -> AsyncIterator[Agent]:
-    server = build_server(Settings(project=engine.project))
+    server = build_server(Settings(project=engine.project, park_after_seconds=0))
     async with Client(server, elicitation_callback=says_yes) as client:
         yield Agent(client)
 

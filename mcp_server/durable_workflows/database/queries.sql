@@ -778,12 +778,22 @@ with gone as (
 select count(*) as answers from gone
 
 -- name: stored
--- How many runs ended before then, of about how many; and the bytes that all of them take.
-select (select greatest(reltuples, 0)::bigint from pg_class where oid = 'dbos.workflow_status'::regclass) as runs,
-    (select count(*) from dbos.workflow_status where completed_at < extract(epoch from %(older_than)s::timestamptz) * 1000) as older,
+-- About how many runs there are, and the bytes that all of them take.
+select greatest(reltuples, 0)::bigint as runs,
     pg_total_relation_size('dbos.workflow_status') + pg_total_relation_size('dbos.workflow_input')
         + pg_total_relation_size('dbos.workflow_output') + pg_total_relation_size('dbos.operation_outputs')
         + pg_total_relation_size('durable_workflows.logs') as bytes
+from pg_class where oid = 'dbos.workflow_status'::regclass
+
+-- name: count_older
+-- How many runs ended before then (in milliseconds since 1970), at most `limit`.
+select count(*) as runs from (
+    select from dbos.workflow_status where completed_at < %(older_than)s::bigint limit %(limit)s
+) as older
+
+-- name: estimate_older
+-- What the planner expects of a count: that of 100,000 runs takes longer than all else in a status.
+explain (format json) select from dbos.workflow_status where completed_at < %(older_than)s::bigint
 
 -- name: wasteful_tables
 -- Tables whose files are mostly empty, as far as the last `analyze` knows, and about how many bytes their rows take.

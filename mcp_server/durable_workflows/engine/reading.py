@@ -48,6 +48,7 @@ from durable_workflows.system import places, state
 _SESSIONS = 10
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
+_COUNTED = 10_000  # runs; of more than that, `storage` tells an estimate
 _OLD_DAYS = 30.0  # the age that `storage` asks for where runs are kept for ever
 _CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
@@ -296,14 +297,23 @@ class Reader:
     async def _storage(self) -> Storage:
         days = self._settings.keep_days or _OLD_DAYS
         older_than = datetime.now(UTC) - timedelta(days=days)
-        row = (await self._rows.fetch("stored", older_than=older_than))[0]
-        share = row["older"] / max(row["older"], row["runs"], 1)
+        older = await self._older_runs(records.milliseconds(older_than))
+        row = (await self._rows.fetch("stored"))[0]
+        share = older / max(older, row["runs"], 1)
         return Storage(
             keep_days=self._settings.keep_days,
             older_than_days=days,
-            older_runs=row["older"],
+            older_runs=older,
             older_bytes=int(row["bytes"] * share),
         )
+
+    async def _older_runs(self, older_than: int | None) -> int:
+        rows = await self._rows.fetch("count_older", older_than=older_than, limit=_COUNTED)
+        if rows[0]["runs"] < _COUNTED:
+            return rows[0]["runs"]
+        rows = await self._rows.fetch("estimate_older", older_than=older_than)
+        [plan] = rows[0]["QUERY PLAN"]
+        return max(plan["Plan"]["Plan Rows"], _COUNTED)
 
     async def _schedules(self) -> list[ScheduleInfo]:
         rows = await self._rows.fetch("schedules", application=APPLICATION)
