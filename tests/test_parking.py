@@ -308,16 +308,22 @@ async def test_runs_that_found_no_place_have_those_that_become_free_at_the_same_
     assert [one.output for one in outputs.done] == ["went", "quick", "quick"]
 
 
+# A step of a worker that was killed and does not come back.
+LEFT = "insert into durable_workflows.running_steps (workflow_id, function_id, executor_id, name, since, attempt, max_attempts) values (%s, 7, 'gone', 'work', now(), 1, 1)"
+
+
 async def test_a_killed_worker_costs_a_parked_run_nothing(
     engine: Engine, folder: Path, file: Path
 ) -> None:
     workflow_id = await start(engine, "receives", file)
     await parked(engine, workflow_id)
+    await value(engine, LEFT, workflow_id)
     kill_worker(folder)
     await send(engine, workflow_id)
     assert await output(engine, workflow_id) == "went"
     assert lines_of(file) == ["a", "went"]
     assert (await engine.reader.run(workflow_id)).recovery_attempts <= 1
+    assert await value(engine, "select count(*) from durable_workflows.running_steps") == 0
 
 
 @proves("park:no-process")

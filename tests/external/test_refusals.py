@@ -11,11 +11,12 @@ from pathlib import Path
 import anyio
 import pytest
 
+import native
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseRefused
 from durable_workflows.processes import lifecycle
-from durable_workflows.settings import Settings
-from helpers import processes_of
+from durable_workflows.settings import Database, Settings
+from helpers import processes_of, until_found
 from native import Cluster
 from requirements import proves
 
@@ -100,6 +101,23 @@ def assert_no_secret_in(folder: Path) -> None:
     for path in (folder / ".dbos").rglob("*"):
         if path.is_file() and path.name != "connection.json":
             assert SECRET.encode() not in path.read_bytes(), path
+
+
+async def test_a_server_that_takes_no_connection_now_is_no_wrong_setting(folder: Path) -> None:
+    programs = native.programs()
+    assert programs is not None
+    with native.cluster(programs) as leaving:
+        url = leaving.database("shop")
+        async with await tables.connect(Database(url), role="test"):  # it waits for this one
+            leaving.processes()[0].terminate()
+            with pytest.raises(DatabaseRefused, match="the database system is shutting down") as caught:  # fmt: skip
+                await until_found(lambda: refused(Settings(project=folder, database_url=url)), "it leaves")  # fmt: skip
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("Call again in a moment.")
+
+
+async def refused(settings: Settings) -> None:
+    await tables.check(settings.database(settings.database_url or ""))
 
 
 @pytest.mark.long

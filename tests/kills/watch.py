@@ -55,7 +55,7 @@ _PARKED = "select workflow_id, parked_at from durable_workflows.parked"
 _LEFT = """
 select 'parked', workflow_id from durable_workflows.parked union all select 'parked_on', workflow_id from durable_workflows.parked_on union all
 select 'woken', workflow_id from durable_workflows.woken union all select 'waits', workflow_id from durable_workflows.waits union all
-select 'running_steps', workflow_id from durable_workflows.running_steps union all
+select 'open step', workflow_id from durable_workflows.open_steps() union all
 select status, workflow_uuid from dbos.workflow_status where status in ('PENDING', 'ENQUEUED', 'DELAYED')
 """
 

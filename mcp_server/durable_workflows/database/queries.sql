@@ -210,6 +210,15 @@ delete from durable_workflows.waits as wait where executor_id = %(executor_id)s 
     )
 )
 
+-- name: clear_left_activity
+-- What workers left that were killed and do not come back: another one has the run now, or it has ended.
+delete from durable_workflows.running_steps as step using dbos.workflow_status as run
+where run.workflow_uuid = step.workflow_id
+    and (run.executor_id is distinct from step.executor_id or run.status not in ('PENDING', 'ENQUEUED', 'DELAYED'))
+    and not exists (
+        select from durable_workflows.workers where workers.executor_id = step.executor_id and seen_at > clock_timestamp() - interval '2 minutes'
+    )
+
 -- name: remove_activity
 with gone as (
     select value ->> 0 as workflow_id, (value ->> 1)::int as function_id from jsonb_array_elements(%(keys)s::jsonb)

@@ -42,6 +42,7 @@ _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
 _CROWDED = ("too many clients", "too many connections", "connection slots")
+_NOT_NOW = (*_CROWDED, "the database system is")  # starting up, in recovery mode, shutting down
 _TOO_LARGE = "54"  # how the codes begin of what is too long, too deep or too wide
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
@@ -116,6 +117,11 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
             f"The Postgres at DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
         ) from error
     except psycopg.Error as error:
+        if any(words in str(error) for words in _NOT_NOW):
+            raise DatabaseRefused(
+                f"The Postgres at DBOS_DATABASE_URL takes no connection now. {first_sentence(error)}",
+                hint="Call again in a moment. If it goes on, its log says why.",
+            ) from error
         raise DatabaseRefused(f"{DatabaseRefused.__doc__} {first_sentence(error)}") from error
     if version < oldest:
         raise DatabaseRefused(

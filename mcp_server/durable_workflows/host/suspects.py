@@ -45,6 +45,7 @@ async def judge(connection: tables.Connection, executor_id: str, *, apart: bool)
     """Find who may have ended the process that was this worker before, and say where each may run from now on. To be called before any run is taken up."""
     async with connection.transaction():
         await tables.run(connection, "acquit_ended")
+        await tables.run(connection, "clear_left_activity")
         ends = await tables.fetch(
             connection, "take_worker_end", executor_id=executor_id, seconds=_SOON_SECONDS
         )
