@@ -539,6 +539,83 @@ class Run(Model):
     rest: Rest | None = None
 
 
+class Change(Model):
+    """A place where two JSON values differ: `path` as in `items[3].price`, empty for the whole. A side is JSON, perhaps cut; None: there is nothing at that place."""
+
+    path: str
+    a: Preview | None
+    b: Preview | None
+
+
+class ComparedRun(Model):
+    """One of two runs that are compared."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+    version: str | None
+    created_at: datetime
+    completed_at: datetime | None
+    forked_from: str | None
+    forked_at: int | None
+    total_steps: int
+
+
+class ComparedValue(Model):
+    """The input, output or error of two runs; None: there is none. `changes` are the first places where two whole values differ."""
+
+    a: Preview | None
+    b: Preview | None
+    same: bool
+    changes: list[Change] = []
+
+
+class ComparedStep(Model):
+    """The steps of two runs that have the same name, and are there for the `occurrence`-th time; None: that run has none.
+
+    `differs` says in what: one run has no such step, or another output or error. Outputs and errors are there only of steps that differ in them.
+    Ids of children, and when a sleep ended, are never a difference. `taken_over` is a step that a fork took over, so that both are one and the same.
+    """
+
+    name: str
+    occurrence: int
+    a: Step | None
+    b: Step | None
+    differs: list[Literal["missing", "output", "error"]]
+    changes: list[Change] = []
+    taken_over: bool = False
+
+
+class TakenOver(Model):
+    """What one of two runs, a fork of the other, took over: `steps` steps, those before `from_step`. `fork` says which run is the fork."""
+
+    fork: Literal["a", "b"]
+    from_step: int | None
+    steps: int
+
+
+MOST_COMPARED = 5000  # the highest number of a step that is compared
+
+
+class Compared(Model):
+    """Two runs side by side. `differs` says in what; a run that has not ended yet has no output, and later steps are missing.
+
+    `steps` are in the order in which the runs did them; `first_difference` is the place of the first of them that differs. `left_out` counts the steps
+    whose number is above `MOST_COMPARED`. `taken_over` is there where one is a fork of the other.
+    """
+
+    a: ComparedRun
+    b: ComparedRun
+    differs: list[Literal["name", "version", "status", "input", "output", "error", "steps"]]
+    input: ComparedValue
+    output: ComparedValue
+    error: ComparedValue
+    taken_over: TakenOver | None = None
+    steps: list[ComparedStep]
+    first_difference: int | None = None
+    left_out: int = 0
+
+
 class SessionInfo(Model):
     """A client that is, or recently was, connected to an MCP server of this project."""
 
