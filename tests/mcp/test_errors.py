@@ -793,6 +793,7 @@ CASES = [
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
+    errors.UnknownSchedule: "no tool changes schedules: test_schedules.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
@@ -804,6 +805,8 @@ ELSEWHERE: dict[str, str] = {
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
+    "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
+    "There is no schedule with that name.": "by a deletion at the same moment",
     "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",
     "No worker could load version … of the code:\n…": "test_causes.py",

@@ -551,6 +551,13 @@ where version = %(version)s and path = (
 select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
 from dbos.workflow_schedules where application_name = %(application)s or application_name is null order by schedule_name limit 50
 
+-- name: schedule
+select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
+from dbos.workflow_schedules where schedule_name = %(name)s
+
+-- name: schedule_names
+select schedule_name as name from dbos.workflow_schedules order by schedule_name limit 200
+
 -- name: database_bytes
 select pg_database_size(current_database()) as bytes
 
