@@ -573,8 +573,9 @@ class ComparedValue(Model):
 class ComparedStep(Model):
     """The steps of two runs that have the same name, and are there for the `occurrence`-th time; None: that run has none.
 
-    `differs` says in what: one run has no such step, or another output or error. Outputs and errors are there only of steps that differ in them.
-    Ids of children, and when a sleep ended, are never a difference. `taken_over` is a step that a fork took over, so that both are one and the same.
+    `differs` says in what: one run has no such step, or another output or error. Outputs and errors are there only of steps that differ, of the first
+    `MOST_VALUES` of them. Ids of children, tracebacks, and when a sleep ended are never a difference. `taken_over` is a step that a fork took over: both are
+    one and the same. `changes` are the first places in which the outputs differ, if both are here whole.
     """
 
     name: str
@@ -595,6 +596,7 @@ class TakenOver(Model):
 
 
 MOST_COMPARED = 5000  # the highest number of a step that is compared
+MOST_VALUES = 200  # steps whose outputs and errors are read for one comparison
 
 
 class Compared(Model):

@@ -400,6 +400,38 @@ from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and function_id > %(after)s
 order by function_id limit %(count)s
 
+-- name: same_values
+-- Whether two runs have recorded the same. Of an error the traceback does not count: lines of code move.
+select a_given.inputs is not distinct from b_given.inputs as input, a.output is not distinct from b.output as output,
+    a.error is not distinct from b.error
+        or regexp_replace(a.error, '"traceback":"([^"\\]|\\.)*"', '') is not distinct from regexp_replace(b.error, '"traceback":"([^"\\]|\\.)*"', '') as error
+from (select) as one
+    left join dbos.workflow_input as a_given on a_given.workflow_uuid = %(a)s left join dbos.workflow_input as b_given on b_given.workflow_uuid = %(b)s
+    left join dbos.workflow_output as a on a.workflow_uuid = %(a)s left join dbos.workflow_output as b on b.workflow_uuid = %(b)s
+
+-- name: compared_steps
+-- The steps of two runs, up to the number `most`, side by side: those of the same name, the first with the first. As in `same_values`, tracebacks do not count.
+with step as (
+    select workflow_uuid, function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+        child_workflow_id as child, output, error, row_number() over (partition by workflow_uuid, function_name order by function_id) as occurrence
+    from dbos.operation_outputs where workflow_uuid in (%(a)s, %(b)s) and function_id <= %(most)s
+)
+select name, occurrence, a.step as a_step, a.started_at as a_started_at, a.completed_at as a_completed_at, a.child as a_child,
+    b.step as b_step, b.started_at as b_started_at, b.completed_at as b_completed_at, b.child as b_child,
+    a.output is not distinct from b.output as same_output,
+    a.error is not distinct from b.error
+        or regexp_replace(a.error, '"traceback":"([^"\\]|\\.)*"', '') is not distinct from regexp_replace(b.error, '"traceback":"([^"\\]|\\.)*"', '') as same_error
+from (select * from step where workflow_uuid = %(a)s) as a full join (select * from step where workflow_uuid = %(b)s) as b using (name, occurrence)
+order by a.step, b.step
+
+-- name: step_values
+select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+    child_workflow_id, serialization,
+    left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
+    case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
+    case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
+from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = any(%(steps)s)
+
 -- name: failed_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
