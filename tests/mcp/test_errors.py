@@ -236,7 +236,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, send_message, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -400,6 +400,13 @@ CASES = [
         "inspect",
         {"workflow_id": "ended-run"},
         "There is no run 'ended-run'. Did you mean 'ended'? Call list_workflows to see the runs of this project.",
+    ),
+    Case(
+        "a run that there is not, to be compared",
+        UnknownWorkflowId,
+        "compare",
+        {"workflow_id": "ended", "other": "failt"},
+        "There is no run 'failt'. Did you mean 'failed'? Call list_workflows to see the runs of this project.",
     ),
     Case(
         "a run that is like none, to be inspected",

@@ -292,6 +292,37 @@ async def inspect_run(
         printing.print_trace(traces.markdown(run, budget=budget))
 
 
+async def compare(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="OTHER",
+            help="The run to compare it with.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ],
+    *,
+    cursor: Annotated[
+        str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show two runs side by side.
+
+    Shows where they differ first, and which input, outputs, errors and durations changed. Steps are aligned by name and occurrence. Of a fork
+    it shows what it took over.
+    """
+    async with reader_of(settings) as reader:
+        if as_json:
+            found = await reader.compare(workflow_id, other)
+            terminal.out(found.model_dump_json(indent=2))
+        else:
+            page = await inspecting.comparison(reader, workflow_id, other, cursor=cursor)
+            printing.print_trace(page)
+
+
 async def send(
     settings: Settings,
     *,
@@ -401,6 +432,7 @@ COMMANDS = (
         inspect_run,
         ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
     ),
+    Command("compare", compare, ("compare import-7 import-8",)),
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
     Command("fork", fork, ("fork deploy-7 2",)),
     Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
