@@ -144,10 +144,16 @@ class RunSummary(Model):
 
 
 class Wanted(TypedDict, total=False):
-    """Which runs are listed: those that all of these allow. `roots` are runs that no other run started, `parent` is the run that started them."""
+    """Which runs are listed: those that all of these allow. `roots` are runs that no other run started, `parent` is the run that started them, `started_by` the session.
+
+    `text` is in their input, output or error, whatever its case.
+    """
 
     status: str | None
     name: str | None
+    version: str | None
+    started_by: str | None
+    text: str | None
     waiting: bool | None
     since: datetime | None
     roots: bool
@@ -162,6 +168,10 @@ class RunList(Model):
     counts: dict[str, int] = Field(description="The number of all runs, by status.")
     waiting: int = Field(default=0, description="How many of all runs wait for a message.")
     next_cursor: str | None = Field(default=None, description="For the next page.")
+    looked_through: int | None = Field(
+        default=None,
+        description="How many runs were looked through for `text`; next_cursor goes on after them.",
+    )
 
 
 class Ended(Model):

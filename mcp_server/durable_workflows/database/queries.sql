@@ -333,6 +333,7 @@ select wait.workflow_id from durable_workflows.descendants(array[%(workflow_id)s
 where wait.topic = %(topic)s limit 1
 
 -- name: list_runs
+-- Those of a page, or those with these ids.
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
     left(result.output, 200) as output_start,
@@ -341,12 +342,48 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
         where forked_from = run.workflow_uuid order by created_at desc limit 2
     ) as fork) as forks,
     (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
-from durable_workflows.page_of_runs(
-        %(application)s, %(status)s, %(name)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s, %(limit)s
-    ) with ordinality as page (workflow_id, place)
+from (
+        select workflow_id, place from unnest(%(workflow_ids)s::text[]) with ordinality as given (workflow_id, place)
+        union all
+        select workflow_id, place from durable_workflows.page_of_runs(
+            %(application)s, %(status)s, %(name)s, %(version)s, %(started_by)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s,
+            %(limit)s
+        ) with ordinality as found (workflow_id, place)
+    ) as page
     join dbos.workflow_status as run on run.workflow_uuid = page.workflow_id
     left join dbos.workflow_output as result using (workflow_uuid)
 order by page.place
+
+-- name: runs_with_text
+-- Those of a page that have a text in their input, output or error, whatever its case, and the last run that was looked through: no more of them than
+-- `most`, and than have `most_bytes` together.
+with page as materialized (
+    select workflow_id, place from durable_workflows.page_of_runs(
+        %(application)s, %(status)s, %(name)s, %(version)s, %(started_by)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s, %(most)s
+    ) with ordinality as found (workflow_id, place)
+), sized as (
+    select workflow_id, place, sum(
+        coalesce(octet_length(given.inputs), 0) + coalesce(octet_length(result.output), 0) + coalesce(octet_length(result.error), 0)
+    ) over (order by place) as so_far
+    from page left join dbos.workflow_input as given on given.workflow_uuid = workflow_id
+        left join dbos.workflow_output as result on result.workflow_uuid = workflow_id
+), looked as materialized (
+    select workflow_id, place from sized where place = 1 or so_far <= %(most_bytes)s
+), matching as (
+    select workflow_id, place
+    from looked left join dbos.workflow_input as given on given.workflow_uuid = workflow_id
+        left join dbos.workflow_output as result on result.workflow_uuid = workflow_id
+        cross join lateral (select lower(concat_ws(E'\n', given.inputs, result.output, result.error)) as recorded) as whole
+    where strpos(recorded, lower(%(text)s)) > 0 or strpos(recorded, lower(%(escaped)s)) > 0
+    order by place limit %(limit)s
+), last as (
+    select workflow_id, place from looked order by place desc limit 1
+)
+select found.workflow_id, found.place, found.matches, run.created_at,
+    (select count(*) from page) = %(most)s or (select count(*) from page) > (select count(*) from looked) as goes_on
+from (select *, true as matches from matching union all select *, false from last) as found
+    join dbos.workflow_status as run on run.workflow_uuid = found.workflow_id
+order by found.place, found.matches desc
 
 -- name: count_runs
 -- Each status is found and counted in the index alone: grouping would read every row.
@@ -531,7 +568,7 @@ from dbos.notifications where destination_uuid = %(workflow_id)s order by create
 -- The first thousand: those that it started itself come before theirs.
 with recursive tree as (
     select workflow_uuid, name, status, parent_workflow_id, created_at
-    from durable_workflows.page_of_runs(null, null, null, %(workflow_id)s, null, null, null, null, true, 1000) as workflow_id
+    from durable_workflows.page_of_runs(null, null, null, null, null, %(workflow_id)s, null, null, null, null, true, 1000) as workflow_id
         join dbos.workflow_status on workflow_uuid = workflow_id
     union all
     select child.* from tree cross join lateral (
@@ -599,7 +636,9 @@ select to_regprocedure('durable_workflows.open_waits()') is not null as there
 
 -- name: has_all_of_this_release
 -- The newest of what is made last: an older release may have left the rest.
-select to_regprocedure('durable_workflows.descendants(text[])') is not null as there
+select to_regprocedure(
+    'durable_workflows.page_of_runs(text, text, text, text, text, text, boolean, bigint, bigint, text, boolean, integer)'
+) is not null as there
 
 -- name: all_waits
 select wait.workflow_id, coalesce(run.name, '') as name, wait.topic, wait.prompt, wait.since, wait.deadline

@@ -92,6 +92,7 @@ class Reader:
             counts=await self.counts(),
             waiting=waits[0]["runs"],
             next_cursor=page.next_cursor,
+            looked_through=page.looked_through,
         )
 
     async def page(

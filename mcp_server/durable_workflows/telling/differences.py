@@ -85,5 +85,5 @@ def _are_same(a: Any, b: Any) -> bool:
 def _shown(value: Any) -> Preview | None:
     if value is _ABSENT:
         return None
-    text = fitting.recorded_json(value)
+    text = fitting.recorded_json(fitting.answer(value))
     return Preview(text=text[:_WIDTH], length=len(text))

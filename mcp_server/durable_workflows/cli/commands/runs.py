@@ -192,6 +192,19 @@ async def list_runs(
             autocompletion=shell_completion.workflow_ids,
         ),
     ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Only runs of this version of the code.")
+    ] = None,
+    started_by: Annotated[
+        str | None,
+        typer.Option(metavar="SESSION", help="Only runs that this session of a client started."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Only runs with this text in their input, output or error. A page looks through 2,000 runs at most; the cursor goes on, and --all looks through all."
+        ),
+    ] = None,
     oldest_first: Annotated[
         bool, typer.Option("--oldest-first", help="List the oldest runs first.")
     ] = False,
@@ -223,6 +236,9 @@ async def list_runs(
         since=since,
         roots=roots,
         parent=parent,
+        version=version,
+        started_by=started_by,
+        text=text,
         oldest_first=oldest_first,
     )
     async with reader_of(settings) as reader:
