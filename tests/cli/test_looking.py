@@ -140,7 +140,7 @@ def test_the_catalog_lists_what_can_be_started_and_shows_one_with_its_arguments(
     [command] = re.findall("Start it: (durable-workflows start .*)", result.errors)
     assert shlex.split(command)[2:] == ["wait_for", "--args", '{"topic": "…"}']
     found = read("catalog", "wait_for", folder=running)
-    assert [one["name"] for one in found["workflows"]] == ["wait_for"]
+    assert "wait_for" in [one["name"] for one in found["workflows"]]
     assert succeed("catalog", "no such thing", folder=running) == "No workflows match.\n"
 
 
