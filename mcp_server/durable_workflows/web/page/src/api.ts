@@ -30,6 +30,8 @@ export interface RunSummary {
   parent_workflow_id: string | null;
   forked_from: string | null;
   forks: Fork[];
+  /** How many runs it started; not told yet. */
+  children?: number;
 }
 export interface RunList {
   workflows: RunSummary[];
