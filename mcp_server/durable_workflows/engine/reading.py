@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from durable_workflows import actions, fitting, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
-from durable_workflows.engine import details, listing, records
+from durable_workflows.engine import comparing, details, listing, records
 from durable_workflows.engine.listing import Page
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
@@ -22,12 +22,14 @@ from durable_workflows.models import (
     UNFINISHED,
     Answer,
     Child,
+    Compared,
     LogLine,
     Message,
     OpenWait,
     Overview,
     QueueInfo,
     Run,
+    RunLine,
     RunList,
     RunSummary,
     ScheduleInfo,
@@ -91,6 +93,7 @@ class Reader:
             counts=await self.counts(),
             waiting=waits[0]["runs"],
             next_cursor=page.next_cursor,
+            looked_through=page.looked_through,
         )
 
     async def page(
@@ -189,6 +192,23 @@ class Reader:
             raise await self._rows.unknown(workflow_id)
         return found
 
+    async def compare(
+        self, workflow_id: str, other: str, *, preview: int = limits.PREVIEW, after: int = 0
+    ) -> Compared:
+        """Two runs side by side, the first as `a`: in what they differ, and their steps, aligned by name and occurrence.
+
+        Outputs and errors are there of the first 200 steps that differ after the first `after` of these, cut to `preview` characters.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        found = await self._rows.in_snapshot(
+            lambda fetch: comparing.read(fetch, (workflow_id, other), preview=preview, after=after)
+        )
+        if isinstance(found, str):
+            raise await self._rows.unknown(found)
+        return found
+
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:
         """One finished step, with `length` characters of its output or error from `offset` on.
 
@@ -202,6 +222,10 @@ class Reader:
         if not rows:
             raise await self._no_step(workflow_id, step)
         return records.step(rows[0])
+
+    async def has_ended(self, workflow_id: str) -> bool:
+        """Whether a run has ended; errors as for `run`."""
+        return (await self._rows.head(workflow_id))["status"] not in UNFINISHED
 
     async def last_step(self, workflow_id: str) -> int:
         """The highest number of a finished step; 0 where there is none."""
@@ -377,12 +401,30 @@ class Reader:
         return Overview(
             counts=runs.counts,
             newest=runs.workflows,
+            doing=await self._doing(runs.workflows),
             waiting=[records.waiting_run(row) for row in waits],
             queues=[QueueInfo.model_validate(row) for row in queues],
             workers=[
                 one for one in records.workers(await self._rows.fetch("workers")) if one.alive
             ],
         )
+
+    async def _doing(self, runs: Iterable[RunSummary]) -> dict[str, str]:
+        """What unfinished runs do now, of those that do not wait for a message."""
+        ids = [one.workflow_id for one in runs if one.status in UNFINISHED]
+        rows = await self._rows.fetch(
+            "run_states", workflow_ids=ids, limit=limits.NAME, progress=limits.EVENT
+        )
+        result = records.wait_result(rows, [], ids, timed_out=False)
+        return {one.workflow_id: one.step for one in result.running if one.step}
+
+    async def newest_lines(self, *, limit: int, of_one: int) -> list[RunLine]:
+        """The newest log lines of all runs, oldest first: of each run that has said something lately, at most `of_one`."""
+        rows = await self._rows.fetch("newest_lines", limit=limit, of_one=of_one)
+        return [
+            RunLine(workflow_id=row["workflow_id"], line=LogLine.model_validate(row))
+            for row in rows
+        ]
 
     # Words to complete what somebody types
 
