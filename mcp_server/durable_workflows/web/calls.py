@@ -8,6 +8,7 @@ from durable_workflows.models import (
     Catalog,
     ChangedList,
     Child,
+    Compared,
     Delivered,
     Forked,
     InboxItem,
@@ -15,6 +16,7 @@ from durable_workflows.models import (
     Message,
     Preview,
     RunList,
+    ScheduleInfo,
     Started,
     StartRequest,
     Step,
@@ -23,6 +25,7 @@ from durable_workflows.models import (
 from durable_workflows.web import acting, looking
 from durable_workflows.web.shapes import (
     AnswerBody,
+    CompareQuery,
     ForkBody,
     LogQuery,
     Nothing,
@@ -31,6 +34,7 @@ from durable_workflows.web.shapes import (
     RunsBody,
     RunShown,
     RunsQuery,
+    ScheduleBody,
     SendBody,
     Source,
     StatusShown,
@@ -64,6 +68,7 @@ GETS = (
     Call("tree", RunQuery, list[Child], looking.tree),
     Call("source", RunQuery, Source, looking.source),
     Call("streams", RunQuery, list[Stream], looking.streams),
+    Call("compare", CompareQuery, Compared, looking.compare),
     Call("waits", Nothing, list[InboxItem], looking.waits),
     Call("catalog", Nothing, Catalog, looking.catalog),
     Call("status", Nothing, StatusShown, looking.status),
@@ -76,4 +81,5 @@ POSTS = (
     Call("delete", RunsBody, ChangedList, acting.delete),
     Call("answer", AnswerBody, Delivered, acting.answer),
     Call("send", SendBody, Delivered, acting.send),
+    Call("schedule", ScheduleBody, ScheduleInfo | Started, acting.schedule),
 )

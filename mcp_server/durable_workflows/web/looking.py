@@ -8,6 +8,7 @@ from durable_workflows.models import (
     Answer,
     Catalog,
     Child,
+    Compared,
     InboxItem,
     LogLine,
     Message,
@@ -21,6 +22,7 @@ from durable_workflows.parts import Parts
 from durable_workflows.system import users
 from durable_workflows.web import words
 from durable_workflows.web.shapes import (
+    CompareQuery,
     LogQuery,
     Nothing,
     Project,
@@ -60,6 +62,9 @@ async def runs(site: Site, query: RunsQuery) -> RunList:
         cursor=query.cursor,
         status=query.status,
         name=query.name,
+        version=query.version,
+        started_by=query.started_by,
+        text=query.text,
         waiting=query.waiting,
         since=query.since,
         roots=query.roots,
@@ -126,6 +131,11 @@ async def source(site: Site, query: RunQuery) -> Source:
 async def streams(site: Site, query: RunQuery) -> Sequence[Stream]:
     engine = await site.engine()
     return await engine.contents.streams(query.id)
+
+
+async def compare(site: Site, query: CompareQuery) -> Compared:
+    engine = await site.engine()
+    return await engine.reader.compare(query.a, query.b, after=query.after)
 
 
 async def waits(site: Site, _query: Nothing) -> Sequence[InboxItem]:

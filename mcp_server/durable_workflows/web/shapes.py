@@ -29,10 +29,13 @@ class Nothing(Asked):
 
 
 class RunsQuery(Asked):
-    """Which runs are listed: those that all of these allow."""
+    """Which runs are listed: those that all of these allow. `text` is in an input, output or error."""
 
     status: str | None = None
     name: str | None = None
+    version: str | None = None
+    started_by: str | None = None
+    text: str | None = None
     since: datetime | None = None
     roots: bool = False
     parent: WorkflowId | None = None
@@ -75,6 +78,14 @@ class LogQuery(RunQuery):
 
     after: int = Field(default=0, ge=0, lt=2**63)
     limit: int = Field(default=200, ge=1, le=MOST_LINES)
+
+
+class CompareQuery(Asked):
+    """Two runs. Outputs and errors come of the first 200 steps that differ after the first `after` of these."""
+
+    a: WorkflowId
+    b: WorkflowId
+    after: int = Field(default=0, ge=0, lt=2**31)
 
 
 class ChangesQuery(Asked):
