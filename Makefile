@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PAGE := mcp_server/durable_workflows/web/page
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -31,6 +32,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	@cd $(PAGE) && if [ -d node_modules ]; then npx tsc; else echo "The page's types are not checked: run npm ci in $(PAGE) first."; fi
 	$(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
 
 bench: .venv/ready
@@ -42,16 +44,17 @@ bench-peers: .venv/ready
 evals: .venv/ready
 	$(BIN)/python -m tests.evals
 
-# The tables of the references that come from the code.
+# What comes from the code: the tables of the references, and the types of what the page and its server exchange.
 docs: .venv/ready
 	PYTHONPATH=tests $(BIN)/python -m documents.tables
+	PYTHONPATH=tests $(BIN)/python -m documents.typescript
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The built wheel in an environment of its own, in place of the checkout: all that depends on what is installed where.
-WHEEL_TESTS := tests/mcp tests/templates tests/cli/test_commands.py tests/cli/test_new.py tests/test_recovery.py \
+WHEEL_TESTS := tests/mcp tests/templates tests/cli/test_commands.py tests/cli/test_new.py tests/web/test_getting_in.py tests/test_recovery.py \
 	tests/test_environments.py tests/test_dependencies.py tests/test_searching.py tests/test_docs.py
 
 test-wheel: wheel
@@ -61,15 +64,19 @@ test-wheel: wheel
 	@.venv-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
 	.venv-wheel/bin/python -m pytest -m "not long" $(WHEEL_TESTS)
 
-wheel: .venv/ready
+# The page, built into the package: a wheel has it. Without this, what is in a checkout is built when it is first wanted.
+page: .venv/ready
+	@$(BIN)/python .ci/page.py
+
+wheel: page
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
 
 # The bundle for clients that install a server from one file, like Claude Desktop.
-mcpb: .venv/ready
+mcpb: page
 	@$(BIN)/python mcpb/build.py dist
 
-# Wheel with PGlite inside, sdist and bundle, built from the commit and tried.
+# Wheel with PGlite and the page inside, sdist and bundle, built from the commit and tried.
 release: .venv/ready
 	@$(BIN)/python .ci/release.py
 

@@ -1,0 +1,2 @@
+// The timeline of a run's steps: of the run view.
+export {};

@@ -1,0 +1,5 @@
+import { Empty } from "../parts/Empty";
+
+export function Run() {
+  return <Empty title="Run" />;
+}
