@@ -1,0 +1,229 @@
+/** The steps of a run as rows with bars on one axis. Only the rows on screen exist, so that thousands of steps stay fluid. */
+
+import { useMemo, useRef, useState } from "preact/hooks";
+
+import { useKeys } from "../keys";
+import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, placeOf, type Row, rowsOf, type Tick, ticksOf } from "../timeline";
+import { localTime, span, utc } from "../words";
+import { Icon } from "./Icon";
+import { now } from "./Time";
+import { VirtualList } from "./VirtualList";
+
+export interface TimelineProps {
+  of: Loaded;
+  opened: Opened;
+  onFold: (child: string) => void;
+  chosen: Chosen | null;
+  onChoose: (chosen: Chosen) => void;
+  /** Only rows in whose name or number this is. */
+  filter: string;
+}
+
+const HEIGHT = 30;
+const TALL = 48; // where the bar is below the name
+const NARROW = "(max-width: 700px)";
+
+export function Timeline(props: TimelineProps) {
+  const { of, opened, chosen, filter } = props;
+  const all = useMemo(() => rowsOf(of, opened), [of, opened]);
+  const rows = useMemo(() => filtered(all, filter), [all, filter]);
+  const end = useEnd(of);
+  const pieces = useMemo(() => piecesOf(all, Date.parse(of.run.created_at), end), [all, end]);
+  const ticks = useMemo(() => ticksOf(pieces), [pieces]);
+  const place = chosen === null ? -1 : rows.findIndex((one) => one.run === chosen.run && one.step === chosen.step);
+  const [cursor, setCursor] = useCursor(place);
+  const [last, follow] = useFollow(of, rows.length);
+  useTimelineKeys(rows, cursor, setCursor, props);
+  const axis: Axis = { pieces, ticks, end, live: of.run.completed_at === null };
+  return (
+    <VirtualList
+      items={rows}
+      keyOf={(row) => row.key}
+      rowHeight={matchMedia(NARROW).matches ? TALL : HEIGHT}
+      label="Steps"
+      header={<Header axis={axis} />}
+      rowClass={(row, index) => `tl-row ${row.state} ${index === cursor ? "cursor" : ""} ${index === place ? "chosen" : ""}`}
+      row={(row, index) => <RowCells row={row} axis={axis} isChosen={index === place} {...props} />}
+      reveal={cursor ?? last}
+      onVisible={follow}
+    />
+  );
+}
+
+interface Axis {
+  pieces: readonly Piece[];
+  ticks: readonly Tick[];
+  end: number;
+  live: boolean;
+}
+
+function filtered(rows: readonly Row[], filter: string): readonly Row[] {
+  const wanted = filter.trim().toLowerCase();
+  if (wanted === "") return rows;
+  if (wanted === "failed") return rows.filter((one) => one.state === "failed");
+  return rows.filter((one) => String(one.step) === wanted || `${one.name} ${one.note ?? ""}`.toLowerCase().includes(wanted));
+}
+
+/** Where the axis ends: with the run, or now. */
+function useEnd({ run }: Loaded): number {
+  if (run.completed_at !== null) return Date.parse(run.completed_at);
+  return Math.max(now.value, Date.parse(run.updated_at));
+}
+
+/** The row at which the keys are: the chosen one, until they move it. */
+function useCursor(place: number): [number | undefined, (index: number) => void] {
+  const [moved, setMoved] = useState<{ from: number; to: number }>();
+  const cursor = moved !== undefined && moved.from === place ? moved.to : place >= 0 ? place : undefined;
+  return [cursor, (to) => setMoved({ from: place, to })];
+}
+
+/** Whoever sees the last row of a run that goes on sees the next ones, too. */
+function useFollow({ run }: Loaded, count: number): [number | undefined, (first: number, last: number) => void] {
+  const seen = useRef({ count: 0, atEnd: true });
+  if (seen.current.count !== count) seen.current = { count, atEnd: seen.current.atEnd };
+  const note = (_first: number, last: number): void => {
+    seen.current.atEnd = last >= seen.current.count;
+  };
+  return [run.completed_at === null && seen.current.atEnd ? count - 1 : undefined, note];
+}
+
+function useTimelineKeys(
+  rows: readonly Row[],
+  cursor: number | undefined,
+  setCursor: (index: number) => void,
+  { onChoose, onFold, opened }: TimelineProps,
+): void {
+  const row = cursor === undefined ? undefined : rows[cursor];
+  const move = (by: number): void => setCursor(Math.min(rows.length - 1, Math.max(0, (cursor ?? -1) + by)));
+  const fold = (open: boolean): void => {
+    if (row?.foldable && row.child !== null && opened.has(row.child) !== open) onFold(row.child);
+  };
+  useKeys([
+    { key: "j", what: "Next step", act: () => move(1) },
+    { key: "k", what: "Step before", act: () => move(-1) },
+    { key: "Enter", what: "Show the step", act: () => row && choose(row, onChoose) },
+    { key: "l", what: "Unfold the run that the step started", act: () => fold(true) },
+    { key: "h", what: "Fold it", act: () => fold(false) },
+  ]);
+}
+
+function choose(row: Row, onChoose: (chosen: Chosen) => void): void {
+  if (row.step !== null) onChoose({ run: row.run, step: row.step });
+}
+
+// The axis
+
+function Header({ axis }: { axis: Axis }) {
+  return (
+    <div class="tl-row tl-header" role="row">
+      <div role="columnheader">Step</div>
+      <div role="columnheader" class="tl-axis" aria-label="When">
+        {axis.ticks.map((tick) => (
+          <span key={tick.x} class="num" style={{ left: percent(tick.x) }}>
+            {tick.milliseconds === 0 ? "0" : span(tick.milliseconds)}
+          </span>
+        ))}
+        {axis.live && <span class="tl-now-label">now</span>}
+      </div>
+      <div role="columnheader" class="tl-took">
+        Took
+      </div>
+    </div>
+  );
+}
+
+function percent(part: number): string {
+  return `${(part * 100).toFixed(3)}%`;
+}
+
+// Rows
+
+interface CellsProps extends TimelineProps {
+  row: Row;
+  axis: Axis;
+  isChosen: boolean;
+}
+
+function RowCells({ row, axis, isChosen, onChoose, onFold }: CellsProps) {
+  return (
+    <>
+      <div role="cell" class="tl-name" style={{ paddingLeft: `${Math.min(row.depth, 8) * 16}px` }}>
+        <Fold row={row} onFold={onFold} />
+        <span class={`tl-dot ${row.state} ${row.kind}`} title={row.state} />
+        <Title row={row} isChosen={isChosen} onChoose={onChoose} />
+      </div>
+      <div role="cell" class="tl-bars" title={times(row, axis.end)}>
+        <Bars row={row} axis={axis} />
+      </div>
+      <div role="cell" class="tl-took num">
+        {took(row, axis.end)}
+      </div>
+    </>
+  );
+}
+
+function Fold({ row, onFold }: { row: Row; onFold: (child: string) => void }) {
+  const child = row.child;
+  if (!row.foldable || child === null) return <span class="tl-fold" />;
+  return (
+    <button type="button" class="tl-fold" aria-expanded={row.open} aria-label={`Steps of ${child}`} onClick={() => onFold(child)}>
+      <Icon name="chevron" turned={row.open} />
+    </button>
+  );
+}
+
+function Title({ row, isChosen, onChoose }: { row: Row; isChosen: boolean; onChoose: (chosen: Chosen) => void }) {
+  const note = row.note !== null && <span class="muted"> {row.note}</span>;
+  if (row.step === null) {
+    return (
+      <span class="tl-title muted">
+        {row.name}
+        {note}
+      </span>
+    );
+  }
+  return (
+    <button type="button" class="tl-title" aria-pressed={isChosen} title={row.name} onClick={() => choose(row, onChoose)}>
+      <span class="tl-number num">{row.step}</span> {row.kind === "timeout" ? "Timeout of the wait" : row.name}
+      {note}
+    </button>
+  );
+}
+
+function took(row: Row, end: number): string {
+  if (row.kind === "timeout" || row.kind === "loading") return "";
+  return span(endOf(row, end) - row.from);
+}
+
+function times(row: Row, end: number): string {
+  const until = endOf(row, end);
+  const from = new Date(row.from);
+  const ended = row.to !== null && row.to <= end ? ` · to ${localTime(new Date(until))}` : " · goes on";
+  return `From ${localTime(from)}${ended} · ${utc(from)}`;
+}
+
+const THIN = { y: 8, height: 4 };
+const THICK = { y: 4, height: 12, rx: 2 };
+const BAR = { queue: THIN, wait: THIN, timeout: THIN, loading: THIN, step: THICK, child: THICK } as const;
+
+/** The bar of a row, before what all rows have behind it. */
+function Bars({ row, axis }: { row: Row; axis: Axis }) {
+  const from = placeOf(axis.pieces, row.from);
+  const to = placeOf(axis.pieces, endOf(row, axis.end));
+  return (
+    <svg class="tl-svg" aria-hidden="true">
+      {axis.pieces
+        .filter((one) => one.compressed)
+        .map((one) => (
+          <rect key={one.from} class="tl-gap" x={percent(one.x)} width={percent(one.width)} y="0" height="100%" />
+        ))}
+      {axis.ticks.map((one) => (
+        <line key={one.x} class="tl-tick" x1={percent(one.x)} x2={percent(one.x)} y1="0" y2="100%" />
+      ))}
+      {row.kind !== "timeout" && row.kind !== "loading" && (
+        <rect class={`tl-bar ${row.kind} ${row.state}`} x={percent(from)} width={percent(to - from)} {...BAR[row.kind]} />
+      )}
+      {axis.live && <line class="tl-now" x1="100%" x2="100%" y1="0" y2="100%" />}
+    </svg>
+  );
+}

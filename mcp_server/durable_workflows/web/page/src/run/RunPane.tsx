@@ -1,0 +1,45 @@
+/** Beside the timeline while no step is chosen: what went into the run and what came out. */
+
+import type { Preview, Run } from "../api";
+import { api } from "../data";
+import { Value } from "../parts/Value";
+import { isUnfinished } from "../runs";
+import { RecordedError } from "./Error";
+
+type Payload = "input" | "output";
+
+export function RunPane({ run }: { run: Run }) {
+  return (
+    <aside class="pane" aria-label="The run">
+      {run.error && (
+        <section>
+          <h2>Error</h2>
+          <RecordedError error={run.error} />
+        </section>
+      )}
+      {run.output && <PayloadOf run={run} of="output" />}
+      <PayloadOf run={run} of="input" />
+      {run.events.length > 0 && isUnfinished(run.status) && (
+        <section>
+          <h2>Events</h2>
+          {run.events.map((one) => (
+            <div key={one.key}>
+              <h3 class="wrap">{one.key}</h3>
+              <Value label={`Event ${one.key}`} preview={one.value} />
+            </div>
+          ))}
+        </section>
+      )}
+    </aside>
+  );
+}
+
+function PayloadOf({ run, of }: { run: Run; of: Payload }) {
+  const load = (): Promise<Preview | null> => api.get("value", { id: run.workflow_id, of });
+  return (
+    <section>
+      <h2>{of === "input" ? "Input" : "Output"}</h2>
+      <Value label={of === "input" ? "Input" : "Output"} preview={run[of]} load={load} />
+    </section>
+  );
+}
