@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 /** The steps of a run as rows with bars on one axis. Only the rows on screen exist, so that thousands of steps stay fluid. */
 
 import { useMemo, useRef, useState } from "preact/hooks";
@@ -227,3 +228,7 @@ function Bars({ row, axis }: { row: Row; axis: Axis }) {
     </svg>
   );
 }
+=======
+// The timeline of a run's steps: of the run view.
+export {};
+>>>>>>> 4a70305b8083ab0446a551a50278854b5aa88e1a

@@ -1,0 +1,258 @@
+/** The page's one data layer: typed calls of the API, and what changes, heard by one stream for the whole page. */
+
+import { signal, useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+
+import type {
+  Answer,
+  Catalog,
+  ChangedList,
+  Delivered,
+  Forked,
+  InboxItem,
+  JsonValue,
+  LogLine,
+  Message,
+  Preview,
+  Project,
+  RunList,
+  RunShown,
+  ScheduleInfo,
+  ServerStatus,
+  StartRequest,
+  Started,
+  Step,
+  StepsPage,
+} from "./api";
+import { ApiError, browser, type Host, type News, type Watch } from "./host";
+
+export { ApiError, type News, type Watch };
+
+/** What each GET answers, by its path. */
+export interface Gets {
+  project: Project;
+  runs: RunList;
+  run: RunShown;
+  steps: StepsPage;
+  step: Step;
+  value: Preview;
+  log: LogLine[];
+  messages: Message[];
+  answers: Answer[];
+  waits: InboxItem[];
+  catalog: Catalog;
+  status: ServerStatus;
+}
+
+/** What each POST takes and answers, by its path. */
+export interface Posts {
+  start: [StartRequest, Started];
+  fork: [{ workflow_id: string; from_step: number; same_version?: boolean }, Forked];
+  cancel: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
+  resume: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
+  delete: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
+  answer: [{ workflow_id: string; step: number; value: JsonValue }, Delivered];
+  send: [{ workflow_id: string; topic: string; message: JsonValue; idempotency_key?: string }, Delivered];
+  schedule: [{ name: string; do: "pause" | "resume" | "run" }, ScheduleInfo | Started];
+}
+
+/** Parameters of a GET; those that are undefined, null, false or "" are left out. */
+export type Params = Readonly<Record<string, string | number | boolean | null | undefined>>;
+
+const host: Host = browser;
+
+export const api = {
+  /** Throws ApiError. */
+  async get<P extends keyof Gets>(path: P, params: Params = {}): Promise<Gets[P]> {
+    return (await host.get(path, query(params))) as Gets[P];
+  },
+  /** As `get`, for what has no type here. */
+  async ask<T>(path: string, params: Params = {}): Promise<T> {
+    return (await host.get(path, query(params))) as T;
+  },
+  /** Throws ApiError. */
+  async post<P extends keyof Posts>(path: P, body: Posts[P][0]): Promise<Posts[P][1]> {
+    return (await host.post(path, body)) as Posts[P][1];
+  },
+  /** Where the browser finds something to download. */
+  address: (path: string, params: Params = {}): string => host.address(path, query(params)),
+};
+
+function query(params: Params): URLSearchParams {
+  const found = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) {
+    if (value !== undefined && value !== null && value !== false && value !== "") {
+      found.set(name, value === true ? "1" : String(value));
+    }
+  }
+  return found;
+}
+
+// --- What changes
+
+/** Whether the server can be heard; null until that is known. */
+export const connected = signal<boolean | null>(null);
+
+interface Listener {
+  watch: Watch;
+  tell: (news: News) => void;
+}
+
+/**
+ * One stream for all that is on screen. It is opened anew when something else comes on screen, and after each opening everybody
+ * looks again, since what happened in between was not heard. A page that nobody sees hears nothing: a browser has few connections
+ * to one server, and hidden pages would use them up.
+ */
+class Live {
+  private readonly listeners = new Set<Listener>();
+  private close: (() => void) | null = null;
+  private asked = "";
+  private planned = false;
+
+  constructor() {
+    document.addEventListener("visibilitychange", () => this.plan());
+  }
+
+  /** Call `tell` when something of this has changed, or may have, until the returned function is called. */
+  listen(watch: Watch, tell: (news: News) => void): () => void {
+    const listener = { watch, tell };
+    this.listeners.add(listener);
+    this.plan();
+    return () => {
+      this.listeners.delete(listener);
+      this.plan();
+    };
+  }
+
+  /** Once, after all that this moment brings: views come and go together. */
+  private plan(): void {
+    if (this.planned) return;
+    this.planned = true;
+    queueMicrotask(() => {
+      this.planned = false;
+      this.reopen();
+    });
+  }
+
+  private reopen(): void {
+    const watch = this.union();
+    const asked = document.hidden ? "" : JSON.stringify(watch);
+    if (asked === this.asked) return;
+    this.asked = asked;
+    this.close?.();
+    this.close = asked ? host.changes(watch, (news) => this.tell(news), (open) => this.state(open, watch)) : null;
+  }
+
+  private union(): Required<Watch> {
+    const all = [...this.listeners].map((one) => one.watch);
+    return {
+      runs: [...new Set(all.flatMap((one) => one.runs ?? []))].sort(),
+      list: all.some((one) => one.list),
+      waits: all.some((one) => one.waits),
+    };
+  }
+
+  private state(open: boolean, watch: Required<Watch>): void {
+    connected.value = open;
+    if (open) this.tell({ runs: watch.runs, list: watch.list, waits: watch.waits });
+  }
+
+  private tell(news: News): void {
+    const runs = new Set(news.runs);
+    for (const { watch, tell } of [...this.listeners]) {
+      const concerns = (watch.list && news.list) || (watch.waits && news.waits) || watch.runs?.some((id) => runs.has(id));
+      if (concerns) tell(news);
+    }
+  }
+}
+
+export const live = new Live();
+
+/** Call `tell` when something of `watch` has changed, as long as the component is on screen. */
+export function useChanges(watch: Watch, tell: (news: News) => void): void {
+  const latest = useRef(tell);
+  latest.current = tell;
+  const key = JSON.stringify(watch);
+  useEffect(() => live.listen(JSON.parse(key) as Watch, (news) => latest.current(news)), [key]);
+}
+
+/** Data with how far they are: `data` stays while newer ones are fetched, so that nothing on the page jumps. */
+export interface Resource<T> {
+  data: T | undefined;
+  error: ApiError | undefined;
+  /** Whether `data` are of other parameters than those asked for now. */
+  stale: boolean;
+  reload(): void;
+}
+
+/** What a GET answers, fetched again when `watch` has changed; nothing is fetched while `params` is null. */
+export function useGet<P extends keyof Gets>(path: P, params: Params | null, watch: Watch): Resource<Gets[P]> {
+  const key = params ? `${path}?${query(params)}` : null;
+  return useFetched(key, () => api.get(path, params ?? {}), watch);
+}
+
+interface Fetched<T> {
+  key: string | null;
+  data?: T;
+  error?: ApiError;
+}
+
+/** As `useGet`, for whatever `fetch` gets; `key` names it. One fetch at a time: what changes meanwhile is fetched after it. */
+export function useFetched<T>(key: string | null, fetch: () => Promise<T>, watch: Watch): Resource<T> {
+  const state = useSignal<Fetched<T>>({ key: null });
+  const latest = useRef({ key, fetch });
+  latest.current = { key, fetch };
+  const flow = useRef({ busy: false, again: false });
+  const load = (): void => {
+    void fetchOnce(latest.current, flow.current, state, () => latest.current, load);
+  };
+  useEffect(load, [key]);
+  useChanges(watch, load);
+  const { data, error } = state.value;
+  return { data, error, stale: state.value.key !== key, reload: load };
+}
+
+interface Asked<T> {
+  key: string | null;
+  fetch: () => Promise<T>;
+}
+
+async function fetchOnce<T>(
+  { key, fetch }: Asked<T>,
+  flow: { busy: boolean; again: boolean },
+  state: { value: Fetched<T> },
+  latest: () => Asked<T>,
+  load: () => void,
+): Promise<void> {
+  if (key === null) return;
+  if (flow.busy) {
+    flow.again = true;
+    return;
+  }
+  flow.busy = true;
+  try {
+    const data = await fetch();
+    if (latest().key === key) state.value = { key, data };
+  } catch (error) {
+    const problem = asApiError(error);
+    if (latest().key === key) state.value = failed(state.value, key, problem);
+  } finally {
+    flow.busy = false;
+    if (flow.again) {
+      flow.again = false;
+      load();
+    }
+  }
+}
+
+/** A server that is away for a moment takes nothing off the screen: the banner says it. */
+function failed<T>(before: Fetched<T>, key: string, error: ApiError): Fetched<T> {
+  if (error.status === 0 && before.key === key && before.data !== undefined) return before;
+  return before.key === key && error.status !== 404 ? { ...before, error } : { key, error };
+}
+
+/** An error of a call as what can be shown; anything else is a bug, and stays one. */
+export function asApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  throw error;
+}

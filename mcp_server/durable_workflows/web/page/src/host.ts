@@ -1,0 +1,106 @@
+/** Where the data come from: the server's own API in a browser. A client that shows the page as an MCP App gives another `Host`. */
+
+import type { JsonValue } from "./api";
+
+/** What somebody on the page looks at, and so wants to be told about. */
+export interface Watch {
+  runs?: readonly string[];
+  list?: boolean;
+  waits?: boolean;
+}
+
+/** What has changed. */
+export interface News {
+  runs: readonly string[];
+  list: boolean;
+  waits: boolean;
+}
+
+/** An answer of the server that says what is wrong. `status` is 0 where it did not answer. */
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly hint: string | null,
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+export interface Host {
+  get(path: string, params: URLSearchParams): Promise<unknown>;
+  post(path: string, body: JsonValue | object): Promise<unknown>;
+  /**
+   * Tell what changes until the returned function is called. `state` hears whether the server can be heard; whoever was told
+   * that it can has missed nothing since, and may have missed something before.
+   */
+  changes(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void;
+  /** The address of something to download. */
+  address(path: string, params: URLSearchParams): string;
+}
+
+const AGAIN_MS = 1000; // while the server is away
+
+const AWAY = "The server does not answer.";
+
+export const browser: Host = {
+  get: (path, params) => asked(browser.address(path, params), { method: "GET" }),
+  post: (path, body) =>
+    asked(`/api/${path}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-Durable-Workflows": "page" },
+      body: JSON.stringify(body),
+    }),
+  address(path, params) {
+    const query = params.toString();
+    return `/api/${path}${query ? `?${query}` : ""}`;
+  },
+  changes: heard,
+};
+
+async function asked(address: string, init: RequestInit): Promise<unknown> {
+  let response: Response;
+  try {
+    response = await fetch(address, init);
+  } catch {
+    throw new ApiError(AWAY, "Is it still running? The page goes on by itself when it is back.", 0);
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (response.ok) return body;
+  throw refusal(body, response.status);
+}
+
+function refusal(body: unknown, status: number): ApiError {
+  const said = typeof body === "object" && body !== null ? (body as Record<string, unknown>) : {};
+  const message = typeof said["error"] === "string" ? said["error"] : `The server answered with status ${status}.`;
+  return new ApiError(message, typeof said["hint"] === "string" ? said["hint"] : null, status);
+}
+
+/** One EventSource, opened again and again while the server is away: by itself it gives up when it is answered with an error. */
+function heard(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void {
+  let source: EventSource | null = null;
+  let timer: number | undefined;
+  const open = (): void => {
+    source = new EventSource(browser.address("changes", watched(watch)));
+    source.onopen = () => state(true);
+    source.addEventListener("changed", (event) => tell(JSON.parse(event.data as string) as News));
+    source.onerror = () => {
+      source?.close();
+      state(false);
+      timer = window.setTimeout(open, AGAIN_MS);
+    };
+  };
+  open();
+  return () => {
+    window.clearTimeout(timer);
+    source?.close();
+  };
+}
+
+function watched(watch: Watch): URLSearchParams {
+  const params = new URLSearchParams();
+  for (const id of watch.runs ?? []) params.append("runs", id);
+  if (watch.list) params.set("list", "1");
+  if (watch.waits) params.set("waits", "1");
+  return params;
+}

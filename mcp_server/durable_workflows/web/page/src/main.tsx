@@ -1,0 +1,13 @@
+/** Starts the page. */
+
+import { render } from "preact";
+
+import "./style.css";
+import { listenToKeys } from "./keys";
+import { Shell } from "./shell";
+import { followTheme } from "./theme";
+
+followTheme();
+listenToKeys();
+const app = document.getElementById("app");
+if (app) render(<Shell />, app);

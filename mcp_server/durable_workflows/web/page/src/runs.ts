@@ -1,0 +1,121 @@
+/** What is true of runs: their statuses, and what one can do with them. */
+
+import type { ChangedList } from "./api";
+import { api, asApiError } from "./data";
+import { confirm } from "./parts/Dialog";
+import { toast, toastError } from "./parts/Toasts";
+import { go, href, runHref } from "./routes";
+import { counted } from "./words";
+
+export const STATUSES = [
+  "PENDING",
+  "ENQUEUED",
+  "DELAYED",
+  "SUCCESS",
+  "ERROR",
+  "CANCELLED",
+  "MAX_RECOVERY_ATTEMPTS_EXCEEDED",
+] as const;
+
+const UNFINISHED = new Set(["PENDING", "ENQUEUED", "DELAYED"]);
+const STOPPED = new Set(["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]);
+
+export const isUnfinished = (status: string): boolean => UNFINISHED.has(status);
+/** Whether `resume` has an effect on it. */
+export const isStopped = (status: string): boolean => STOPPED.has(status);
+
+type Change = "cancel" | "resume" | "delete";
+
+interface Wording {
+  title: string;
+  button: string;
+  done: string;
+  body: string;
+  children: string;
+}
+
+const WORDS: Record<Change, Wording> = {
+  cancel: {
+    title: "Cancel",
+    button: "Cancel",
+    done: "cancelled",
+    body: "A step that is under way runs until it returns. A cancelled run can be resumed.",
+    children: "Also the runs that they started",
+  },
+  resume: {
+    title: "Resume",
+    button: "Resume",
+    done: "resumed",
+    body: "They go on after the last finished step.",
+    children: "Also the stopped runs that they started",
+  },
+  delete: {
+    title: "Delete",
+    button: "Delete",
+    done: "deleted",
+    body: "All that is recorded of them is removed, for good. Runs that have not ended are left.",
+    children: "Also the runs that they started",
+  },
+};
+
+/** Ask, then cancel, resume or delete these runs; say what became of them. Whether something was changed. */
+export async function change(what: Change, workflowIds: readonly string[]): Promise<boolean> {
+  const words = WORDS[what];
+  const which = workflowIds.length === 1 ? (workflowIds[0] ?? "") : counted(workflowIds.length, "run");
+  const answer = await confirm({
+    title: `${words.title} ${which}?`,
+    body: words.body,
+    action: workflowIds.length === 1 ? `${words.button} run` : `${words.button} ${which}`,
+    keep: "Leave as is",
+    danger: what !== "resume",
+    option: words.children,
+    optionOn: what !== "resume",
+  });
+  if (!answer) return false;
+  return attempt(async () => {
+    const found = await api.post(what, { workflow_ids: workflowIds, children: answer.option });
+    tell(found, words.done);
+    return found.workflows.some((one) => one.changed);
+  });
+}
+
+function tell(found: ChangedList, done: string): void {
+  const changed = found.workflows.filter((one) => one.changed);
+  const left = found.workflows.filter((one) => !one.changed);
+  const notes = [...new Set(left.map((one) => one.note)), ...(found.note ? [found.note] : [])];
+  if (changed.length) toast(`${counted(changed.length, "run")} ${done}.`, notes.slice(0, 3).join(" "));
+  else toast(`Nothing was ${done}.`, notes.slice(0, 3).join(" "), "warning");
+}
+
+/** Ask, then fork the run from a step, and go to the new run. */
+export async function fork(workflowId: string, fromStep: number, sameVersion = false): Promise<void> {
+  const answer = await confirm({
+    title: `Fork from step ${fromStep}?`,
+    body: `A new run takes over what is recorded before step ${fromStep} of ${workflowId}, and goes on from there.`,
+    action: "Fork",
+    option: "With the version of the code that the run had",
+    optionOn: sameVersion,
+  });
+  if (!answer) return;
+  await attempt(async () => {
+    const body = { workflow_id: workflowId, from_step: fromStep, same_version: answer.option };
+    const forked = await api.post("fork", body);
+    toast("Forked: this is the new run.", forked.note ?? undefined);
+    go(runHref(forked.workflow_id));
+    return true;
+  });
+}
+
+/** Do something that the server may refuse; say so if it does. */
+export async function attempt(act: () => Promise<boolean>): Promise<boolean> {
+  try {
+    return await act();
+  } catch (error) {
+    toastError(asApiError(error));
+    return false;
+  }
+}
+
+/** Where a run waits for an answer. */
+export const inboxHref = (workflowId: string, step?: number): string =>
+  href("inbox", [], step === undefined ? { run: workflowId } : { run: workflowId, step: String(step) });

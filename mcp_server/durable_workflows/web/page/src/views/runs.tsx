@@ -1,0 +1,5 @@
+import { Empty } from "../parts/Empty";
+
+export function Runs() {
+  return <Empty title="Runs" />;
+}

@@ -1,0 +1,5 @@
+import { Empty } from "../parts/Empty";
+
+export function System() {
+  return <Empty title="System" />;
+}
