@@ -163,6 +163,16 @@ export interface Run {
   unavailable: string | null;
   place: QueuePlace | null;
   absence: string | null;
+  rest: Rest | null;
+}
+export interface Rest {
+  since: string;
+  until: string | null;
+  events: AwaitedEvent[];
+}
+export interface AwaitedEvent {
+  workflow_id: string;
+  key: string;
 }
 export interface Part {
   text: string;
@@ -294,4 +304,68 @@ export interface Delivered {
   topic: string;
   delivered: boolean;
   note: string | null;
+}
+
+export interface Source {
+  path: string;
+  text: string;
+}
+export interface StreamValue {
+  place: number;
+  step: number;
+  value: Preview;
+}
+export interface Stream {
+  key: string;
+  length: number;
+  closed: boolean;
+  values: StreamValue[];
+}
+export interface Change {
+  path: string;
+  a: Preview | null;
+  b: Preview | null;
+}
+export interface ComparedRun {
+  workflow_id: string;
+  name: string;
+  status: string;
+  version: string | null;
+  created_at: string;
+  completed_at: string | null;
+  forked_from: string | null;
+  forked_at: number | null;
+  total_steps: number;
+}
+export interface ComparedValue {
+  a: Preview | null;
+  b: Preview | null;
+  same: boolean;
+  changes: Change[];
+}
+export interface ComparedStep {
+  name: string;
+  occurrence: number;
+  a: Step | null;
+  b: Step | null;
+  differs: ("missing" | "output" | "error")[];
+  changes: Change[];
+  taken_over: boolean;
+}
+export interface TakenOver {
+  fork: "a" | "b";
+  from_step: number | null;
+  steps: number;
+}
+export interface Compared {
+  a: ComparedRun;
+  b: ComparedRun;
+  differs: ("name" | "version" | "status" | "input" | "output" | "error" | "steps")[];
+  input: ComparedValue;
+  output: ComparedValue;
+  error: ComparedValue;
+  taken_over: TakenOver | null;
+  steps: ComparedStep[];
+  first_difference: number | null;
+  left_out: number;
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 /** The steps of a run as rows with bars on one axis. Only the rows on screen exist, so that thousands of steps stay fluid. */
 
 import { useMemo, useRef, useState } from "preact/hooks";
@@ -22,7 +21,7 @@ export interface TimelineProps {
 
 const HEIGHT = 30;
 const TALL = 48; // where the bar is below the name
-const NARROW = "(max-width: 700px)";
+const NARROW = "(max-width: 720px)";
 
 export function Timeline(props: TimelineProps) {
   const { of, opened, chosen, filter } = props;
@@ -119,6 +118,11 @@ function Header({ axis }: { axis: Axis }) {
     <div class="tl-row tl-header" role="row">
       <div role="columnheader">Step</div>
       <div role="columnheader" class="tl-axis" aria-label="When">
+        {axis.pieces.filter(isLongPause).map((piece) => (
+          <span key={piece.from} class="num tl-pause" title="Nothing was done but waiting" style={{ left: percent(piece.x + piece.width / 2) }}>
+            {span(piece.to - piece.from)}
+          </span>
+        ))}
         {axis.ticks.map((tick) => (
           <span key={tick.x} class="num" style={{ left: percent(tick.x) }}>
             {tick.milliseconds === 0 ? "0" : span(tick.milliseconds)}
@@ -131,6 +135,11 @@ function Header({ axis }: { axis: Axis }) {
       </div>
     </div>
   );
+}
+
+/** Whether there is room for a word. */
+function isLongPause(piece: Piece): boolean {
+  return piece.compressed && piece.width > 0.05;
 }
 
 function percent(part: number): string {
@@ -228,7 +237,3 @@ function Bars({ row, axis }: { row: Row; axis: Axis }) {
     </svg>
   );
 }
-=======
-// The timeline of a run's steps: of the run view.
-export {};
->>>>>>> 4a70305b8083ab0446a551a50278854b5aa88e1a

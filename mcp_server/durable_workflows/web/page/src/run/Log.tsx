@@ -22,7 +22,7 @@ export function Log({ workflowId }: { workflowId: string }) {
       <div class="steps-tools">
         <input
           type="search"
-          class="field small"
+          class="input find"
           placeholder="Find in the log"
           aria-label="Find in the log"
           value={filter}

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
+import "../run/run.css";
 import type { Compared, ComparedRun } from "../api";
 import { Changes, ComparedPayload } from "../compare/Changes";
 import { Choice } from "../compare/Choice";

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 
+import "../run/run.css";
 import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Timeline } from "../parts/Timeline";
@@ -132,7 +133,7 @@ function Steps({ shown }: { shown: Followed }) {
         <div class="steps-tools">
           <input
             type="search"
-            class="field small"
+            class="input find"
             placeholder="Find a step"
             aria-label="Find a step"
             title="A name, a number, or: failed"
