@@ -42,9 +42,10 @@ bench-peers: .venv/ready
 evals: .venv/ready
 	$(BIN)/python -m tests.evals
 
-# The tables of the references that come from the code.
+# What comes from the code: the tables of the references, and the types of what the page and its server exchange.
 docs: .venv/ready
 	PYTHONPATH=tests $(BIN)/python -m documents.tables
+	PYTHONPATH=tests $(BIN)/python -m documents.typescript
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -202,6 +202,16 @@ class OpenWait(Model):
     person_only: bool
 
 
+class InboxItem(Model):
+    """What a run waits for, with its arguments: the answer of a person, or a message. `root_workflow_id` is the run at the root of its family, perhaps itself."""
+
+    wait: OpenWait
+    asked: Literal["person", "message"]
+    name: str
+    root_workflow_id: str
+    input: "Preview | None"
+
+
 class WaitingRun(Model):
     """A run that waits, in an overview."""
 
@@ -387,7 +397,7 @@ class Message(Model):
 
 
 class Answer(Model):
-    """What a person answered at a step. `how` is `terminal`, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer."""
+    """What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer."""
 
     step: int
     topic: str
@@ -477,6 +487,26 @@ class Event(Model):
 
     key: str
     value: Preview
+
+
+class StreamValue(Model):
+    """A value that a run wrote to a stream, in its step."""
+
+    place: int
+    step: int
+    value: Preview
+
+
+MOST_STREAM_VALUES = 100  # of one stream
+
+
+class Stream(Model):
+    """A stream of a run, to which it has written `length` values; `values` are the last `MOST_STREAM_VALUES`. One that is `closed` gets no more."""
+
+    key: str
+    length: int
+    closed: bool
+    values: list[StreamValue]
 
 
 class AwaitedEvent(Model):

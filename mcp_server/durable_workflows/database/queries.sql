@@ -431,6 +431,30 @@ from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_i
 -- name: highest_step
 select coalesce(max(function_id), 0) as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s
 
+-- name: count_steps
+select count(*) as steps from dbos.operation_outputs where workflow_uuid = %(workflow_id)s
+
+-- name: run_payload
+-- One payload of a run, whole unless it is longer than `limit`.
+select left(payload, %(limit)s) as payload, length(payload) as payload_length, serialization from (
+    select run.serialization, case %(which)s when 'input' then given.inputs when 'output' then result.output else result.error end as payload
+    from dbos.workflow_status as run
+        left join dbos.workflow_input as given using (workflow_uuid)
+        left join dbos.workflow_output as result using (workflow_uuid)
+    where run.workflow_uuid = %(workflow_id)s
+) as run
+
+-- name: run_streams
+-- The last values of each stream of a run, with the number of all of them.
+select stream.key, stream.length, last."offset" as place, last.function_id as step,
+    left(last.value, %(limit)s) as value, length(last.value) as value_length, last.serialization
+from (
+    select key, count(*) as length from dbos.streams where workflow_uuid = %(workflow_id)s group by key order by key limit 50
+) as stream cross join lateral (
+    select * from dbos.streams where workflow_uuid = %(workflow_id)s and key = stream.key order by "offset" desc limit %(count)s
+) as last
+order by stream.key, last."offset"
+
 -- name: run_waits
 select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
 
@@ -573,6 +597,31 @@ from (
 ) as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
 order by wait.since limit %(limit)s
 
+-- name: inbox
+-- What is waited for, the longest first, with the arguments of the run that waits, and the run at the root of its family.
+select wait.workflow_id, wait.function_id, wait.topic, wait.since, wait.deadline, wait.prompt, wait.schema, wait.person_only,
+    coalesce(run.name, '') as name, root.workflow_id as root_workflow_id,
+    left(given.inputs, %(length)s) as input, length(given.inputs) as input_length, run.serialization
+from (
+    (select * from durable_workflows.parked_waits() order by since limit %(limit)s)
+    union all
+    (select * from durable_workflows.other_waits() as wait where exists (
+        select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status = 'PENDING'
+    ) order by since limit %(limit)s)
+) as wait
+    join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+    left join dbos.workflow_input as given using (workflow_uuid)
+    cross join lateral (
+        with recursive line as (
+            select run.workflow_uuid as workflow_id, run.parent_workflow_id as parent, 0 as level
+            union all
+            select above.workflow_uuid, above.parent_workflow_id, line.level + 1
+            from line join dbos.workflow_status as above on above.workflow_uuid = line.parent where line.level < 1000
+        )
+        select line.workflow_id from line order by line.level desc limit 1
+    ) as root
+order by wait.since, wait.workflow_id, wait.function_id limit %(limit)s
+
 -- In two parts, as DBOS has its indexes: one for all three statuses together would match neither.
 -- name: queues
 with run as (
@@ -672,6 +721,21 @@ from (
     where application_name = %(application)s or application_name is null
     order by created_at desc, workflow_uuid desc limit %(count)s
 ) as newest
+
+-- name: log_marks
+-- The last log line of each of some runs, for who looks at these too.
+select workflow_id, max(id) as line from durable_workflows.logs where workflow_id = any(%(workflow_ids)s) group by workflow_id
+
+-- name: wait_marks
+-- In short what all runs wait for: while it is the same, so is that.
+select concat_ws(' ', count(*), sum(hashtextextended(concat_ws('.', workflow_id, function_id, topic, since), 0)::numeric)) as waits
+from (
+    select workflow_id, function_id, topic, since from durable_workflows.parked_waits()
+    union all
+    select workflow_id, function_id, topic, since from durable_workflows.other_waits() as wait where exists (
+        select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status = 'PENDING'
+    )
+) as wait
 
 -- name: ids_beginning
 -- The newest runs whose ids begin so.

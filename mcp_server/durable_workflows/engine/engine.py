@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from durable_workflows import fitting
 from durable_workflows.engine import authoring_files
 from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
 from durable_workflows.engine.messaging import Messenger
@@ -39,7 +40,7 @@ from durable_workflows.settings import Settings
 
 
 class Engine:
-    """Workflows of one project, in the database that `connection` names; `reader` looks at their runs. Close it after use (`aclose`)."""
+    """Workflows of one project, in the database that `connection` names; `reader` looks at their runs, `contents` has all that is in them. Close it after use (`aclose`)."""
 
     def __init__(
         self, settings: Settings, connection: Connection, progress: Callable[[str], None]
@@ -48,6 +49,7 @@ class Engine:
         self._rows = Rows(settings, connection)
         self._calls = Calls(self._rows)
         self.reader = Reader(self._rows)
+        self.contents = Contents(self._rows)
         self._published = Published(self._rows, self._calls, progress)
         self._starter = Starter(self._rows, self._published)
         self._messenger = Messenger(self._rows, self.reader)

@@ -16,7 +16,7 @@ from pydantic import Field, JsonValue
 
 from durable_workflows import limits
 from durable_workflows.docs import searching
-from durable_workflows.engine import inspecting
+from durable_workflows.engine import inspecting, standing
 from durable_workflows.engine.inspecting import Detail
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
 from durable_workflows.mcp import answers, elicitation
@@ -30,7 +30,6 @@ from durable_workflows.mcp.answers import (
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
-    Catalog,
     Delivered,
     Forked,
     OpenWait,
@@ -41,8 +40,6 @@ from durable_workflows.models import (
     Wanted,
     Written,
 )
-from durable_workflows.parts import Parts
-from durable_workflows.processes import problems
 from durable_workflows.system import processes
 from durable_workflows.wording import short
 
@@ -52,7 +49,6 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 _MAX_RUNS = 100  # in one call: the ids of so many fit into an answer
 _REPEAT_SECONDS = 5.0  # the same progress again: clients end a call of which they hear nothing
 _LONGEST_WAIT = 3600.0
-_CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -398,21 +394,9 @@ async def server_status(ctx: Call) -> StatusAnswer:
     project. For the state of runs use list_workflows.
     """
     backend = ctx.request_context.lifespan_context
-    parts = Parts()
-    found = problems.unavailable(backend.settings)
-    with parts.part("processes"):
-        parts.problems += problems.of_processes(backend.settings, running=True)
-    with parts.part("engine"):
-        engine = await _engine(ctx)
-        with parts.part("catalog"):
-            catalog: Catalog | None = None
-            with anyio.move_on_after(_CATALOG_SECONDS):
-                catalog = await engine.catalog()
-            parts.problems += problems.of_code(catalog)
-        found = await engine.reader.status()
+    found = await standing.status(backend.settings, lambda: _engine(ctx))
     session = backend.sessions.of(ctx)
-    update = {"this_session": session.session_id, "problems": [*parts.problems, *found.problems]}
-    return answers.fit_status(found.model_copy(update=update))
+    return answers.fit_status(found.model_copy(update={"this_session": session.session_id}))
 
 
 TOOLS: tuple[ToolSpec, ...] = (

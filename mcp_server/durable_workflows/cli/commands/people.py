@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import os
-import pwd
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from durable_workflows.cli.commands.common import WorkflowId, engine_of, reader_
 from durable_workflows.errors import NotWaiting, UsageError
 from durable_workflows.models import OpenWait, Preview, Run
 from durable_workflows.settings import PERSON, Settings
-from durable_workflows.system import processes
+from durable_workflows.system import processes, users
 
 _ABOUT = 2000  # characters of the arguments of a run, so that a person sees what is decided
 
@@ -75,15 +73,7 @@ async def _look(settings: Settings, workflow_id: str) -> tuple[Run, list[OpenWai
 
 async def _answer(settings: Settings, wait: OpenWait, value: JsonValue, shown: str) -> None:
     async with engine_of(settings) as engine:
-        await engine.answer(wait, value, who=_login(), how="terminal", shown=shown)
-
-
-def _login() -> str:
-    """The name of this process's user, whatever the environment says."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"user {os.getuid()}"
+        await engine.answer(wait, value, who=users.login(), how="terminal", shown=shown)
 
 
 def _matching(run: Run, waits: Sequence[OpenWait], topic: str | None) -> list[OpenWait]:

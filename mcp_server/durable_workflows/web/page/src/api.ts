@@ -1,94 +1,8 @@
-// What the server answers: provisional, until `make docs` writes this file from the Python models.
+// What the page and its server exchange. Made of the Python models by `make docs`: do not edit.
 
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
-export type Schema = { [key: string]: JsonValue };
 
-export interface Project {
-  project: string;
-  version: string | null;
-  mode: "embedded" | "external";
-  application: string;
-}
-export interface Preview {
-  text: string;
-  length: number;
-}
-export interface Fork {
-  workflow_id: string;
-  status: string;
-}
-export interface RunSummary {
-  workflow_id: string;
-  name: string;
-  status: string;
-  created_at: string;
-  updated_at: string;
-  waiting_on: string | null;
-  ok: boolean | null;
-  error: string | null;
-  started_by: string | null;
-  parent_workflow_id: string | null;
-  forked_from: string | null;
-  forks: Fork[];
-}
-export interface RunList {
-  workflows: RunSummary[];
-  counts: { [status: string]: number };
-  waiting: number;
-  next_cursor: string | null;
-}
-export interface Step {
-  step: number;
-  name: string;
-  started_at: string | null;
-  completed_at: string | null;
-  output: Preview | null;
-  error: Preview | null;
-  child_workflow_id: string | null;
-}
-export interface RunningStep {
-  step: number;
-  name: string;
-  since: string;
-  attempt: number;
-  max_attempts: number;
-  retry_at: string | null;
-  error: string | null;
-}
-export interface Waiting {
-  workflow_id: string;
-  topic: string;
-  prompt: string | null;
-  since: string | null;
-  deadline: string | null;
-  example: JsonValue;
-  child_of: string | null;
-}
-export interface OpenWait {
-  workflow_id: string;
-  step: number;
-  topic: string;
-  prompt: string | null;
-  message_schema: Schema | null;
-  since: string;
-  deadline: string | null;
-  person_only: boolean;
-}
-export interface InboxItem {
-  wait: OpenWait;
-  name: string;
-  root_workflow_id: string;
-  input: Preview | null;
-  asked: "person" | "message";
-}
-export interface Child {
-  workflow_id: string;
-  name: string;
-  status: string;
-  parent_workflow_id: string;
-  waiting_on: string | null;
-  ok: boolean | null;
-}
+/** What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer. */
 export interface Answer {
   step: number;
   topic: string;
@@ -99,18 +13,210 @@ export interface Answer {
   answer: Preview;
   taken_from: string | null;
 }
+
+/** A person's answer to what a run waits for at a step. */
+export interface AnswerBody {
+  workflow_id: string;
+  step: number;
+  value: JsonValue;
+}
+
+/** An event of another run. */
+export interface AwaitedEvent {
+  workflow_id: string;
+  key: string;
+}
+
+/** The workflows of the newest version of the code. */
+export interface Catalog {
+  /** The workflows. */
+  workflows: CatalogEntry[];
+  /** Files to copy with write_workflow. */
+  templates: TemplateEntry[];
+  /** A version of the code. */
+  version: string;
+}
+
+/** A workflow. With `error`, its file does not load; with `not_startable`, it is a method without its object. Otherwise it can be started. */
+export interface CatalogEntry {
+  /** The registered name of the workflow. */
+  name: string;
+  /** The first lines of its docstring. */
+  summary: string;
+  /** A JSON schema of its arguments. */
+  args_schema: { [key: string]: JsonValue };
+  /** Its file. */
+  source: string;
+  /** Why the file does not load. */
+  error: string | null;
+  /** Why a method cannot be started. */
+  not_startable: string | null;
+}
+
+/** What happened to one run of a `cancel`, `resume` or `delete_workflows`. */
+export interface Changed {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** Whether it was cancelled, resumed or deleted now. */
+  changed: boolean;
+  status: string | null;
+  /** What became of it, and what goes on. */
+  note: string;
+}
+
+/** What happened to each run; `note` counts the runs that they started and that were left unchanged. */
+export interface ChangedList {
+  /** The runs that you named, and those that changed with them. */
+  workflows: Changed[];
+  /** What was left out, and how many others stayed as they were. */
+  note: string | null;
+}
+
+/** What is told of: these runs, the list of runs with their numbers by status, and the waits of all runs. */
+export interface ChangesQuery {
+  runs?: string[];
+  list?: boolean;
+  waits?: boolean;
+}
+
+/** A run that another one started. */
+export interface Child {
+  workflow_id: string;
+  name: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
+  status: string;
+  parent_workflow_id: string;
+  waiting_on: string | null;
+  ok: boolean | null;
+}
+
+/** A message that the run will get or has already got; `note` says if the run does not wait for it now, or if it was sent before. */
+export interface Delivered {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** The topic of the message. */
+  topic: string;
+  /** Whether the run gets this message, or has got it. */
+  delivered: boolean;
+  /** What to check: the run does not wait for it now, or it was sent before. */
+  note: string | null;
+}
+
+/** What a run publishes with `DBOS.set_event`: the newest value of a key. */
 export interface Event {
   key: string;
   value: Preview;
 }
-export interface WorkerInfo {
-  version: string;
-  pid: number;
-  host: string;
-  state: string;
-  started_at: string;
-  alive: boolean;
+
+/** A fork of a run. */
+export interface Fork {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
+  status: string;
 }
+
+/** A fork. */
+export interface ForkBody {
+  workflow_id: string;
+  from_step: number;
+  same_version?: boolean;
+}
+
+/** A new run that was forked from another one. */
+export interface Forked {
+  /** The new run. */
+  workflow_id: string;
+  /** The original run. */
+  forked_from: string;
+  /** The first step that runs again. */
+  from_step: number;
+  version: string | null;
+  /** What goes on besides, and which answers of people were taken over. */
+  note: string | null;
+}
+
+/** What a run waits for, with its arguments: the answer of a person, or a message. `root_workflow_id` is the run at the root of its family, perhaps itself. */
+export interface InboxItem {
+  wait: OpenWait;
+  asked: "person" | "message";
+  name: string;
+  root_workflow_id: string;
+  input: Preview | null;
+}
+
+/** A line that a run printed (`stream` is out or err) or logged (`stream` is the level); `step` is None for the workflow's own code. */
+export interface LogLine {
+  id: number;
+  at: string;
+  step: number | null;
+  stream: string;
+  text: string;
+}
+
+/** The newest log lines of a run with a higher id than `after`. */
+export interface LogQuery {
+  id: string;
+  after?: number;
+  limit?: number;
+}
+
+/** A message that was sent to the run. `of_nobody`: its topic is for people but no person sent it, so the run skips it. */
+export interface Message {
+  topic: string;
+  sent_at: string;
+  consumed_by_step: number | null;
+  message: Preview;
+  of_nobody: boolean;
+}
+
+/** What has changed: of the runs that are watched these, the list of runs, the waits. */
+export interface News {
+  runs: string[];
+  list: boolean;
+  waits: boolean;
+}
+
+/** No query. */
+export type Nothing = { [key: string]: never };
+
+/** What a run waits for, with the JSON schema of the message if the author gave one. */
+export interface OpenWait {
+  workflow_id: string;
+  step: number;
+  topic: string;
+  prompt: string | null;
+  message_schema: { [key: string]: JsonValue } | null;
+  since: string;
+  deadline: string | null;
+  person_only: boolean;
+}
+
+/** A part of a sentence. With `action`, it is the call of that tool, which `text` writes out; `blanks` are the arguments that a person has to fill in. */
+export interface Part {
+  text: string;
+  action: string | null;
+  args: { [key: string]: JsonValue } | null;
+  blanks: string[];
+}
+
+/** A recorded value as JSON text, cut to a length; `length` is that of the whole value, in bytes if it is far longer than the cut text. */
+export interface Preview {
+  text: string;
+  length: number;
+}
+
+/** The project that the page shows. `version` is the newest of its code, `release` that of this software; `user` is who answers on this page. */
+export interface Project {
+  project: string;
+  application: string;
+  mode: "embedded" | "external";
+  version: string | null;
+  release: string;
+  user: string;
+}
+
+/** A queue, with the number of its runs. */
 export interface QueueInfo {
   name: string;
   concurrency: number | null;
@@ -118,6 +224,8 @@ export interface QueueInfo {
   enqueued: number;
   running: number;
 }
+
+/** What keeps a run in its queue. `holders` are the first of the `running` runs; `ahead` counts the runs queued before it; `next_start` is when the rate limit allows the next start. */
 export interface QueuePlace {
   concurrency: number | null;
   worker_concurrency: number | null;
@@ -128,9 +236,25 @@ export interface QueuePlace {
   ahead: number;
   next_start: string | null;
 }
+
+/** Why a request was not answered, and what to do. */
+export interface Refusal {
+  error: string;
+  hint: string | null;
+}
+
+/** A wait of a run that is parked: no process holds it. `events` are those it waits for, `until` the end of its wait, or its own deadline. */
+export interface Rest {
+  since: string;
+  until: string | null;
+  events: AwaitedEvent[];
+}
+
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
   status: string;
   created_at: string;
   updated_at: string;
@@ -163,209 +287,370 @@ export interface Run {
   unavailable: string | null;
   place: QueuePlace | null;
   absence: string | null;
+  suspect: Suspect | null;
   rest: Rest | null;
 }
-export interface Rest {
-  since: string;
-  until: string | null;
-  events: AwaitedEvent[];
+
+/** A page of runs, with the number of all runs by status and of those that wait for a message. */
+export interface RunList {
+  /** The runs of this page. */
+  workflows: RunSummary[];
+  /** The number of all runs, by status. */
+  counts: { [key: string]: number };
+  /** How many of all runs wait for a message. */
+  waiting: number;
+  /** For the next page. */
+  next_cursor: string | null;
 }
-export interface AwaitedEvent {
-  workflow_id: string;
-  key: string;
+
+/** One run. */
+export interface RunQuery {
+  id: string;
 }
-export interface Part {
-  text: string;
-  action?: string | null;
-  args?: { [name: string]: JsonValue } | null;
-}
+
+/** A run, why it is where it is, and what to do next. Its `steps` are left out here; `log_last` is the id of its last log line, 0 without any. */
 export interface RunShown {
   run: Run;
   why: Part[];
   next: Part[];
-  log_last: number | null;
+  log_last: number;
 }
-export interface StepsPage {
-  steps: Step[];
-  total: number;
-}
-export interface LogLine {
-  id: number;
-  at: string;
-  step: number | null;
-  stream: string;
-  text: string;
-}
-export interface Message {
-  topic: string;
-  sent_at: string;
-  consumed_by_step: number | null;
-  message: Preview;
-  of_nobody: boolean;
-}
-export interface CatalogEntry {
+
+/** A run in a list. `started_by` is the session_id of the client that started it, `parent_workflow_id` the run that started it; `forks` are its newest forks. `ok` is false if its output says so near its start: it finished, but says that it did not succeed. */
+export interface RunSummary {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** The registered name of the workflow. */
   name: string;
-  summary: string;
-  args_schema: Schema;
-  source: string;
-  error: string | null;
-  not_startable: string | null;
-}
-export interface TemplateEntry {
-  name: string;
-  use_when: string;
-}
-export interface Catalog {
-  workflows: CatalogEntry[];
-  templates: TemplateEntry[];
-  version: string;
-}
-export interface ScheduleInfo {
-  name: string;
-  workflow: string;
-  cron: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
   status: string;
+  /** When it was started. */
+  created_at: string;
+  /** When its status changed last. */
+  updated_at: string;
+  /** The topic on which it waits. */
+  waiting_on: string | null;
+  /** False if its output says so near its start: the run finished, but did not succeed. */
+  ok: boolean | null;
+  /** The error with which it failed. */
+  error: string | null;
+  /** The session that started it. */
+  started_by: string | null;
+  /** The run that started it. */
+  parent_workflow_id: string | null;
+  /** The run whose steps it took over. */
+  forked_from: string | null;
+  /** Its newest forks, perhaps repairs. */
+  forks: Fork[];
+}
+
+/** A step that is running. `attempt` counts from 1. With `retry_at`, the attempt has failed with `error`, and the next one begins then. */
+export interface RunningStep {
+  step: number;
+  name: string;
+  since: string;
+  attempt: number;
+  max_attempts: number;
+  retry_at: string | null;
+  error: string | null;
+}
+
+/** Runs to cancel, resume or delete; with `children` also those that they started. */
+export interface RunsBody {
+  workflow_ids: string[];
+  children?: boolean;
+}
+
+/** Which runs are listed: those that all of these allow. */
+export interface RunsQuery {
+  status?: string | null;
+  name?: string | null;
+  since?: string | null;
+  roots?: boolean;
+  parent?: string | null;
+  oldest_first?: boolean;
+  waiting?: boolean | null;
+  limit?: number;
+  cursor?: string | null;
+}
+
+/** A schedule that workflow code created. `cron` may have a sixth field in front, for seconds. */
+export interface ScheduleInfo {
+  /** Its name. */
+  name: string;
+  /** The workflow that it starts. */
+  workflow: string;
+  /** When; a sixth field in front is for seconds. */
+  cron: string;
+  /** Whether it is active. */
+  status: string;
+  /** When it started a run last. */
   last_fired_at: string | null;
 }
+
+/** A message to a run. */
+export interface SendBody {
+  workflow_id: string;
+  topic: string;
+  message: JsonValue;
+  idempotency_key?: string | null;
+}
+
+/** A client that is, or recently was, connected to an MCP server of this project. */
 export interface SessionInfo {
+  /** Its id, as `started_by` of runs. */
   session_id: string;
+  /** The client's name. */
   client: string;
+  /** The client's version. */
   version: string;
+  /** How it is connected. */
   transport: "stdio" | "http";
+  /** When it connected. */
   since: string;
+  /** When it was there last. */
   last_seen: string;
+  /** Whether it is there now. */
   connected: boolean;
 }
-export interface WaitingRuns {
-  parked: number;
-  next_due: string | null;
+
+/** The workflow file of a run, in its version. */
+export interface Source {
+  path: string;
+  text: string;
 }
-export interface Storage {
-  keep_days: number | null;
-  older_than_days: number;
-  older_runs: number;
-  older_bytes: number;
-}
-export interface ServerStatus {
-  project: string;
-  mode: "embedded" | "external";
-  database: string;
-  supervisor_pid: number | null;
-  version: string | null;
-  workers: WorkerInfo[];
-  versions_with_unfinished_runs: { [version: string]: number };
-  counts: { [status: string]: number };
-  waiting: WaitingRuns;
-  database_bytes: number;
-  storage: Storage;
-  logs: string;
-  dotenv: string[];
-  http: string[];
-  schedules: ScheduleInfo[];
-  sessions: SessionInfo[];
-  this_session: string | null;
-  problems: string[];
-  queues: QueueInfo[];
-}
+
+/** One start, as an item of `batch`. */
 export interface StartRequest {
   name: string;
-  args?: { [name: string]: JsonValue };
+  args?: { [key: string]: JsonValue };
   workflow_id?: string | null;
   queue?: string | null;
   delay_seconds?: number | null;
   timeout_seconds?: number | null;
   priority?: number | null;
 }
+
+/** A run that was just started, or (`existing`) started before with the same workflow_id. */
 export interface Started {
   workflow_id: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
   status: string;
   version: string | null;
   existing: boolean;
-}
-export interface Forked {
-  workflow_id: string;
-  forked_from: string;
-  from_step: number;
-  version: string | null;
-  note: string | null;
-}
-export interface Changed {
-  workflow_id: string;
-  changed: boolean;
-  status: string | null;
-  note: string;
-}
-export interface ChangedList {
-  workflows: Changed[];
-  note: string | null;
-}
-export interface Delivered {
-  workflow_id: string;
-  topic: string;
-  delivered: boolean;
-  note: string | null;
+  output: JsonValue;
+  error: string | null;
 }
 
-export interface Source {
-  path: string;
-  text: string;
+/** What is running here, any problems, and the queues. */
+export interface StatusShown {
+  /** The project directory. */
+  project: string;
+  /** Where the database is. */
+  mode: "embedded" | "external";
+  /** Whether it answers. */
+  database: string;
+  /** The process that starts the others. */
+  supervisor_pid: number | null;
+  version: string | null;
+  /** The workers that are running. */
+  workers: WorkerInfo[];
+  /** How many unfinished runs each version has. */
+  versions_with_unfinished_runs: { [key: string]: number };
+  /** The number of all runs, by status. */
+  counts: { [key: string]: number };
+  /** Runs that need no process now. */
+  waiting: WaitingRuns;
+  /** The size of the database. */
+  database_bytes: number;
+  /** How long runs are kept. */
+  storage: Storage;
+  /** The folder of the log files. */
+  logs: string;
+  /** Variables that workflow code gets from the project's `.env`. */
+  dotenv: string[];
+  /** Where it is served over HTTP. */
+  http: string[];
+  /** The schedules that workflow code has made. */
+  schedules: ScheduleInfo[];
+  /** The clients that are, or recently were, connected. */
+  sessions: SessionInfo[];
+  /** Your own session. */
+  this_session: string | null;
+  /** What is wrong, each with what to do. */
+  problems: string[];
+  queues: QueueInfo[];
 }
-export interface StreamValue {
-  place: number;
+
+/** A finished step, as recorded. */
+export interface Step {
   step: number;
-  value: Preview;
+  name: string;
+  started_at: string | null;
+  completed_at: string | null;
+  output: Preview | null;
+  error: Preview | null;
+  child_workflow_id: string | null;
 }
+
+/** One step of a run. */
+export interface StepQuery {
+  id: string;
+  step: number;
+}
+
+/** A page of the steps of a run, which has `total` of them. */
+export interface StepsPage {
+  steps: Step[];
+  total: number;
+}
+
+/** A page of the steps of a run: those with a higher number than `after`. */
+export interface StepsQuery {
+  id: string;
+  after?: number;
+  limit?: number;
+}
+
+/** For how long runs are kept, and what pruning would free. */
+export interface Storage {
+  /** After how many days ended runs are deleted; null: never. */
+  keep_days: number | null;
+  /** What `older_runs` counts. */
+  older_than_days: number;
+  /** How many runs ended more than so many days ago. */
+  older_runs: number;
+  /** About how much of the database they take. */
+  older_bytes: number;
+}
+
+/** A stream of a run, to which it has written `length` values; `values` are the last `MOST_STREAM_VALUES`. One that is `closed` gets no more. */
 export interface Stream {
   key: string;
   length: number;
   closed: boolean;
   values: StreamValue[];
 }
-export interface Change {
-  path: string;
-  a: Preview | null;
-  b: Preview | null;
+
+/** A value that a run wrote to a stream, in its step. */
+export interface StreamValue {
+  place: number;
+  step: number;
+  value: Preview;
 }
-export interface ComparedRun {
+
+/** A run that had code under way when its worker ended unexpectedly. `ends` counts such workers; `status` is that of the last one (negative: a signal). It happened after the step `after_step`, in `step` if that is known. With `apart`, it runs in its own worker, or in one with `others`. `alone` counts the workers in which no other run had code under way. */
+export interface Suspect {
+  ends: number;
+  alone: number;
+  status: number;
+  after_step: number;
+  step: string | null;
+  apart: boolean;
+  others: number;
+}
+
+/** A file to copy as the start of your own workflow. */
+export interface TemplateEntry {
+  /** What write_workflow takes as `template`. */
+  name: string;
+  /** When to use it. */
+  use_when: string;
+}
+
+/** A payload of a run. */
+export interface ValueQuery {
+  id: string;
+  of: "input" | "output" | "error";
+}
+
+/** A run that waits for a message; `example` is a message that fits, if the author gave a schema. `child_of` is the run that was asked about, if that run started this one. */
+export interface Waiting {
+  /** The run that needs the message. */
   workflow_id: string;
-  name: string;
-  status: string;
-  version: string | null;
-  created_at: string;
-  completed_at: string | null;
-  forked_from: string | null;
-  forked_at: number | null;
-  total_steps: number;
+  /** The topic of the message. */
+  topic: string;
+  /** What it asks. */
+  prompt: string | null;
+  /** When the wait began. */
+  since: string | null;
+  /** When the wait ends without a message. */
+  deadline: string | null;
+  /** A message that fits. */
+  example: JsonValue;
+  /** The run that you asked about, if that run started this one. */
+  child_of: string | null;
 }
-export interface ComparedValue {
-  a: Preview | null;
-  b: Preview | null;
-  same: boolean;
-  changes: Change[];
+
+/** Runs that need no process now: those that are parked, and those that are delayed. */
+export interface WaitingRuns {
+  /** How many runs wait outside of any process. */
+  parked: number;
+  /** When the first of them goes on by itself, or a delayed one begins. */
+  next_due: string | null;
 }
-export interface ComparedStep {
-  name: string;
-  occurrence: number;
-  a: Step | null;
-  b: Step | null;
-  differs: ("missing" | "output" | "error")[];
-  changes: Change[];
-  taken_over: boolean;
+
+/** A worker process, as it announced itself. */
+export interface WorkerInfo {
+  /** A version of the code. */
+  version: string;
+  /** Its process. */
+  pid: number;
+  /** Its machine. */
+  host: string;
+  /** What it does. */
+  state: string;
+  /** When it started. */
+  started_at: string;
+  /** Whether it was heard of lately. */
+  alive: boolean;
 }
-export interface TakenOver {
-  fork: "a" | "b";
-  from_step: number | null;
-  steps: number;
+
+/** What each GET takes in its query. */
+export interface Queries {
+  project: Nothing;
+  runs: RunsQuery;
+  run: RunQuery;
+  steps: StepsQuery;
+  step: StepQuery;
+  value: ValueQuery;
+  log: LogQuery;
+  messages: RunQuery;
+  answers: RunQuery;
+  tree: RunQuery;
+  source: RunQuery;
+  streams: RunQuery;
+  waits: Nothing;
+  catalog: Nothing;
+  status: Nothing;
 }
-export interface Compared {
-  a: ComparedRun;
-  b: ComparedRun;
-  differs: ("name" | "version" | "status" | "input" | "output" | "error" | "steps")[];
-  input: ComparedValue;
-  output: ComparedValue;
-  error: ComparedValue;
-  taken_over: TakenOver | null;
-  steps: ComparedStep[];
-  first_difference: number | null;
-  left_out: number;
+
+/** What each GET answers. */
+export interface Gets {
+  project: Project;
+  runs: RunList;
+  run: RunShown;
+  steps: StepsPage;
+  step: Step;
+  value: Preview | null;
+  log: LogLine[];
+  messages: Message[];
+  answers: Answer[];
+  tree: Child[];
+  source: Source;
+  streams: Stream[];
+  waits: InboxItem[];
+  catalog: Catalog;
+  status: StatusShown;
+}
+
+/** What each POST takes and answers. */
+export interface Posts {
+  start: [StartRequest, Started];
+  fork: [ForkBody, Forked];
+  cancel: [RunsBody, ChangedList];
+  resume: [RunsBody, ChangedList];
+  delete: [RunsBody, ChangedList];
+  answer: [AnswerBody, Delivered];
+  send: [SendBody, Delivered];
 }

@@ -1,0 +1,69 @@
+"""What a person can change on the page: one function for each POST."""
+
+from typing import TYPE_CHECKING
+
+from durable_workflows.errors import AlreadyAnswered, NotWaiting
+from durable_workflows.models import (
+    ChangedList,
+    Delivered,
+    Forked,
+    OpenWait,
+    Started,
+    StartRequest,
+)
+from durable_workflows.system import users
+from durable_workflows.web.shapes import AnswerBody, ForkBody, RunsBody, SendBody
+from durable_workflows.web.site import PAGE, Site
+
+if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
+    from durable_workflows.engine.engine import Engine
+
+
+async def start(site: Site, body: StartRequest) -> Started:
+    engine = await site.engine()
+    return await engine.start(body, session=PAGE)
+
+
+async def fork(site: Site, body: ForkBody) -> Forked:
+    engine = await site.engine()
+    return await engine.fork(
+        body.workflow_id, body.from_step, same_version=body.same_version, session=PAGE
+    )
+
+
+async def cancel(site: Site, body: RunsBody) -> ChangedList:
+    engine = await site.engine()
+    return await engine.cancel(body.workflow_ids, children=body.children)
+
+
+async def resume(site: Site, body: RunsBody) -> ChangedList:
+    engine = await site.engine()
+    return await engine.resume(body.workflow_ids, children=body.children)
+
+
+async def delete(site: Site, body: RunsBody) -> ChangedList:
+    engine = await site.engine()
+    return await engine.delete(body.workflow_ids, children=body.children)
+
+
+async def answer(site: Site, body: AnswerBody) -> Delivered:
+    engine = await site.engine()
+    wait = await _wait(engine, body.workflow_id, body.step)
+    return await engine.answer(wait, body.value, who=users.login(), how=PAGE)
+
+
+async def send(site: Site, body: SendBody) -> Delivered:
+    engine = await site.engine()
+    return await engine.send(body.workflow_id, body.topic, body.message, body.idempotency_key)
+
+
+async def _wait(engine: "Engine", workflow_id: str, step: int) -> OpenWait:
+    """What the run waits for at that step. Another person may have been quicker."""
+    for wait in await engine.reader.waits(workflow_id):
+        if wait.step == step:
+            return wait
+    for earlier in await engine.reader.answers(workflow_id):
+        if earlier.step == step:
+            at = earlier.at.isoformat(timespec="seconds")
+            raise AlreadyAnswered(f"{earlier.who} already answered this at {at}.")
+    raise NotWaiting(f"{workflow_id} does not wait at step {step} any more.")

@@ -1,0 +1,79 @@
+"""The page's API: its calls by path, with what each takes and answers. The server walks these lists, and so does `make docs`, which writes their types."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from durable_workflows.models import (
+    Answer,
+    Catalog,
+    ChangedList,
+    Child,
+    Delivered,
+    Forked,
+    InboxItem,
+    LogLine,
+    Message,
+    Preview,
+    RunList,
+    Started,
+    StartRequest,
+    Step,
+    Stream,
+)
+from durable_workflows.web import acting, looking
+from durable_workflows.web.shapes import (
+    AnswerBody,
+    ForkBody,
+    LogQuery,
+    Nothing,
+    Project,
+    RunQuery,
+    RunsBody,
+    RunShown,
+    RunsQuery,
+    SendBody,
+    Source,
+    StatusShown,
+    StepQuery,
+    StepsPage,
+    StepsQuery,
+    ValueQuery,
+)
+from durable_workflows.web.site import Site
+
+
+class Call(NamedTuple):
+    """A call: `/api/` and its path, the model of what it takes, the type of its answer, and what answers it."""
+
+    path: str
+    takes: Any
+    answers: Any
+    function: Callable[[Site, Any], Awaitable[Any]]
+
+
+GETS = (
+    Call("project", Nothing, Project, looking.project),
+    Call("runs", RunsQuery, RunList, looking.runs),
+    Call("run", RunQuery, RunShown, looking.run),
+    Call("steps", StepsQuery, StepsPage, looking.steps),
+    Call("step", StepQuery, Step, looking.step),
+    Call("value", ValueQuery, Preview | None, looking.value),
+    Call("log", LogQuery, list[LogLine], looking.log),
+    Call("messages", RunQuery, list[Message], looking.messages),
+    Call("answers", RunQuery, list[Answer], looking.answers),
+    Call("tree", RunQuery, list[Child], looking.tree),
+    Call("source", RunQuery, Source, looking.source),
+    Call("streams", RunQuery, list[Stream], looking.streams),
+    Call("waits", Nothing, list[InboxItem], looking.waits),
+    Call("catalog", Nothing, Catalog, looking.catalog),
+    Call("status", Nothing, StatusShown, looking.status),
+)
+POSTS = (
+    Call("start", StartRequest, Started, acting.start),
+    Call("fork", ForkBody, Forked, acting.fork),
+    Call("cancel", RunsBody, ChangedList, acting.cancel),
+    Call("resume", RunsBody, ChangedList, acting.resume),
+    Call("delete", RunsBody, ChangedList, acting.delete),
+    Call("answer", AnswerBody, Delivered, acting.answer),
+    Call("send", SendBody, Delivered, acting.send),
+)
