@@ -1,9 +1,16 @@
 /** A list of rows of one height of which only those on screen exist, so that 10,000 stay fluid. It scrolls by itself. */
 
-import type { ComponentChildren } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
+import type { Key } from "../keys";
+
 const BEYOND = 8; // rows above and below the screen
+
+/** A row to bring into view and to focus: a new object for each time. */
+export interface Target {
+  index: number;
+}
 
 export interface VirtualListProps<T> {
   items: readonly T[];
@@ -19,8 +26,8 @@ export interface VirtualListProps<T> {
   rowClass?: (item: T, index: number) => string;
   /** Which rows are on screen, from the first to before the last; told when that changes. */
   onVisible?: (first: number, last: number) => void;
-  /** A row that is to be brought into view, when this changes. */
-  reveal?: number | undefined;
+  /** The row whose `.row-link` is to be focused. */
+  target?: Target | undefined;
   /** What stands below the last row. */
   footer?: ComponentChildren;
 }
@@ -31,14 +38,14 @@ interface Window {
 }
 
 export function VirtualList<T>(props: VirtualListProps<T>) {
-  const { items, rowHeight, label, header, footer } = props;
+  const { items, rowHeight, label, header, footer, target } = props;
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState<Window>({ top: 0, height: 800 });
   useEffect(() => (box.current ? observed(box.current, setView) : undefined), []);
-  const first = Math.max(0, Math.floor(view.top / rowHeight) - BEYOND);
+  const first = Math.max(0, Math.min(items.length, Math.floor(view.top / rowHeight)) - BEYOND);
   const last = Math.min(items.length, Math.ceil((view.top + view.height) / rowHeight) + BEYOND);
-  useEffect(() => props.onVisible?.(first, last), [first, last, items.length > 0]);
-  useLayoutEffect(() => revealed(box.current, props.reveal, rowHeight), [props.reveal, rowHeight]);
+  useEffect(() => props.onVisible?.(first, last), [first, last, items.length]);
+  useTarget(box, target, rowHeight);
   return (
     <div class="vlist" ref={box} role="table" aria-label={label} aria-rowcount={items.length + (header ? 1 : 0)}>
       {header && (
@@ -81,12 +88,46 @@ function observed(box: HTMLElement, tell: (view: Window) => void): () => void {
   };
 }
 
+/** Scroll to the row, and focus it as soon as it exists. */
+function useTarget(box: RefObject<HTMLElement>, target: Target | undefined, rowHeight: number): void {
+  const reached = useRef(target);
+  useLayoutEffect(() => {
+    if (target && target !== reached.current) reveal(box.current, target.index, rowHeight);
+  }, [target, rowHeight]);
+  useEffect(() => {
+    if (!target || target === reached.current) return;
+    const link = box.current?.querySelector<HTMLElement>(`[data-index="${target.index}"] .row-link`);
+    if (!link) return;
+    reached.current = target;
+    link.focus({ preventScroll: true });
+  });
+}
+
 /** Scroll no further than is needed to have the row on screen, below the header. */
-function revealed(box: HTMLElement | null, index: number | undefined, rowHeight: number): void {
-  if (!box || index === undefined || index < 0) return;
+function reveal(box: HTMLElement | null, index: number, rowHeight: number): void {
+  if (!box) return;
   const covered = box.querySelector<HTMLElement>(".vlist-header")?.offsetHeight ?? 0;
   const top = index * rowHeight;
   const bottom = top + rowHeight + covered;
   if (top < box.scrollTop) box.scrollTop = top;
   else if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight;
+}
+
+/** The row that has the focus; -1 if none has it. */
+export function focusedRow(): number {
+  const row = document.activeElement?.closest<HTMLElement>("[data-index]");
+  return row ? Number(row.dataset["index"]) : -1;
+}
+
+/** `j` and `k` for a list of so many rows: they go on from the focused row, or from the last one that was. */
+export function rowKeys(count: number, last: Target | undefined, move: (target: Target) => void): Key[] {
+  const by = (step: number) => (): void => {
+    const from = focusedRow() >= 0 ? focusedRow() : (last?.index ?? -1);
+    const index = Math.max(0, Math.min(count - 1, from + step));
+    if (count > 0) move({ index });
+  };
+  return [
+    { key: "j", what: "Next row", act: by(1) },
+    { key: "k", what: "Row before", act: by(-1) },
+  ];
 }
