@@ -1,10 +1,10 @@
 /** The steps of two runs, each beside the one that it corresponds to. */
 
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 
 import type { Compared, ComparedStep, Step } from "../api";
 import { useKeys } from "../keys";
-import { VirtualList } from "../parts/VirtualList";
+import { rowKeys, type Target, VirtualList } from "../parts/VirtualList";
 import { span } from "../words";
 
 const HEIGHT = 30;
@@ -27,14 +27,11 @@ export function Steps({ compared, place, onChoose }: StepsProps) {
   const different = useMemo(() => all.filter(({ step }) => step.differs.length > 0), [all]);
   const items = onlyDifferent ? different : all;
   const at = items.findIndex((one) => one.place === place);
-  const move = (by: number): void => {
-    const next = items[Math.min(items.length - 1, Math.max(0, at + by))];
-    if (next) onChoose(next.place);
-  };
-  useKeys([
-    { key: "j", what: "Next step", act: () => move(1) },
-    { key: "k", what: "Step before", act: () => move(-1) },
-  ]);
+  const [target, setTarget] = useState<Target>();
+  useEffect(() => {
+    if (at >= 0) setTarget({ index: at, quietly: true });
+  }, [at]);
+  useKeys(rowKeys(items.length, target, setTarget));
   if (all.length === 0) return null;
   return (
     <section class="compare-steps" aria-label="Steps">
@@ -54,7 +51,7 @@ export function Steps({ compared, place, onChoose }: StepsProps) {
           header={<Header />}
           rowClass={({ step }, index) => `compare-row ${step.differs.length > 0 ? "differs" : ""} ${index === at ? "chosen" : ""}`}
           row={(item, index) => <Cells item={item} isChosen={index === at} onChoose={onChoose} />}
-          reveal={at >= 0 ? at : undefined}
+          target={target}
         />
       </div>
     </section>
@@ -77,7 +74,7 @@ function Cells({ item, isChosen, onChoose }: { item: Item; isChosen: boolean; on
   return (
     <>
       <div role="cell" class="compare-name">
-        <button type="button" class="tl-title" aria-pressed={isChosen} title={step.name} onClick={() => onChoose(place)}>
+        <button type="button" class="tl-title row-link" aria-pressed={isChosen} title={step.name} onClick={() => onChoose(place)}>
           {step.name}
           {step.occurrence > 1 && <span class="muted num"> ({step.occurrence})</span>}
         </button>

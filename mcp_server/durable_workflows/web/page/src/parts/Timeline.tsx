@@ -1,27 +1,28 @@
 /** The steps of a run as rows with bars on one axis. Only the rows on screen exist, so that thousands of steps stay fluid. */
 
-import { useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { useKeys } from "../keys";
 import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, placeOf, type Row, rowsOf, type Tick, ticksOf } from "../timeline";
 import { localTime, span, utc } from "../words";
 import { Icon } from "./Icon";
+import { narrow } from "./media";
 import { now } from "./Time";
-import { VirtualList } from "./VirtualList";
+import { focusedRow, rowKeys, type Target, VirtualList } from "./VirtualList";
 
 export interface TimelineProps {
   of: Loaded;
   opened: Opened;
   onFold: (child: string) => void;
   chosen: Chosen | null;
-  onChoose: (chosen: Chosen) => void;
+  /** Null: none. */
+  onChoose: (chosen: Chosen | null) => void;
   /** Only rows in whose name or number this is. */
   filter: string;
 }
 
 const HEIGHT = 30;
 const TALL = 48; // where the bar is below the name
-const NARROW = "(max-width: 720px)";
 
 export function Timeline(props: TimelineProps) {
   const { of, opened, chosen, filter } = props;
@@ -31,21 +32,21 @@ export function Timeline(props: TimelineProps) {
   const pieces = useMemo(() => piecesOf(all, Date.parse(of.run.created_at), end), [all, end]);
   const ticks = useMemo(() => ticksOf(pieces), [pieces]);
   const place = chosen === null ? -1 : rows.findIndex((one) => one.run === chosen.run && one.step === chosen.step);
-  const [cursor, setCursor] = useCursor(place);
-  const [last, follow] = useFollow(of, rows.length);
-  useTimelineKeys(rows, cursor, setCursor, props);
+  const [target, setTarget] = useState<Target>();
+  const seen = useFollow(of, rows.length, place, setTarget);
+  useTimelineKeys(rows, target, setTarget, props);
   const axis: Axis = { pieces, ticks, end, live: of.run.completed_at === null };
   return (
     <VirtualList
       items={rows}
       keyOf={(row) => row.key}
-      rowHeight={matchMedia(NARROW).matches ? TALL : HEIGHT}
+      rowHeight={narrow.value ? TALL : HEIGHT}
       label="Steps"
       header={<Header axis={axis} />}
-      rowClass={(row, index) => `tl-row ${row.state} ${index === cursor ? "cursor" : ""} ${index === place ? "chosen" : ""}`}
+      rowClass={(row, index) => `tl-row ${row.state} ${index === place ? "chosen" : ""}`}
       row={(row, index) => <RowCells row={row} axis={axis} isChosen={index === place} {...props} />}
-      reveal={cursor ?? last}
-      onVisible={follow}
+      target={target}
+      onVisible={seen}
     />
   );
 }
@@ -70,40 +71,37 @@ function useEnd({ run }: Loaded): number {
   return Math.max(now.value, Date.parse(run.updated_at));
 }
 
-/** The row at which the keys are: the chosen one, until they move it. */
-function useCursor(place: number): [number | undefined, (index: number) => void] {
-  const [moved, setMoved] = useState<{ from: number; to: number }>();
-  const cursor = moved !== undefined && moved.from === place ? moved.to : place >= 0 ? place : undefined;
-  return [cursor, (to) => setMoved({ from: place, to })];
-}
-
-/** Whoever sees the last row of a run that goes on sees the next ones, too. */
-function useFollow({ run }: Loaded, count: number): [number | undefined, (first: number, last: number) => void] {
+/** The chosen row is brought into view; whoever sees the last row of a run that goes on sees the next ones, too. */
+function useFollow(
+  { run }: Loaded,
+  count: number,
+  place: number,
+  setTarget: (target: Target) => void,
+): (first: number, last: number) => void {
   const seen = useRef({ count: 0, atEnd: true });
-  if (seen.current.count !== count) seen.current = { count, atEnd: seen.current.atEnd };
-  const note = (_first: number, last: number): void => {
-    seen.current.atEnd = last >= seen.current.count;
+  useEffect(() => {
+    if (place >= 0) setTarget({ index: place, quietly: true });
+    else if (run.completed_at === null && seen.current.atEnd) setTarget({ index: count - 1, quietly: true });
+  }, [place, count]);
+  return (_first, last) => {
+    seen.current = { count, atEnd: last >= seen.current.count }; // of those that were there before
   };
-  return [run.completed_at === null && seen.current.atEnd ? count - 1 : undefined, note];
 }
 
 function useTimelineKeys(
   rows: readonly Row[],
-  cursor: number | undefined,
-  setCursor: (index: number) => void,
-  { onChoose, onFold, opened }: TimelineProps,
+  target: Target | undefined,
+  setTarget: (target: Target) => void,
+  { onFold, onChoose }: TimelineProps,
 ): void {
-  const row = cursor === undefined ? undefined : rows[cursor];
-  const move = (by: number): void => setCursor(Math.min(rows.length - 1, Math.max(0, (cursor ?? -1) + by)));
-  const fold = (open: boolean): void => {
-    if (row?.foldable && row.child !== null && opened.has(row.child) !== open) onFold(row.child);
+  const fold = (): void => {
+    const row = rows[focusedRow()];
+    if (row?.foldable && row.child !== null) onFold(row.child);
   };
   useKeys([
-    { key: "j", what: "Next step", act: () => move(1) },
-    { key: "k", what: "Step before", act: () => move(-1) },
-    { key: "Enter", what: "Show the step", act: () => row && choose(row, onChoose) },
-    { key: "l", what: "Unfold the run that the step started", act: () => fold(true) },
-    { key: "h", what: "Fold it", act: () => fold(false) },
+    ...rowKeys(rows.length, target, setTarget),
+    { key: "o", what: "Show or hide the steps of the run that a step started", act: fold },
+    { key: "Escape", what: "Close the step", act: () => onChoose(null) },
   ]);
 }
 
@@ -186,14 +184,14 @@ function Title({ row, isChosen, onChoose }: { row: Row; isChosen: boolean; onCho
   const note = row.note !== null && <span class="muted"> {row.note}</span>;
   if (row.step === null) {
     return (
-      <span class="tl-title muted">
+      <span class="tl-title row-link muted" tabIndex={-1}>
         {row.name}
         {note}
       </span>
     );
   }
   return (
-    <button type="button" class="tl-title" aria-pressed={isChosen} title={row.name} onClick={() => choose(row, onChoose)}>
+    <button type="button" class="tl-title row-link" aria-pressed={isChosen} title={row.name} onClick={() => choose(row, onChoose)}>
       <span class="tl-number num">{row.step}</span> {row.kind === "timeout" ? "Timeout of the wait" : row.name}
       {note}
     </button>

@@ -17,7 +17,7 @@ export function RunPane({ run }: { run: Run }) {
           <RecordedError error={run.error} />
         </section>
       )}
-      {run.output && <PayloadOf run={run} of="output" />}
+      <PayloadOf run={run} of="output" />
       <PayloadOf run={run} of="input" />
       {run.events.length > 0 && isUnfinished(run.status) && (
         <section>
@@ -35,11 +35,13 @@ export function RunPane({ run }: { run: Run }) {
 }
 
 function PayloadOf({ run, of }: { run: Run; of: Payload }) {
-  const load = (): Promise<Preview | null> => api.get("value", { id: run.workflow_id, of });
+  const preview = run[of];
+  if (!preview) return null;
+  const load = async (): Promise<Preview> => (await api.get("value", { id: run.workflow_id, of })) ?? preview;
   return (
     <section>
       <h2>{of === "input" ? "Input" : "Output"}</h2>
-      <Value label={of === "input" ? "Input" : "Output"} preview={run[of]} load={load} />
+      <Value label={of === "input" ? "Input" : "Output"} preview={preview} load={load} />
     </section>
   );
 }

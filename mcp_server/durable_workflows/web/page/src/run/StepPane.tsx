@@ -1,6 +1,6 @@
 /** One step: what it recorded, what it printed, and a fork from it. */
 
-import type { RunningStep, Step } from "../api";
+import type { Preview, RunningStep, Step } from "../api";
 import { api, useFetched } from "../data";
 import { CopyMenu } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
@@ -149,16 +149,18 @@ function Recorded({ id, step }: { id: string; step: Step }) {
 /** What went into a child is its step's input: nothing else records one. */
 function ChildOf({ id }: { id: string }) {
   const { data } = useFetched(`run/${id}`, () => api.get("run", { id }), { runs: [id] });
+  const input = data?.run.input;
+  const whole = async (): Promise<Preview> => (await api.get("value", { id, of: "input" })) ?? { text: "", length: 0 };
   return (
     <section>
       <h3>Run</h3>
       <p class="wrap">
         <a href={runHref(id)}>{id}</a>
       </p>
-      {data?.run.input && (
+      {input && (
         <>
           <h3>Input</h3>
-          <Value label="Input" preview={data.run.input} load={() => api.get("value", { id, of: "input" })} />
+          <Value label="Input" preview={input} load={whole} />
         </>
       )}
     </section>
@@ -166,9 +168,10 @@ function ChildOf({ id }: { id: string }) {
 }
 
 function Outcome({ id, step }: { id: string; step: Step }) {
-  const whole = async () => {
+  const { output } = step;
+  const whole = async (): Promise<Preview> => {
     const found = await api.get("step", { id, step: step.step });
-    return found.error ?? found.output;
+    return found.output ?? { text: "", length: 0 };
   };
   return (
     <>
@@ -178,10 +181,10 @@ function Outcome({ id, step }: { id: string; step: Step }) {
           <RecordedError error={step.error} />
         </section>
       )}
-      {step.output && (
+      {output && (
         <section>
           <h3>Output</h3>
-          <Value label="Output" preview={step.output} load={whole} />
+          <Value label="Output" preview={output} load={whole} />
         </section>
       )}
     </>
