@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -62,15 +62,19 @@ test-wheel: wheel
 	@.venv-wheel/bin/python -m pip install --quiet --no-deps dist/*.whl
 	.venv-wheel/bin/python -m pytest -m "not long" $(WHEEL_TESTS)
 
-wheel: .venv/ready
+# The page, built into the package: a wheel has it. Without this, what is in a checkout is built when it is first wanted.
+page: .venv/ready
+	@$(BIN)/python .ci/page.py
+
+wheel: page
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist . > /dev/null
 
 # The bundle for clients that install a server from one file, like Claude Desktop.
-mcpb: .venv/ready
+mcpb: page
 	@$(BIN)/python mcpb/build.py dist
 
-# Wheel with PGlite inside, sdist and bundle, built from the commit and tried.
+# Wheel with PGlite and the page inside, sdist and bundle, built from the commit and tried.
 release: .venv/ready
 	@$(BIN)/python .ci/release.py
 

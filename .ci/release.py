@@ -1,4 +1,4 @@
-"""Build a release into `dist/`, with PGlite inside, so that its users need no npm: `make release`.
+"""Build a release into `dist/`, with PGlite and the page inside, so that its users need no npm: `make release`.
 
 The version stands in pyproject.toml. Here it is written into the manifests of registries and clients; where one of them said otherwise, or the
 changelog does not have it with a day, the release stops. What was built is installed in an environment of its own, and `demo` is played there
@@ -15,9 +15,11 @@ import tomllib
 from pathlib import Path
 
 import anyio
+import page
 
 from durable_workflows.pglite import node
 from durable_workflows.settings import Settings
+from durable_workflows.web import building
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
@@ -69,12 +71,13 @@ def _git(*words: str) -> bytes:
 
 
 def _check_out(tree: Path) -> None:
-    """The files of the commit, with PGlite beside the front server."""
+    """The files of the commit, with PGlite beside the front server, and the page built. What is built is what is committed: nothing has changed since."""
     tree.mkdir()
     subprocess.run(["tar", "-x"], cwd=tree, input=_git("archive", "HEAD"), check=True)
     modules = anyio.run(node.installed_modules, Settings())
     front = node.FOLDER.relative_to(ROOT)
     shutil.copytree(modules, tree / front / "node_modules")
+    page.build(tree / building.BUILT.relative_to(ROOT))
 
 
 def _build(tree: Path) -> None:

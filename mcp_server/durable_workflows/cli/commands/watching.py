@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from durable_workflows.cli import dashboard as overviews
-from durable_workflows.cli import printing, terminal
+from durable_workflows.cli import page, printing, terminal
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, reader_of
 from durable_workflows.cli.dashboard import RunLine
@@ -43,13 +43,29 @@ def dashboard(
             help="Keep showing it until Ctrl-C: live on a terminal, in a pipe at each change.",
         ),
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option(
+            "--web",
+            help="Open the page of the project in a browser: follow, start, answer and repair runs there.",
+        ),
+    ] = False,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="With --web, only print the link.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show an overview of the project.
 
     Shows the runs by status, the newest runs, which runs wait on which topic and since when, the queues and the workers; with --watch also the
-    newest log lines. With --watch and --json, each change is a line of JSON.
+    newest log lines. With --watch and --json, each change is a line of JSON. With --web, prints a link to the page and opens it; the link works once, for a minute.
+    Where no `serve --http` runs for the project, the command serves the page itself until Ctrl-C.
     """
+    if (no_open and not web) or (web and (watch or as_json)):
+        raise typer.BadParameter("Use --no-open only with --web, and --web without --watch and --json.")
+    if web:
+        page.show(settings, opens=not no_open)
+        return
     if not watch:
         anyio.run(_once, settings, as_json)
         return
@@ -143,5 +159,9 @@ def _drawn(console: Console, overview: Overview, said: Sequence[RunLine]) -> Tex
 
 
 COMMANDS = (
-    Command("dashboard", dashboard, ("dashboard", "dashboard --watch", "dashboard --json")),
+    Command(
+        "dashboard",
+        dashboard,
+        ("dashboard", "dashboard --watch", "dashboard --json", "dashboard --web"),
+    ),
 )

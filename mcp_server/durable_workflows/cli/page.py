@@ -1,0 +1,46 @@
+"""The page of a project in the browser of whoever asks: of a server that runs already, or of one of its own."""
+
+import functools
+import importlib
+import threading
+import webbrowser
+
+import anyio
+
+from durable_workflows.cli import printing, terminal
+from durable_workflows.processes import http_access
+from durable_workflows.settings import Settings
+
+
+def show(settings: Settings, *, opens: bool) -> None:
+    """Print a link to the page, and open it if `opens`. Without a server, serve it until Ctrl-C."""
+    # The imports take a second, and no other command needs them.
+    access = importlib.import_module("durable_workflows.web.access")
+    building = importlib.import_module("durable_workflows.web.building")
+    token = http_access.token(settings)
+
+    def point_to(url: str) -> None:
+        link: str = access.link(token, url)
+        terminal.out(link)
+        if opens:
+            # It may wait for the browser for some seconds.
+            threading.Thread(target=_open, args=[link]).start()
+
+    with printing.progress("Preparing the page"):
+        anyio.run(building.page, settings)
+    if urls := http_access.urls(settings):
+        point_to(urls[0])
+        return
+    serving = importlib.import_module("durable_workflows.mcp.serving_http")
+    serve = functools.partial(serving.serve_http, allow_remote=False, ready=point_to)
+    anyio.run(serve, settings, "127.0.0.1", 0)
+
+
+def _open(link: str) -> None:
+    """Open a browser with a window of its own; one in the terminal would take that away from this command."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return  # the link is printed
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(link)

@@ -1,0 +1,82 @@
+"""How a browser gets in: a code in a link, good for once, becomes a cookie. Both are made of the project's token, and neither is ever logged.
+
+A code is good at one server, for a minute. Whoever has the token can make one without asking that server. A cookie outlives servers, and is good at
+all of the project.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from durable_workflows.settings import Settings
+
+COOKIE_SECONDS = 30 * 86_400
+
+_CODE_SECONDS = 60
+_AHEAD_SECONDS = 5  # by which another process's clock may differ from this one's, as after it was set
+_CODE, _COOKIE = "code of the page", "cookie of the page"  # what is signed is good for one of them only
+
+
+def link(token: str, url: str) -> str:
+    """A link to the page of the server at `url`, for whoever opens it first."""
+    parts = urlsplit(url)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "")
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{parts.port}/?code={_code(token, parts.port or 80)}"
+
+
+class Access:
+    """Who gets in at the server of a project that listens on `port`."""
+
+    def __init__(self, settings: Settings, token: str, port: int) -> None:
+        self._token = token
+        self._port = port
+        self._opened = time.time()
+        self._used: dict[str, float] = {}
+        place = hashlib.sha256(str(settings.state).encode(errors="surrogateescape")).hexdigest()
+        self.cookie_name = f"durable-workflows-{place[:8]}"
+
+    def takes_code(self, code: str) -> bool:
+        """Whether the code is good. It is not from then on."""
+        issued = _issued(self._token, code, _CODE, str(self._port))
+        now = time.time()
+        self._used = {one: at for one, at in self._used.items() if at > now - 2 * _CODE_SECONDS}
+        if issued is None or code in self._used or issued < self._opened:
+            return False
+        self._used[code] = now
+        return -_AHEAD_SECONDS <= now - issued <= _CODE_SECONDS
+
+    def cookie(self) -> str:
+        """The value of a cookie that is good for 30 days."""
+        return _signed(self._token, _COOKIE)
+
+    def takes_cookie(self, value: str) -> bool:
+        """Whether the value of the cookie is good."""
+        issued = _issued(self._token, value, _COOKIE)
+        return issued is not None and time.time() - issued <= COOKIE_SECONDS
+
+
+def _code(token: str, port: int) -> str:
+    return _signed(token, _CODE, str(port))
+
+
+def _signed(token: str, *what: str) -> str:
+    """A word that says when it was made, and that whoever made it has the token."""
+    body = f"{time.time():.6f}.{secrets.token_hex(8)}".replace(".", "-")
+    return f"{body}-{_signature(token, body, *what)}"
+
+
+def _issued(token: str, word: str, *what: str) -> float | None:
+    """When the word was made; None if `_signed` did not make it with this token and for this."""
+    body, _, signature = word.rpartition("-")
+    right = _signature(token, body, *what)
+    if not hmac.compare_digest(signature.encode(errors="replace"), right.encode()):
+        return None
+    seconds, micros, _ = body.split("-")
+    return float(f"{seconds}.{micros}")
+
+
+def _signature(token: str, *what: str) -> str:
+    return hmac.new(token.encode(), "\n".join(what).encode(errors="replace"), "sha256").hexdigest()

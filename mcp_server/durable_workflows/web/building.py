@@ -1,0 +1,128 @@
+"""The page as one HTML file: what a wheel has, or, in a checkout, what Node makes of its sources when it is first wanted, once per user and state of the sources."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from logging import getLogger
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from durable_workflows.errors import PageNotBuilt
+from durable_workflows.pglite.node import environment, node, npm_ci
+from durable_workflows.settings import Settings
+from durable_workflows.system import files
+from durable_workflows.system.locks import LockHeld, awaited_lock
+from durable_workflows.system.trees import appearing
+
+FOLDER = Path(__file__).with_name("page")
+BUILT = FOLDER / "dist"  # of a wheel: the page, and a file that says of which sources
+PAGE, SOURCES = "index.html", "sources"
+
+_LOCK_FILES = ("package.json", "package-lock.json")
+_NOT_SOURCES = ("dist", "node_modules")
+_VITE = Path("node_modules", "vite", "bin", "vite.js")
+_BUILD_SECONDS = 300
+_TAIL_CHARACTERS = 1000  # of what npm or vite says, in the error
+
+_logger = getLogger(__name__)
+
+
+async def page(settings: Settings) -> str:
+    """The page; built now if it is not yet.
+
+    Raises:
+        PageNotBuilt: npm or vite could not do it.
+        StateDirectoryUnusable, NoSpaceLeft: the cache directory cannot be written.
+    """
+    try:
+        of = await anyio.to_thread.run_sync(sources_hash)
+        shipped = BUILT if await anyio.to_thread.run_sync(_is_built_of, of) else None
+        return await anyio.Path((shipped or await _built(settings, of)) / PAGE).read_text(
+            encoding="utf-8"
+        )
+    except OSError as error:
+        raise files.translate(error, settings.cache) from error
+    except LockHeld as error:
+        raise PageNotBuilt(f"{PageNotBuilt.__doc__} Another process has not finished it yet.") from error
+
+
+async def _built(settings: Settings, sources: str) -> Path:
+    """The folder in the user's cache that has the page."""
+    target = settings.cache / f"page-{sources}"
+    if not target.is_dir():
+        settings.cache.mkdir(parents=True, exist_ok=True)
+        with await awaited_lock(settings.cache / "page.lock", wait_seconds=_BUILD_SECONDS):
+            if not target.is_dir():
+                await _build(settings, target)
+    return target
+
+
+def sources_hash() -> str:
+    """Names the sources of the page as they are."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources()):
+        digest.update(f"{path.relative_to(FOLDER).as_posix()}\n{path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_built_of(sources: str) -> bool:
+    try:
+        return (BUILT / SOURCES).read_text(encoding="utf-8").strip() == sources
+    except OSError:
+        return False
+
+
+def _sources() -> Iterator[Path]:
+    for folder, folders, names in os.walk(FOLDER):
+        folders[:] = [one for one in folders if one not in _NOT_SOURCES]
+        yield from (Path(folder, name) for name in names if not name.endswith(".log"))
+
+
+async def _build(settings: Settings, target: Path) -> None:
+    _logger.info("Building the page into %s (once per user)", target)
+    modules = await _installed_modules(settings)
+    with appearing(target) as folder:
+        work = folder / "work"
+        shutil.copytree(FOLDER, work, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
+        (work / "node_modules").symlink_to(modules, target_is_directory=True)
+        await _run_vite(settings, work)
+        (work / "dist" / PAGE).rename(folder / PAGE)
+        shutil.rmtree(work)
+
+
+async def _installed_modules(settings: Settings) -> Path:
+    """The `node_modules` of the lock file; installed now if they are not yet. Other sources with the same lock file use them, too."""
+    lock = (FOLDER / _LOCK_FILES[1]).read_bytes()
+    target = settings.cache / f"page-modules-{hashlib.sha256(lock).hexdigest()[:16]}"
+    if not target.is_dir():
+        with appearing(target) as folder:
+            for name in _LOCK_FILES:
+                shutil.copyfile(FOLDER / name, folder / name)
+            if await npm_ci(settings, folder) != 0:
+                raise _failed("npm", folder / "npm.log")
+    return target / "node_modules"
+
+
+async def _run_vite(settings: Settings, work: Path) -> None:
+    output = work / "vite.log"
+    done = None
+    with output.open("wb") as log, anyio.move_on_after(_BUILD_SECONDS):
+        done = await anyio.run_process(
+            [str(node()), str(_VITE), "build"],
+            cwd=work,
+            env=environment(settings),
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+    if done is None or done.returncode != 0 or not (work / "dist" / PAGE).is_file():
+        raise _failed("vite", output)
+
+
+def _failed(program: str, output: Path) -> PageNotBuilt:
+    said = output.read_text(encoding="utf-8", errors="replace").strip()[-_TAIL_CHARACTERS:]
+    return PageNotBuilt(f"{PageNotBuilt.__doc__} {program} says: {said}")
