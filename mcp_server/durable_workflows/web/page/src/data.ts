@@ -3,58 +3,10 @@
 import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import type {
-  Answer,
-  Catalog,
-  ChangedList,
-  Delivered,
-  Forked,
-  InboxItem,
-  JsonValue,
-  LogLine,
-  Message,
-  Preview,
-  Project,
-  RunList,
-  RunShown,
-  ScheduleInfo,
-  ServerStatus,
-  StartRequest,
-  Started,
-  Step,
-  StepsPage,
-} from "./api";
-import { ApiError, browser, type Host, type News, type Watch } from "./host";
+import type { Gets, News, Posts } from "./api";
+import { ApiError, browser, type Host, type Watch } from "./host";
 
-export { ApiError, type News, type Watch };
-
-/** What each GET answers, by its path. */
-export interface Gets {
-  project: Project;
-  runs: RunList;
-  run: RunShown;
-  steps: StepsPage;
-  step: Step;
-  value: Preview;
-  log: LogLine[];
-  messages: Message[];
-  answers: Answer[];
-  waits: InboxItem[];
-  catalog: Catalog;
-  status: ServerStatus;
-}
-
-/** What each POST takes and answers, by its path. */
-export interface Posts {
-  start: [StartRequest, Started];
-  fork: [{ workflow_id: string; from_step: number; same_version?: boolean }, Forked];
-  cancel: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
-  resume: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
-  delete: [{ workflow_ids: readonly string[]; children: boolean }, ChangedList];
-  answer: [{ workflow_id: string; step: number; value: JsonValue }, Delivered];
-  send: [{ workflow_id: string; topic: string; message: JsonValue; idempotency_key?: string }, Delivered];
-  schedule: [{ name: string; do: "pause" | "resume" | "run" }, ScheduleInfo | Started];
-}
+export { ApiError, type Gets, type News, type Watch };
 
 /** Parameters of a GET; those that are undefined, null, false or "" are left out. */
 export type Params = Readonly<Record<string, string | number | boolean | null | undefined>>;

@@ -1,19 +1,12 @@
 /** Where the data come from: the server's own API in a browser. A client that shows the page as an MCP App gives another `Host`. */
 
-import type { JsonValue } from "./api";
+import type { News } from "./api";
 
 /** What somebody on the page looks at, and so wants to be told about. */
 export interface Watch {
   runs?: readonly string[];
   list?: boolean;
   waits?: boolean;
-}
-
-/** What has changed. */
-export interface News {
-  runs: readonly string[];
-  list: boolean;
-  waits: boolean;
 }
 
 /** An answer of the server that says what is wrong. `status` is 0 where it did not answer. */
@@ -29,7 +22,7 @@ export class ApiError extends Error {
 
 export interface Host {
   get(path: string, params: URLSearchParams): Promise<unknown>;
-  post(path: string, body: JsonValue | object): Promise<unknown>;
+  post(path: string, body: object): Promise<unknown>;
   /**
    * Tell what changes until the returned function is called. `state` hears whether the server can be heard; whoever was told
    * that it can has missed nothing since, and may have missed something before.

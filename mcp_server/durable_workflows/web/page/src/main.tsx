@@ -3,6 +3,7 @@
 import { render } from "preact";
 
 import "./style.css";
+import "./views/views.css";
 import { listenToKeys } from "./keys";
 import { Shell } from "./shell";
 import { followTheme } from "./theme";

@@ -1,6 +1,6 @@
 /** What is true of runs: their statuses, and what one can do with them. */
 
-import type { ChangedList } from "./api";
+import type { Changed, ChangedList } from "./api";
 import { api, asApiError } from "./data";
 import { confirm } from "./parts/Dialog";
 import { toast, toastError } from "./parts/Toasts";
@@ -23,6 +23,8 @@ const STOPPED = new Set(["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]);
 export const isUnfinished = (status: string): boolean => UNFINISHED.has(status);
 /** Whether `resume` has an effect on it. */
 export const isStopped = (status: string): boolean => STOPPED.has(status);
+
+const MOST_AT_ONCE = 200; // runs in one call, as web/shapes.py has it
 
 type Change = "cancel" | "resume" | "delete";
 
@@ -73,10 +75,21 @@ export async function change(what: Change, workflowIds: readonly string[]): Prom
   });
   if (!answer) return false;
   return attempt(async () => {
-    const found = await api.post(what, { workflow_ids: workflowIds, children: answer.option });
+    const found = await changed(what, workflowIds, answer.option);
     tell(found, words.done);
     return found.workflows.some((one) => one.changed);
   });
+}
+
+async function changed(what: Change, workflowIds: readonly string[], children: boolean): Promise<ChangedList> {
+  const workflows: Changed[] = [];
+  const notes = new Set<string>();
+  for (let from = 0; from < workflowIds.length; from += MOST_AT_ONCE) {
+    const part = await api.post(what, { workflow_ids: workflowIds.slice(from, from + MOST_AT_ONCE), children });
+    workflows.push(...part.workflows);
+    if (part.note) notes.add(part.note);
+  }
+  return { workflows, note: [...notes].join(" ") || null };
 }
 
 function tell(found: ChangedList, done: string): void {

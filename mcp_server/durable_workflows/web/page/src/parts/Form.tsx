@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId, useMemo, useRef, useState } from "preact/hooks";
 
-import type { JsonValue, Schema } from "../api";
+import type { JsonValue } from "../api";
 import { Icon } from "./Icon";
 import {
   type Choice,
@@ -19,6 +19,7 @@ import {
   problemsOf,
   readJson,
   readNumber,
+  type Schema,
   type Shape,
   shapeOf,
   textOf,
@@ -71,18 +72,18 @@ function unfit(draft: Draft): Map<string, string> {
   return new Map(draft === undefined ? [["", "This is needed."]] : []);
 }
 
-/** The fields of a form, with the switch to JSON. The form element and its buttons are the caller's. */
-export function Form({ form, label }: { form: FormState; label: string }) {
+/** The fields of a form, with the switch to JSON unless it is `plain`. The form element and its buttons are the caller's. */
+export function Form({ form, label, plain = false }: { form: FormState; label: string; plain?: boolean }) {
   const { schema, draft, asJson } = form;
   const shape = shapeOf(schema, schema);
   const change = (next: Draft): void => {
     draft.value = next;
     if (form.problems.value.size) form.problems.value = asJson.value ? unfit(next) : problemsOf(schema, schema, next);
   };
-  const plain = shape.kind === "any" || shape.kind === "json";
+  const isJson = shape.kind === "any" || shape.kind === "json";
   return (
     <div class="form">
-      {!plain && <Switch form={form} />}
+      {!plain && !isJson && <Switch form={form} />}
       {asJson.value ? (
         <JsonField label={label} name="" draft={draft.value} change={change} problem={form.problems.value.get("")} needed lines={6} />
       ) : (

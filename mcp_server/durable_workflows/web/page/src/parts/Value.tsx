@@ -19,7 +19,7 @@ export interface ValueProps {
   label: string;
   preview: Preview | null | undefined;
   /** Gets the whole of a value whose end is missing here. */
-  load?: (() => Promise<Preview>) | undefined;
+  load?: (() => Promise<Preview | null>) | undefined;
 }
 
 export function Value({ label, preview, load }: ValueProps) {
@@ -30,7 +30,7 @@ export function Value({ label, preview, load }: ValueProps) {
   const isCut = shown.text.length < shown.length && parse(shown.text) === undefined;
   const fetchWhole = async (): Promise<void> => {
     try {
-      setWhole(await load?.());
+      setWhole((await load?.()) ?? undefined);
     } catch (problem) {
       setError(asApiError(problem));
     }

@@ -27,6 +27,8 @@ export interface VirtualListProps<T> {
   rowClass?: (item: T, index: number) => string;
   /** Which rows are on screen, from the first to before the last; told when that changes. */
   onVisible?: (first: number, last: number) => void;
+  /** A row that is to be on screen, when this changes. */
+  reveal?: number | undefined;
   /** The row whose `.row-link` is to be focused. */
   target?: Target | undefined;
   /** What stands below the last row. */
@@ -46,6 +48,7 @@ export function VirtualList<T>(props: VirtualListProps<T>) {
   const first = Math.max(0, Math.min(items.length, Math.floor(view.top / rowHeight)) - BEYOND);
   const last = Math.min(items.length, Math.ceil((view.top + view.height) / rowHeight) + BEYOND);
   useEffect(() => props.onVisible?.(first, last), [first, last, items.length]);
+  useLayoutEffect(() => reveal(box.current, props.reveal ?? -1, rowHeight), [props.reveal, rowHeight]);
   useTarget(box, target, rowHeight);
   return (
     <div class="vlist" ref={box} role="table" aria-label={label} aria-rowcount={items.length + (header ? 1 : 0)}>
@@ -108,7 +111,7 @@ function useTarget(box: RefObject<HTMLElement>, target: Target | undefined, rowH
 
 /** Scroll no further than is needed to have the row on screen, below the header. */
 function reveal(box: HTMLElement | null, index: number, rowHeight: number): void {
-  if (!box) return;
+  if (!box || index < 0) return;
   const covered = box.querySelector<HTMLElement>(".vlist-header")?.offsetHeight ?? 0;
   const top = index * rowHeight;
   const bottom = top + rowHeight + covered;

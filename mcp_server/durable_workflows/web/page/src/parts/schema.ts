@@ -5,7 +5,9 @@
  * The schema is of a run's author: it may refer to itself, and anything in it may be of another type than one expects.
  */
 
-import type { JsonValue, Schema } from "../api";
+import type { JsonValue } from "../api";
+
+export type Schema = { [keyword: string]: JsonValue };
 
 /** What was written into a field, and why it is no value. */
 export class Unfit {

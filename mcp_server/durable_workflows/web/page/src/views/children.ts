@@ -15,6 +15,8 @@ export type Family = { runs: readonly RunSummary[]; more: boolean } | null;
 
 export interface Children {
   open: Signal<ReadonlyMap<string, Family>>;
+  /** Whether the run has started others, as far as that is known. */
+  has(workflowId: string): boolean;
   toggle(workflowId: string): void;
   /** Read those that are open again. */
   refresh(): void;
@@ -30,6 +32,7 @@ export function useChildren(): Children {
     };
     return {
       open,
+      has: () => true,
       toggle(id) {
         const next = new Map(open.value);
         if (!next.delete(id)) next.set(id, null);

@@ -3,7 +3,7 @@
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import type { Catalog, ServerStatus } from "../api";
+import type { Catalog, StatusShown } from "../api";
 import type { Params } from "../data";
 import { Icon } from "../parts/Icon";
 import { statusLabel } from "../parts/Status";
@@ -54,7 +54,7 @@ export function isFiltered(params: URLSearchParams): boolean {
 interface FiltersProps {
   search: RefObject<HTMLInputElement>;
   catalog: Catalog | undefined;
-  status: ServerStatus | undefined;
+  status: StatusShown | undefined;
 }
 
 export function Filters({ search, catalog, status }: FiltersProps) {

@@ -8,7 +8,7 @@ import { Status } from "../parts/Status";
 import { Ago, Took } from "../parts/Time";
 import { href, runHref } from "../routes";
 import { isUnfinished } from "../runs";
-import { counted, line } from "../words";
+import { line } from "../words";
 import type { Children } from "./children";
 
 const LONGEST = 160;
@@ -30,15 +30,15 @@ export function RunRow({ row, selected, children, clients }: RowProps) {
   if (!row.run) return <NoteRow row={row} />;
   const { run, depth } = row;
   return (
-    <div class="run-row">
+    <div class="r-row">
       <div role="cell" class="c-pick">
         <Pick id={run.workflow_id} selected={selected} />
       </div>
       <div role="cell" class="c-name" style={{ paddingLeft: `${depth * 20}px` }}>
         <Expander run={run} children={children} />
         <a class="row-link" href={runHref(run.workflow_id)} title={run.workflow_id}>
-          <span class="run-name">{run.name}</span>
-          <span class="run-id">{run.workflow_id}</span>
+          <span class="r-name">{run.name}</span>
+          <span class="r-id">{run.workflow_id}</span>
         </a>
       </div>
       <div role="cell" class="c-status">
@@ -90,7 +90,7 @@ function Pick({ id, selected }: { id: string; selected: Signal<ReadonlySet<strin
 
 /** Nothing stands there for a run that is known to have started no other. */
 function Expander({ run, children }: { run: RunSummary; children: Children }) {
-  if (run.children === 0) return <span class="no-expander" />;
+  if (!children.has(run.workflow_id)) return <span class="no-expander" />;
   const open = children.open.value.has(run.workflow_id);
   return (
     <button
@@ -98,7 +98,6 @@ function Expander({ run, children }: { run: RunSummary; children: Children }) {
       class="icon-button expander"
       aria-expanded={open}
       aria-label={`Runs that ${run.workflow_id} started`}
-      title={run.children ? counted(run.children, "child run") : undefined}
       onClick={() => children.toggle(run.workflow_id)}
     >
       <Icon name="chevron" turned={open} />
@@ -126,7 +125,7 @@ export function Header({ rows, selected }: { rows: readonly RowData[]; selected:
     selected.value = new Set(rows.filter((one) => one.run).map((one) => one.key));
   };
   return (
-    <div role="row" class="run-row run-header" aria-rowindex={1}>
+    <div role="row" class="r-row r-header" aria-rowindex={1}>
       <div role="columnheader" class="c-pick">
         <label class="pick-box">
           <input type="checkbox" aria-label="Select all rows" checked={false} disabled={rows.length === 0} onChange={all} />
