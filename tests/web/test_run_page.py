@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from durable_workflows.errors import UnknownWorkflowId
@@ -213,13 +214,8 @@ async def test_a_run_is_copied_as_command_as_call_and_as_prompt(page: Page, site
     assert copies["Tool call"] == 'inspect(workflow_id="it\'s order 2")'
     assert copies["Prompt for an agent"].startswith('Find out why the run "it\'s order 2"')
     command = copies["Command"].replace("durable-workflows", "set --", 1)
-    words = subprocess.run(
-        ["bash", "-c", f'{command}; printf "%s\n" "$@"'],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert words.stdout.splitlines() == ["inspect", run]
+    words = await anyio.run_process(["bash", "-c", f'{command}; printf "%s\n" "$@"'])
+    assert words.stdout.decode().splitlines() == ["inspect", run]
 
 
 async def test_a_run_is_downloaded_whole(page: Page, site: Site) -> None:
