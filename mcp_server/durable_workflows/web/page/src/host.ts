@@ -4,7 +4,7 @@ import type { News } from "./api";
 
 /** What somebody on the page looks at, and so wants to be told about. */
 export interface Watch {
-  runs?: readonly string[];
+  runs?: string[];
   list?: boolean;
   waits?: boolean;
 }

@@ -52,7 +52,7 @@ export function useForm(key: string, schema: Schema | null, given?: JsonValue): 
     draft.value = initial(root, root, value);
     problems.value = new Map();
   };
-  const begun = useRef<string>();
+  const begun = useRef<string>(undefined);
   if (begun.current !== key) {
     begun.current = key;
     asJson.value = false;

@@ -93,7 +93,7 @@ function observed(box: HTMLElement, tell: (view: Window) => void): () => void {
 }
 
 /** Scroll to the row, and focus it as soon as it exists. */
-function useTarget(box: RefObject<HTMLElement>, target: Target | undefined, rowHeight: number): void {
+function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefined, rowHeight: number): void {
   const reached = useRef(target);
   useLayoutEffect(() => {
     if (target && target !== reached.current) reveal(box.current, target.index, rowHeight);

@@ -52,7 +52,7 @@ export function isFiltered(params: URLSearchParams): boolean {
 }
 
 interface FiltersProps {
-  search: RefObject<HTMLInputElement>;
+  search: RefObject<HTMLInputElement | null>;
   catalog: Catalog | undefined;
   status: StatusShown | undefined;
 }
@@ -85,10 +85,10 @@ export function Filters({ search, catalog, status }: FiltersProps) {
 }
 
 /** A text that is looked for once somebody stops typing. */
-function Search({ field }: { field: RefObject<HTMLInputElement> }) {
+function Search({ field }: { field: RefObject<HTMLInputElement | null> }) {
   const given = route.value.params.get("text") ?? "";
   const [text, setText] = useState(given);
-  const timer = useRef<number>();
+  const timer = useRef<number>(undefined);
   useEffect(() => setText(given), [given]);
   const typed = (next: string): void => {
     setText(next);

@@ -66,7 +66,7 @@ interface Pages {
 /** The pages for the filter of the address; the runs before stay on screen until the new ones are there. */
 function usePages(params: URLSearchParams, children: Children): Pages {
   const key = params.toString();
-  const pages = useRef<RunPages>();
+  const pages = useRef<RunPages>(undefined);
   const visible = useRef<[number, number]>([0, 0]);
   const list = useMemo(() => {
     pages.current = new RunPages(asked(params), pages.current?.state.peek());
