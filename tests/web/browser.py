@@ -20,6 +20,7 @@ from durable_workflows.pglite.node import environment, node
 from durable_workflows.settings import Settings
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")  # kept to be looked at; git ignores them
+_FAILED = str(SCREENSHOTS / "failed.png")  # the last time that something did not come about
 WIDE = (1440, 900)
 NARROW = (360, 740)
 
@@ -97,7 +98,11 @@ class Page:
 
     async def ask(self, do: str, **arguments: object) -> Any:
         """What the script answers to a request about this page."""
-        return await self.browser.ask(do, page=self.number, **arguments)
+        try:
+            return await self.browser.ask(do, page=self.number, **arguments)
+        except BrowserError:
+            await self.browser.ask("screenshot", page=self.number, path=_FAILED, whole=False)
+            raise
 
     async def goto(self, url: str) -> int | None:
         """Load a page; return the status of the answer, None if only the part after # is another."""

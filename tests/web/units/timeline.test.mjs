@@ -93,10 +93,17 @@ test("the sleep beside a receive is its timeout and no sleep", () => {
   assert.equal(found[1].to, found[1].from);
 });
 
-test("the timeout of an open wait is known by its deadline", () => {
-  const waiting = [{ workflow_id: "a", topic: "order", since: at(0), deadline: at(600) }];
-  const found = rows(run({ ...going, waiting }), [step(2, 0, 600, { name: "DBOS.sleep" })]);
-  assert.deepEqual(shapes(found), ["timeout DBOS.sleep done", "wait DBOS.recv waiting"]);
+test("the timeout of an open wait is known by its beginning", () => {
+  const waiting = [{ workflow_id: "a", topic: "order", since: at(3), deadline: null }];
+  const steps = [step(1, 0, 2, { name: "DBOS.sleep" }), step(3, 3, 3, { name: "DBOS.sleep" })];
+  const found = rows(run({ ...going, waiting }), steps);
+  assert.deepEqual(found.map((row) => row.kind), ["wait", "timeout", "wait"]);
+});
+
+test("the wait for a child begins after the step before it: dbos records only its end", () => {
+  const result = step(2, 8, 8, { name: "DBOS.getResult" });
+  const found = rows(run(), [step(1, 0, 3), result]);
+  assert.deepEqual([found[1].from, found[1].to], [START + 3000, START + 8000]);
 });
 
 test("a sleep ends with the run that was cancelled in it", () => {

@@ -48,7 +48,7 @@ const RECEIVES = new Set(["DBOS.recv", "DBOS.getEvent"]);
 const WAITS = new Set([SLEEP, GET_RESULT, "DBOS.waitFirst", ...RECEIVES]);
 const UNFINISHED = new Set(["PENDING", "ENQUEUED", "DELAYED"]);
 const SHORTEST_QUEUE = 20; // that is worth a row
-const YEAR = 365 * 24 * 3600 * 1000; // who waits longer waits for ever
+const AT_ONCE = 100; // between what is recorded when a wait begins
 
 /** Whether a run of this status goes on. */
 export function isUnfinished(status: string): boolean {
@@ -118,8 +118,10 @@ function recordedRows({ run, steps }: Loaded, opened: Opened, base: Base): Row[]
 }
 
 function recordedRow(step: Step, run: Run, last: number, base: Base): Row {
-  const from = moment(step.started_at) ?? last;
-  const planned = moment(step.completed_at) ?? from; // of a sleep it is recorded when the sleep begins
+  const began = moment(step.started_at) ?? last;
+  const planned = moment(step.completed_at) ?? began; // of a sleep it is recorded when the sleep begins
+  // Of the wait for a child only the end is recorded.
+  const from = step.name === GET_RESULT && began === planned ? Math.min(last, began) : began;
   return {
     ...base,
     key: `${run.workflow_id}/${step.step}`,
@@ -133,13 +135,12 @@ function recordedRow(step: Step, run: Run, last: number, base: Base): Row {
   };
 }
 
-/** A wait with a timeout records, as the step after itself, a sleep until then. */
+/** A wait with a timeout records, as the step after its own, a sleep until then. */
 function isTimeout(step: Step, before: Step | undefined, run: Run): boolean {
   if (step.name !== SLEEP) return false;
   if (before !== undefined && before.step === step.step - 1 && RECEIVES.has(before.name)) return true;
-  const end = moment(step.completed_at) ?? 0;
-  const ends = [...run.waiting.map((one) => one.deadline), run.rest?.until ?? null];
-  return end - (moment(step.started_at) ?? end) > YEAR || ends.some((one) => moment(one) === end);
+  const from = moment(step.started_at);
+  return run.waiting.some((one) => Math.abs((moment(one.since) ?? 0) - (from ?? 0)) < AT_ONCE);
 }
 
 /** From the call of a child to its end: that is when its result was taken, if the call only started it. */
@@ -338,7 +339,7 @@ export function ticksOf(pieces: readonly Piece[], nearest = 0.12): Tick[] {
     for (let number = 0; number <= count; number += 1) {
       const milliseconds = first + number * every;
       const x = placeOf(pieces, start + milliseconds);
-      if (start + milliseconds > piece.to || x > 1 - nearest / 2) break;
+      if (start + milliseconds > piece.to || x > 1 - nearest * 0.8) break;
       if (x - (ticks.at(-1)?.x ?? 0) >= nearest) ticks.push({ x, milliseconds });
     }
   }

@@ -30,7 +30,7 @@ export function Timeline(props: TimelineProps) {
   const rows = useMemo(() => filtered(all, filter), [all, filter]);
   const end = useEnd(of);
   const pieces = useMemo(() => piecesOf(all, Date.parse(of.run.created_at), end), [all, end]);
-  const ticks = useMemo(() => ticksOf(pieces), [pieces]);
+  const ticks = useMemo(() => ticksOf(pieces, narrow.value ? 0.2 : 0.12), [pieces, narrow.value]);
   const place = chosen === null ? -1 : rows.findIndex((one) => one.run === chosen.run && one.step === chosen.step);
   const [target, setTarget] = useState<Target>();
   const seen = useFollow(of, rows.length, place, setTarget);
@@ -112,21 +112,29 @@ function choose(row: Row, onChoose: (chosen: Chosen) => void): void {
 // The axis
 
 function Header({ axis }: { axis: Axis }) {
+  const last = axis.pieces.at(-1);
+  const waitsNow = axis.live && last?.compressed === true;
+  const pauses = axis.pieces.filter((one) => one.compressed && one.width > ROOM && !(waitsNow && one === last));
   return (
     <div class="tl-row tl-header" role="row">
       <div role="columnheader">Step</div>
       <div role="columnheader" class="tl-axis" aria-label="When">
-        {axis.pieces.filter(isLongPause).map((piece) => (
-          <span key={piece.from} class="num tl-pause" title="Nothing was done but waiting" style={{ left: percent(piece.x + piece.width / 2) }}>
-            {span(piece.to - piece.from)}
-          </span>
-        ))}
         {axis.ticks.map((tick) => (
           <span key={tick.x} class="num" style={{ left: percent(tick.x) }}>
             {tick.milliseconds === 0 ? "0" : span(tick.milliseconds)}
           </span>
         ))}
-        {axis.live && <span class="tl-now-label">now</span>}
+        {pauses.map((one) => (
+          <span key={one.from} class="num tl-pause" title={PAUSE} style={{ left: percent(one.x + one.width / 2) }}>
+            {span(one.to - one.from)}
+          </span>
+        ))}
+        {waitsNow && (
+          <span class="num tl-pause last" title={PAUSE}>
+            {span(last.to - last.from)} <b>now</b>
+          </span>
+        )}
+        {axis.live && !waitsNow && <span class="tl-now-label">now</span>}
       </div>
       <div role="columnheader" class="tl-took">
         Took
@@ -135,10 +143,8 @@ function Header({ axis }: { axis: Axis }) {
   );
 }
 
-/** Whether there is room for a word. */
-function isLongPause(piece: Piece): boolean {
-  return piece.compressed && piece.width > 0.05;
-}
+const ROOM = 0.05; // that a word needs
+const PAUSE = "Nothing was done in this time but waiting";
 
 function percent(part: number): string {
   return `${(part * 100).toFixed(3)}%`;

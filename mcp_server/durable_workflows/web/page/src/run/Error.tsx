@@ -24,10 +24,10 @@ export function RecordedError({ error }: { error: Preview }) {
 
 function Traceback({ parts }: { parts: readonly (Frame | string)[] }) {
   const [all, setAll] = useState(false);
-  const isForeign = (part: Frame | string): boolean => typeof part === "object" && !part.own;
-  const foreign = parts.filter(isForeign).length;
-  const hasOwn = parts.some((part) => typeof part === "object" && part.own);
-  const shown = all || !hasOwn ? parts : parts.filter((part) => !isForeign(part));
+  const own = parts.filter((part) => typeof part === "object" && part.own);
+  const foreign = parts.filter((part) => typeof part === "object" && !part.own).length;
+  const hasOwn = own.length > 0;
+  const shown = all || !hasOwn ? parts : own;
   return (
     <>
       <ol class="traceback" aria-label="Traceback">

@@ -2,6 +2,7 @@
 
 import type { Run } from "../api";
 import { api } from "../data";
+import { namedArguments } from "../inputs";
 import { Copy, CopyMenu, Menu, type MenuItem } from "../parts/Copy";
 import { Icon } from "../parts/Icon";
 import { Status } from "../parts/Status";
@@ -133,7 +134,7 @@ function Actions({ shown }: { shown: Followed }) {
       />
       <a class="button" href={api.address("download", { id })} download>
         <Icon name="download" />
-        Download
+        <span class="button-text">Download</span>
       </a>
       <Menu label="More" bare icon="more" items={more(run)} />
     </div>
@@ -149,8 +150,13 @@ function again({ run, steps }: Followed): MenuItem[] {
     ...(failed === undefined ? [] : [{ label: `Fork from step ${failed}, which failed`, act: () => void fork(id, failed) }]),
     { label: `Fork after the last step (${last})`, act: () => void fork(id, last + 1) },
     { label: "Fork from the beginning", act: () => void fork(id, 1) },
-    { label: "Start with other arguments", act: () => go(href("start", [run.name], { like: id })) },
+    { label: "Start with other arguments", act: () => go(startHref(run)) },
   ];
+}
+
+function startHref(run: Run): string {
+  const args = namedArguments(run.input);
+  return href("start", [run.name], args ? { args: JSON.stringify(args) } : {});
 }
 
 function more(run: Run): MenuItem[] {

@@ -2,6 +2,7 @@
 
 import type { Preview, Run } from "../api";
 import { api } from "../data";
+import { readableInput } from "../inputs";
 import { Value } from "../parts/Value";
 import { isUnfinished } from "../runs";
 import { RecordedError } from "./Error";
@@ -41,7 +42,7 @@ function PayloadOf({ run, of }: { run: Run; of: Payload }) {
   return (
     <section>
       <h2>{of === "input" ? "Input" : "Output"}</h2>
-      <Value label={of === "input" ? "Input" : "Output"} preview={preview} load={load} />
+      <Value label={of === "input" ? "Input" : "Output"} preview={of === "input" ? readableInput(preview) : preview} load={load} />
     </section>
   );
 }

@@ -2,6 +2,7 @@
 
 import type { Preview, RunningStep, Step } from "../api";
 import { api, useFetched } from "../data";
+import { readableInput } from "../inputs";
 import { CopyMenu } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
@@ -160,7 +161,7 @@ function ChildOf({ id }: { id: string }) {
       {input && (
         <>
           <h3>Input</h3>
-          <Value label="Input" preview={input} load={whole} />
+          <Value label="Input" preview={readableInput(input)} load={whole} />
         </>
       )}
     </section>

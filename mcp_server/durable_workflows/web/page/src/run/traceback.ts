@@ -47,10 +47,15 @@ export function framesOf(traceback: string, project: string): (Frame | string)[]
     const match = FRAME.exec(line);
     const last = found.at(-1);
     if (match) found.push(frameOf(match, project));
-    else if (typeof last === "object" && line.startsWith("    ")) last.code += `${last.code && "\n"}${line.slice(4)}`;
+    else if (typeof last === "object" && line.startsWith("    ")) addCode(last, line.slice(4));
     else found.push(line);
   }
   return found;
+}
+
+/** What Python marks below a line is of no use where lines are broken elsewhere. */
+function addCode(frame: Frame, line: string): void {
+  if (!/^[ ~^]*$/.test(line)) frame.code += `${frame.code && "\n"}${line}`;
 }
 
 function frameOf([, file = "", line = "0", where = ""]: RegExpExecArray, project: string): Frame {

@@ -3,8 +3,10 @@
 import { useState } from "preact/hooks";
 
 import "../run/run.css";
+import type { Part } from "../api";
 import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
+import { tone } from "../parts/Status";
 import { Timeline } from "../parts/Timeline";
 import { Words } from "../parts/Words";
 import { route, setParams } from "../routes";
@@ -46,7 +48,7 @@ function Shown({ shown }: { shown: Followed }) {
       <Why shown={shown} />
       <Tabs detail={detail} />
       <section id="run-detail" class={`run-detail ${detail}`} role="tabpanel" aria-labelledby={`tab-${detail}`}>
-        <Part detail={detail} shown={shown} />
+        <Detailed detail={detail} shown={shown} />
       </section>
     </article>
   );
@@ -54,16 +56,23 @@ function Shown({ shown }: { shown: Followed }) {
 
 function Why({ shown }: { shown: Followed }) {
   return (
-    <section class={`why ${shown.run.status.toLowerCase()}`} aria-label="Why it is where it is">
+    <section class={`why ${tone({ status: shown.run.status, waitingOn: shown.run.waiting[0]?.topic })}`} aria-label="Why it is where it is">
       <p>
         <Words parts={shown.why} />
       </p>
-      <p class="next">
-        <span class="muted">Next: </span>
-        <Words parts={shown.next} />
-      </p>
+      {shown.next.some(isForHere) && (
+        <p class="next">
+          <span class="muted">Next: </span>
+          <Words parts={shown.next} />
+        </p>
+      )}
     </section>
   );
+}
+
+/** Whether it is something to do: the page waits by itself. */
+function isForHere(part: Part): boolean {
+  return Boolean(part.action) && part.action !== "wait_for_workflows";
 }
 
 function Tabs({ detail }: { detail: Detail }) {
@@ -96,7 +105,7 @@ function Tabs({ detail }: { detail: Detail }) {
   );
 }
 
-function Part({ detail, shown }: { detail: Detail; shown: Followed }) {
+function Detailed({ detail, shown }: { detail: Detail; shown: Followed }) {
   switch (detail) {
     case "log":
       return <Log workflowId={shown.run.workflow_id} />;
