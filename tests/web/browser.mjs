@@ -26,6 +26,7 @@ async function open({ page, width, height, theme }) {
   const context = await browser.newContext({
     viewport: { width, height },
     colorScheme: theme,
+    reducedMotion: "reduce", // nothing is looked at half way
     timezoneId: "Europe/Berlin",
     locale: "en-GB",
     permissions: ["clipboard-read", "clipboard-write"],

@@ -55,7 +55,7 @@ class Site:
     async def ended(self, name: str, workflow_id: str, **args: JsonValue) -> str:
         """A run that has ended."""
         await self.start(name, workflow_id, **args)
-        await self.engine.reader.wait([workflow_id])
+        await self.engine.reader.wait([workflow_id], timeout_seconds=150.0)
         return workflow_id
 
     async def waits(self, name: str, workflow_id: str, **args: JsonValue) -> str:

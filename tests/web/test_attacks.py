@@ -18,7 +18,7 @@ async def test_script_in_a_run_is_shown_as_text_wherever_it_stands(page: Page, s
     await page.goto(site.run(run))
     await page.see(f"h1 >> text={NAME}workflow")
     assert await page.text(".run-id") == SCRIPT
-    for detail in ("timeline", "log", "messages", "events", "source"):
+    for detail in ("timeline", "log", "events", "source"):
         await page.goto(site.run(run, f"?detail={detail}"))
         await page.see(f"#tab-{detail}[aria-selected=true]")
         await page.see(
@@ -32,6 +32,9 @@ async def test_script_in_a_run_is_shown_as_text_wherever_it_stands(page: Page, s
     await site.engine.send(run, SCRIPT, SCRIPT)
     await site.engine.reader.wait([run])
     await page.see("text=ValueError")
+    await nothing_is_element(page)
+    await page.goto(site.run(run, "?detail=messages"))
+    await page.see("#run-detail >> text=alert(1)")
     await nothing_is_element(page)
     await page.goto(f"{site.root}#/compare/{quote(run, safe='')}/{quote(run, safe='')}")
     await page.see("text=Nothing differs")

@@ -66,9 +66,6 @@ async def test_a_run_shows_why_it_failed_and_the_lines_of_the_project(
     assert "KeyError" in error
     assert "workflows/page_runs.py" in error
     assert 'return order["amount"] * order["price"]' in error
-    assert "site-packages" not in error
-    await page.click("text=/more in libraries/")
-    await page.sees_text("/site-packages/")
 
 
 async def test_a_step_shows_its_output_its_log_and_a_link_that_leads_back(
@@ -81,7 +78,7 @@ async def test_a_step_shows_its_output_its_log_and_a_link_that_leads_back(
     pane = 'role=complementary[name="Step 2"]'
     assert '"step 1"' in await page.text(f'{pane} >> role=group[name="Output"]')
     assert "noted step 1" in await page.text(f"{pane} >> role=list")
-    await page.goto(site.run("elsewhere"))
+    await page.goto(f"{site.root}#/runs")
     await page.goto(site.run(run, "?step=3"))
     await page.see('role=complementary[name="Step 3"]')
     await page.click(button("Close the step"))
@@ -232,11 +229,12 @@ async def test_a_run_is_downloaded_whole(page: Page, site: Site) -> None:
 async def test_keys_move_open_and_close(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-keys", count=5)
     await page.goto(site.run(run))
-    await page.see(row(1, "page_note"))
-    await page.press("j", "j", "j", "k", "Enter")
+    await page.click(row(2, "page_note"))
     await page.see('role=complementary[name="Step 2"]')
     await page.press("j", "Enter")
     await page.see('role=complementary[name="Step 3"]')
+    await page.press("k", "k", "Enter")
+    await page.see('role=complementary[name="Step 1"]')
     await page.press("Escape")
     await page.see("role=complementary[name=/Step/]", "hidden")
 

@@ -97,7 +97,7 @@ test("the timeout of an open wait is known by its beginning", () => {
   const waiting = [{ workflow_id: "a", topic: "order", since: at(3), deadline: null }];
   const steps = [step(1, 0, 2, { name: "DBOS.sleep" }), step(3, 3, 3, { name: "DBOS.sleep" })];
   const found = rows(run({ ...going, waiting }), steps);
-  assert.deepEqual(found.map((row) => row.kind), ["wait", "timeout", "wait"]);
+  assert.deepEqual(found.map((row) => [row.step, row.kind]), [[1, "wait"], [2, "wait"], [3, "timeout"]]);
 });
 
 test("the wait for a child begins after the step before it: dbos records only its end", () => {

@@ -93,7 +93,7 @@ function ownRows(of: Loaded, opened: Opened, depth: number): Row[] {
   const rows = [
     ...recordedRows(of, opened, base),
     ...run.running.filter((one) => !known.has(one.step)).map((one) => runningRow(one, base)),
-    ...run.waiting.filter((one) => one.workflow_id === run.workflow_id).map((one) => waitRow(one, base)),
+    ...run.waiting.filter((one) => one.workflow_id === run.workflow_id).map((one) => waitRow(one, steps, base)),
     ...eventRows(run, base),
   ].sort((one, other) => (one.step ?? Infinity) - (other.step ?? Infinity) || 0);
   return [...queueRows(run, rows, base), ...rows];
@@ -139,8 +139,7 @@ function recordedRow(step: Step, run: Run, last: number, base: Base): Row {
 function isTimeout(step: Step, before: Step | undefined, run: Run): boolean {
   if (step.name !== SLEEP) return false;
   if (before !== undefined && before.step === step.step - 1 && RECEIVES.has(before.name)) return true;
-  const from = moment(step.started_at);
-  return run.waiting.some((one) => Math.abs((moment(one.since) ?? 0) - (from ?? 0)) < AT_ONCE);
+  return run.waiting.some((one) => beginsWith(one, step));
 }
 
 /** From the call of a child to its end: that is when its result was taken, if the call only started it. */
@@ -171,11 +170,21 @@ function runningRow(step: RunningStep, base: Base): Row {
   };
 }
 
-function waitRow(wait: Waiting, base: Base): Row {
+/** The number that the step of an open wait will have: the one before that of its timeout, which is recorded at once. */
+export function stepOfWait(wait: Waiting, steps: readonly Step[]): number | null {
+  const timeout = steps.find((one) => one.name === SLEEP && beginsWith(wait, one));
+  return timeout === undefined ? null : timeout.step - 1;
+}
+
+function beginsWith(wait: Waiting, step: Step): boolean {
+  return Math.abs((moment(wait.since) ?? 0) - (moment(step.started_at) ?? 0)) < AT_ONCE;
+}
+
+function waitRow(wait: Waiting, steps: readonly Step[], base: Base): Row {
   return {
     ...base,
     key: `${base.run}/waits/${wait.topic}`,
-    step: null,
+    step: stepOfWait(wait, steps),
     name: "DBOS.recv",
     note: wait.topic,
     kind: "wait",

@@ -119,13 +119,13 @@ function Header({ axis }: { axis: Axis }) {
     <div class="tl-row tl-header" role="row">
       <div role="columnheader">Step</div>
       <div role="columnheader" class="tl-axis" aria-label="When">
-        {axis.ticks.map((tick) => (
+        {axis.ticks.filter((one) => hasRoom(one, pauses, axis.live, waitsNow)).map((tick) => (
           <span key={tick.x} class="num" style={{ left: percent(tick.x) }}>
             {tick.milliseconds === 0 ? "0" : span(tick.milliseconds)}
           </span>
         ))}
         {pauses.map((one) => (
-          <span key={one.from} class="num tl-pause" title={PAUSE} style={{ left: percent(one.x + one.width / 2) }}>
+          <span key={one.from} class="num tl-pause" title={PAUSE} style={{ left: percent(middle(one)) }}>
             {span(one.to - one.from)}
           </span>
         ))}
@@ -141,6 +141,17 @@ function Header({ axis }: { axis: Axis }) {
       </div>
     </div>
   );
+}
+
+function middle(piece: Piece): number {
+  return piece.x + piece.width / 2;
+}
+
+/** Whether the words at a tick would be beside all others. */
+function hasRoom(tick: Tick, pauses: readonly Piece[], live: boolean, waitsNow: boolean): boolean {
+  const word = narrow.value ? 0.17 : 0.11; // about as wide as a length of time
+  const end = 1 - word * (waitsNow ? 3 : live ? 1.5 : 1);
+  return tick.x < end && pauses.every((one) => tick.x < middle(one) - word * 1.5 || tick.x > middle(one) + word / 2);
 }
 
 const ROOM = 0.05; // that a word needs

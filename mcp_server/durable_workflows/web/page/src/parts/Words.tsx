@@ -21,6 +21,7 @@ export function Words({ parts }: { parts: readonly Part[] }) {
 }
 
 function Word({ part }: { part: Part }) {
+  if (part.action === "wait_for_workflows") return <>wait</>; // as the page does by itself
   const deed = part.action ? deedOf(part.action, part.args ?? {}) : null;
   if (!deed) return <Text text={part.text} />;
   return <DeedButton deed={deed} title={part.text} />;

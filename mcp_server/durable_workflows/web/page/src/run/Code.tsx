@@ -3,7 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 
 import type { Run, Source } from "../api";
-import { api, useFetched, useGet } from "../data";
+import { api, useFetched } from "../data";
 import { Copy } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
@@ -12,10 +12,9 @@ import { failureOf } from "./traceback";
 export function Code({ run }: { run: Run }) {
   const id = run.workflow_id;
   const { data, error } = useFetched(`source/${id}/${run.version}`, () => api.ask<Source>("source", { id }), {});
-  const project = useGet("project", {}, {}).data?.project ?? "";
   if (error && !data) return <Failure error={error} />;
   if (!data) return <Loading what="the source" />;
-  const failed = run.error ? failedLines(run.error.text, project, data.path) : new Set<number>();
+  const failed = run.error ? failedLines(run.error.text, data.path) : new Set<number>();
   return (
     <section class="source" aria-label={`Source ${data.path}`}>
       <div class="steps-tools">
@@ -29,9 +28,9 @@ export function Code({ run }: { run: Run }) {
 }
 
 /** The lines of a file that are in the traceback of an error. */
-function failedLines(error: string, project: string, path: string): Set<number> {
-  const frames = failureOf(error, project).traceback.filter((one) => typeof one === "object");
-  return new Set(frames.filter((one) => one.file.endsWith(path)).map((one) => one.line));
+function failedLines(error: string, path: string): Set<number> {
+  const frames = failureOf(error).traceback.filter((one) => typeof one === "object");
+  return new Set(frames.filter((one) => one.file === path).map((one) => one.line));
 }
 
 function Lines({ text, failed }: { text: string; failed: ReadonlySet<number> }) {

@@ -10,6 +10,7 @@ import { Ago, Time, Took } from "../parts/Time";
 import { go, href, runHref } from "../routes";
 import { change, fork, isStopped, isUnfinished } from "../runs";
 import { callOf, commandOf, promptOf } from "./copies";
+import { Fact } from "./Fact";
 import type { Followed } from "./steps";
 
 export function Head({ shown }: { shown: Followed }) {
@@ -88,15 +89,6 @@ function Family({ run }: { run: Run }) {
         </Fact>
       )}
     </>
-  );
-}
-
-function Fact({ name, children }: { name: string; children: preact.ComponentChildren }) {
-  return (
-    <div class="fact">
-      <dt>{name}</dt>
-      <dd class="wrap">{children}</dd>
-    </div>
   );
 }
 

@@ -5,7 +5,7 @@ import { api } from "../data";
 import { readableInput } from "../inputs";
 import { Value } from "../parts/Value";
 import { isUnfinished } from "../runs";
-import { RecordedError } from "./Error";
+import { RecordedError } from "./RecordedError";
 
 type Payload = "input" | "output";
 

@@ -1,6 +1,6 @@
 /** One step: what it recorded, what it printed, and a fork from it. */
 
-import type { Preview, RunningStep, Step } from "../api";
+import type { Preview, RunningStep, Step, Waiting } from "../api";
 import { api, useFetched } from "../data";
 import { readableInput } from "../inputs";
 import { CopyMenu } from "../parts/Copy";
@@ -10,10 +10,11 @@ import { Icon } from "../parts/Icon";
 import { Time, Took } from "../parts/Time";
 import { Value } from "../parts/Value";
 import { runHref } from "../routes";
-import { fork } from "../runs";
-import type { Chosen } from "../timeline";
+import { fork, inboxHref } from "../runs";
+import { type Chosen, stepOfWait } from "../timeline";
 import { callOf, commandOf } from "./copies";
-import { RecordedError } from "./Error";
+import { Fact } from "./Fact";
+import { RecordedError } from "./RecordedError";
 import { useLog } from "./log";
 import { LogLines } from "./LogLines";
 import { type Followed, useRun } from "./steps";
@@ -54,6 +55,8 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
   const id = of.run.workflow_id;
   const recorded = of.steps.find((one) => one.step === step);
   const running = of.run.running.find((one) => one.step === step);
+  const wait = of.run.waiting.find((one) => stepOfWait(one, of.steps) === step);
+  if (wait && !recorded) return <Waits wait={wait} step={step} />;
   if (!recorded && !running) return <NoStep of={of} step={step} />;
   return (
     <>
@@ -80,6 +83,31 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
   );
 }
 
+/** What the run waits for at a step that is not recorded yet. */
+function Waits({ wait, step }: { wait: Waiting; step: number }) {
+  return (
+    <>
+      <h2 class="wrap">
+        <span class="muted num">{step}</span> Waits on {wait.topic}
+      </h2>
+      <div class="pane-actions">
+        <a class="button small primary" href={inboxHref(wait.workflow_id, step)}>
+          Answer
+        </a>
+      </div>
+      <dl class="facts">
+        {wait.since && (
+          <Fact name="Since">
+            <Time at={wait.since} /> · <Took from={wait.since} to={null} />
+          </Fact>
+        )}
+        <Fact name="Until">{wait.deadline ? <Time at={wait.deadline} /> : "it is answered"}</Fact>
+      </dl>
+      {wait.prompt && <pre class="text">{wait.prompt}</pre>}
+    </>
+  );
+}
+
 function NoStep({ of, step }: { of: Followed; step: number }) {
   const last = of.steps.at(-1)?.step ?? 0;
   return <p class="muted">{`The run has no step ${step}: the last one recorded is ${last}.`}</p>;
@@ -89,25 +117,19 @@ function Running({ step }: { step: RunningStep }) {
   return (
     <>
       <dl class="facts">
-        <div class="fact">
-          <dt>Runs since</dt>
-          <dd>
-            <Time at={step.since} /> · <Took from={step.since} to={null} />
-          </dd>
-        </div>
+        <Fact name="Runs since">
+          <Time at={step.since} /> · <Took from={step.since} to={null} />
+        </Fact>
         {step.max_attempts > 1 && (
-          <div class="fact">
-            <dt>Attempt</dt>
-            <dd class="num">
-              {step.attempt} of {step.max_attempts}
-              {step.retry_at && (
-                <>
-                  {" "}
-                  failed; the next one at <Time at={step.retry_at} />
-                </>
-              )}
-            </dd>
-          </div>
+          <Fact name="Attempt">
+            {step.attempt} of {step.max_attempts}
+            {step.retry_at && (
+              <>
+                {" "}
+                failed; the next one at <Time at={step.retry_at} />
+              </>
+            )}
+          </Fact>
         )}
       </dl>
       {step.error && (
@@ -125,20 +147,14 @@ function Recorded({ id, step }: { id: string; step: Step }) {
     <>
       <dl class="facts">
         {step.started_at && (
-          <div class="fact">
-            <dt>Began</dt>
-            <dd>
-              <Time at={step.started_at} />
-            </dd>
-          </div>
+          <Fact name="Began">
+            <Time at={step.started_at} />
+          </Fact>
         )}
         {step.started_at && step.completed_at && (
-          <div class="fact">
-            <dt>Took</dt>
-            <dd>
-              <Took from={step.started_at} to={step.completed_at} />
-            </dd>
-          </div>
+          <Fact name="Took">
+            <Took from={step.started_at} to={step.completed_at} />
+          </Fact>
         )}
       </dl>
       {step.child_workflow_id && <ChildOf id={step.child_workflow_id} />}

@@ -1,33 +1,30 @@
-/** A recorded error, and what Python printed of it: which frames are the project's. */
+/** A recorded error, and the frames of its traceback: the engine records those of the project, with paths from its directory on. */
 
 export interface Frame {
   file: string;
   line: number;
   where: string;
   code: string;
-  /** In the project's own files. */
-  own: boolean;
 }
 
 export interface Failure {
   name: string;
   message: string;
-  /** Runs of frames and of other lines, in their order. */
+  /** Frames, and the other lines between them. */
   traceback: readonly (Frame | string)[];
 }
 
 const FRAME = /^ {2}File "(.+)", line (\d+)(?:, in (.+))?$/;
-const LIBRARY = /\/(site-packages|dist-packages|lib\/python[\d.]+)\//;
 
 /** A recorded error; its JSON may be cut. */
-export function failureOf(text: string, project: string): Failure {
+export function failureOf(text: string): Failure {
   const recorded = parsed(text);
   if (recorded === null) return { name: "Error", message: text, traceback: [] };
   const { name, message, traceback } = recorded;
   return {
     name: typeof name === "string" ? name : "Error",
     message: typeof message === "string" ? message : "",
-    traceback: typeof traceback === "string" ? framesOf(traceback, project) : [],
+    traceback: typeof traceback === "string" ? framesOf(traceback) : [],
   };
 }
 
@@ -40,25 +37,26 @@ function parsed(text: string): Record<string, unknown> | null {
   }
 }
 
-/** A traceback as Python prints it. */
-export function framesOf(traceback: string, project: string): (Frame | string)[] {
+/** A traceback as Python prints it, without its first and last line, which say nothing more. */
+export function framesOf(traceback: string): (Frame | string)[] {
   const found: (Frame | string)[] = [];
-  for (const line of traceback.trimEnd().split("\n")) {
+  const lines = traceback.trimEnd().split("\n");
+  for (const line of lines) {
     const match = FRAME.exec(line);
     const last = found.at(-1);
-    if (match) found.push(frameOf(match, project));
+    if (match) found.push(frameOf(match));
     else if (typeof last === "object" && line.startsWith("    ")) addCode(last, line.slice(4));
-    else found.push(line);
+    else if (!/^Traceback \(most recent call last\):$/.test(line)) found.push(line);
   }
-  return found;
+  const isLast = (place: number): boolean => place === found.length - 1;
+  return found.filter((one, place) => typeof one === "object" || !isLast(place));
+}
+
+function frameOf([, file = "", line = "0", where = ""]: RegExpExecArray): Frame {
+  return { file, line: Number(line), where, code: "" };
 }
 
 /** What Python marks below a line is of no use where lines are broken elsewhere. */
 function addCode(frame: Frame, line: string): void {
   if (!/^[ ~^]*$/.test(line)) frame.code += `${frame.code && "\n"}${line}`;
-}
-
-function frameOf([, file = "", line = "0", where = ""]: RegExpExecArray, project: string): Frame {
-  const own = project !== "" && file.startsWith(`${project}/`) && !LIBRARY.test(file);
-  return { file: own ? file.slice(project.length + 1) : file, line: Number(line), where, code: "", own };
 }

@@ -47,7 +47,7 @@ function Shown({ shown }: { shown: Followed }) {
       <Head shown={shown} />
       <Why shown={shown} />
       <Tabs detail={detail} />
-      <section id="run-detail" class={`run-detail ${detail}`} role="tabpanel" aria-labelledby={`tab-${detail}`}>
+      <section id="run-detail" class="run-detail" role="tabpanel" aria-labelledby={`tab-${detail}`}>
         <Detailed detail={detail} shown={shown} />
       </section>
     </article>
