@@ -60,7 +60,7 @@ async def test_a_run_shows_why_it_failed_and_the_lines_of_the_project(
     run = await site.ended("page_order", "order-1", order={"amount": 3})
     await page.goto(site.run(run))
     await page.sees_text("failed in step 2 page_charge: KeyError")
-    await page.click(button("Open step 2"))
+    await page.click('role=link[name="Open step 2"]')
     assert await page.url() == site.run(run, "?step=2")
     error = await page.text('role=group[name="Error"] >> nth=0')
     assert "KeyError" in error
@@ -121,7 +121,7 @@ async def test_time_in_the_queue_attempts_waits_and_now_are_on_the_timeline(
     await page.goto(site.run(run))
     await page.see(".tl-row.retrying >> text=attempt 1 of 3")
     await page.sees_text("will retry step 2 page_call_away")
-    await page.see(".tl-now", "attached")
+    await page.see("text=now")
     await page.click(row(2, "page_call_away attempt 1 of 3"))
     await page.sees_text("the other side does not answer")
     await site.engine.cancel([run])

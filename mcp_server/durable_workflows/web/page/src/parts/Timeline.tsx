@@ -37,17 +37,19 @@ export function Timeline(props: TimelineProps) {
   useTimelineKeys(rows, target, setTarget, props);
   const axis: Axis = { pieces, ticks, end, live: of.run.completed_at === null };
   return (
-    <VirtualList
-      items={rows}
-      keyOf={(row) => row.key}
-      rowHeight={narrow.value ? TALL : HEIGHT}
-      label="Steps"
-      header={<Header axis={axis} />}
-      rowClass={(row, index) => `tl-row ${row.state} ${index === place ? "chosen" : ""}`}
-      row={(row, index) => <RowCells row={row} axis={axis} isChosen={index === place} {...props} />}
-      target={target}
-      onVisible={seen}
-    />
+    <div class="tl" style={gridOf(axis)}>
+      <VirtualList
+        items={rows}
+        keyOf={(row) => row.key}
+        rowHeight={narrow.value ? TALL : HEIGHT}
+        label="Steps"
+        header={<Header axis={axis} />}
+        rowClass={(row, index) => `tl-row ${row.state} ${index === place ? "chosen" : ""}`}
+        row={(row, index) => <RowCells row={row} axis={axis} isChosen={index === place} {...props} />}
+        target={target}
+        onVisible={seen}
+      />
+    </div>
   );
 }
 
@@ -178,7 +180,7 @@ function RowCells({ row, axis, isChosen, onChoose, onFold }: CellsProps) {
         <Title row={row} isChosen={isChosen} onChoose={onChoose} />
       </div>
       <div role="cell" class="tl-bars" title={times(row, axis.end)}>
-        <Bars row={row} axis={axis} />
+        <Bar row={row} axis={axis} />
       </div>
       <div role="cell" class="tl-took num">
         {took(row, axis.end)}
@@ -231,24 +233,29 @@ const THIN = { y: 8, height: 4 };
 const THICK = { y: 4, height: 12, rx: 2 };
 const BAR = { queue: THIN, wait: THIN, timeout: THIN, loading: THIN, step: THICK, child: THICK } as const;
 
-/** The bar of a row, before what all rows have behind it. */
-function Bars({ row, axis }: { row: Row; axis: Axis }) {
+function Bar({ row, axis }: { row: Row; axis: Axis }) {
+  if (row.kind === "timeout" || row.kind === "loading") return null;
   const from = placeOf(axis.pieces, row.from);
   const to = placeOf(axis.pieces, endOf(row, axis.end));
   return (
     <svg class="tl-svg" aria-hidden="true">
-      {axis.pieces
-        .filter((one) => one.compressed)
-        .map((one) => (
-          <rect key={one.from} class="tl-gap" x={percent(one.x)} width={percent(one.width)} y="0" height="100%" />
-        ))}
-      {axis.ticks.map((one) => (
-        <line key={one.x} class="tl-tick" x1={percent(one.x)} x2={percent(one.x)} y1="0" y2="100%" />
-      ))}
-      {row.kind !== "timeout" && row.kind !== "loading" && (
-        <rect class={`tl-bar ${row.kind} ${row.state}`} x={percent(from)} width={percent(to - from)} {...BAR[row.kind]} />
-      )}
-      {axis.live && <line class="tl-now" x1="100%" x2="100%" y1="0" y2="100%" />}
+      <rect class={`tl-bar ${row.kind} ${row.state}`} x={percent(from)} width={percent(to - from)} {...BAR[row.kind]} />
     </svg>
   );
+}
+
+/** What is behind the bars of all rows, once for all of them: now, the ticks, and the pauses. */
+function gridOf({ pieces, ticks, live }: Axis): Record<string, string> {
+  const layers = [
+    ...(live ? [{ color: "--accent", width: "1.5px", x: 1 }] : []),
+    ...ticks.map(({ x }) => ({ color: "--line", width: "1px", x })),
+    ...pieces
+      .filter((one) => one.compressed)
+      .map(({ x, width }) => ({ color: "--hover", width: percent(width), x: x / (1 - width) })),
+  ];
+  return {
+    "--grid": layers.map(({ color }) => `linear-gradient(var(${color}), var(${color}))`).join(),
+    "--grid-size": layers.map(({ width }) => `${width} 100%`).join(),
+    "--grid-place": layers.map(({ x }) => `${percent(x)} 0`).join(),
+  };
 }
