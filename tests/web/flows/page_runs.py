@@ -120,3 +120,20 @@ def page_sleeps(seconds: float) -> str:
     DBOS.sleep(seconds)
     page_work(0.2)
     return "slept"
+
+
+@DBOS.step()
+def page_look_up(user: dict[str, object], seconds: float) -> dict[str, object]:
+    time.sleep(seconds)
+    return {"user": user, "found": True}
+
+
+@DBOS.workflow()
+def page_tells(user: dict[str, object], seconds: float) -> dict[str, object]:
+    """Look up somebody, and tell more of some than of others."""
+    page_note("before")
+    found = page_look_up(user, seconds)
+    if user["name"] == "Bob":
+        page_note("more")
+    page_note("after")
+    return found

@@ -1,6 +1,7 @@
 /** Where two values differ: each place with what stands there in the one and in the other. */
 
 import type { Change, ComparedStep, ComparedValue, Preview } from "../api";
+import { readableInput } from "../inputs";
 import { Value } from "../parts/Value";
 import { runHref } from "../routes";
 
@@ -12,9 +13,19 @@ export function ComparedPayload({ label, value }: { label: string; value: Compar
       <h2>
         {label} <span class="muted">{value.same ? "is the same" : ""}</span>
       </h2>
-      {value.same ? <Value label={label} preview={value.a} /> : <Differing label={label} {...value} />}
+      {value.same ? <Value label={label} preview={readable(label, value.a)} /> : <Differing label={label} {...ofReader(label, value)} />}
     </section>
   );
+}
+
+/** The arguments by their names, without what dbos puts around them. */
+function ofReader(label: string, { a, b, changes }: ComparedValue): Omit<DifferingProps, "label"> {
+  const shown = changes.map((one) => ({ ...one, path: label === "Input" ? one.path.replace(/^namedArgs\./, "") : one.path }));
+  return { a: readable(label, a), b: readable(label, b), changes: shown };
+}
+
+function readable(label: string, preview: Preview | null): Preview | null {
+  return label === "Input" ? readableInput(preview) : preview;
 }
 
 /** What differs in a step. */
