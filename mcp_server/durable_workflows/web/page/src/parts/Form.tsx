@@ -228,7 +228,7 @@ function TextField(props: InputProps) {
         most !== undefined && most <= SHORT_TEXT ? (
           <input {...ids} type="text" class="input" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
         ) : (
-          <textarea {...ids} rows={1} class="input" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
+          <textarea {...ids} rows={1} class="input grows" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
         )
       }
     </Labelled>
@@ -278,7 +278,7 @@ function ChoiceField(props: InputProps) {
     <Labelled props={props} group={few}>
       {(ids) =>
         few ? (
-          <Segments ids={ids} choices={choices} at={at} pick={pick} clear={needed ? undefined : () => change(undefined)} />
+          <Segments ids={ids} choices={choices} at={at} pick={pick} clear={needed || shape?.schema["default"] !== undefined ? undefined : () => change(undefined)} />
         ) : (
           <select {...ids} class="input" value={String(at)} onChange={(event) => pick(Number(event.currentTarget.value))}>
             <option value="-1">{needed ? "Choose …" : "None"}</option>
