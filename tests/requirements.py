@@ -81,6 +81,9 @@ PROMISES = {
     "list:streams": "A list of all runs is read as it is taken: its first lines come at once, and it ends when nobody reads on.",
     "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",
+    "page:who": "The page and its API answer a browser that has opened a link, which one browser can do, within a minute of its making.",
+    "page:own-origin": "What another page in the same browser sends to the page's API is not answered, and changes nothing.",
+    "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from durable_workflows import web
 from durable_workflows.web import calls
@@ -65,10 +65,10 @@ def _pairs() -> Iterator[tuple[str, str]]:
 
 
 def _type_of(kind: Any, which: str) -> str:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return kind.__name__
+    """The name of a model, or what a type is made of."""
     mode = "validation" if which == "takes" else "serialization"
-    return _typed(TypeAdapter(kind).json_schema(mode=mode, ref_template="{model}"))
+    schema = TypeAdapter(kind).json_schema(mode=mode, ref_template="{model}")
+    return schema["title"] if "properties" in schema else _typed(schema)
 
 
 def _table(name: str, said: str, rows: Iterable[tuple[str, str]]) -> str:

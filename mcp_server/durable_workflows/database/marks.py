@@ -94,9 +94,7 @@ class Looker:
             row["workflow_id"]: row["line"]
             for row in await self._fetch("log_marks", workflow_ids=ids)
         }
-        return [
-            {**row, "mark": f"{row['mark']} {lines.get(row['workflow_id'])}"} for row in rows
-        ]
+        return [{**row, "mark": f"{row['mark']} {lines.get(row['workflow_id'])}"} for row in rows]
 
     async def _lists(self, wanted: Wanted) -> tables.Row:
         [lists] = await self._fetch("list_marks", application=APPLICATION, count=wanted.newest)

@@ -109,9 +109,7 @@ class Feed:
     def _is_wanted(self) -> bool:
         return bool(self._watched or self._lists or self._waits)
 
-    def _add(
-        self, workflow_ids: Collection[str], count: int, *, lists: bool, waits: bool
-    ) -> None:
+    def _add(self, workflow_ids: Collection[str], count: int, *, lists: bool, waits: bool) -> None:
         self._watched.update(dict.fromkeys(workflow_ids, count))
         self._watched = +self._watched
         self._lists += count if lists else 0

@@ -16,9 +16,7 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a problem
 
 
-async def status(
-    settings: Settings, engine: "Callable[[], Awaitable[Engine]]"
-) -> ServerStatus:
+async def status(settings: Settings, engine: "Callable[[], Awaitable[Engine]]") -> ServerStatus:
     """What runs, and any problems. It always answers: a part that cannot be told is a problem."""
     parts = Parts()
     found = problems.unavailable(settings)

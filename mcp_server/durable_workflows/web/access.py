@@ -15,8 +15,13 @@ from durable_workflows.settings import Settings
 COOKIE_SECONDS = 30 * 86_400
 
 _CODE_SECONDS = 60
-_AHEAD_SECONDS = 5  # by which another process's clock may differ from this one's, as after it was set
-_CODE, _COOKIE = "code of the page", "cookie of the page"  # what is signed is good for one of them only
+_AHEAD_SECONDS = (
+    5  # by which another process's clock may differ from this one's, as after it was set
+)
+_CODE, _COOKIE = (
+    "code of the page",
+    "cookie of the page",
+)  # what is signed is good for one of them only
 
 
 def link(token: str, url: str) -> str:

@@ -43,7 +43,9 @@ class Web:
             Route(f"{API}changes", _bounded(self._listen)),
         ]
         errors = {404: not_there, 405: not_there}
-        self.app: ASGIApp = Guard(Starlette(routes=routes, exception_handlers=errors), access, names)
+        self.app: ASGIApp = Guard(
+            Starlette(routes=routes, exception_handlers=errors), access, names
+        )
 
     async def run(self) -> None:
         """Tell open pages what changes, for ever."""
@@ -82,4 +84,6 @@ def _query(model: type[BaseModel], params: QueryParams) -> Any:
     fields = {one.alias or name: one for name, one in model.model_fields.items()}
     lists = {name for name, one in fields.items() if get_origin(one.annotation) is list}
     given = {name: value for name, value in params.items() if value}
-    return model.model_validate(given | {name: params.getlist(name) for name in lists & given.keys()})
+    return model.model_validate(
+        given | {name: params.getlist(name) for name in lists & given.keys()}
+    )

@@ -46,7 +46,9 @@ async def page(settings: Settings) -> str:
     except OSError as error:
         raise files.translate(error, settings.cache) from error
     except LockHeld as error:
-        raise PageNotBuilt(f"{PageNotBuilt.__doc__} Another process has not finished it yet.") from error
+        raise PageNotBuilt(
+            f"{PageNotBuilt.__doc__} Another process has not finished it yet."
+        ) from error
 
 
 async def _built(settings: Settings, sources: str) -> Path:

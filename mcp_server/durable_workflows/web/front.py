@@ -15,6 +15,7 @@ from durable_workflows.web.refusals import OPEN
 
 _HASHED = {"script": "script-src", "style": "style-src"}
 _POLICY = "default-src 'none'; {}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_NONE = "'none'"
 _CLOSED = "This page of durable-workflows is not open in this browser."
 _SPENT = "This link has been used, or is older than a minute."
 
@@ -63,7 +64,7 @@ def policy(page: str) -> str:
     found = _Inline()
     found.feed(page)
     sources = [
-        f"{_HASHED[tag]} {' '.join(hashes) or "'none'"}" for tag, hashes in found.hashes.items()
+        f"{_HASHED[tag]} {' '.join(hashes or [_NONE])}" for tag, hashes in found.hashes.items()
     ]
     return _POLICY.format("; ".join(sources))
 

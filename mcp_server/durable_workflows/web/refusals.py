@@ -21,14 +21,7 @@ from durable_workflows.web.shapes import Refusal
 CORRECT = UsageError.hint
 OPEN = "Run `durable-workflows dashboard --web` in the project, and open the link that it prints."
 
-_STATUS = {
-    UnknownWorkflowId: 404,
-    UnknownWorkflow: 404,
-    UnknownStep: 404,
-    UsageError: 400,
-    DatabaseUnavailable: 503,
-    DurableWorkflowsError: 500,
-}
+_NOT_THERE = (UnknownWorkflowId, UnknownWorkflow, UnknownStep)
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +48,10 @@ async def answered(request: Request, answer: Callable[[Request], Awaitable[Respo
     except ValidationError as error:
         return _wrong(error).response()
     except DurableWorkflowsError as error:
-        status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
-        return Refused(status, error.message, error.hint).response()
-    except Exception:  # the boundary: whatever it is, it must not reach the page, nor end the server
+        return Refused(_status(error), error.message, error.hint).response()
+    except (
+        Exception
+    ):  # the boundary: whatever it is, it must not reach the page, nor end the server
         logger.exception("%s %s failed", request.method, request.url.path)
         return Refused(
             500, "This failed because of an error in the server.", "The error is in its log."
@@ -69,8 +63,18 @@ async def not_there(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         said = f"{request.url.path} does not take {request.method}."
-        return Refused(405, said, "Look at the page's api.ts for the calls that there are.").response()
+        return Refused(
+            405, said, "Look at the page's api.ts for the calls that there are."
+        ).response()
     return Refused(404, f"There is no {request.url.path} here.", "The page is at /.").response()
+
+
+def _status(error: DurableWorkflowsError) -> int:
+    if isinstance(error, _NOT_THERE):
+        return 404
+    if isinstance(error, UsageError):
+        return 400
+    return 503 if isinstance(error, DatabaseUnavailable) else 500
 
 
 def _wrong(error: ValidationError) -> Refused:

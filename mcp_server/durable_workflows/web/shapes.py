@@ -105,7 +105,7 @@ class Part(Model):
     text: str
     action: str | None = None
     args: dict[str, JsonValue] | None = None
-    blanks: list[str] = []
+    blanks: list[str] = Field(default=[])
 
 
 class RunShown(Model):
@@ -134,7 +134,9 @@ class Source(Model):
 class StatusShown(ServerStatus):
     """What is running here, any problems, and the queues."""
 
-    queues: list[QueueInfo] = []
+    queues: list[QueueInfo] = Field(
+        default=[], description="The queues, with the numbers of their runs."
+    )
 
 
 class News(Model):

@@ -62,7 +62,9 @@ def dashboard(
     Where no `serve --http` runs for the project, the command serves the page itself until Ctrl-C.
     """
     if (no_open and not web) or (web and (watch or as_json)):
-        raise typer.BadParameter("Use --no-open only with --web, and --web without --watch and --json.")
+        raise typer.BadParameter(
+            "Use --no-open only with --web, and --web without --watch and --json."
+        )
     if web:
         page.show(settings, opens=not no_open)
         return

@@ -479,6 +479,7 @@ export interface StatusShown {
   this_session: string | null;
   /** What is wrong, each with what to do. */
   problems: string[];
+  /** The queues, with the numbers of their runs. */
   queues: QueueInfo[];
 }
 
