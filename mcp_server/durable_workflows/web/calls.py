@@ -14,7 +14,6 @@ from durable_workflows.models import (
     LogLine,
     Message,
     Preview,
-    RunList,
     Started,
     StartRequest,
     Step,
@@ -31,6 +30,7 @@ from durable_workflows.web.shapes import (
     RunsBody,
     RunShown,
     RunsQuery,
+    RunsShown,
     SendBody,
     Source,
     StatusShown,
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 
 GETS = (
     Call("project", Nothing, Project, looking.project),
-    Call("runs", RunsQuery, RunList, looking.runs),
+    Call("runs", RunsQuery, RunsShown, looking.runs),
     Call("run", RunQuery, RunShown, looking.run),
     Call("steps", StepsQuery, StepsPage, looking.steps),
     Call("step", StepQuery, Step, looking.step),

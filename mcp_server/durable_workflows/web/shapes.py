@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from durable_workflows.models import Model, QueueInfo, Run, ServerStatus, Step
+from durable_workflows.models import Model, QueueInfo, Run, RunList, ServerStatus, Step
 
 MOST_RUNS = 200  # in one answer, in one change, and watched by one page
 MOST_STEPS = 500
@@ -106,6 +106,12 @@ class Part(Model):
     action: str | None = None
     args: dict[str, JsonValue] | None = None
     blanks: list[str] = Field(default=[])
+
+
+class RunsShown(RunList):
+    """A page of runs. `parents` are those of them that have started others."""
+
+    parents: list[str]
 
 
 class RunShown(Model):

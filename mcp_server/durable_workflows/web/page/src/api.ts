@@ -291,18 +291,6 @@ export interface Run {
   rest: Rest | null;
 }
 
-/** A page of runs, with the number of all runs by status and of those that wait for a message. */
-export interface RunList {
-  /** The runs of this page. */
-  workflows: RunSummary[];
-  /** The number of all runs, by status. */
-  counts: { [key: string]: number };
-  /** How many of all runs wait for a message. */
-  waiting: number;
-  /** For the next page. */
-  next_cursor: string | null;
-}
-
 /** One run. */
 export interface RunQuery {
   id: string;
@@ -372,6 +360,19 @@ export interface RunsQuery {
   waiting?: boolean | null;
   limit?: number;
   cursor?: string | null;
+}
+
+/** A page of runs. `parents` are those of them that have started others. */
+export interface RunsShown {
+  /** The runs of this page. */
+  workflows: RunSummary[];
+  /** The number of all runs, by status. */
+  counts: { [key: string]: number };
+  /** How many of all runs wait for a message. */
+  waiting: number;
+  /** For the next page. */
+  next_cursor: string | null;
+  parents: string[];
 }
 
 /** A schedule that workflow code created. `cron` may have a sixth field in front, for seconds. */
@@ -629,7 +630,7 @@ export interface Queries {
 /** What each GET answers. */
 export interface Gets {
   project: Project;
-  runs: RunList;
+  runs: RunsShown;
   run: RunShown;
   steps: StepsPage;
   step: Step;

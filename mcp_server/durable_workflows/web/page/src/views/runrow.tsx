@@ -18,7 +18,7 @@ const STARTING_MS = 50; // a run that took less took no time worth telling
 
 /** A run, or a note below one. `key` is the run's id. */
 export type RowData =
-  | { key: string; run: RunSummary; depth: number; note?: undefined }
+  | { key: string; run: RunSummary; depth: number; isParent: boolean; note?: undefined }
   | { key: string; run?: undefined; depth: number; note: string; parent: string | undefined };
 
 interface RowProps {
@@ -37,7 +37,7 @@ export function RunRow({ row, selected, children, clients }: RowProps) {
         <Pick id={run.workflow_id} selected={selected} />
       </div>
       <div role="cell" class="c-name" style={{ paddingLeft: `${depth * 20}px` }}>
-        <Expander run={run} children={children} />
+        {row.isParent ? <Expander run={run} children={children} /> : <span class="no-expander" />}
         <a class="row-link" href={runHref(run.workflow_id)} title={run.workflow_id}>
           <span class="r-name">{run.name}</span>
           {narrow.value ? <Second run={run} /> : <span class="r-id">{run.workflow_id}</span>}
@@ -92,9 +92,7 @@ function Pick({ id, selected }: { id: string; selected: Signal<ReadonlySet<strin
   );
 }
 
-/** Nothing stands there for a run that is known to have started no other. */
 function Expander({ run, children }: { run: RunSummary; children: Children }) {
-  if (!children.has(run.workflow_id)) return <span class="no-expander" />;
   const open = children.open.value.has(run.workflow_id);
   return (
     <button

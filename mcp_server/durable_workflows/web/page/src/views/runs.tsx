@@ -30,7 +30,7 @@ export function Runs() {
   const status = useGet("status", {}, {});
   const children = useChildren();
   const { state, seen } = usePages(params, children);
-  const rows = flattened(state.runs, children.open.value);
+  const rows = useMemo(() => flattened(state.runs, state.parents, children.open.value), [state, children.open.value]);
   useListKeys({ rows, selected, target, children, search });
   const clients = useMemo(() => new Map(status.data?.sessions.map((one) => [one.session_id, one.client])), [status.data]);
   return (
@@ -93,14 +93,14 @@ interface ListKeys {
 }
 
 function useListKeys({ rows, selected, target, children, search }: ListKeys): void {
-  const at = (act: (row: RowData) => void) => (): void => {
+  const at = (act: (row: RowData) => unknown) => (): void => {
     const row = rows[focusedRow()];
     if (row) act(row);
   };
   useKeys([
     ...rowKeys(rows.length, target.value, (next) => (target.value = next)),
-    { key: "x", what: "Select the row", act: at(({ key }) => toggle(selected, key)) },
-    { key: "o", what: "Show or hide the children of the row", act: at(({ key }) => children.toggle(key)) },
+    { key: "x", what: "Select the row", act: at((row) => row.run && toggle(selected, row.key)) },
+    { key: "o", what: "Show or hide the children of the row", act: at((row) => row.run && row.isParent && children.toggle(row.key)) },
     { key: "/", what: "Search", act: () => search.current?.focus() },
     { key: "Escape", what: "Select nothing", act: () => (selected.value = new Set()) },
   ]);
