@@ -97,7 +97,7 @@ function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefine
   useLayoutEffect(() => {
     if (target && target !== reached.current) reveal(box.current, target.index, rowHeight);
   }, [target, rowHeight]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!target || target === reached.current) return;
     const link = box.current?.querySelector<HTMLElement>(`[data-index="${target.index}"] .row-link`);
     if (!link) return;

@@ -44,7 +44,7 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
           <AnswerForm item={item} next={next} />
         </div>
         <aside class="question-side" aria-label="The request">
-          <h3>The request</h3>
+          <h2>The request</h2>
           <Value label="What the run was started with" preview={readableInput(input)} load={load} />
           <Origin item={item} />
         </aside>
