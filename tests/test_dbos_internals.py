@@ -21,6 +21,7 @@ from dbos import (
     _queue,
     _recovery,
     _registrations,
+    _scheduler,
     _serialization,
     _sys_db,
 )
@@ -398,3 +399,20 @@ def test_an_execution_gives_up_its_place_by_the_method_that_we_wrap() -> None:
     assert "self._active._remove(" in inspect.getsource(_core.ActiveWorkflowEntry.release)
     for execute in (_core._execute_workflow_wthread, _core._execute_workflow_async):
         assert inspect.getsource(execute).count("entry.release()") == 1
+
+
+def test_what_a_schedule_starts_is_started_by_the_function_that_we_call() -> None:
+    assert parameters(_scheduler._enqueue_scheduled_workflow) == [
+        "sys_db",
+        "workflow_name",
+        "scheduled_at",
+        "workflow_id",
+        "schedule_name",
+        "context",
+        "class_name",
+        "queue_name",
+        "application_name",
+        "shard_key",
+    ]
+    trigger = inspect.getsource(_scheduler.trigger_schedule)
+    assert 'f"sched-{schedule_name}-trigger-{now.isoformat()}"' in trigger

@@ -33,14 +33,18 @@ UNFINISHED = WAITING + SLEEPING
 CHILDREN = 5_000
 AT = 1_700_000_000_000
 PAGE = 20
+LOOKED = 2_000  # runs that are looked through for one page with a text
 DEEP = 2_000
 
 # The runs that wait are the oldest ones, those that sleep the newest; what is rare, and all but three runs that no other started, lies behind most others.
 _RUNS: LiteralString = """
 insert into dbos.workflow_status (
-    workflow_uuid, name, status, created_at, parent_workflow_id, updated_at, executor_id, application_version, application_name, queue_name, serialization, recovery_attempts
+    workflow_uuid, name, status, created_at, parent_workflow_id, updated_at, executor_id, application_version, application_name, queue_name, serialization,
+    recovery_attempts, attributes
 )
-select id, name, status, %(at)s + age, parent, %(at)s, 'parked', %(version)s, %(application)s, 'workflows', 'portable_json', 0 from (
+select id, name, status, %(at)s + age, parent, %(at)s, 'parked', case when name = 'rare' then 'older' else %(version)s end, %(application)s, 'workflows',
+    'portable_json', 0, case when name = 'rare' then '{"session": "once"}' when id like '%%7' then '{"session": "often"}' end::jsonb
+from (
     select 'wait-' || n as id, 'asks' as name, 'PENDING' as status, n as age, 'asking' as parent from generate_series(1, %(waiting)s) as n
     union all
     select 'root-' || n, 'rare', case when n > 5 then 'SUCCESS' else 'CANCELLED' end, 10000 + n, null from generate_series(1, 10) as n
@@ -66,6 +70,20 @@ _PARKED_ON: LiteralString = """
 insert into durable_workflows.parked_on (workflow_id, kind, target, key)
 select 'wait-' || n, 'message', 'wait-' || n, 'go' from generate_series(1, %(waiting)s) as n
 """
+_RECORDED: LiteralString = """
+with given as (
+    insert into dbos.workflow_input (workflow_uuid, inputs)
+    select workflow_uuid, '{"positionalArgs":[],"namedArgs":{"id":"' || workflow_uuid || case when workflow_uuid = any(%(inputs)s) then ' Say \\"Néedle\\"' else '' end || '"}}'
+    from dbos.workflow_status
+)
+insert into dbos.workflow_output (workflow_uuid, output, error)
+select workflow_uuid, case when workflow_uuid = 'done-3' then '["needle","Say \\"Néedle\\""]' else '"nothing"' end,
+    case when workflow_uuid = 'root-2' then '{"name":"ValueError","message":"SAY \\"NéEDLE\\""}' end
+from dbos.workflow_status where status <> 'PENDING'
+"""
+NEEDLE = 'say "néedle"'  # in the inputs of these, in an output and in an error
+INPUTS = ["done-29999", "done-29998", "done-15000", "wait-1"]
+WITH_NEEDLE = {*INPUTS, "done-3", "root-2"}
 _CREATED = datetime.fromtimestamp((AT + 30_000) / 1000, UTC)
 
 FILTERS: Mapping[str, Wanted] = {
@@ -89,8 +107,18 @@ FILTERS: Mapping[str, Wanted] = {
     "rare, and failed": {"name": "rare", "status": "CANCELLED"},
     "failed children": {"parent": "mother", "status": "ERROR"},
     "sleeping, but not waiting": {"name": "sleeps", "waiting": False},
+    "a version of few": {"version": "older"},
+    "no such version": {"version": "never"},
+    "a session of few": {"started_by": "once"},
+    "a session of many": {"started_by": "often"},
+    "no such session": {"started_by": "never"},
+    "a session of few, and failed": {"started_by": "once", "status": "CANCELLED"},
+    "a version of few, since then": {"version": "older", "since": _CREATED},
 }
-ALL = "select workflow_uuid, name, status, created_at, coalesce(parent_workflow_id, '') as parent from dbos.workflow_status"
+ALL = (
+    "select workflow_uuid, name, status, created_at, coalesce(parent_workflow_id, '') as parent, application_version as version,"
+    " attributes ->> 'session' as session from dbos.workflow_status"
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +134,10 @@ async def many(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine
             "waiting": WAITING,
             "sleeping": SLEEPING,
             "children": CHILDREN,
+            "inputs": INPUTS,
         }
         async with await tables.connect(engine.connection.database, role="test") as connection:
-            for statement in (_RUNS, _PARKED, _WAITS, _PARKED_ON):
+            for statement in (_RUNS, _PARKED, _WAITS, _PARKED_ON, _RECORDED):
                 await connection.execute(statement, values)
             for table in ("dbos.workflow_status", "durable_workflows.parked", "durable_workflows.waits"):  # fmt: skip
                 await connection.execute(f"vacuum analyze {table}")
@@ -139,6 +168,8 @@ def expected(rows: Sequence[tables.Row], wanted: Wanted) -> list[tables.Row]:
         for row in rows
         if wanted.get("status", row["status"]) == row["status"]
         and wanted.get("name", row["name"]) == row["name"]
+        and wanted.get("version", row["version"]) == row["version"]
+        and wanted.get("started_by", row["session"]) == row["session"]
         and (parent is None or parent == row["parent"])
         and wanted.get("waiting", row["name"] == "asks") == (row["name"] == "asks")
         and row["created_at"] >= since
@@ -189,6 +220,8 @@ def values_of(wanted: Wanted, edge: int | None, edge_id: str | None) -> dict[str
         "application": APPLICATION,
         "status": wanted.get("status"),
         "name": wanted.get("name"),
+        "version": wanted.get("version"),
+        "started_by": wanted.get("started_by"),
         "parent": "" if wanted.get("roots") else wanted.get("parent"),
         "waiting": wanted.get("waiting"),
         "since": milliseconds(wanted.get("since")),
@@ -196,7 +229,66 @@ def values_of(wanted: Wanted, edge: int | None, edge_id: str | None) -> dict[str
         "edge_id": edge_id,
         "oldest_first": wanted.get("oldest_first", False),
         "limit": PAGE + 1,
+        "workflow_ids": [],
     }
+
+
+@pytest.mark.parametrize("order", [Wanted(), Wanted(oldest_first=True)], ids=["newest", "oldest"])
+async def test_runs_with_a_text_are_found_page_by_page_each_of_which_looks_through_some_runs(
+    many: Engine, rows: list[tables.Row], order: Wanted
+) -> None:
+    ids = [row["workflow_uuid"] for row in expected(rows, order)]
+    found, looked, cursor = list[str](), 0, None
+    while True:
+        page = await many.reader.runs(limit=PAGE, cursor=cursor, text=NEEDLE, **order)
+        found += [run.workflow_id for run in page.workflows]
+        assert page.looked_through is not None
+        assert 0 < page.looked_through <= LOOKED
+        looked += page.looked_through
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert found == [one for one in ids if one in WITH_NEEDLE]
+    assert looked == len(ids)
+
+
+async def test_a_page_with_a_text_that_is_full_goes_on_after_its_last_run(many: Engine) -> None:
+    first = await many.reader.page(limit=1, text=NEEDLE, name="common")
+    assert [run.workflow_id for run in first.runs] == ["done-29999"]
+    second = await many.reader.page(limit=1, text=NEEDLE, name="common", cursor=first.next_cursor)
+    assert [run.workflow_id for run in second.runs] == ["done-29998"]
+    assert second.looked_through == 1
+
+
+async def test_a_text_is_looked_for_among_the_runs_that_the_other_filters_allow(
+    many: Engine,
+) -> None:
+    filters = [Wanted(status="CANCELLED"), Wanted(started_by="once"), Wanted(version="older")]
+    for wanted in filters:
+        page = await many.reader.page(limit=PAGE, text=NEEDLE, **wanted)
+        assert [run.workflow_id for run in page.runs] == ["root-2"]
+        assert page.next_cursor is None
+    nothing = await many.reader.page(limit=PAGE, text=NEEDLE, name="nothing")
+    assert (nothing.runs, nothing.next_cursor, nothing.looked_through) == ([], None, 0)
+    as_json = await many.reader.page(limit=PAGE, text='["needle"', oldest_first=True, name="common")
+    assert [run.workflow_id for run in as_json.runs] == ["done-3"]
+
+
+async def test_a_page_with_a_text_reads_no_more_than_it_looks_through(many: Engine) -> None:
+    values = {
+        **values_of({}, None, None),
+        "text": "nowhere",
+        "escaped": "nowhere",
+        "limit": PAGE,
+        "most": 100,
+        "most_bytes": 1_000_000,
+    }
+    assert await rows_read(many, "runs_with_text", values) < 100 + 5 * PAGE
+    async with await tables.connect(many.connection.database, role="test") as connection:
+        for most_bytes, looked in ((1_000_000, 100), (300, 5), (0, 1)):
+            bounded = values | {"most_bytes": most_bytes}
+            [last] = await tables.fetch(connection, "runs_with_text", **bounded)
+            assert (last["place"], last["goes_on"], last["matches"]) == (looked, True, False)
 
 
 QUESTIONS: Mapping[str, tuple[Mapping[str, object], int]] = {
@@ -327,6 +419,16 @@ async def test_the_tool_lists_by_who_started_a_run_and_from_either_end(client: C
     assert ids_of(await listed(client, parent="wait-1")) == []
 
 
+async def test_the_tool_lists_by_version_by_session_and_by_text(client: Client) -> None:
+    assert ids_of(await listed(client, version="older")) == ROOTS[:10]
+    assert ids_of(await listed(client, started_by="once", limit=2)) == ROOTS[:2]
+    found = await listed(client, text=NEEDLE, started_by="once")
+    assert (ids_of(found), found["looked_through"]) == (["root-2"], 10)
+    first = await listed(client, text="nowhere")
+    assert (ids_of(first), first["looked_through"]) == ([], LOOKED)
+    assert first["next_cursor"]
+
+
 async def test_a_page_that_was_cut_to_the_length_of_an_answer_goes_on_where_it_ended(
     client: Client,
 ) -> None:
@@ -364,6 +466,8 @@ async def test_the_command_lists_in_the_same_words(many: Engine) -> None:
 
     assert found("--roots") == ROOTS
     assert found("--parent", "mother", "--oldest-first", "--limit", "1") == ["done-10001"]
+    assert found("--version", "older", "--limit", "1") == ROOTS[:1]
+    assert found("--started-by", "once", "--text", NEEDLE) == ["root-2"]
     assert found("--roots", "--since", "2023-11-14T22:13:30.008Z") == ROOTS[:3]
     result = run("list", "--since", "yesterday", folder=many.project)
     assert result.status == 2
@@ -380,6 +484,11 @@ async def test_a_list_of_all_has_each_run_once_and_as_json_each_in_a_line(
     head, *lines = succeed("list", "--all", "--roots", folder=many.project).splitlines()
     assert head.split() == ["ID", "NAME", "STATUS", "AGE", "NOTE"]
     assert [line.split()[0] for line in lines] == ROOTS
+    lines = succeed("list", "--all", "--text", NEEDLE, folder=many.project).splitlines()
+    assert {line.split()[0] for line in lines[1:]} == WITH_NEEDLE
+    some = succeed("list", "--text", "nowhere", folder=many.project)
+    assert some.startswith("None of the first 2,000 runs matches; more: --cursor ")
+    assert succeed("list", "--all", "--text", "nowhere", folder=many.project) == "No runs match.\n"
     assert succeed("list", "--all", "--name", "no", folder=many.project) == "No runs match.\n"
     assert succeed("list", "--all", "--name", "no", "--json", folder=many.project) == ""
     refused = run("list", "--all", "--limit", "5", folder=many.project)

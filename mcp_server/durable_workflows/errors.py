@@ -12,6 +12,7 @@ A class's docstring is its default message. The tree:
     │   ├── UnknownWorkflowId
     │   ├── WorkflowIdTaken
     │   ├── UnknownStep
+    │   ├── UnknownSchedule
     │   ├── WorkflowFinished
     │   ├── MessageTooLarge
     │   ├── PeopleOnly
@@ -104,6 +105,12 @@ class UnknownStep(UsageError):
     """The run has no such step."""
 
     hint = "Call inspect to see the run's steps and their numbers."
+
+
+class UnknownSchedule(UsageError):
+    """There is no schedule with that name."""
+
+    hint = "Call server_status to see the schedules."
 
 
 class WorkflowFinished(UsageError):

@@ -144,10 +144,16 @@ class RunSummary(Model):
 
 
 class Wanted(TypedDict, total=False):
-    """Which runs are listed: those that all of these allow. `roots` are runs that no other run started, `parent` is the run that started them."""
+    """Which runs are listed: those that all of these allow. `roots` are runs that no other run started, `parent` is the run that started them, `started_by` the session.
+
+    `text` is in their input, output or error, whatever its case.
+    """
 
     status: str | None
     name: str | None
+    version: str | None
+    started_by: str | None
+    text: str | None
     waiting: bool | None
     since: datetime | None
     roots: bool
@@ -162,6 +168,10 @@ class RunList(Model):
     counts: dict[str, int] = Field(description="The number of all runs, by status.")
     waiting: int = Field(default=0, description="How many of all runs wait for a message.")
     next_cursor: str | None = Field(default=None, description="For the next page.")
+    looked_through: int | None = Field(
+        default=None,
+        description="How many runs were looked through for `text`; next_cursor goes on after them.",
+    )
 
 
 class Ended(Model):
@@ -567,6 +577,85 @@ class Run(Model):
     absence: str | None = None
     suspect: Suspect | None = None
     rest: Rest | None = None
+
+
+class Change(Model):
+    """A place where two JSON values differ: `path` as in `items[3].price`, empty for the whole. A side is JSON, perhaps cut; None: there is nothing at that place."""
+
+    path: str
+    a: Preview | None
+    b: Preview | None
+
+
+class ComparedRun(Model):
+    """One of two runs that are compared."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+    version: str | None
+    created_at: datetime
+    completed_at: datetime | None
+    forked_from: str | None
+    forked_at: int | None
+    total_steps: int
+
+
+class ComparedValue(Model):
+    """The input, output or error of two runs; None: there is none. `changes` are the first places where two whole values differ."""
+
+    a: Preview | None
+    b: Preview | None
+    same: bool
+    changes: list[Change] = []
+
+
+class ComparedStep(Model):
+    """The steps of two runs that have the same name, and are there for the `occurrence`-th time; None: that run has none.
+
+    `differs` says in what: one run has no such step, or another output or error. Outputs and errors are there only of steps that differ, of the first
+    `MOST_VALUES` of them. Ids of children, tracebacks, and when a sleep ended are never a difference. `taken_over` is a step that a fork took over: both are
+    one and the same. `changes` are the first places in which the outputs differ, if both are here whole.
+    """
+
+    name: str
+    occurrence: int
+    a: Step | None
+    b: Step | None
+    differs: list[Literal["missing", "output", "error"]]
+    changes: list[Change] = []
+    taken_over: bool = False
+
+
+class TakenOver(Model):
+    """What one of two runs, a fork of the other, took over: `steps` steps, those before `from_step`. `fork` says which run is the fork."""
+
+    fork: Literal["a", "b"]
+    from_step: int | None
+    steps: int
+
+
+MOST_COMPARED = 5000  # the highest number of a step that is compared
+MOST_VALUES = 200  # steps whose outputs and errors are read for one comparison
+
+
+class Compared(Model):
+    """Two runs side by side. `differs` says in what; a run that has not ended yet has no output, and later steps are missing.
+
+    `steps` are in the order in which the runs did them; `first_difference` is the place of the first of them that differs. `left_out` counts the steps
+    whose number is above `MOST_COMPARED`. `taken_over` is there where one is a fork of the other.
+    """
+
+    a: ComparedRun
+    b: ComparedRun
+    differs: list[Literal["name", "version", "status", "input", "output", "error", "steps"]]
+    input: ComparedValue
+    output: ComparedValue
+    error: ComparedValue
+    taken_over: TakenOver | None = None
+    steps: list[ComparedStep]
+    first_difference: int | None = None
+    left_out: int = 0
 
 
 class SessionInfo(Model):

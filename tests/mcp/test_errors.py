@@ -145,21 +145,21 @@ CASES = [
         None,
         "list_workflows",
         {"limit": 500},
-        "Wrong arguments for list_workflows: limit: Input should be less than or equal to 100. Nothing was done. limit: Runs per page. Its arguments are status, name, waiting, since, roots, parent, oldest_first, limit, cursor.",
+        "Wrong arguments for list_workflows: limit: Input should be less than or equal to 100. Nothing was done. limit: Runs per page. Its arguments are status, name, waiting, since, roots, parent, version, started_by, text, oldest_first, limit, cursor.",
     ),
     Case(
         "a status that there is not",
         None,
         "list_workflows",
         {"status": "FAILED"},
-        "Wrong arguments for list_workflows: status: Input should be 'PENDING', 'ENQUEUED', 'DELAYED', 'SUCCESS', 'ERROR', 'CANCELLED' or 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'. Nothing was done. status: Only runs with this status. Its arguments are status, name, waiting, since, roots, parent, oldest_first, limit, cursor.",
+        "Wrong arguments for list_workflows: status: Input should be 'PENDING', 'ENQUEUED', 'DELAYED', 'SUCCESS', 'ERROR', 'CANCELLED' or 'MAX_RECOVERY_ATTEMPTS_EXCEEDED'. Nothing was done. status: Only runs with this status. Its arguments are status, name, waiting, since, roots, parent, version, started_by, text, oldest_first, limit, cursor.",
     ),
     Case(
         "a time in words",
         None,
         "list_workflows",
         {"since": "yesterday"},
-        "Wrong arguments for list_workflows: since: Input should be a valid datetime or date, input is too short. Nothing was done. since: Only runs created since this ISO 8601 time (default UTC). Its arguments are status, name, waiting, since, roots, parent, oldest_first, limit, cursor.",
+        "Wrong arguments for list_workflows: since: Input should be a valid datetime or date, input is too short. Nothing was done. since: Only runs created since this ISO 8601 time (default UTC). Its arguments are status, name, waiting, since, roots, parent, version, started_by, text, oldest_first, limit, cursor.",
     ),
     Case(
         "a flag in words",
@@ -236,7 +236,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, send_message, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -400,6 +400,13 @@ CASES = [
         "inspect",
         {"workflow_id": "ended-run"},
         "There is no run 'ended-run'. Did you mean 'ended'? Call list_workflows to see the runs of this project.",
+    ),
+    Case(
+        "a run that there is not, to be compared",
+        UnknownWorkflowId,
+        "compare",
+        {"workflow_id": "ended", "other": "failt"},
+        "There is no run 'failt'. Did you mean 'failed'? Call list_workflows to see the runs of this project.",
     ),
     Case(
         "a run that is like none, to be inspected",
@@ -793,6 +800,7 @@ CASES = [
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
+    errors.UnknownSchedule: "no tool changes schedules: test_schedules.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
@@ -804,6 +812,8 @@ ELSEWHERE: dict[str, str] = {
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
+    "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
+    "There is no schedule with that name.": "by a deletion at the same moment",
     "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",
     "No worker could load version … of the code:\n…": "test_causes.py",

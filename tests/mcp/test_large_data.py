@@ -709,6 +709,7 @@ LONGEST: dict[str, tuple[Json, bool]] = {
         False,
     ),
     "inspect": ({"workflow_id": "huge-1", "detail": "full"}, False),
+    "compare": ({"workflow_id": "huge-1", "other": "steps"}, False),
     "send_message": (
         {"workflow_id": "gets", "topic": "u" * 256, "message": "é" * 1000},
         False,

@@ -39,6 +39,7 @@ FORMS = {
         ("workflow_id",),
         {"step": "--step", "detail": "--detail", "cursor": "--cursor"},
     ),
+    "compare": Form("compare", ("workflow_id", "other"), {"cursor": "--cursor"}),
     "send_message": Form(
         "send", (), {"workflow_id": "--id", "topic": "--topic", "message": "--message"}
     ),

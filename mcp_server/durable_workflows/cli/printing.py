@@ -242,13 +242,21 @@ def print_autostart(found: Autostart) -> None:
 def print_runs(runs: RunList) -> None:
     """A list of runs; how many there are in all goes to standard error."""
     if not runs.workflows:
-        terminal.out("No runs match." if runs.counts else "There are no runs yet.")
+        terminal.out(_no_runs(runs))
         return
     _print_run_rows([_RUN_HEADING, *_run_rows(runs.workflows)])
     counts = ", ".join(f"{number} {status}" for status, number in runs.counts.items())
     more = f"; more: --cursor {runs.next_cursor}" if runs.next_cursor else ""
     waiting = f"; waiting for a message: {runs.waiting}" if runs.waiting else ""
     errors_console.print(fitting.shown(f"Total: {counts}{waiting}{more}"), style="dim")
+
+
+def _no_runs(runs: RunList) -> str:
+    if not runs.counts:
+        return "There are no runs yet."
+    if runs.next_cursor is None:
+        return "No runs match."
+    return f"None of the first {runs.looked_through:,} runs matches; more: --cursor {runs.next_cursor}"
 
 
 async def print_all_runs(pages: AsyncGenerator[list[RunSummary]], as_json: bool) -> None:
@@ -261,8 +269,8 @@ async def print_all_runs(pages: AsyncGenerator[list[RunSummary]], as_json: bool)
             elif runs:
                 _print_run_rows([*heading, *_run_rows(runs)])
                 heading.clear()
-            elif heading:
-                terminal.out("No runs match.")
+    if heading and not as_json:
+        terminal.out("No runs match.")
 
 
 def _run_rows(runs: Iterable[RunSummary]) -> Iterator[Sequence[str]]:

@@ -22,8 +22,11 @@ create or replace trigger durable_workflows_changed after update of status on db
 -- How many runs there are, by status, is read in this index alone.
 create index if not exists durable_workflows_status on dbos.workflow_status (status, application_name);
 
--- Lists of runs by name, and of those that one run started, or none: '' stands for no run.
+-- Lists of runs by name, by version, by the session that started them, and of those that one run started, or none: '' stands for no run.
 create index if not exists durable_workflows_name on dbos.workflow_status (name, created_at);
+create index if not exists durable_workflows_version on dbos.workflow_status (application_version, created_at);
+create index if not exists durable_workflows_session on dbos.workflow_status ((attributes ->> 'session'), created_at)
+    where attributes ->> 'session' is not null;
 create index if not exists durable_workflows_parent on dbos.workflow_status (coalesce(parent_workflow_id, ''), created_at);
 
 -- What `busy` and `workers_apart` look for every two seconds: unfinished runs that are not parked.
@@ -69,7 +72,8 @@ $$;
 -- The ids of a page of runs, in its order; it begins behind the run `edge_id`, created at `edge`. What is null is not asked for; '' is the parent of a run
 -- that no other started. Each question gets a plan of its own, and an index that has its rows in this order is taken where it can be.
 create or replace function durable_workflows.page_of_runs(
-    application text, of_status text, of_name text, of_parent text, that_wait boolean, since bigint, edge bigint, edge_id text, oldest_first boolean, most integer
+    application text, of_status text, of_name text, of_version text, of_session text, of_parent text, that_wait boolean, since bigint, edge bigint,
+    edge_id text, oldest_first boolean, most integer
 ) returns setof text language plpgsql stable rows 20 set random_page_cost = 1 as $$
 begin
     return query execute concat_ws(
@@ -78,15 +82,17 @@ begin
         case when application is not null then '(run.application_name = $1 or run.application_name is null)' end,
         case when of_status is not null then 'run.status = $2' end,
         case when of_name is not null then 'run.name = $3' end,
-        case when of_parent is not null then $q$coalesce(run.parent_workflow_id, '') = $4$q$ end,
+        case when of_version is not null then 'run.application_version = $4' end,
+        case when of_session is not null then $q$run.attributes ->> 'session' = $5$q$ end,
+        case when of_parent is not null then $q$coalesce(run.parent_workflow_id, '') = $6$q$ end,
         case when that_wait then $q$run.status = 'PENDING'$q$ end,
         case when that_wait is not null then $q$(
             run.status is not distinct from 'PENDING' and run.workflow_uuid in (select wait.workflow_id from durable_workflows.open_waits() as wait)
-        ) = $5$q$ end,
-        case when since is not null then 'run.created_at >= $6' end,
-        case when edge is not null then '(run.created_at, run.workflow_uuid) ' || case when oldest_first then '>' else '<' end || ' ($7, $8)' end
-    ) || case when oldest_first then ' order by run.created_at, run.workflow_uuid' else ' order by run.created_at desc, run.workflow_uuid desc' end || ' limit $9'
-    using application, of_status, of_name, of_parent, that_wait, since, edge, edge_id, most;
+        ) = $7$q$ end,
+        case when since is not null then 'run.created_at >= $8' end,
+        case when edge is not null then '(run.created_at, run.workflow_uuid) ' || case when oldest_first then '>' else '<' end || ' ($9, $10)' end
+    ) || case when oldest_first then ' order by run.created_at, run.workflow_uuid' else ' order by run.created_at desc, run.workflow_uuid desc' end || ' limit $11'
+    using application, of_status, of_name, of_version, of_session, of_parent, that_wait, since, edge, edge_id, most;
 end
 $$;
 

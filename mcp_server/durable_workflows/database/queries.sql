@@ -333,6 +333,7 @@ select wait.workflow_id from durable_workflows.descendants(array[%(workflow_id)s
 where wait.topic = %(topic)s limit 1
 
 -- name: list_runs
+-- Those of a page, or those with these ids.
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
     left(result.output, 200) as output_start,
@@ -341,12 +342,48 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
         where forked_from = run.workflow_uuid order by created_at desc limit 2
     ) as fork) as forks,
     (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
-from durable_workflows.page_of_runs(
-        %(application)s, %(status)s, %(name)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s, %(limit)s
-    ) with ordinality as page (workflow_id, place)
+from (
+        select workflow_id, place from unnest(%(workflow_ids)s::text[]) with ordinality as given (workflow_id, place)
+        union all
+        select workflow_id, place from durable_workflows.page_of_runs(
+            %(application)s, %(status)s, %(name)s, %(version)s, %(started_by)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s,
+            %(limit)s
+        ) with ordinality as found (workflow_id, place)
+    ) as page
     join dbos.workflow_status as run on run.workflow_uuid = page.workflow_id
     left join dbos.workflow_output as result using (workflow_uuid)
 order by page.place
+
+-- name: runs_with_text
+-- Those of a page that have a text in their input, output or error, whatever its case, and the last run that was looked through: no more of them than
+-- `most`, and than have `most_bytes` together.
+with page as materialized (
+    select workflow_id, place from durable_workflows.page_of_runs(
+        %(application)s, %(status)s, %(name)s, %(version)s, %(started_by)s, %(parent)s, %(waiting)s, %(since)s, %(edge)s, %(edge_id)s, %(oldest_first)s, %(most)s
+    ) with ordinality as found (workflow_id, place)
+), sized as (
+    select workflow_id, place, sum(
+        coalesce(octet_length(given.inputs), 0) + coalesce(octet_length(result.output), 0) + coalesce(octet_length(result.error), 0)
+    ) over (order by place) as so_far
+    from page left join dbos.workflow_input as given on given.workflow_uuid = workflow_id
+        left join dbos.workflow_output as result on result.workflow_uuid = workflow_id
+), looked as materialized (
+    select workflow_id, place from sized where place = 1 or so_far <= %(most_bytes)s
+), matching as (
+    select workflow_id, place
+    from looked left join dbos.workflow_input as given on given.workflow_uuid = workflow_id
+        left join dbos.workflow_output as result on result.workflow_uuid = workflow_id
+        cross join lateral (select lower(concat_ws(E'\n', given.inputs, result.output, result.error)) as recorded) as whole
+    where strpos(recorded, lower(%(text)s)) > 0 or strpos(recorded, lower(%(escaped)s)) > 0
+    order by place limit %(limit)s
+), last as (
+    select workflow_id, place from looked order by place desc limit 1
+)
+select found.workflow_id, found.place, found.matches, run.created_at,
+    (select count(*) from page) = %(most)s or (select count(*) from page) > (select count(*) from looked) as goes_on
+from (select *, true as matches from matching union all select *, false from last) as found
+    join dbos.workflow_status as run on run.workflow_uuid = found.workflow_id
+order by found.place, found.matches desc
 
 -- name: count_runs
 -- Each status is found and counted in the index alone: grouping would read every row.
@@ -399,6 +436,38 @@ select function_id as step, function_name as name, started_at_epoch_ms as starte
 from dbos.operation_outputs
 where workflow_uuid = %(workflow_id)s and function_id > %(after)s
 order by function_id limit %(count)s
+
+-- name: same_values
+-- Whether two runs have recorded the same. Of an error the traceback does not count: lines of code move.
+select a_given.inputs is not distinct from b_given.inputs as input, a.output is not distinct from b.output as output,
+    a.error is not distinct from b.error
+        or regexp_replace(a.error, '"traceback":"([^"\\]|\\.)*"', '') is not distinct from regexp_replace(b.error, '"traceback":"([^"\\]|\\.)*"', '') as error
+from (select) as one
+    left join dbos.workflow_input as a_given on a_given.workflow_uuid = %(a)s left join dbos.workflow_input as b_given on b_given.workflow_uuid = %(b)s
+    left join dbos.workflow_output as a on a.workflow_uuid = %(a)s left join dbos.workflow_output as b on b.workflow_uuid = %(b)s
+
+-- name: compared_steps
+-- The steps of two runs, up to the number `most`, side by side: those of the same name, the first with the first. As in `same_values`, tracebacks do not count.
+with step as (
+    select workflow_uuid, function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+        child_workflow_id as child, output, error, row_number() over (partition by workflow_uuid, function_name order by function_id) as occurrence
+    from dbos.operation_outputs where workflow_uuid in (%(a)s, %(b)s) and function_id <= %(most)s
+)
+select name, occurrence, a.step as a_step, a.started_at as a_started_at, a.completed_at as a_completed_at, a.child as a_child,
+    b.step as b_step, b.started_at as b_started_at, b.completed_at as b_completed_at, b.child as b_child,
+    a.output is not distinct from b.output as same_output,
+    a.error is not distinct from b.error
+        or regexp_replace(a.error, '"traceback":"([^"\\]|\\.)*"', '') is not distinct from regexp_replace(b.error, '"traceback":"([^"\\]|\\.)*"', '') as same_error
+from (select * from step where workflow_uuid = %(a)s) as a full join (select * from step where workflow_uuid = %(b)s) as b using (name, occurrence)
+order by a.step, b.step
+
+-- name: step_values
+select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
+    child_workflow_id, serialization,
+    left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
+    case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
+    case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
+from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = any(%(steps)s)
 
 -- name: failed_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
@@ -523,7 +592,7 @@ from dbos.notifications where destination_uuid = %(workflow_id)s order by create
 -- The first thousand: those that it started itself come before theirs.
 with recursive tree as (
     select workflow_uuid, name, status, parent_workflow_id, created_at
-    from durable_workflows.page_of_runs(null, null, null, %(workflow_id)s, null, null, null, null, true, 1000) as workflow_id
+    from durable_workflows.page_of_runs(null, null, null, null, null, %(workflow_id)s, null, null, null, null, true, 1000) as workflow_id
         join dbos.workflow_status on workflow_uuid = workflow_id
     union all
     select child.* from tree cross join lateral (
@@ -575,6 +644,13 @@ where version = %(version)s and path = (
 select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
 from dbos.workflow_schedules where application_name = %(application)s or application_name is null order by schedule_name limit 50
 
+-- name: schedule
+select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
+from dbos.workflow_schedules where schedule_name = %(name)s
+
+-- name: schedule_names
+select schedule_name as name from dbos.workflow_schedules order by schedule_name limit 200
+
 -- name: database_bytes
 select pg_database_size(current_database()) as bytes
 
@@ -584,7 +660,9 @@ select to_regprocedure('durable_workflows.open_waits()') is not null as there
 
 -- name: has_all_of_this_release
 -- The newest of what is made last: an older release may have left the rest.
-select to_regprocedure('durable_workflows.descendants(text[])') is not null as there
+select to_regprocedure(
+    'durable_workflows.page_of_runs(text, text, text, text, text, text, boolean, bigint, bigint, text, boolean, integer)'
+) is not null as there
 
 -- name: all_waits
 select wait.workflow_id, coalesce(run.name, '') as name, wait.topic, wait.prompt, wait.since, wait.deadline

@@ -22,6 +22,7 @@ from durable_workflows.engine.messaging import Messenger
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
+from durable_workflows.engine.scheduling import Scheduler
 from durable_workflows.engine.starting import Starter
 from durable_workflows.engine.stopping import Stopper
 from durable_workflows.models import (
@@ -32,6 +33,7 @@ from durable_workflows.models import (
     Forked,
     OpenWait,
     Pruned,
+    ScheduleInfo,
     Started,
     StartRequest,
     Written,
@@ -56,6 +58,7 @@ class Engine:
         self._forker = Forker(self._rows, self._calls, self._published, self.reader)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
         self._deleter = Deleter(self._rows)
+        self._scheduler = Scheduler(self._rows, self._calls, self._published)
 
     @property
     def project(self) -> Path:
@@ -197,6 +200,30 @@ class Engine:
         return await self._deleter.prune(
             older_than, status=status, name=name, keep_last=keep_last, dry_run=dry_run
         )
+
+    async def pause_schedule(self, name: str) -> ScheduleInfo:
+        """Have a schedule start nothing until it is resumed. Workers notice it within 30 seconds. One that is paused stays so.
+
+        Raises:
+            UnknownSchedule, DatabaseUnavailable
+        """
+        return await self._scheduler.pause(name)
+
+    async def resume_schedule(self, name: str) -> ScheduleInfo:
+        """Have a paused schedule go on, at its next time. Workers notice it within 30 seconds. One that is active stays so.
+
+        Raises:
+            UnknownSchedule, DatabaseUnavailable
+        """
+        return await self._scheduler.resume(name)
+
+    async def run_schedule(self, name: str) -> Started:
+        """Start what a schedule starts, now, on the newest version of the code, also while it is paused. It gets the present time and the schedule's context.
+
+        Raises:
+            UnknownSchedule, WorkflowUnavailable, DatabaseUnavailable
+        """
+        return await self._scheduler.run(name)
 
     async def note_session(
         self, session_id: str, client: str, version: str, transport: str

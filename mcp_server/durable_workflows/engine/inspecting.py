@@ -1,11 +1,11 @@
-"""One run as pages of text: what the tool `inspect` and the command of that name show."""
+"""One run, or two side by side, as pages of text: what the tools `inspect` and `compare` and the commands of these names show."""
 
 import re
 from typing import TYPE_CHECKING, Literal
 
 from durable_workflows import limits
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.telling import pages, traces
+from durable_workflows.telling import comparisons, pages, traces
 from durable_workflows.wording import short
 
 if TYPE_CHECKING:  # importing it imports psycopg, for which the server's first message would wait
@@ -31,6 +31,15 @@ async def page(
         found = await reader.step(workflow_id, step, offset=offset, length=limits.PART)
         return pages.step(workflow_id, found, offset=offset)
     return await _detail(reader, workflow_id, detail, offset)
+
+
+async def comparison(
+    reader: "Reader", workflow_id: str, other: str, *, cursor: str | None
+) -> str:
+    """A page about two runs side by side."""
+    _, offset = _where(cursor)
+    found = await reader.compare(workflow_id, other, after=offset)
+    return comparisons.markdown(found, offset=offset)
 
 
 async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: int) -> str:

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Unpack
@@ -17,43 +17,84 @@ from durable_workflows.settings import APPLICATION
 _NO_RUN = ""  # the parent of a run that no other started
 _PAGE = 200  # runs that are read at a time, where all are wanted
 _OLDEST = "oldest first"  # in a cursor
+# What is looked through for one page of runs with a text, which no index has.
+_LOOKED_RUNS = 2_000
+_LOOKED_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some runs of a list, and where the next page begins, if there is one."""
+    """Some runs of a list, and where the next page begins, if there is one; `looked_through` counts the runs in which a text was looked for."""
 
     runs: list[RunSummary]
     next_cursor: str | None
+    looked_through: int | None = None
 
 
 async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[Wanted]) -> Page:
     """A page of runs, newest first if nothing else is wanted; `cursor` is the `next_cursor` of the page before.
 
+    For a text 2,000 runs are looked through at most, or those that have recorded 20 MB together: such a page may have few runs, or none, and a next one.
+
     Raises:
         InvalidArguments, UnknownWorkflowId, DatabaseUnavailable
     """
+    oldest_first = wanted.get("oldest_first", False)
+    asked = await _asked(rows, cursor, wanted)
+    if text := wanted.get("text"):
+        return await _page_with_text(rows, asked, text, limit=limit)
+    found = await rows.fetch("list_runs", **asked, workflow_ids=[], limit=limit + 1)
+    runs = [records.run_summary(row) for row in found[:limit]]
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(runs, _write_cursor(last, oldest_first=oldest_first) if last else None)
+
+
+async def _page_with_text(
+    rows: Rows, asked: Mapping[str, object], text: str, *, limit: int
+) -> Page:
+    """As `page`. The text is also found as JSON writes it: with its quotes and line feeds escaped."""
+    found = await rows.fetch(
+        "runs_with_text",
+        **asked,
+        text=text,
+        escaped=json.dumps(text, ensure_ascii=False)[1:-1],
+        limit=limit,
+        most=_LOOKED_RUNS,
+        most_bytes=_LOOKED_BYTES,
+    )
+    if not found:
+        return Page([], None, 0)
+    ids = [row["workflow_id"] for row in found if row["matches"]]
+    last = found[limit - 1] if len(ids) == limit else found[-1]
+    goes_on = last["goes_on"] or last["place"] < found[-1]["place"]
+    shown = await rows.fetch("list_runs", **asked, workflow_ids=ids, limit=0) if ids else []
+    return Page(
+        [records.run_summary(row) for row in shown],
+        _write_cursor(last, oldest_first=bool(asked["oldest_first"])) if goes_on else None,
+        last["place"],
+    )
+
+
+async def _asked(rows: Rows, cursor: str | None, wanted: Wanted) -> Mapping[str, object]:
+    """The values of a statement that lists runs."""
     oldest_first = wanted.get("oldest_first", False)
     edge, edge_id = _read_cursor(cursor, oldest_first=oldest_first)
     since = wanted.get("since")
     if since is not None and since.tzinfo is None:
         since = since.replace(tzinfo=UTC)
-    found = await rows.fetch(
-        "list_runs",
-        application=APPLICATION,
-        status=wanted.get("status"),
-        name=wanted.get("name"),
-        parent=await _parent(rows, wanted),
-        waiting=wanted.get("waiting"),
-        since=records.milliseconds(since),
-        edge=edge,
-        edge_id=edge_id,
-        oldest_first=oldest_first,
-        limit=limit + 1,
-    )
-    runs = [records.run_summary(row) for row in found[:limit]]
-    last = found[limit - 1] if len(found) > limit else None
-    return Page(runs, _write_cursor(last, oldest_first=oldest_first) if last else None)
+    return {
+        "application": APPLICATION,
+        "status": wanted.get("status"),
+        "name": wanted.get("name"),
+        "version": wanted.get("version"),
+        "started_by": wanted.get("started_by"),
+        "parent": await _parent(rows, wanted),
+        "waiting": wanted.get("waiting"),
+        "since": records.milliseconds(since),
+        "edge": edge,
+        "edge_id": edge_id,
+        "oldest_first": oldest_first,
+    }
 
 
 async def pages(rows: Rows, **wanted: Unpack[Wanted]) -> AsyncGenerator[list[RunSummary]]:

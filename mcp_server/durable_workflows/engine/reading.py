@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from durable_workflows import actions, fitting, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.database.changes import changes
-from durable_workflows.engine import details, listing, records
+from durable_workflows.engine import comparing, details, listing, records
 from durable_workflows.engine.listing import Page
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
@@ -22,6 +22,7 @@ from durable_workflows.models import (
     UNFINISHED,
     Answer,
     Child,
+    Compared,
     LogLine,
     Message,
     OpenWait,
@@ -91,6 +92,7 @@ class Reader:
             counts=await self.counts(),
             waiting=waits[0]["runs"],
             next_cursor=page.next_cursor,
+            looked_through=page.looked_through,
         )
 
     async def page(
@@ -187,6 +189,23 @@ class Reader:
         )
         if found is None:
             raise await self._rows.unknown(workflow_id)
+        return found
+
+    async def compare(
+        self, workflow_id: str, other: str, *, preview: int = limits.PREVIEW, after: int = 0
+    ) -> Compared:
+        """Two runs side by side, the first as `a`: in what they differ, and their steps, aligned by name and occurrence.
+
+        Outputs and errors are there of the first 200 steps that differ after the first `after` of these, cut to `preview` characters.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        found = await self._rows.in_snapshot(
+            lambda fetch: comparing.read(fetch, (workflow_id, other), preview=preview, after=after)
+        )
+        if isinstance(found, str):
+            raise await self._rows.unknown(found)
         return found
 
     async def step(self, workflow_id: str, step: int, *, offset: int, length: int) -> Step:

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What an engine changes of runs in dbos's own way: forks, cancelling, resuming. All of it blocks.
+"""What an engine changes of runs and schedules in dbos's own way: forks, cancelling, resuming, pausing. All of it blocks.
 
 An engine reads and starts runs, and sends messages, without it: importing dbos takes a third of a second and 26 MB.
 """
@@ -7,15 +7,17 @@ An engine reads and starts runs, and sends messages, without it: importing dbos 
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import sqlalchemy.exc
 from dbos import DBOSClient, DBOSPortableJSONSerializer, SetWorkflowID
 from dbos._error import DBOSNonExistentWorkflowError
+from dbos._scheduler import _enqueue_scheduled_workflow
 from pydantic import JsonValue
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
-from durable_workflows.errors import InvalidArguments, UnknownWorkflowId
+from durable_workflows.errors import InvalidArguments, UnknownSchedule, UnknownWorkflowId
 from durable_workflows.seam.patches import connections, values
 from durable_workflows.settings import APPLICATION, Database
 
@@ -78,6 +80,39 @@ class Client:
         """Put cancelled and dead-lettered runs into a queue."""
         with self._own_errors():
             self._client.resume_workflows(list(workflow_ids), queue_name=queue)
+
+    def pause_schedule(self, name: str) -> None:
+        """Have a schedule start nothing."""
+        with self._own_errors():
+            self._client.pause_schedule(name)
+
+    def resume_schedule(self, name: str) -> None:
+        """Have a schedule start runs again."""
+        with self._own_errors():
+            self._client.resume_schedule(name)
+
+    def run_schedule(self, name: str, workflow_id: str, at: datetime, version: str) -> None:
+        """Start what a schedule starts at that time, as a run of that id, on a version that has been launched and is the newest.
+
+        As dbos's `trigger_schedule`, which makes a new id each time.
+        """
+        with self._own_errors():
+            found = self._client.get_schedule(name)
+            if found is None:  # deleted a moment ago
+                raise UnknownSchedule()
+            if self._client._sys_db.get_workflow_status(workflow_id) is None:
+                self._client.set_latest_application_version(version)
+                _enqueue_scheduled_workflow(
+                    self._client._sys_db,
+                    found["workflow_name"],
+                    at,
+                    workflow_id,
+                    name,
+                    found["context"],
+                    found["workflow_class_name"],
+                    found["queue_name"],
+                    found["application_name"],
+                )
 
     @contextmanager
     def _own_errors(self) -> Generator[None]:

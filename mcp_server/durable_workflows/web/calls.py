@@ -8,6 +8,7 @@ from durable_workflows.models import (
     Catalog,
     ChangedList,
     Child,
+    Compared,
     Delivered,
     Forked,
     InboxItem,
@@ -22,6 +23,7 @@ from durable_workflows.models import (
 from durable_workflows.web import acting, looking
 from durable_workflows.web.shapes import (
     AnswerBody,
+    CompareQuery,
     ForkBody,
     LogQuery,
     Nothing,
@@ -64,6 +66,7 @@ GETS = (
     Call("tree", RunQuery, list[Child], looking.tree),
     Call("source", RunQuery, Source, looking.source),
     Call("streams", RunQuery, list[Stream], looking.streams),
+    Call("compare", CompareQuery, Compared, looking.compare),
     Call("waits", Nothing, list[InboxItem], looking.waits),
     Call("catalog", Nothing, Catalog, looking.catalog),
     Call("status", Nothing, StatusShown, looking.status),

@@ -8,6 +8,7 @@ from durable_workflows.models import (
     Answer,
     Catalog,
     Child,
+    Compared,
     InboxItem,
     LogLine,
     Message,
@@ -20,6 +21,7 @@ from durable_workflows.parts import Parts
 from durable_workflows.system import users
 from durable_workflows.web import words
 from durable_workflows.web.shapes import (
+    CompareQuery,
     LogQuery,
     Nothing,
     Project,
@@ -128,6 +130,11 @@ async def source(site: Site, query: RunQuery) -> Source:
 async def streams(site: Site, query: RunQuery) -> Sequence[Stream]:
     engine = await site.engine()
     return await engine.contents.streams(query.id)
+
+
+async def compare(site: Site, query: CompareQuery) -> Compared:
+    engine = await site.engine()
+    return await engine.reader.compare(query.a, query.b)
 
 
 async def waits(site: Site, _query: Nothing) -> Sequence[InboxItem]:

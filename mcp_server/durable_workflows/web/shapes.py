@@ -77,6 +77,13 @@ class LogQuery(RunQuery):
     limit: int = Field(default=200, ge=1, le=MOST_LINES)
 
 
+class CompareQuery(Asked):
+    """Two runs."""
+
+    a: WorkflowId
+    b: WorkflowId
+
+
 class ChangesQuery(Asked):
     """What is told of: these runs, the list of runs with their numbers by status, and the waits of all runs."""
 

@@ -192,6 +192,19 @@ async def list_runs(
             autocompletion=shell_completion.workflow_ids,
         ),
     ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Only runs of this version of the code.")
+    ] = None,
+    started_by: Annotated[
+        str | None,
+        typer.Option(metavar="SESSION", help="Only runs that this session of a client started."),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Only runs with this text in their input, output or error. A page looks through 2,000 runs at most; the cursor goes on, and --all looks through all."
+        ),
+    ] = None,
     oldest_first: Annotated[
         bool, typer.Option("--oldest-first", help="List the oldest runs first.")
     ] = False,
@@ -223,6 +236,9 @@ async def list_runs(
         since=since,
         roots=roots,
         parent=parent,
+        version=version,
+        started_by=started_by,
+        text=text,
         oldest_first=oldest_first,
     )
     async with reader_of(settings) as reader:
@@ -290,6 +306,37 @@ async def inspect_run(
         terminal.out(run.model_dump_json(indent=2))
     else:
         printing.print_trace(traces.markdown(run, budget=budget))
+
+
+async def compare(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="OTHER",
+            help="The run to compare it with.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ],
+    *,
+    cursor: Annotated[
+        str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show two runs side by side.
+
+    Shows where they differ first, and which input, outputs, errors and durations changed. Steps are aligned by name and occurrence. Of a fork
+    it shows what it took over.
+    """
+    async with reader_of(settings) as reader:
+        if as_json:
+            found = await reader.compare(workflow_id, other)
+            terminal.out(found.model_dump_json(indent=2))
+        else:
+            page = await inspecting.comparison(reader, workflow_id, other, cursor=cursor)
+            printing.print_trace(page)
 
 
 async def send(
@@ -401,6 +448,7 @@ COMMANDS = (
         inspect_run,
         ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
     ),
+    Command("compare", compare, ("compare import-7 import-8",)),
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
     Command("fork", fork, ("fork deploy-7 2",)),
     Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),

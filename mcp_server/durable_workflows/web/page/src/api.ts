@@ -53,6 +53,13 @@ export interface CatalogEntry {
   not_startable: string | null;
 }
 
+/** A place where two JSON values differ: `path` as in `items[3].price`, empty for the whole. A side is JSON, perhaps cut; None: there is nothing at that place. */
+export interface Change {
+  path: string;
+  a: Preview | null;
+  b: Preview | null;
+}
+
 /** What happened to one run of a `cancel`, `resume` or `delete_workflows`. */
 export interface Changed {
   /** The workflow_id of the run. */
@@ -88,6 +95,59 @@ export interface Child {
   parent_workflow_id: string;
   waiting_on: string | null;
   ok: boolean | null;
+}
+
+/** Two runs. */
+export interface CompareQuery {
+  a: string;
+  b: string;
+}
+
+/** Two runs side by side. `differs` says in what; a run that has not ended yet has no output, and later steps are missing. `steps` are in the order in which the runs did them; `first_difference` is the place of the first of them that differs. `left_out` counts the steps whose number is above `MOST_COMPARED`. `taken_over` is there where one is a fork of the other. */
+export interface Compared {
+  a: ComparedRun;
+  b: ComparedRun;
+  differs: ("name" | "version" | "status" | "input" | "output" | "error" | "steps")[];
+  input: ComparedValue;
+  output: ComparedValue;
+  error: ComparedValue;
+  taken_over: TakenOver | null;
+  steps: ComparedStep[];
+  first_difference: number | null;
+  left_out: number;
+}
+
+/** One of two runs that are compared. */
+export interface ComparedRun {
+  workflow_id: string;
+  name: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
+  status: string;
+  version: string | null;
+  created_at: string;
+  completed_at: string | null;
+  forked_from: string | null;
+  forked_at: number | null;
+  total_steps: number;
+}
+
+/** The steps of two runs that have the same name, and are there for the `occurrence`-th time; None: that run has none. `differs` says in what: one run has no such step, or another output or error. Outputs and errors are there only of steps that differ, of the first `MOST_VALUES` of them. Ids of children, tracebacks, and when a sleep ended are never a difference. `taken_over` is a step that a fork took over: both are one and the same. `changes` are the first places in which the outputs differ, if both are here whole. */
+export interface ComparedStep {
+  name: string;
+  occurrence: number;
+  a: Step | null;
+  b: Step | null;
+  differs: ("missing" | "output" | "error")[];
+  changes: Change[];
+  taken_over: boolean;
+}
+
+/** The input, output or error of two runs; None: there is none. `changes` are the first places where two whole values differ. */
+export interface ComparedValue {
+  a: Preview | null;
+  b: Preview | null;
+  same: boolean;
+  changes: Change[];
 }
 
 /** A message that the run will get or has already got; `note` says if the run does not wait for it now, or if it was sent before. */
@@ -372,6 +432,8 @@ export interface RunsShown {
   waiting: number;
   /** For the next page. */
   next_cursor: string | null;
+  /** How many runs were looked through for `text`; next_cursor goes on after them. */
+  looked_through: number | null;
   parents: string[];
 }
 
@@ -552,6 +614,13 @@ export interface Suspect {
   others: number;
 }
 
+/** What one of two runs, a fork of the other, took over: `steps` steps, those before `from_step`. `fork` says which run is the fork. */
+export interface TakenOver {
+  fork: "a" | "b";
+  from_step: number | null;
+  steps: number;
+}
+
 /** A file to copy as the start of your own workflow. */
 export interface TemplateEntry {
   /** What write_workflow takes as `template`. */
@@ -622,6 +691,7 @@ export interface Queries {
   tree: RunQuery;
   source: RunQuery;
   streams: RunQuery;
+  compare: CompareQuery;
   waits: Nothing;
   catalog: Nothing;
   status: Nothing;
@@ -641,6 +711,7 @@ export interface Gets {
   tree: Child[];
   source: Source;
   streams: Stream[];
+  compare: Compared;
   waits: InboxItem[];
   catalog: Catalog;
   status: StatusShown;

@@ -7,9 +7,10 @@ import type { Key } from "../keys";
 
 const BEYOND = 8; // rows above and below the screen
 
-/** A row to bring into view and to focus: a new object for each time. */
+/** A row to bring into view, and to focus unless that is done `quietly`: a new object for each time. */
 export interface Target {
   index: number;
+  quietly?: boolean;
 }
 
 export interface VirtualListProps<T> {
@@ -99,6 +100,8 @@ function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefine
   }, [target, rowHeight]);
   useLayoutEffect(() => {
     if (!target || target === reached.current) return;
+    if (target.quietly) reached.current = target;
+    if (target.quietly) return;
     const link = box.current?.querySelector<HTMLElement>(`[data-index="${target.index}"] .row-link`);
     if (!link) return;
     reached.current = target;

@@ -1,0 +1,109 @@
+/** Where two values differ: each place with what stands there in the one and in the other. */
+
+import type { Change, ComparedStep, ComparedValue, Preview } from "../api";
+import { Value } from "../parts/Value";
+import { runHref } from "../routes";
+
+/** The input, output or error of both runs. */
+export function ComparedPayload({ label, value }: { label: string; value: ComparedValue }) {
+  if (!value.a && !value.b) return null;
+  return (
+    <section class="card" aria-label={label}>
+      <h2>
+        {label} <span class="muted">{value.same ? "is the same" : ""}</span>
+      </h2>
+      {value.same ? <Value label={label} preview={value.a} /> : <Differing label={label} {...value} />}
+    </section>
+  );
+}
+
+/** What differs in a step. */
+export function Changes({ step, a, b }: { step: ComparedStep; a: string; b: string }) {
+  const numbers = [
+    step.a && { label: "A", href: runHref(a, step.a.step), number: step.a.step },
+    step.b && { label: "B", href: runHref(b, step.b.step), number: step.b.step },
+  ].filter((one) => one !== null);
+  return (
+    <section class="card compare-step" aria-label={`Step ${step.name}`}>
+      <h2 class="wrap">
+        {step.name}
+        {step.occurrence > 1 && <span class="muted"> ({step.occurrence})</span>}
+      </h2>
+      <p class="muted">
+        {numbers.map((one) => (
+          <a key={one.label} href={one.href}>
+            step {one.number} of {one.label}
+          </a>
+        ))}
+      </p>
+      <Body step={step} />
+    </section>
+  );
+}
+
+function Body({ step }: { step: ComparedStep }) {
+  if (step.taken_over) return <p class="muted">The fork took this step over: it is one and the same.</p>;
+  if (step.differs.includes("missing")) return <p>Only {step.a ? "A" : "B"} has this step.</p>;
+  if (step.differs.length === 0) return <p class="muted">Output and error are the same.</p>;
+  const a = step.a?.error ?? step.a?.output ?? null;
+  const b = step.b?.error ?? step.b?.output ?? null;
+  return <Differing label={step.name} a={a} b={b} changes={step.changes} />;
+}
+
+interface DifferingProps {
+  label: string;
+  a: Preview | null;
+  b: Preview | null;
+  changes: readonly Change[];
+}
+
+function Differing({ label, a, b, changes }: DifferingProps) {
+  if (changes.length > 0 && changes[0]?.path !== "") return <ChangeTable changes={changes} />;
+  return (
+    <div class="sides">
+      <Whole label={`${label} of A`} mark="A" preview={a} />
+      <Whole label={`${label} of B`} mark="B" preview={b} />
+    </div>
+  );
+}
+
+function Whole({ label, mark, preview }: { label: string; mark: string; preview: Preview | null }) {
+  return (
+    <div>
+      <span class={`side-label ${mark.toLowerCase()}`}>{mark}</span>
+      <Value label={label} preview={preview} />
+    </div>
+  );
+}
+
+function ChangeTable({ changes }: { changes: readonly Change[] }) {
+  return (
+    <div class="scroll-x" tabIndex={0} role="region" aria-label="Changes">
+      <table class="changes">
+        <thead>
+          <tr>
+            <th scope="col">Where</th>
+            <th scope="col">A</th>
+            <th scope="col">B</th>
+          </tr>
+        </thead>
+        <tbody>
+          {changes.map((one) => (
+            <tr key={one.path}>
+              <th scope="row" class="mono wrap">
+                {one.path}
+              </th>
+              <td class="removed">{textOf(one.a)}</td>
+              <td class="added">{textOf(one.b)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function textOf(preview: Preview | null) {
+  if (preview === null) return <span class="muted">nothing</span>;
+  return <code class="wrap">{preview.text + (preview.text.length < preview.length ? "…" : "")}</code>;
+}
