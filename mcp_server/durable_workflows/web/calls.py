@@ -15,6 +15,7 @@ from durable_workflows.models import (
     LogLine,
     Message,
     Preview,
+    ScheduleInfo,
     Started,
     StartRequest,
     Step,
@@ -33,6 +34,7 @@ from durable_workflows.web.shapes import (
     RunShown,
     RunsQuery,
     RunsShown,
+    ScheduleBody,
     SendBody,
     Source,
     StatusShown,
@@ -79,4 +81,5 @@ POSTS = (
     Call("delete", RunsBody, ChangedList, acting.delete),
     Call("answer", AnswerBody, Delivered, acting.answer),
     Call("send", SendBody, Delivered, acting.send),
+    Call("schedule", ScheduleBody, ScheduleInfo | Started, acting.schedule),
 )

@@ -29,10 +29,13 @@ class Nothing(Asked):
 
 
 class RunsQuery(Asked):
-    """Which runs are listed: those that all of these allow."""
+    """Which runs are listed: those that all of these allow. `text` is in their input, output or error."""
 
     status: str | None = None
     name: str | None = None
+    version: str | None = None
+    started_by: str | None = None
+    text: str | None = None
     since: datetime | None = None
     roots: bool = False
     parent: WorkflowId | None = None

@@ -409,10 +409,13 @@ export interface RunsBody {
   children?: boolean;
 }
 
-/** Which runs are listed: those that all of these allow. */
+/** Which runs are listed: those that all of these allow. `text` is in their input, output or error. */
 export interface RunsQuery {
   status?: string | null;
   name?: string | null;
+  version?: string | null;
+  started_by?: string | null;
+  text?: string | null;
   since?: string | null;
   roots?: boolean;
   parent?: string | null;
@@ -435,6 +438,12 @@ export interface RunsShown {
   /** How many runs were looked through for `text`; next_cursor goes on after them. */
   looked_through: number | null;
   parents: string[];
+}
+
+/** What to do with a schedule. */
+export interface ScheduleBody {
+  name: string;
+  do: "pause" | "resume" | "run";
 }
 
 /** A schedule that workflow code created. `cron` may have a sixth field in front, for seconds. */
@@ -726,4 +735,5 @@ export interface Posts {
   delete: [RunsBody, ChangedList];
   answer: [AnswerBody, Delivered];
   send: [SendBody, Delivered];
+  schedule: [ScheduleBody, ScheduleInfo | Started];
 }
