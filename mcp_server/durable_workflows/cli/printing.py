@@ -256,7 +256,9 @@ def _no_runs(runs: RunList) -> str:
         return "There are no runs yet."
     if runs.next_cursor is None:
         return "No runs match."
-    return f"None of the first {runs.looked_through:,} runs matches; more: --cursor {runs.next_cursor}"
+    return (
+        f"None of the first {runs.looked_through:,} runs matches; more: --cursor {runs.next_cursor}"
+    )
 
 
 async def print_all_runs(pages: AsyncGenerator[list[RunSummary]], as_json: bool) -> None:

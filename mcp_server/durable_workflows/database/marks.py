@@ -13,10 +13,7 @@ from durable_workflows.models import Connection
 from durable_workflows.settings import APPLICATION
 
 _LOOK_SECONDS = 5.0
-_MOVING = (
-    "PENDING",
-    "ENQUEUED",
-)  # a step of such a run may end at any moment, which nothing announces
+_SOON_SECONDS = 10.0  # by the next look, twice as long as it may be away
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Marks:
     """What is shown, as far as it was asked for. Where two marks differ, something has changed."""
 
     runs: Mapping[str, str]  # by workflow_id; a run that is not there has none
-    moving: bool  # whether one of the runs may change without a hint
+    moving: bool  # whether one of the runs may change without a hint, before long
     listed: str | None  # which runs are the newest
     states: str | None  # how these stand
     waits: str | None  # what all runs wait for
@@ -79,7 +76,7 @@ class Looker:
         waits = await self._fetch("wait_marks") if wanted.waits else [{"waits": None}]
         return Marks(
             runs={row["workflow_id"]: row["mark"] for row in rows},
-            moving=any(row["status"] in _MOVING for row in rows),
+            moving=any(row["moving"] for row in rows),
             listed=lists["runs"],
             states=lists["states"],
             waits=waits[0]["waits"],
@@ -87,7 +84,7 @@ class Looker:
 
     async def _runs(self, wanted: Wanted) -> list[tables.Row]:
         ids = list(wanted.workflow_ids)
-        rows = await self._fetch("run_marks", workflow_ids=ids)
+        rows = await self._fetch("run_marks", workflow_ids=ids, soon=_SOON_SECONDS)
         if not wanted.whole:
             return rows
         lines = {

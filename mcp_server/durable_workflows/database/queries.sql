@@ -675,6 +675,11 @@ from (
 ) as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
 order by wait.since limit %(limit)s
 
+-- name: which_are_parents
+-- Those of some runs that have started others.
+select workflow_id from unnest(%(workflow_ids)s::text[]) as workflow_id
+where exists (select from dbos.workflow_status as child where coalesce(child.parent_workflow_id, '') = workflow_id)
+
 -- name: inbox
 -- What is waited for, the longest first, with the arguments of the run that waits, and the run at the root of its family.
 select wait.workflow_id, wait.function_id, wait.topic, wait.since, wait.deadline, wait.prompt, wait.schema, wait.person_only,
@@ -775,8 +780,14 @@ select session_id, client, version, transport, since, seen_at as last_seen,
 from durable_workflows.sessions order by seen_at desc limit %(limit)s
 
 -- name: run_marks
--- What the traces of some runs show, in short: while a run's mark is the same, so is its trace.
-select run.workflow_uuid as workflow_id, run.status, concat_ws(
+-- What the traces of some runs show, in short: while a run's mark is the same, so is its trace. A step of a `moving` run may end at any moment, which nothing
+-- announces. One that is parked moves when something comes for it, which is announced, or when it is due; until the next look nobody would see that.
+select run.workflow_uuid as workflow_id, run.status in ('PENDING', 'ENQUEUED') and (
+    not exists (
+        select from durable_workflows.parked where parked.workflow_id = run.workflow_uuid
+            and (parked.due_at is null or parked.due_at > clock_timestamp() + make_interval(secs => %(soon)s))
+    ) or exists (select from durable_workflows.woken where woken.workflow_id = run.workflow_uuid)
+) as moving, concat_ws(
     ' ', run.status, run.updated_at, run.recovery_attempts,
     (select count(*) from dbos.operation_outputs as step where step.workflow_uuid = run.workflow_uuid),
     (select count(*) from dbos.notifications as message where message.destination_uuid = run.workflow_uuid and not message.consumed),

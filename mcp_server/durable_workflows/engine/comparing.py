@@ -100,9 +100,7 @@ def _fork(a: Mapping[str, Any], b: Mapping[str, Any]) -> Literal["a", "b"] | Non
 def _taken_over(
     fork: Literal["a", "b"], run: ComparedRun, steps: Iterable[ComparedStep]
 ) -> TakenOver:
-    return TakenOver(
-        fork=fork, from_step=run.forked_at, steps=sum(one.taken_over for one in steps)
-    )
+    return TakenOver(fork=fork, from_step=run.forked_at, steps=sum(one.taken_over for one in steps))
 
 
 def _in_order(rows: Iterable[Row]) -> Iterator[Row]:

@@ -33,9 +33,7 @@ async def page(
     return await _detail(reader, workflow_id, detail, offset)
 
 
-async def comparison(
-    reader: "Reader", workflow_id: str, other: str, *, cursor: str | None
-) -> str:
+async def comparison(reader: "Reader", workflow_id: str, other: str, *, cursor: str | None) -> str:
     """A page about two runs side by side."""
     _, offset = _where(cursor)
     found = await reader.compare(workflow_id, other, after=offset)

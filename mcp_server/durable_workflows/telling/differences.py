@@ -17,7 +17,9 @@ class _Place(NamedTuple):
     b: Any
 
 
-def changes(a: Preview | None, b: Preview | None, *, most: int, given: bool = False) -> list[Change]:
+def changes(
+    a: Preview | None, b: Preview | None, *, most: int, given: bool = False
+) -> list[Change]:
     """The first places where two recorded values differ; none where one is cut, missing, or no JSON. `given`: they are the arguments of runs."""
     if a is None or b is None or a.cut or b.cut:
         return []

@@ -8,11 +8,12 @@ from durable_workflows.models import (
     Delivered,
     Forked,
     OpenWait,
+    ScheduleInfo,
     Started,
     StartRequest,
 )
 from durable_workflows.system import users
-from durable_workflows.web.shapes import AnswerBody, ForkBody, RunsBody, SendBody
+from durable_workflows.web.shapes import AnswerBody, ForkBody, RunsBody, ScheduleBody, SendBody
 from durable_workflows.web.site import PAGE, Site
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
@@ -55,6 +56,17 @@ async def answer(site: Site, body: AnswerBody) -> Delivered:
 async def send(site: Site, body: SendBody) -> Delivered:
     engine = await site.engine()
     return await engine.send(body.workflow_id, body.topic, body.message, body.idempotency_key)
+
+
+async def schedule(site: Site, body: ScheduleBody) -> ScheduleInfo | Started:
+    engine = await site.engine()
+    match body.do:
+        case "pause":
+            return await engine.pause_schedule(body.name)
+        case "resume":
+            return await engine.resume_schedule(body.name)
+        case "run":
+            return await engine.run_schedule(body.name)
 
 
 async def _wait(engine: "Engine", workflow_id: str, step: int) -> OpenWait:

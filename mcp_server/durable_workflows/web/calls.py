@@ -15,7 +15,7 @@ from durable_workflows.models import (
     LogLine,
     Message,
     Preview,
-    RunList,
+    ScheduleInfo,
     Started,
     StartRequest,
     Step,
@@ -33,6 +33,8 @@ from durable_workflows.web.shapes import (
     RunsBody,
     RunShown,
     RunsQuery,
+    RunsShown,
+    ScheduleBody,
     SendBody,
     Source,
     StatusShown,
@@ -55,7 +57,7 @@ class Call(NamedTuple):
 
 GETS = (
     Call("project", Nothing, Project, looking.project),
-    Call("runs", RunsQuery, RunList, looking.runs),
+    Call("runs", RunsQuery, RunsShown, looking.runs),
     Call("run", RunQuery, RunShown, looking.run),
     Call("steps", StepsQuery, StepsPage, looking.steps),
     Call("step", StepQuery, Step, looking.step),
@@ -79,4 +81,5 @@ POSTS = (
     Call("delete", RunsBody, ChangedList, acting.delete),
     Call("answer", AnswerBody, Delivered, acting.answer),
     Call("send", SendBody, Delivered, acting.send),
+    Call("schedule", ScheduleBody, ScheduleInfo | Started, acting.schedule),
 )

@@ -98,7 +98,7 @@ function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefine
   useLayoutEffect(() => {
     if (target && target !== reached.current) reveal(box.current, target.index, rowHeight);
   }, [target, rowHeight]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!target || target === reached.current) return;
     if (target.quietly) reached.current = target;
     if (target.quietly) return;

@@ -12,6 +12,7 @@ import { Icon } from "../parts/Icon";
 import { finished, isObject, own, type Schema, shapeOf } from "../parts/schema";
 import { submitKey } from "../parts/submit";
 import { Ago, Time } from "../parts/Time";
+import { Title } from "../parts/Title";
 import { toast } from "../parts/Toasts";
 import { Value } from "../parts/Value";
 import { go, href, runHref } from "../routes";
@@ -29,9 +30,9 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
         <a class="icon-button back" href="#/inbox" aria-label="Inbox">
           <Icon name="back" />
         </a>
-        <h2 class="grow ellipsis">
+        <Title class="grow ellipsis">
           <a href={runHref(wait.workflow_id)}>{name}</a>
-        </h2>
+        </Title>
         <a class="button small" href={runHref(wait.workflow_id)}>
           Open the run
         </a>
@@ -43,7 +44,7 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
           <AnswerForm item={item} next={next} />
         </div>
         <aside class="question-side" aria-label="The request">
-          <h3>The request</h3>
+          <h2>The request</h2>
           <Value label="What the run was started with" preview={readableInput(input)} load={load} />
           <Origin item={item} />
         </aside>

@@ -10,6 +10,7 @@ import { useKeys } from "../keys";
 import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Icon } from "../parts/Icon";
+import { Title } from "../parts/Title";
 import { isObject } from "../parts/schema";
 import { parse } from "../parts/Value";
 import { href, route } from "../routes";
@@ -137,7 +138,7 @@ function Entry({ entry }: { entry: CatalogEntry }) {
         <a class="icon-button back" href={href("start")} aria-label="All workflows">
           <Icon name="back" />
         </a>
-        <h2 class="grow wrap">{entry.name}</h2>
+        <Title class="grow wrap">{entry.name}</Title>
         <code class="muted wrap">{source}</code>
       </div>
       <div class="split-scroll pad">
