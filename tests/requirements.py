@@ -79,6 +79,7 @@ PROMISES = {
     "status:answers": "server_status answers whatever is broken, and names the part that failed.",
     "client:does-not-read": "A client that does not read its answers is not listened to; what is no message is answered.",
     "list:streams": "A list of all runs is read as it is taken: its first lines come at once, and it ends when nobody reads on.",
+    "commands:all-that-tools-can": "What a tool can do a command can.",
     "compare:aligned": "Two runs are compared step by step, by name and occurrence; what is said to be the same is the same.",
     "payload:bounded": "Large payloads are kept whole and shown in part, and what was left out is said.",
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",

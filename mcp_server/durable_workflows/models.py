@@ -479,11 +479,19 @@ class QueuePlace(Model):
     next_start: datetime | None
 
 
+class RunLine(Model):
+    """A log line, and the run that it is of."""
+
+    workflow_id: str
+    line: LogLine
+
+
 class Overview(Model):
-    """An overview of a project."""
+    """An overview of a project. `doing` says for unfinished ones of the newest runs what they do now."""
 
     counts: dict[str, int]
     newest: list[RunSummary]
+    doing: dict[str, str] = {}
     waiting: list[WaitingRun]
     queues: list[QueueInfo]
     workers: list[WorkerInfo]

@@ -7,7 +7,7 @@ from dbos import DBOS
 
 
 @DBOS.workflow()
-def scheduled_greeting(at: datetime, context: Any) -> str:
+def scheduled_greeting(at: datetime, context: Any) -> Any:
     """Greet at the time that was planned."""
     return f"{context['greeting']} at {at.isoformat()}"
 

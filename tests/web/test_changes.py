@@ -154,7 +154,7 @@ async def test_the_inbox_is_told_of_a_wait_and_of_its_end(page: Visitor, shared:
         await ear.next(lambda news: news["waits"], "somebody asks")
         await shared.reader.wait(["told-asks"])
         [wait] = await shared.reader.waits("told-asks")
-        value = {"amount": 1, "unit": "kg", "express": False}
+        value: Json = {"amount": 1, "unit": "kg", "express": False}
         await shared.answer(wait, value, who="ann", how="terminal")
         await ear.next(lambda news: news["waits"], "nobody asks any more")
 

@@ -119,7 +119,7 @@ async def test_another_page_does_not_even_start_a_look(browser: Visitor, headers
 
 async def test_what_a_person_opens_by_its_address_is_answered(browser: Visitor) -> None:
     for site in ("none", None):
-        headers = {"Sec-Fetch-Site": site}
+        headers: Headers = {"Sec-Fetch-Site": site}
         assert (await browser.get("/api/project", headers=headers)).status_code == 200
 
 

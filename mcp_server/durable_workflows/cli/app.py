@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import anyio
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand
 
 from durable_workflows import actions
 from durable_workflows.cli import command_words
@@ -27,6 +28,7 @@ from durable_workflows.settings import Settings
 _MODULES = (
     "serving",
     "runs",
+    "looking",
     "deleting",
     "people",
     "schedules",
@@ -36,7 +38,6 @@ _MODULES = (
     "installing",
 )
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
-_SHOW_SETTINGS = ("serve", "bootstrap")  # all commands take them; these two list them in their help
 
 
 def commands() -> Iterator[Command]:
@@ -52,11 +53,29 @@ def build_app(some: Iterable[Command]) -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_main)
     for command in some:
-        app.command(command.name, epilog=_epilog(command))(_with_settings(command))
+        make = app.command(command.name, cls=_Command, epilog=_epilog(command))
+        make(_with_settings(command))
     return app
+
+
+class _Command(TyperCommand):
+    """A command whose help tells its own options apart from the settings, which all commands take."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, the options and the settings, each with their heading."""
+        found: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Settings": []}
+        for one in self.get_params(ctx):
+            if (record := one.get_help_record(ctx)) is not None:
+                kind = "Arguments" if one.param_type_name == "argument" else "Options"
+                found["Settings" if one.name in Settings.model_fields else kind].append(record)
+        for title, records in found.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
 def main() -> None:
@@ -86,7 +105,7 @@ def _main(
 ) -> None:
     """Durable workflows for AI agents: runs that survive crashes, closed sessions and reboots.
 
-    Each setting is an option of every command; `durable-workflows bootstrap --help` lists them.
+    Each setting is an option of every command, and an environment variable: see the help of any command.
     """
 
 
@@ -103,7 +122,7 @@ def _with_settings(command: Command) -> Callable[..., None]:
             _carry_out(function, settings, values)
 
     own = list(inspect.signature(function).parameters.values())[1:]
-    flags = list(_flags(show_all=command.name in _SHOW_SETTINGS))
+    flags = list(_flags())
     signature = inspect.Signature([*own, *flags])
     vars(typed)["__signature__"] = signature  # what typer makes the command's options of
     typed.__annotations__ = {one.name: one.annotation for one in [*own, *flags]}
@@ -124,12 +143,11 @@ def _carry_out(
         raise typer.Exit(1) from error
 
 
-def _flags(*, show_all: bool) -> Iterator[inspect.Parameter]:
+def _flags() -> Iterator[inspect.Parameter]:
     for name, field in Settings.model_fields.items():
         option = typer.Option(
             f"--{name.replace('_', '-')}",
             help=field.description,
-            hidden=not (show_all or name == "project"),
             show_default=False,
         )
         yield inspect.Parameter(

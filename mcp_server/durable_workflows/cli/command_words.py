@@ -14,23 +14,58 @@ _PROGRAM = "durable-workflows"
 
 
 @dataclass(frozen=True)
+class Flag:
+    """An option without a value: it stands for this value of an argument. With `off`, that stands for the other one."""
+
+    option: str
+    value: JsonValue = True
+    off: str | None = None
+
+
+@dataclass(frozen=True)
 class Form:
     """How a command takes the arguments of a tool: some as words, the others as options."""
 
     command: str
     words: tuple[str, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    options: Mapping[str, str | Flag] = field(default_factory=dict[str, str | Flag])
 
 
+_CHILDREN = Flag("--children")
 FORMS = {
-    "workflow_catalog": Form("status"),
+    "workflow_catalog": Form("catalog", ("query",)),
     "server_status": Form("status"),
     "list_workflows": Form(
         "list",
         (),
-        {"status": "--status", "name": "--name", "waiting": "--waiting", "parent": "--parent"},
+        {
+            "status": "--status",
+            "name": "--name",
+            "waiting": Flag("--waiting", off="--not-waiting"),
+            "since": "--since",
+            "roots": Flag("--roots"),
+            "parent": "--parent",
+            "version": "--version",
+            "started_by": "--started-by",
+            "text": "--text",
+            "oldest_first": Flag("--oldest-first"),
+            "limit": "--limit",
+            "cursor": "--cursor",
+        },
     ),
-    "start_workflow": Form("start", ("name",), {"args": "--args"}),
+    "start_workflow": Form(
+        "start",
+        ("name",),
+        {
+            "args": "--args",
+            "batch": "--batch",
+            "workflow_id": "--id",
+            "queue": "--queue",
+            "delay_seconds": "--delay-seconds",
+            "timeout_seconds": "--timeout-seconds",
+            "priority": "--priority",
+        },
+    ),
     "wait_for_workflows": Form(
         "wait", ("workflow_ids",), {"until": "--until", "timeout_seconds": "--timeout"}
     ),
@@ -41,22 +76,31 @@ FORMS = {
     ),
     "compare": Form("compare", ("workflow_id", "other"), {"cursor": "--cursor"}),
     "send_message": Form(
-        "send", (), {"workflow_id": "--id", "topic": "--topic", "message": "--message"}
+        "send",
+        (),
+        {
+            "workflow_id": "--id",
+            "topic": "--topic",
+            "message": "--message",
+            "idempotency_key": "--idempotency-key",
+        },
     ),
     "answer_in_person": Form("approve", ("workflow_id",), {"topic": "--topic"}),
-    "fork": Form("fork", ("workflow_id", "from_step"), {"version": "--same-version"}),
-    "cancel": Form("cancel", ("workflow_ids",), {"children": "--children"}),
-    "resume": Form("resume", ("workflow_ids",), {"children": "--children"}),
-    "delete_workflows": Form("delete", ("workflow_ids",), {"children": "--children"}),
-    "write_workflow": Form("new", ("template", "name")),
-    "search_docs": Form("search", ("query",)),
+    "fork": Form("fork", ("workflow_id", "from_step"), {"version": Flag("--same-version", "same")}),
+    "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
+    "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),
+    "delete_workflows": Form("delete", ("workflow_ids",), {"children": _CHILDREN}),
+    "write_workflow": Form(
+        "write", ("name", "source"), {"template": "--template", "overwrite": Flag("--overwrite")}
+    ),
+    "search_docs": Form("docs", ("query",)),
+}
+# Arguments of tools that a command takes in another way, and how.
+OTHERWISE = {
+    ("start_workflow", "wait_seconds"): "--wait, which waits until the end",
 }
 _JSON = ("args", "message")  # arguments that are JSON in a command, too
-_FLAGS = {
-    "children": True,
-    "waiting": True,
-    "version": "same",
-}  # what an option without a value stands for
+_FILES = ("batch", "source")  # a file has them
 _RUNS = {"workflow_id": " ID", "workflow_ids": " ID..."}
 _TOOL = re.compile(
     rf"\bCall ({'|'.join(FORMS)})\b|\b({'|'.join(name for name in FORMS if '_' in name)})\b"
@@ -66,7 +110,7 @@ _TOOL = re.compile(
 def as_command(tool: str, arguments: Mapping[str, JsonValue]) -> str:
     """The command that does what a call does."""
     form = FORMS[tool]
-    words = [word for name in form.words if name in arguments for word in _words(arguments[name])]
+    words = [word for name in form.words if name in arguments for word in _words(name, arguments)]
     options = [
         word
         for name, option in form.options.items()
@@ -90,13 +134,17 @@ def _named(found: re.Match[str]) -> str:
     return f"{'Run ' if found[1] else ''}`{_PROGRAM} {form.command}{run}`"
 
 
-def _words(value: JsonValue) -> list[str]:
+def _words(name: str, arguments: Mapping[str, JsonValue]) -> list[str]:
+    value = "FILE" if name in _FILES else arguments[name]
     return [_quoted(one) for one in value] if isinstance(value, list) else [_quoted(value)]
 
 
-def _option(name: str, option: str, value: JsonValue) -> list[str]:
-    if name in _FLAGS:
-        return [option] if value == _FLAGS[name] else []
+def _option(name: str, option: str | Flag, value: JsonValue) -> list[str]:
+    if isinstance(option, Flag):
+        which = option.option if value == option.value else option.off
+        return [which] if which else []
+    if name in _FILES:
+        return [option, "FILE"]
     if name in _JSON:
         return [option, _json(value)]
     return [option, _quoted(value)]

@@ -1,5 +1,6 @@
 """The overview of a project: its runs by status, the newest ones, who waits for what, queues, workers, and the newest log lines."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -7,10 +8,9 @@ from typing import NamedTuple
 from durable_workflows import fitting, wording
 from durable_workflows.cli import columns
 from durable_workflows.models import (
-    LogLine,
     Overview,
     QueueInfo,
-    RunSummary,
+    RunLine,
     WaitingRun,
     WorkerInfo,
 )
@@ -25,13 +25,6 @@ class Line(NamedTuple):
     heading: bool = False
 
 
-class RunLine(NamedTuple):
-    """A log line, and the run that it is of."""
-
-    workflow_id: str
-    line: LogLine
-
-
 def overview_lines(
     overview: Overview,
     said: Sequence[RunLine] = (),
@@ -43,7 +36,7 @@ def overview_lines(
     now = datetime.now(UTC)
     counts = ", ".join(f"{number} {status}" for status, number in overview.counts.items())
     lines = [Line("RUNS", True), Line(columns.cut(counts or "none yet", width or _TEXT))]
-    lines += _table(_run_rows(overview.newest, now), _RUN_SHRINKING, width)
+    lines += _table(_run_rows(overview, now), _RUN_SHRINKING, width)
     lines += _table(_waiting_rows(overview.waiting, now), _WAITING_SHRINKING, width)
     lines += _table(_queue_rows(overview.queues), _QUEUE_SHRINKING, width)
     lines += _table(_worker_rows(overview.workers, now), _WORKER_SHRINKING, width)
@@ -52,10 +45,20 @@ def overview_lines(
         room = max(3, height - len(lines)) if height else len(said)
         texts = [
             f"{fitting.shown_line(one.workflow_id)}  {wording.line(one.line.text, _TEXT)}"
-            for one in said
+            for one in _fair(said, room)
         ]
-        lines += [Line(columns.cut(text, width or len(text))) for text in texts[-room:]]
+        lines += [Line(columns.cut(text, width or len(text))) for text in texts]
     return lines
+
+
+def _fair(said: Sequence[RunLine], room: int) -> list[RunLine]:
+    """So many of the newest lines that no run takes the room of another: of each run the last one, then of each the last but one."""
+    later: Counter[str] = Counter()  # lines of each run that are newer
+    turns: list[tuple[int, int]] = []
+    for place, one in reversed([*enumerate(said)]):
+        turns.append((later[one.workflow_id], -place))
+        later[one.workflow_id] += 1
+    return [said[place] for place in sorted(-place for _, place in sorted(turns)[:room])]
 
 
 def age(moment: datetime, now: datetime) -> str:
@@ -84,16 +87,16 @@ def _table(rows: Iterable[Row], shrinking: columns.Shrinking, width: int | None)
             yield Line(text, heading=place == 0)
 
 
-def _run_rows(runs: Iterable[RunSummary], now: datetime) -> Iterator[Row]:
+def _run_rows(overview: Overview, now: datetime) -> Iterator[Row]:
     yield ("NEWEST RUNS", "NAME", "STATUS", "AGE", "NOTE")
-    for run in runs:
-        note = f"waits: {run.waiting_on}" if run.waiting_on is not None else run.error or ""
+    for run in overview.newest:
+        note = overview.doing.get(run.workflow_id) or run.error or ""
         yield (
             run.workflow_id,
             run.name,
             run.status,
             age(run.created_at, now),
-            wording.line(note, _TEXT),
+            wording.line(f"waits: {run.waiting_on}" if run.waiting_on is not None else note, _TEXT),
         )
 
 

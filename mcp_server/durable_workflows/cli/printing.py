@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import typer
@@ -20,6 +22,7 @@ from durable_workflows.engine import following
 from durable_workflows.models import (
     Autostart,
     Catalog,
+    CatalogEntry,
     ChangedList,
     Ended,
     LogLine,
@@ -27,21 +30,29 @@ from durable_workflows.models import (
     RunList,
     RunSummary,
     ServerStatus,
+    Started,
     Step,
     Storage,
     TemplateEntry,
     WaitingRuns,
     WaitResult,
+    Written,
 )
 from durable_workflows.processes import lifecycle
+from durable_workflows.schemas import arguments
 from durable_workflows.settings import Settings
 from durable_workflows.system import state
+
+if TYPE_CHECKING:
+    from durable_workflows.code.checks.checking import Finding
 
 _EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
 # Of a list. An id is never cut: it is there to be copied.
 _SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))
 _RUN_HEADING = ("ID", "NAME", "STATUS", "AGE", "NOTE")
 _ERROR = 200  # characters of an error in a line
+_USE = 300  # of what a workflow does
+_OUTPUT = 200  # of the output of one of several runs
 
 errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
@@ -134,6 +145,63 @@ def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
     rows = [("TEMPLATE", "USE WHEN"), *((one.name, one.use_when) for one in templates)]
     for line in columns.lines(rows, width(), ((1, 20),)):
         terminal.out(line)
+
+
+def print_catalog(catalog: Catalog, query: str | None) -> None:
+    """The workflows, each with its use; the one of that name with its arguments."""
+    named = [one for one in catalog.workflows if one.name == query]
+    for one in named:
+        _print_entry(one)
+    if named:
+        return
+    if not catalog.workflows:
+        terminal.out("No workflows match.")
+        return
+    rows = [("WORKFLOW", "WHAT IT DOES"), *((one.name, _use(one)) for one in catalog.workflows)]
+    for line in columns.lines(rows, width(), ((1, 20),)):
+        terminal.out(line)
+    say("The arguments of one: durable-workflows catalog NAME. Templates: durable-workflows new")
+
+
+def _use(entry: CatalogEntry) -> str:
+    if wrong := entry.error or entry.not_startable:
+        return f"cannot be started: {wrong.strip().splitlines()[-1]}"
+    return wording.line(entry.summary.partition("\n\n")[0], _USE)
+
+
+def _print_entry(entry: CatalogEntry) -> None:
+    print_pairs([("workflow", entry.name), ("file", entry.source)])
+    terminal.out(f"\n{entry.summary}\n")
+    if wrong := entry.error or entry.not_startable:
+        terminal.out(f"It cannot be started: {wrong}")
+        return
+    terminal.out(f"Arguments:\n{json.dumps(entry.args_schema, indent=2, ensure_ascii=False)}")
+    given = json.dumps(arguments.example(entry.args_schema), ensure_ascii=False)
+    say(f"Start it: durable-workflows start {entry.name} --args {shlex.quote(given)}")
+
+
+def written_text(written: Written) -> str:
+    """What became of a workflow file."""
+    names = ", ".join(one.name for one in written.workflows)
+    lines = [
+        written.file,
+        *written.warnings,
+        *([f"It does not load:\n{written.error}"] if written.error else []),
+        *([f"Can be started: {names}"] if names else []),
+        *([written.note] if written.note else []),
+    ]
+    return "\n".join(lines)
+
+
+def say_checked(files: int, found: "Sequence[Finding]") -> None:
+    """Say what a check has found."""
+    numbers = Counter(one.severity for one in found)
+    kinds = [
+        wording.counted(numbers[kind], kind)
+        for kind in ("error", "warning", "note")
+        if numbers[kind]
+    ]
+    say(f"Checked {wording.counted(files, 'file')}: {', '.join(kinds) or 'nothing is wrong'}.")
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
@@ -325,11 +393,27 @@ def print_ended(ended: Ended, as_json: bool) -> None:
         fail(f"{ended.workflow_id} ended with {ended.status}: {ended.error or ''}", hint)
 
 
+def say_existing(started: Sequence[Started]) -> None:
+    """Say which runs were there before."""
+    for own in (one.workflow_id for one in started if one.existing):
+        say(
+            f"A run with the id {own} already exists with its original arguments; nothing new was started."
+        )
+
+
+def print_started(started: Sequence[Started], as_json: bool) -> None:
+    """The runs of a batch, a line for each."""
+    if as_json:
+        terminal.out(json.dumps([one.model_dump(mode="json") for one in started], indent=2))
+        return
+    terminal.lines(f"{fitting.shown_line(one.workflow_id)}  {one.status}" for one in started)
+
+
 def waited_text(result: WaitResult) -> str:
-    """How things stand after waiting, a line for each run."""
+    """How things stand after waiting, a line for each run; the output of a single one is not cut."""
+    runs = len(result.done) + len(result.waiting) + len(result.running)
     ended = [
-        f"{fitting.shown_line(one.workflow_id)}  {one.status}"
-        + (f"  {wording.line(one.error, _ERROR)}" if one.error else "")
+        f"{fitting.shown_line(one.workflow_id)}  {one.status}  {_outcome(one, cut=runs > 1)}"
         for one in result.done
     ]
     waiting = [
@@ -340,3 +424,11 @@ def waited_text(result: WaitResult) -> str:
         for one in result.running
     ]
     return "\n".join([*ended, *waiting, *running])
+
+
+def _outcome(ended: Ended, *, cut: bool) -> str:
+    """The error of a run, or its output in a line."""
+    if ended.status != "SUCCESS":
+        return wording.line(ended.error or "", _ERROR)
+    output = json.dumps(ended.output, ensure_ascii=False)
+    return wording.line(output, _OUTPUT) if cut else output

@@ -737,6 +737,14 @@ select * from (
     where workflow_id = %(workflow_id)s and id > %(after)s order by id desc limit %(limit)s
 ) as newest order by id
 
+-- name: newest_lines
+-- Of the newest lines of all runs, some of each run.
+select workflow_id, id, at, step, stream, text from (
+    select workflow_id, id, at, function_id as step, stream, text, row_number() over (partition by workflow_id order by id desc) as place
+    from (select * from durable_workflows.logs order by id desc limit %(limit)s) as newest
+) as line
+where place <= %(of_one)s order by id
+
 -- name: find_answer
 select who, answer from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
 

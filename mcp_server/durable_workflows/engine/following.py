@@ -5,7 +5,7 @@ Whoever follows changes nothing: the runs go on without it.
 
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -49,6 +49,21 @@ async def follow(reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> En
         await anyio.sleep(pause)
     result = await reader.wait([workflow_id])
     return result.done[0]
+
+
+async def log(reader: Reader, workflow_id: str, *, lines: int) -> AsyncGenerator[list[LogLine]]:
+    """What a run has printed and logged, its newest `lines`, and then what it prints and logs, until it has ended."""
+    last, limit, pause = 0, lines, _SHORTEST_PAUSE
+    while True:
+        has_ended = await reader.has_ended(workflow_id)
+        found = await reader.log(workflow_id, after=last, limit=limit)
+        if found:
+            yield found
+            last = found[-1].id
+        if has_ended:  # its last lines are there
+            return
+        limit, pause = _LOG_LINES, _SHORTEST_PAUSE if found else min(pause * 1.5, _LONGEST_PAUSE)
+        await anyio.sleep(pause)
 
 
 async def wait(

@@ -19,7 +19,7 @@ _PAGE = 200  # runs that are read at a time, where all are wanted
 _OLDEST = "oldest first"  # in a cursor
 # What is looked through for one page of runs with a text, which no index has.
 _LOOKED_RUNS = 2_000
-_LOOKED_BYTES = 20_000_000
+_LOOKED_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Page:
 async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[Wanted]) -> Page:
     """A page of runs, newest first if nothing else is wanted; `cursor` is the `next_cursor` of the page before.
 
-    For a text 2,000 runs are looked through at most, or those that have recorded 20 MB together: such a page may have few runs, or none, and a next one.
+    For a text 2,000 runs are looked through at most, or those that have recorded 5 MB together: such a page may have few runs, or none, and a next one.
 
     Raises:
         InvalidArguments, UnknownWorkflowId, DatabaseUnavailable

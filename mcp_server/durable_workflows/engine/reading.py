@@ -29,6 +29,7 @@ from durable_workflows.models import (
     Overview,
     QueueInfo,
     Run,
+    RunLine,
     RunList,
     RunSummary,
     ScheduleInfo,
@@ -222,6 +223,10 @@ class Reader:
             raise await self._no_step(workflow_id, step)
         return records.step(rows[0])
 
+    async def has_ended(self, workflow_id: str) -> bool:
+        """Whether a run has ended; errors as for `run`."""
+        return (await self._rows.head(workflow_id))["status"] not in UNFINISHED
+
     async def last_step(self, workflow_id: str) -> int:
         """The highest number of a finished step; 0 where there is none."""
         return (await self._rows.fetch("highest_step", workflow_id=workflow_id))[0]["step"]
@@ -396,12 +401,30 @@ class Reader:
         return Overview(
             counts=runs.counts,
             newest=runs.workflows,
+            doing=await self._doing(runs.workflows),
             waiting=[records.waiting_run(row) for row in waits],
             queues=[QueueInfo.model_validate(row) for row in queues],
             workers=[
                 one for one in records.workers(await self._rows.fetch("workers")) if one.alive
             ],
         )
+
+    async def _doing(self, runs: Iterable[RunSummary]) -> dict[str, str]:
+        """What unfinished runs do now, of those that do not wait for a message."""
+        ids = [one.workflow_id for one in runs if one.status in UNFINISHED]
+        rows = await self._rows.fetch(
+            "run_states", workflow_ids=ids, limit=limits.NAME, progress=limits.EVENT
+        )
+        result = records.wait_result(rows, [], ids, timed_out=False)
+        return {one.workflow_id: one.step for one in result.running if one.step}
+
+    async def newest_lines(self, *, limit: int, of_one: int) -> list[RunLine]:
+        """The newest log lines of all runs, oldest first: of each run that has said something lately, at most `of_one`."""
+        rows = await self._rows.fetch("newest_lines", limit=limit, of_one=of_one)
+        return [
+            RunLine(workflow_id=row["workflow_id"], line=LogLine.model_validate(row))
+            for row in rows
+        ]
 
     # Words to complete what somebody types
 

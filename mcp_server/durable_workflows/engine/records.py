@@ -345,7 +345,7 @@ def open_in(row: Row, wait: Mapping[str, Any]) -> Waiting:
 
 
 def _running(row: Row) -> Running:
-    steps = [f"step {one['function_id']} {one['name']}" for one in _listed(row, "running")]
+    steps = [_under_way(one) for one in _listed(row, "running")]
     now = ", ".join(steps) or _asleep(row) or _awaiting(row)
     now = now or (f"steps done: {row['steps']}" if row["steps"] else None)
     return Running(
@@ -356,6 +356,17 @@ def _running(row: Row) -> Running:
         children_done=row["children_done"],
         progress=_progress(row["progress"]),
     )
+
+
+def _under_way(step_: Mapping[str, Any]) -> str:
+    """A step that runs, or that failed and will be tried again."""
+    named = f"step {step_['function_id']} {step_['name']}"
+    if step_["retry_at"] is None:
+        return named
+    tried = f"attempt {step_['attempt']} of {step_['max_attempts']} failed"
+    at = wording.time(datetime.fromisoformat(step_["retry_at"]))
+    said = f": {wording.line(step_['error'], limits.NAME)}" if step_["error"] else ""
+    return f"{named} ({tried}, the next at {at}{said})"
 
 
 def _progress(event_: Mapping[str, Any] | None) -> str | None:

@@ -1,5 +1,6 @@
 """Where two JSON values differ."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
@@ -39,7 +40,8 @@ def changes(
 
 def _has_names_only(value: Any) -> bool:
     """Whether these are arguments, as DBOS records them, that were all given by name."""
-    return isinstance(value, dict) and value.get("positionalArgs") == [] and "namedArgs" in value
+    fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return fields.get("positionalArgs") == [] and "namedArgs" in fields
 
 
 def _places(a: Any, b: Any) -> Iterator[_Place]:
@@ -65,13 +67,10 @@ def _parts(place: _Place) -> list[_Place] | None:
             for key in one | other
         ]
     if isinstance(a, list) and isinstance(b, list):
-        length = max(len(cast("list[Any]", a)), len(cast("list[Any]", b)))
-        return [_Place(f"{path}[{n}]", _item(a, n), _item(b, n)) for n in range(length)]
+        items, others = cast("list[Any]", a), cast("list[Any]", b)
+        pairs = itertools.zip_longest(items, others, fillvalue=_ABSENT)
+        return [_Place(f"{path}[{n}]", *pair) for n, pair in enumerate(pairs)]
     return None
-
-
-def _item(values: list[Any], place: int) -> Any:
-    return values[place] if place < len(values) else _ABSENT
 
 
 def _member(path: str, key: str) -> str:

@@ -1,10 +1,13 @@
 """What commands share: how their arguments are typed, and the project's engine."""
 
 import json
+import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,6 +58,17 @@ class GivenJson:
 def given_json(text: str) -> GivenJson:
     """As `json_value`, where `null` is a value like any other."""
     return GivenJson(json_value(text))
+
+
+def given_text(file: Path) -> str:
+    """The text of a file given on the command line; - is standard input."""
+    try:
+        if os.fspath(file) == "-":
+            return sys.stdin.read()
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise typer.BadParameter(f"{file} cannot be read: {reason}.") from error
 
 
 def given_time(text: str) -> datetime:

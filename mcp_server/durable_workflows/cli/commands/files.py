@@ -1,9 +1,9 @@
-"""Commands for workflow files: making one of a template, and running one."""
+"""Commands for workflow files: making one of a template or a text, checking and running one; and for what there is to start and to read."""
 
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from durable_workflows import content
 from durable_workflows.cli import printing, shell_completion, terminal
 from durable_workflows.cli.command import Command
-from durable_workflows.cli.commands.common import Args, AsJson, OwnId, engine_of
+from durable_workflows.cli.commands.common import Args, AsJson, OwnId, engine_of, given_text
 from durable_workflows.code import catalog, writing
 from durable_workflows.code.checks import checking
 from durable_workflows.docs import searching
@@ -64,7 +64,13 @@ def new(
 
 def check(
     settings: Settings,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Workflow files.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="Workflow files, or folders of them. Default: the workflow folder.",
+        ),
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -73,10 +79,9 @@ def check(
     Errors keep a workflow from being started. Warnings mark code that may take a different path when a run is replayed. The exit status is 1 if there is either,
     as pre-commit wants it. A comment `# deterministic: <reason>` on a line turns off its warnings.
     """
+    paths = list(_to_check(settings, files or [settings.workflow_folder]))
     found: list[tuple[str, checking.Finding]] = []
-    for file in files:
-        if not file.is_file():
-            raise UsageError(f"There is no file {file}.")
+    for file in paths:
         path, others = _among_others(settings, file)
         text = file.read_text(encoding="utf-8", errors="replace")
         found += [(os.fspath(file), one) for one in checking.check(path, text, others)]
@@ -87,8 +92,33 @@ def check(
     else:
         for file, one in found:
             terminal.out(checking.render(file, [one]))
+    printing.say_checked(len(paths), [one for _, one in found])
     if any(one.severity != "note" for _, one in found):
         raise typer.Exit(1)
+
+
+def _to_check(settings: Settings, given: Sequence[Path]) -> Iterator[Path]:
+    """The files that were given, and those in the folders."""
+    for path in given:
+        if path.is_dir():
+            yield from (Path(_from_here(one)) for one in _python_files(path.resolve()))
+        elif path.is_file():
+            yield path
+        elif path == settings.workflow_folder:
+            raise UsageError(
+                f"There is no workflow folder {path}.",
+                hint="Create a workflow with `durable-workflows new`, or name the files to check.",
+            )
+        else:
+            raise UsageError(f"There is no file {path}.")
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """The Python files of a folder, without those that are hidden or a cache."""
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).parts
+        if not any(part.startswith((".", "__pycache__")) for part in parts):
+            yield path
 
 
 def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
@@ -103,7 +133,7 @@ def _among_others(settings: Settings, file: Path) -> tuple[str, dict[str, str]]:
     return f"{settings.workflows.name}/{inside}", others
 
 
-def search(
+def search_docs(
     _settings: Settings,
     query: Annotated[
         list[str], typer.Argument(metavar="QUERY...", help="A few words, or the text of an error.")
@@ -115,6 +145,68 @@ def search(
     """
     asked = " ".join(query)
     terminal.out(searching.render(asked, searching.search(asked)))
+
+
+async def show_catalog(
+    settings: Settings,
+    query: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="QUERY",
+            help="A name, or part of a name or summary. A whole name brings its arguments.",
+            autocompletion=shell_completion.names,
+        ),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the workflows that can be started.
+
+    They are those of the project's workflow files, as they are now, and the bundled ones. Of a file that does not load it shows the error.
+    """
+    async with engine_of(settings) as engine:
+        with printing.progress("Loading the workflows"):
+            found = await engine.catalog(query)
+    if as_json:
+        terminal.out(found.model_dump_json(indent=2))
+    else:
+        printing.print_catalog(found, query)
+
+
+async def write(
+    settings: Settings,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The file is NAME.py.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A file with the text; - is standard input.", allow_dash=True
+        ),
+    ] = None,
+    *,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of FILE, the template to copy; NAME is also the workflow's name.",
+            autocompletion=shell_completion.templates,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a workflow file, check it and load it.
+
+    Puts the text into the project's workflow folder and says what can be started now. Nothing is written if the text is not Python, defines no workflow,
+    or takes a name in use. The exit status is 1 if the file does not load.
+    """
+    text = given_text(source) if source else None
+    async with engine_of(settings) as engine:
+        with printing.progress(f"Loading {name}"):
+            written = await engine.write(name, text, template, overwrite=overwrite)
+    printing.print_model(written, as_json, printing.written_text(written))
+    if written.error:
+        raise typer.Exit(1)
 
 
 def template_names() -> str:
@@ -210,6 +302,8 @@ COMMANDS = (
         run,
         ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
     ),
-    Command("check", check, ("check workflows/my_flow.py", "check workflows/*.py --json")),
-    Command("search", search, ("search how to wait for a person",)),
+    Command("write", write, ("write my_flow draft.py", "write my_flow --template basic_workflow")),
+    Command("check", check, ("check", "check workflows/my_flow.py", "check workflows/*.py --json")),
+    Command("catalog", show_catalog, ("catalog", "catalog approval")),
+    Command("docs", search_docs, ("docs how to wait for a person",)),
 )

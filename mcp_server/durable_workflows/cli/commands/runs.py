@@ -1,12 +1,15 @@
-"""Commands for runs: what the tools do, in the same words."""
+"""Commands that start, wait for and change runs: what the tools do, in the same words."""
 
 import math
-from datetime import datetime
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
-from durable_workflows.cli import printing, shell_completion, terminal
+from durable_workflows import wording
+from durable_workflows.cli import printing, shell_completion
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import (
     Args,
@@ -18,20 +21,19 @@ from durable_workflows.cli.commands.common import (
     WorkflowIds,
     engine_of,
     given_json,
-    given_time,
+    given_text,
     reader_of,
 )
-from durable_workflows.engine import following, inspecting
+from durable_workflows.engine import following
 from durable_workflows.engine.following import Until
-from durable_workflows.engine.inspecting import Detail
 from durable_workflows.engine.reading import Reader
-from durable_workflows.models import StartRequest, Status, WaitResult, Wanted
+from durable_workflows.models import Started, StartRequest, WaitResult
 from durable_workflows.settings import Settings
-from durable_workflows.telling import traces
 
-_WHOLE = 10_000_000  # characters: a step's output as it is
-_ALL_STEPS = 2**31 - 1
-_RUNS = 20  # in a list
+if TYPE_CHECKING:
+    from durable_workflows.engine.engine import Engine
+
+_STARTS = TypeAdapter(list[StartRequest])
 
 Children = Annotated[bool, typer.Option(help="Include the runs that they started, and theirs.")]
 Delay = Annotated[float | None, typer.Option(help="Delay the start by this many seconds.")]
@@ -41,15 +43,23 @@ Timeout = Annotated[float | None, typer.Option(help="Cancel the run after this m
 async def start(
     settings: Settings,
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="NAME",
-            help="The workflow's registered name.",
+            help="The workflow's registered name. Required unless --batch is given.",
             autocompletion=shell_completion.names,
         ),
-    ],
+    ] = None,
     *,
     args: Args = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Start several runs, all or none: a file with [{"name": …, "args": {…}}, …]; - is standard input.',
+            allow_dash=True,
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the run has ended, then print its output.")
     ] = False,
@@ -66,30 +76,62 @@ async def start(
 
     It runs on the newest version of the code. With --wait, the exit status is 1 if the run does not succeed. The run goes on if this command is interrupted.
     """
-    request = StartRequest(
-        name=name,
-        args=args or {},
-        workflow_id=workflow_id,
-        queue=queue,
-        delay_seconds=delay_seconds,
-        timeout_seconds=timeout_seconds,
-        priority=priority,
-    )
+    given = {
+        "args": args,
+        "workflow_id": workflow_id,
+        "queue": queue,
+        "delay_seconds": delay_seconds,
+        "timeout_seconds": timeout_seconds,
+        "priority": priority,
+    }
+    requests = _requests(name, batch, {key: one for key, one in given.items() if one is not None})
     async with engine_of(settings) as engine:
-        with printing.progress(f"Starting {name}"):
-            started = await engine.start(request)
-        own = started.workflow_id
-        if started.existing:
-            printing.say(
-                f"A run with the id {own} already exists with its original arguments; nothing new was started."
-            )
-        if not wait:
-            done = "already exists as" if started.existing else "was started as"
-            printing.print_model(started, as_json, f"{name} {done} {own}")
-            return
-        label = f"{own} is under way"
-        result = await _waited(engine.reader, [own], label, "ended", math.inf)
-    printing.print_ended(result.done[0], as_json)
+        with printing.progress(f"Starting {name or wording.counted(len(requests), 'run')}"):
+            started = await engine.start_all(requests)
+        printing.say_existing(started)
+        if wait:
+            await _ended(engine, started, as_json, single=batch is None)
+        elif batch is None:
+            done = "already exists as" if started[0].existing else "was started as"
+            text = f"{name} {done} {started[0].workflow_id}"
+            printing.print_model(started[0], as_json, text)
+        else:
+            printing.print_started(started, as_json)
+
+
+def _requests(
+    name: str | None, batch: Path | None, given: Mapping[str, object]
+) -> list[StartRequest]:
+    """What is to be started."""
+    if batch is None:
+        if name is None:
+            raise typer.BadParameter("Missing argument 'NAME'.")
+        return [StartRequest.model_validate({"name": name, **given})]
+    if name is not None or given:
+        raise typer.BadParameter("With --batch, all else stands in its file.")
+    try:
+        return _STARTS.validate_json(given_text(batch))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(
+            f"{batch} is no list of starts: {where + ': ' if where else ''}{first['msg']}."
+            ' Write it as [{"name": "report", "args": {"day": "Monday"}}].'
+        ) from error
+
+
+async def _ended(
+    engine: "Engine", started: Sequence[Started], as_json: bool, *, single: bool
+) -> None:
+    """Wait for the end of what was started, and print what came of it."""
+    ids = [one.workflow_id for one in started]
+    label = f"{ids[0]} is under way" if single else f"{wording.counted(len(ids), 'run')} under way"
+    result = await _waited(engine.reader, ids, label, "ended", math.inf)
+    if single:
+        printing.print_ended(result.done[0], as_json)
+        return
+    printing.print_model(result, as_json, printing.waited_text(result))
+    _judge(result, "ended")
 
 
 async def _waited(
@@ -125,7 +167,7 @@ async def wait(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wait for runs.
+    """Wait for runs, and print their outputs.
 
     The exit status is 0 if the condition of --until was met and no run failed or was cancelled; with --until all or ended, no
     run may wait for a message either. The runs go on if this command is interrupted.
@@ -153,190 +195,6 @@ def _judge(result: WaitResult, until: Until) -> None:
         printing.fail(
             f"Waiting for an answer: {ids}.", f"Answer with `{command}`, then wait again."
         )
-
-
-async def list_runs(
-    settings: Settings,
-    *,
-    status: Annotated[
-        Status | None,
-        typer.Option(
-            case_sensitive=False,
-            metavar="STATUS",
-            help="Only runs with this status, such as PENDING.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Only runs of this workflow.", autocompletion=shell_completion.names),
-    ] = None,
-    waiting: Annotated[
-        bool, typer.Option("--waiting", help="Only runs that wait for a message.")
-    ] = False,
-    since: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=given_time,
-            metavar="TIME",
-            help="Only runs created since this ISO 8601 time (default UTC).",
-        ),
-    ] = None,
-    roots: Annotated[
-        bool, typer.Option("--roots", help="Only runs that no other run started.")
-    ] = False,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="Only runs that this run started.",
-            autocompletion=shell_completion.workflow_ids,
-        ),
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Only runs of this version of the code.")
-    ] = None,
-    started_by: Annotated[
-        str | None,
-        typer.Option(metavar="SESSION", help="Only runs that this session of a client started."),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Only runs with this text in their input, output or error. A page looks through 2,000 runs at most; the cursor goes on, and --all looks through all."
-        ),
-    ] = None,
-    oldest_first: Annotated[
-        bool, typer.Option("--oldest-first", help="List the oldest runs first.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1000, help="How many runs to list. Default: 20.", show_default=False
-        ),
-    ] = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="The cursor that the previous list ended with.")
-    ] = None,
-    all_runs: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="List all of them, page by page; with --json one object per line.",
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List runs, newest first."""
-    if all_runs and (limit is not None or cursor is not None):
-        raise typer.BadParameter("--all lists every run: omit --limit and --cursor.")
-    wanted = Wanted(
-        status=status,
-        name=name,
-        waiting=waiting or None,
-        since=since,
-        roots=roots,
-        parent=parent,
-        version=version,
-        started_by=started_by,
-        text=text,
-        oldest_first=oldest_first,
-    )
-    async with reader_of(settings) as reader:
-        if all_runs:
-            await printing.print_all_runs(reader.all_runs(**wanted), as_json)
-            return
-        runs = await reader.runs(limit=limit or _RUNS, cursor=cursor, **wanted)
-    if as_json:
-        terminal.out(runs.model_dump_json(indent=2))
-    else:
-        printing.print_runs(runs)
-
-
-async def inspect_run(
-    settings: Settings,
-    workflow_id: WorkflowId,
-    *,
-    step: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Show only this step, with its whole output. 0: the output of the run."
-        ),
-    ] = None,
-    detail: Annotated[
-        Detail,
-        typer.Option(
-            help="full: the steps with more of their outputs. tree: the runs that it started. messages: the messages sent to it. source: the code that it runs."
-        ),
-    ] = "summary",
-    cursor: Annotated[
-        str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
-    ] = None,
-    log: Annotated[
-        bool, typer.Option("--log", help="Show only what the run printed and logged.")
-    ] = False,
-    lines: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many of the newest log lines to show.")
-    ] = 200,
-    budget: Annotated[int, typer.Option(min=500, help="The longest trace, in characters.")] = 8000,
-    as_json: AsJson = False,
-) -> None:
-    """Show the trace of a run.
-
-    Shows its status, what it waits for or why it is stuck, and its steps with their durations and outputs. With --log, shows what it printed and logged.
-    """
-    async with reader_of(settings) as reader:
-        if log:
-            printing.print_log(await reader.log(workflow_id, limit=lines), as_json)
-            return
-        if cursor is not None or detail != "summary":
-            printing.print_trace(
-                await inspecting.page(reader, workflow_id, step=step, detail=detail, cursor=cursor)
-            )
-            return
-        if step:
-            found = await reader.step(workflow_id, step, offset=0, length=_WHOLE)
-            printing.print_model(found, as_json, printing.step_text(found))
-            return
-        if step == 0:
-            run = await reader.run(workflow_id, preview=_WHOLE, after_step=_ALL_STEPS)
-            printing.print_payload(run, as_json)
-            return
-        run = await reader.run(workflow_id)
-    if as_json:
-        terminal.out(run.model_dump_json(indent=2))
-    else:
-        printing.print_trace(traces.markdown(run, budget=budget))
-
-
-async def compare(
-    settings: Settings,
-    workflow_id: WorkflowId,
-    other: Annotated[
-        str,
-        typer.Argument(
-            metavar="OTHER",
-            help="The run to compare it with.",
-            autocompletion=shell_completion.workflow_ids,
-        ),
-    ],
-    *,
-    cursor: Annotated[
-        str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show two runs side by side.
-
-    Shows where they differ first, and which input, outputs, errors and durations changed. Steps are aligned by name and occurrence. Of a fork
-    it shows what it took over.
-    """
-    async with reader_of(settings) as reader:
-        if as_json:
-            found = await reader.compare(workflow_id, other)
-            terminal.out(found.model_dump_json(indent=2))
-        else:
-            page = await inspecting.comparison(reader, workflow_id, other, cursor=cursor)
-            printing.print_trace(page)
 
 
 async def send(
@@ -431,24 +289,10 @@ COMMANDS = (
         (
             'start approval --args \'{"request": "Deploy?"}\' --id deploy-7',
             'start run_commands --args \'{"commands": [{"name": "test", "run": "make"}]}\'',
+            "start --batch runs.json --wait",
         ),
     ),
     Command("wait", wait, ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")),
-    Command(
-        "list",
-        list_runs,
-        (
-            "list --status PENDING",
-            "list --waiting --json",
-            "list --all --json --status ERROR",
-        ),
-    ),
-    Command(
-        "inspect",
-        inspect_run,
-        ("inspect deploy-7", "inspect deploy-7 --step 2", "inspect deploy-7 --log"),
-    ),
-    Command("compare", compare, ("compare import-7 import-8",)),
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
     Command("fork", fork, ("fork deploy-7 2",)),
     Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),

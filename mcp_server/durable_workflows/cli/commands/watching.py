@@ -16,19 +16,18 @@ from durable_workflows.cli import dashboard as overviews
 from durable_workflows.cli import page, printing, terminal
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, reader_of
-from durable_workflows.cli.dashboard import RunLine
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import DatabaseUnavailable
-from durable_workflows.models import UNFINISHED, Connection, Overview
+from durable_workflows.models import Connection, Overview, RunLine
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from durable_workflows.system import state
 
 _NEWEST = 10
 _LOOK_SECONDS = 1.0
-_LOG_RUNS = 5  # of which log lines are shown
-_LOG_LINES = 20
+_LOG_LINES = 20  # of a run
+_LOOKED_LINES = 1000  # the newest of all runs, among which one that prints much hides no other
 
 Show = Callable[[Overview, Sequence[RunLine]], None]
 
@@ -103,20 +102,10 @@ async def _look(settings: Settings, connection: Connection, show: Show) -> None:
     try:
         while state.read_connection(settings) == connection:
             overview = await reader.overview(newest=_NEWEST)
-            show(overview, await _said(reader, overview))
+            show(overview, await reader.newest_lines(limit=_LOOKED_LINES, of_one=_LOG_LINES))
             await anyio.sleep(_LOOK_SECONDS)
     finally:
         await reader.aclose()
-
-
-async def _said(reader: Reader, overview: Overview) -> list[RunLine]:
-    """The newest log lines of the runs that are under way, or of the newest one where none is."""
-    runs = [one for one in overview.newest if one.status in UNFINISHED] or overview.newest[:1]
-    found: list[RunLine] = []
-    for run in runs[:_LOG_RUNS]:
-        lines = await reader.log(run.workflow_id, limit=_LOG_LINES)
-        found += [RunLine(run.workflow_id, line) for line in lines]
-    return sorted(found, key=lambda one: one.line.at)
 
 
 @contextmanager
