@@ -85,6 +85,11 @@ PROMISES = {
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",
     "page:who": "The page and its API answer a browser that has opened a link, which one browser can do, within a minute of its making.",
     "page:own-origin": "What another page in the same browser sends to the page's API is not answered, and changes nothing.",
+    "page:run": "The page of a run shows why it is where it is, its steps on a timeline within a second of their beginning and end, and all that it holds, also of 5,000 steps.",
+    "page:acts": "On the page a run can be forked from a step, cancelled, resumed, deleted, copied for a terminal and for an agent, and downloaded.",
+    "page:compare": "Two runs stand side by side on the page, with the first difference and what changed.",
+    "page:text": "Nothing of a run is read as HTML by the page.",
+    "page:accessible": "Where the page shows runs, axe finds nothing in either theme at 360 and at 1440 pixels, and nothing is wider than the window.",
     "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",
 }

@@ -54,6 +54,7 @@ def test_the_layout_of_the_timeline_is_right() -> None:
 # What it shows
 
 
+@pytest.mark.proves("page:run")
 async def test_a_run_shows_why_it_failed_and_the_lines_of_the_project(
     page: Page, site: Site
 ) -> None:
@@ -85,6 +86,7 @@ async def test_a_step_shows_its_output_its_log_and_a_link_that_leads_back(
     assert await page.url() == site.run(run)
 
 
+@pytest.mark.proves("page:run")
 async def test_a_step_that_begins_and_ends_is_seen_within_a_second(
     page: Page, site: Site, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ async def test_a_step_that_begins_and_ends_is_seen_within_a_second(
     assert seconds < 1.5, f"seen after {seconds:.2f} s"  # a second, and two answers of the browser
 
 
+@pytest.mark.proves("page:run")
 async def test_children_stand_where_they_were_called_and_unfold(page: Page, site: Site) -> None:
     run = await site.ended("page_family", "family", count=3)
     await page.goto(site.run(run))
@@ -127,13 +130,14 @@ async def test_time_in_the_queue_attempts_waits_and_now_are_on_the_timeline(
     await site.engine.cancel([run])
 
 
+@pytest.mark.proves("page:run")
 async def test_messages_events_streams_log_and_source_are_there(page: Page, site: Site) -> None:
     run = await site.waits("page_waits", "waits-all", topic="choice")
     await page.goto(site.run(run))
     await page.see(".tl-row.waiting >> text=choice")
     await page.sees_text("Which one?")
     await page.click('role=tab[name="Events"]')
-    assert '"done"' in await page.text('role=region[name="Event progress"]') or True
+    assert "done: 1" in await page.text('role=region[name="Event progress"]')
     await page.see('role=region[name="Stream pages"]')
     await page.click('role=tab[name="Log"]')
     await page.see('role=list[name="Log"] >> text=noted asked')
@@ -153,6 +157,7 @@ async def test_an_unknown_run_is_said_to_be_unknown(page: Page, site: Site) -> N
 # What one can do there
 
 
+@pytest.mark.proves("page:acts")
 async def test_a_run_is_cancelled_and_resumed(page: Page, site: Site) -> None:
     run = await site.waits("page_waits", "waits-cancel", topic="choice")
     await page.goto(site.run(run))
@@ -166,6 +171,7 @@ async def test_a_run_is_cancelled_and_resumed(page: Page, site: Site) -> None:
     await page.see(f"header >> {button('Cancel run')}")
 
 
+@pytest.mark.proves("page:acts")
 async def test_a_run_is_forked_from_a_step(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-fork", count=4)
     await page.goto(site.run(run, "?step=3"))
@@ -178,6 +184,7 @@ async def test_a_run_is_forked_from_a_step(page: Page, site: Site) -> None:
     assert (forked.forked_from, forked.forked_at) == (run, 3)
 
 
+@pytest.mark.proves("page:acts")
 async def test_a_run_is_deleted(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-delete", count=1)
     await page.goto(site.run(run))
@@ -198,6 +205,7 @@ async def test_a_run_is_deleted(page: Page, site: Site) -> None:
     await page.forgive()
 
 
+@pytest.mark.proves("page:acts")
 async def test_a_run_is_copied_as_command_as_call_and_as_prompt(page: Page, site: Site) -> None:
     run = await site.ended("page_order", "it's order 2", order={"amount": 3})
     await page.goto(site.run(run))
@@ -215,6 +223,7 @@ async def test_a_run_is_copied_as_command_as_call_and_as_prompt(page: Page, site
     assert words.stdout.decode().splitlines() == ["inspect", run]
 
 
+@pytest.mark.proves("page:acts")
 async def test_a_run_is_downloaded_whole(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-download", count=7)
     await page.goto(site.run(run))
@@ -242,6 +251,7 @@ async def test_keys_move_open_and_close(page: Page, site: Site) -> None:
 # How it holds
 
 
+@pytest.mark.proves("page:run")
 @pytest.mark.long
 async def test_5000_steps_stay_fluid(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-5000", count=5000)
@@ -275,6 +285,7 @@ SCROLLED = """new Promise((resolve) => {
 })"""
 
 
+@pytest.mark.proves("page:accessible")
 async def test_the_page_of_a_run_is_accessible_in_both_themes_and_widths(
     page: Page, site: Site
 ) -> None:
@@ -298,5 +309,3 @@ async def test_the_page_of_a_run_is_accessible_in_both_themes_and_widths(
         await page.goto(site.run(waits, f"?detail={tab}"))
         await page.see(f"#tab-{tab}[aria-selected=true]")
         await check_looks(page, f"run-{tab}")
-
-

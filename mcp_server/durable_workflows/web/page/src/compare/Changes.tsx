@@ -4,6 +4,7 @@ import type { Change, ComparedStep, ComparedValue, Preview } from "../api";
 import { readableInput } from "../inputs";
 import { Value } from "../parts/Value";
 import { runHref } from "../routes";
+import { RecordedError } from "../run/RecordedError";
 
 /** The input, output or error of both runs. */
 export function ComparedPayload({ label, value }: { label: string; value: ComparedValue }) {
@@ -41,10 +42,13 @@ export function Changes({ step, a, b }: { step: ComparedStep; a: string; b: stri
         {step.occurrence > 1 && <span class="muted"> ({step.occurrence})</span>}
       </h2>
       <p class="muted">
-        {numbers.map((one) => (
-          <a key={one.label} href={one.href}>
-            step {one.number} of {one.label}
-          </a>
+        {numbers.map((one, place) => (
+          <span key={one.label}>
+            {place > 0 && " · "}
+            <a href={one.href}>
+              step {one.number} of {one.label}
+            </a>
+          </span>
         ))}
       </p>
       <Body step={step} />
@@ -56,9 +60,8 @@ function Body({ step }: { step: ComparedStep }) {
   if (step.taken_over) return <p class="muted">The fork took this step over: it is one and the same.</p>;
   if (step.differs.includes("missing")) return <p>Only {step.a ? "A" : "B"} has this step.</p>;
   if (step.differs.length === 0) return <p class="muted">Output and error are the same.</p>;
-  const a = step.a?.error ?? step.a?.output ?? null;
-  const b = step.b?.error ?? step.b?.output ?? null;
-  return <Differing label={step.name} a={a} b={b} changes={step.changes} />;
+  if (step.differs.includes("error")) return <Differing label="Error" a={step.a?.error ?? null} b={step.b?.error ?? null} changes={[]} />;
+  return <Differing label="Output" a={step.a?.output ?? null} b={step.b?.output ?? null} changes={step.changes} />;
 }
 
 interface DifferingProps {
@@ -69,27 +72,27 @@ interface DifferingProps {
 }
 
 function Differing({ label, a, b, changes }: DifferingProps) {
-  if (changes.length > 0 && changes[0]?.path !== "") return <ChangeTable changes={changes} />;
+  if (changes.length > 0 && changes[0]?.path !== "") return <ChangeTable label={label} changes={changes} />;
   return (
     <div class="sides">
-      <Whole label={`${label} of A`} mark="A" preview={a} />
-      <Whole label={`${label} of B`} mark="B" preview={b} />
+      <Whole label={label} mark="A" preview={a} />
+      <Whole label={label} mark="B" preview={b} />
     </div>
   );
 }
 
 function Whole({ label, mark, preview }: { label: string; mark: string; preview: Preview | null }) {
   return (
-    <div>
+    <div class="side-value">
       <span class={`side-label ${mark.toLowerCase()}`}>{mark}</span>
-      <Value label={label} preview={preview} />
+      {label === "Error" && preview ? <RecordedError error={preview} /> : <Value label={`${label} of ${mark}`} preview={preview} />}
     </div>
   );
 }
 
-function ChangeTable({ changes }: { changes: readonly Change[] }) {
+function ChangeTable({ label, changes }: { label: string; changes: readonly Change[] }) {
   return (
-    <div class="scroll-x" tabIndex={0} role="region" aria-label="Changes">
+    <div class="scroll-x" tabIndex={0} role="group" aria-label={`Changes: ${label}`}>
       <table class="changes">
         <thead>
           <tr>

@@ -5,7 +5,7 @@ import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Status } from "../parts/Status";
 import { Ago } from "../parts/Time";
-import { href, runHref } from "../routes";
+import { href } from "../routes";
 
 export function Choice({ workflowId }: { workflowId: string }) {
   const { data, error } = useGet("run", { id: workflowId }, {});
@@ -18,7 +18,7 @@ export function Choice({ workflowId }: { workflowId: string }) {
     <article class="compare">
       <h1>Compare</h1>
       <p class="wrap">
-        Which other run of {name} is <a href={runHref(workflowId)}>{workflowId}</a> compared with?
+        Which other run of {name} is <strong>{workflowId}</strong> compared with?
       </p>
       {found.length === 0 && <Empty title="There is no other run of this workflow" />}
       <ul class="choice" aria-label="Runs">

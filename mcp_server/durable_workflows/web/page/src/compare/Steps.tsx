@@ -37,10 +37,12 @@ export function Steps({ compared, place, onChoose }: StepsProps) {
     <section class="compare-steps" aria-label="Steps">
       <div class="steps-tools">
         <h2>Steps</h2>
-        <label class="tick">
-          <input type="checkbox" checked={onlyDifferent} onChange={(event) => setOnlyDifferent(event.currentTarget.checked)} />
-          Only the {different.length.toLocaleString("en")} that differ
-        </label>
+        {different.length > 0 && different.length < all.length && (
+          <label class="tick">
+            <input type="checkbox" checked={onlyDifferent} onChange={(event) => setOnlyDifferent(event.currentTarget.checked)} />
+            Only the {different.length.toLocaleString("en")} that {different.length === 1 ? "differs" : "differ"}
+          </label>
+        )}
       </div>
       <div class="compare-list" style={{ height: `${Math.min(items.length + 1, 14) * HEIGHT + 2}px` }}>
         <VirtualList
