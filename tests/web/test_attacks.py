@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
+from requirements import proves
 from web.browser import Page
 from web.conftest import Site
 
@@ -13,7 +14,7 @@ NAME = "<img src=x onerror=alert(1)>"
 SCRIPT = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
-@pytest.mark.proves("page:text")
+@proves("page:text")
 async def test_script_in_a_run_is_shown_as_text_wherever_it_stands(page: Page, site: Site) -> None:
     run = await site.waits(f"{NAME}workflow", SCRIPT, text=SCRIPT)
     await page.goto(site.run(run))

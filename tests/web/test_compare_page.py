@@ -5,6 +5,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import JsonValue
 
+from requirements import proves
 from web.browser import Page
 from web.conftest import Site, check_looks
 
@@ -19,7 +20,7 @@ async def compared(page: Page, site: Site, a: str, b: str) -> None:
     await page.see('role=table[name="Steps of both runs"]')
 
 
-@pytest.mark.proves("page:compare")
+@proves("page:compare")
 async def test_two_runs_show_where_they_differ_first_and_what_changed(
     page: Page, site: Site
 ) -> None:

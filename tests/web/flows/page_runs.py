@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, SetWorkflowID, WorkflowHandle
 
 from durable_workflows import ask_human, receive
 
@@ -57,13 +57,15 @@ def page_child(seconds: float, fails: bool) -> float:
 def page_family(count: int) -> list[float]:
     """Start children, and wait for all of them."""
     page_note("first")
-    handles: list[object] = []
-    for number in range(count):
-        with SetWorkflowID(f"{DBOS.workflow_id}-child-{number}"):
-            handles.append(DBOS.start_workflow(page_child, 0.1 * (number + 1), False))
-    results = [handle.get_result() for handle in handles]  # type: ignore[attr-defined]
+    handles = [page_started(number) for number in range(count)]
+    results = [handle.get_result() for handle in handles]
     page_note("last")
     return results
+
+
+def page_started(number: int) -> WorkflowHandle[float]:
+    with SetWorkflowID(f"{DBOS.workflow_id}-child-{number}"):
+        return DBOS.start_workflow(page_child, 0.1 * (number + 1), False)
 
 
 def page_price_of(order: dict[str, int]) -> int:
