@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import type { InboxItem, JsonValue } from "../api";
+import type { InboxItem, JsonValue, Preview } from "../api";
 import { api, type ApiError, asApiError, useGet } from "../data";
 import { readableInput } from "../inputs";
 import { confirm } from "../parts/Dialog";
@@ -45,12 +45,17 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
         </div>
         <aside class="question-side" aria-label="The request">
           <h2>The request</h2>
-          <Value label="What the run was started with" preview={readableInput(input)} load={load} />
+          <Request preview={readableInput(input)} load={load} />
           <Origin item={item} />
         </aside>
       </div>
     </>
   );
+}
+
+function Request({ preview, load }: { preview: Preview | null; load: () => Promise<Preview | null> }) {
+  if (!preview) return <p class="muted">The run was started without arguments.</p>;
+  return <Value label="What the run was started with" preview={preview} load={load} />;
 }
 
 function Facts({ item: { wait, asked } }: { item: InboxItem }) {
