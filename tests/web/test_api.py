@@ -75,7 +75,7 @@ async def whole(shared: Engine) -> str:
 @pytest.mark.parametrize("call", GETS, ids=lambda call: call.path)
 async def test_every_answer_is_what_its_type_says(page: Visitor, whole: str, call: Call) -> None:
     takes = call.takes.model_fields
-    query = {"id": whole, **QUERIES.get(call.path, {})} if "id" in takes else {}
+    query = {name: whole for name in ("id", "a", "b") if name in takes} | QUERIES.get(call.path, {})
     answer = await page.asked(call.path, **query)
     TypeAdapter(call.answers).validate_python(answer)
 
@@ -104,6 +104,37 @@ async def test_runs_are_listed_as_they_are_asked_for(page: Visitor, shared: Engi
     assert [one["workflow_id"] for one in rest["workflows"]] == ["listed-1"]
     oldest = await page.asked("runs", name="fails", oldest_first=1, limit=1, status="")
     assert oldest["workflows"][0]["workflow_id"] == "listed-1"
+
+
+async def test_runs_are_found_by_what_started_them_and_by_a_text(page: Visitor) -> None:
+    body: Json = {"name": "fails", "args": {"message": "Rarely said"}, "workflow_id": "found-1"}
+    await page.done("start", **body)
+    found = await page.asked("runs", started_by="page", text="rarely", name="fails")
+    assert [one["workflow_id"] for one in found["workflows"]] == ["found-1"]
+    version = (await page.asked("project"))["version"]
+    assert (await page.asked("runs", version=version, text="rarely"))["workflows"]
+    assert not (await page.asked("runs", version="other", text="rarely"))["workflows"]
+
+
+async def test_two_runs_are_compared(page: Visitor, shared: Engine) -> None:
+    one = await start(shared, "fails", "page-one", message="x")
+    other = await start(shared, "fails", "page-other", message="y")
+    found = await page.asked("compare", a=one, b=other)
+    assert (found["a"]["workflow_id"], found["b"]["workflow_id"]) == (one, other)
+    assert found["steps"][found["first_difference"]]["differs"] == ["error"]
+    assert (await refusal(page, 404, "compare", a=one, b="page-nobody"))["hint"]
+
+
+async def test_a_schedule_is_paused_resumed_and_run_now(page: Visitor, shared: Engine) -> None:
+    await start(shared, "schedule_greetings", "page-schedule", cron="0 0 1 1 *")
+    assert (await page.done("schedule", name="greetings", do="pause"))["status"] == "PAUSED"
+    [listed] = (await page.asked("status"))["schedules"]
+    assert (listed["name"], listed["status"]) == ("greetings", "PAUSED")
+    assert (await page.done("schedule", name="greetings", do="resume"))["status"] == "ACTIVE"
+    started = await page.done("schedule", name="greetings", do="run")
+    [ended] = (await shared.reader.wait([started["workflow_id"]])).done
+    assert ended.status == "SUCCESS"
+    await page.done("schedule", name="greetings", do="pause")
 
 
 async def test_the_runs_that_a_run_started_are_listed(page: Visitor, shared: Engine) -> None:

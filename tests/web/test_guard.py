@@ -1,6 +1,7 @@
 """What the page's server refuses: each refusal says what is wrong and what to do, and changes nothing."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import httpx2
 import pytest
@@ -158,7 +159,7 @@ async def test_a_body_that_is_no_request_is_refused(browser: Visitor, body: byte
     ],
 )
 async def test_a_query_that_cannot_be_read_is_refused(
-    browser: Visitor, path: str, query: dict[str, object], error: str
+    browser: Visitor, path: str, query: dict[str, Any], error: str
 ) -> None:
     answer = await browser.get(f"/api/{path}", **query)
     assert_refused(answer, 400, "call again")

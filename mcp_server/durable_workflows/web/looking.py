@@ -14,6 +14,7 @@ from durable_workflows.models import (
     Message,
     Preview,
     QueueInfo,
+    RunList,
     Step,
     Stream,
 )
@@ -28,7 +29,6 @@ from durable_workflows.web.shapes import (
     RunQuery,
     RunShown,
     RunsQuery,
-    RunsShown,
     Source,
     StatusShown,
     StepQuery,
@@ -55,9 +55,9 @@ async def project(site: Site, _query: Nothing) -> Project:
     )
 
 
-async def runs(site: Site, query: RunsQuery) -> RunsShown:
+async def runs(site: Site, query: RunsQuery) -> RunList:
     engine = await site.engine()
-    found = await engine.reader.runs(
+    return await engine.reader.runs(
         limit=query.limit,
         cursor=query.cursor,
         status=query.status,
@@ -71,8 +71,6 @@ async def runs(site: Site, query: RunsQuery) -> RunsShown:
         parent=query.parent,
         oldest_first=query.oldest_first,
     )
-    parents = await engine.contents.parents([one.workflow_id for one in found.workflows])
-    return RunsShown(**dict(found), parents=parents)
 
 
 async def run(site: Site, query: RunQuery) -> RunShown:
@@ -137,7 +135,7 @@ async def streams(site: Site, query: RunQuery) -> Sequence[Stream]:
 
 async def compare(site: Site, query: CompareQuery) -> Compared:
     engine = await site.engine()
-    return await engine.reader.compare(query.a, query.b)
+    return await engine.reader.compare(query.a, query.b, after=query.after)
 
 
 async def waits(site: Site, _query: Nothing) -> Sequence[InboxItem]:

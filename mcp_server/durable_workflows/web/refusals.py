@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DurableWorkflowsError,
+    UnknownSchedule,
     UnknownStep,
     UnknownWorkflow,
     UnknownWorkflowId,
@@ -21,7 +22,7 @@ from durable_workflows.web.shapes import Refusal
 CORRECT = UsageError.hint
 OPEN = "Run `durable-workflows dashboard --web` in the project, and open the link that it prints."
 
-_NOT_THERE = (UnknownWorkflowId, UnknownWorkflow, UnknownStep)
+_NOT_THERE = (UnknownWorkflowId, UnknownWorkflow, UnknownStep, UnknownSchedule)
 
 logger = logging.getLogger(__name__)
 

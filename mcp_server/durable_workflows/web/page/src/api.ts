@@ -97,10 +97,11 @@ export interface Child {
   ok: boolean | null;
 }
 
-/** Two runs. */
+/** Two runs. Outputs and errors come of the first 200 steps that differ after the first `after` of these. */
 export interface CompareQuery {
   a: string;
   b: string;
+  after?: number;
 }
 
 /** Two runs side by side. `differs` says in what; a run that has not ended yet has no output, and later steps are missing. `steps` are in the order in which the runs did them; `first_difference` is the place of the first of them that differs. `left_out` counts the steps whose number is above `MOST_COMPARED`. `taken_over` is there where one is a fork of the other. */
@@ -351,6 +352,20 @@ export interface Run {
   rest: Rest | null;
 }
 
+/** A page of runs, with the number of all runs by status and of those that wait for a message. */
+export interface RunList {
+  /** The runs of this page. */
+  workflows: RunSummary[];
+  /** The number of all runs, by status. */
+  counts: { [key: string]: number };
+  /** How many of all runs wait for a message. */
+  waiting: number;
+  /** For the next page. */
+  next_cursor: string | null;
+  /** How many runs were looked through for `text`; next_cursor goes on after them. */
+  looked_through: number | null;
+}
+
 /** One run. */
 export interface RunQuery {
   id: string;
@@ -409,7 +424,7 @@ export interface RunsBody {
   children?: boolean;
 }
 
-/** Which runs are listed: those that all of these allow. `text` is in their input, output or error. */
+/** Which runs are listed: those that all of these allow. `text` is in an input, output or error. */
 export interface RunsQuery {
   status?: string | null;
   name?: string | null;
@@ -423,21 +438,6 @@ export interface RunsQuery {
   waiting?: boolean | null;
   limit?: number;
   cursor?: string | null;
-}
-
-/** A page of runs. `parents` are those of them that have started others. */
-export interface RunsShown {
-  /** The runs of this page. */
-  workflows: RunSummary[];
-  /** The number of all runs, by status. */
-  counts: { [key: string]: number };
-  /** How many of all runs wait for a message. */
-  waiting: number;
-  /** For the next page. */
-  next_cursor: string | null;
-  /** How many runs were looked through for `text`; next_cursor goes on after them. */
-  looked_through: number | null;
-  parents: string[];
 }
 
 /** What to do with a schedule. */
@@ -709,7 +709,7 @@ export interface Queries {
 /** What each GET answers. */
 export interface Gets {
   project: Project;
-  runs: RunsShown;
+  runs: RunList;
   run: RunShown;
   steps: StepsPage;
   step: Step;
