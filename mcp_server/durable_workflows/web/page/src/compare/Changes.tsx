@@ -60,6 +60,8 @@ function Body({ step }: { step: ComparedStep }) {
   if (step.taken_over) return <p class="muted">The fork took this step over: it is one and the same.</p>;
   if (step.differs.includes("missing")) return <p>Only {step.a ? "A" : "B"} has this step.</p>;
   if (step.differs.length === 0) return <p class="muted">Output and error are the same.</p>;
+  const values = [step.a?.error, step.a?.output, step.b?.error, step.b?.output];
+  if (values.every((one) => !one)) return <p class="muted">What differs here is not in this overview: open the steps to see it.</p>;
   if (step.differs.includes("error")) return <Differing label="Error" a={step.a?.error ?? null} b={step.b?.error ?? null} changes={[]} />;
   return <Differing label="Output" a={step.a?.output ?? null} b={step.b?.output ?? null} changes={step.changes} />;
 }
