@@ -1,6 +1,6 @@
 /** Where two values differ: each place with what stands there in the one and in the other. */
 
-import type { Change, ComparedStep, ComparedValue, Preview } from "../api";
+import type { Change, ComparedStep, ComparedValue, Preview, Step } from "../api";
 import { readableInput } from "../inputs";
 import { Value } from "../parts/Value";
 import { runHref } from "../routes";
@@ -62,8 +62,19 @@ function Body({ step }: { step: ComparedStep }) {
   if (step.differs.length === 0) return <p class="muted">Output and error are the same.</p>;
   const values = [step.a?.error, step.a?.output, step.b?.error, step.b?.output];
   if (values.every((one) => !one)) return <p class="muted">What differs here is not in this overview: open the steps to see it.</p>;
-  if (step.differs.includes("error")) return <Differing label="Error" a={step.a?.error ?? null} b={step.b?.error ?? null} changes={[]} />;
-  return <Differing label="Output" a={step.a?.output ?? null} b={step.b?.output ?? null} changes={step.changes} />;
+  if (!step.a?.error && !step.b?.error) {
+    return <Differing label="Output" a={step.a?.output ?? null} b={step.b?.output ?? null} changes={step.changes} />;
+  }
+  return (
+    <div class="sides">
+      <Outcome mark="A" step={step.a} />
+      <Outcome mark="B" step={step.b} />
+    </div>
+  );
+}
+
+function Outcome({ mark, step }: { mark: string; step: Step | null }) {
+  return <Whole label={step?.error ? "Error" : "Output"} mark={mark} preview={step?.error ?? step?.output ?? null} />;
 }
 
 interface DifferingProps {

@@ -152,7 +152,7 @@ function middle(piece: Piece): number {
 /** Whether the words at a tick would be beside all others. */
 function hasRoom(tick: Tick, pauses: readonly Piece[], live: boolean, waitsNow: boolean): boolean {
   const word = narrow.value ? 0.17 : 0.11; // about as wide as a length of time
-  const end = 1 - word * (waitsNow ? 3 : live ? 1.5 : 1);
+  const end = 1 - word * (waitsNow ? 3.5 : live ? 1.5 : 1);
   return tick.x < end && pauses.every((one) => tick.x < middle(one) - word * 1.5 || tick.x > middle(one) + word / 2);
 }
 
