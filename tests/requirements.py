@@ -85,6 +85,10 @@ PROMISES = {
     "page:who": "The page and its API answer a browser that has opened a link, which one browser can do, within a minute of its making.",
     "page:own-origin": "What another page in the same browser sends to the page's API is not answered, and changes nothing.",
     "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
+    "page:answers": "What a person answers on the page reaches the run, and is recorded as given there.",
+    "page:starts": "On the page a workflow is started by a form made from the schema of its arguments.",
+    "page:many": "On the page many runs are cancelled, resumed or deleted at once, after a question.",
+    "page:fluid": "A list of 10,000 runs on the page shows a screenful of rows, and stays fluid.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",
 }
 

@@ -300,5 +300,3 @@ async def test_the_page_of_a_run_is_accessible_in_both_themes_and_widths(
         await page.goto(site.run(waits, f"?detail={tab}"))
         await page.see(f"#tab-{tab}[aria-selected=true]")
         await check_looks(page, f"run-{tab}")
-
-
