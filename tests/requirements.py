@@ -91,6 +91,10 @@ PROMISES = {
     "page:text": "Nothing of a run is read as HTML by the page.",
     "page:accessible": "Where the page shows runs, axe finds nothing in either theme at 360 and at 1440 pixels, and nothing is wider than the window.",
     "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
+    "page:answers": "What a person answers on the page reaches the run, and is recorded as given there.",
+    "page:starts": "On the page a workflow is started by a form made from the schema of its arguments.",
+    "page:many": "On the page many runs are cancelled, resumed or deleted at once, after a question.",
+    "page:fluid": "A list of 10,000 runs on the page shows a screenful of rows, and stays fluid.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
-from durable_workflows.models import StartRequest
+from durable_workflows.models import Ended, StartRequest
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 from durable_workflows.web import access, building
@@ -43,6 +43,10 @@ class Site:
         """A link that lets a browser in, once."""
         return access.link(http_access.token(self.served.settings), self.served.url)
 
+    def at(self, path: str) -> str:
+        """The address of a view."""
+        return f"{self.root}#/{path}"
+
     def run(self, workflow_id: str, query: str = "") -> str:
         """The address of a run."""
         return f"{self.root}#/run/{quote(workflow_id, safe='')}{query}"
@@ -57,6 +61,14 @@ class Site:
         await self.start(name, workflow_id, **args)
         await self.engine.reader.wait([workflow_id], timeout_seconds=150.0)
         return workflow_id
+
+    async def output(self, workflow_id: str) -> JsonValue:
+        """What a run returns, once it has ended; until then it may wait for what the page sends."""
+
+        async def ended() -> list[Ended]:
+            return (await self.engine.reader.wait([workflow_id])).done
+
+        return (await until_found(ended, f"{workflow_id} has ended"))[0].output
 
     async def waits(self, name: str, workflow_id: str, **args: JsonValue) -> str:
         """A run that waits for a message."""
