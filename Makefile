@@ -54,7 +54,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 # The built wheel in an environment of its own, in place of the checkout: all that depends on what is installed where.
-WHEEL_TESTS := tests/mcp tests/templates tests/cli/test_commands.py tests/cli/test_new.py tests/test_recovery.py \
+WHEEL_TESTS := tests/mcp tests/templates tests/cli/test_commands.py tests/cli/test_new.py tests/web/test_getting_in.py tests/test_recovery.py \
 	tests/test_environments.py tests/test_dependencies.py tests/test_searching.py tests/test_docs.py
 
 test-wheel: wheel

@@ -20,5 +20,6 @@ def build(into: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(building.BUILT)
-    sys.stdout.write(f"{building.BUILT}\n")
+    built = building.FOLDER / building.BUILT
+    build(built)
+    sys.stdout.write(f"{built}\n")

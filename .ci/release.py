@@ -77,7 +77,7 @@ def _check_out(tree: Path) -> None:
     modules = anyio.run(node.installed_modules, Settings())
     front = node.FOLDER.relative_to(ROOT)
     shutil.copytree(modules, tree / front / "node_modules")
-    page.build(tree / building.BUILT.relative_to(ROOT))
+    page.build(tree / building.FOLDER.relative_to(ROOT) / building.BUILT)
 
 
 def _build(tree: Path) -> None:

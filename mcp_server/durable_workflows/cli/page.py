@@ -4,12 +4,15 @@ import functools
 import importlib
 import threading
 import webbrowser
+from pathlib import Path
 
 import anyio
 
 from durable_workflows.cli import printing, terminal
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
+
+_IN_TERMINAL = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
 def show(settings: Settings, *, opens: bool) -> None:
@@ -42,5 +45,5 @@ def _open(link: str) -> None:
         browser = webbrowser.get()
     except webbrowser.Error:
         return  # the link is printed
-    if type(browser) is not webbrowser.GenericBrowser:
+    if Path(browser.name).name not in _IN_TERMINAL:
         browser.open(link)

@@ -18,11 +18,11 @@ from durable_workflows.system.locks import LockHeld, awaited_lock
 from durable_workflows.system.trees import appearing
 
 FOLDER = Path(__file__).with_name("page")
-BUILT = FOLDER / "dist"  # of a wheel: the page, and a file that says of which sources
+BUILT = "dist"  # of a wheel: the page, and a file that says of which sources
 PAGE, SOURCES = "index.html", "sources"
 
 _LOCK_FILES = ("package.json", "package-lock.json")
-_NOT_SOURCES = ("dist", "node_modules")
+_NOT_SOURCES = (BUILT, "node_modules")
 _VITE = Path("node_modules", "vite", "bin", "vite.js")
 _BUILD_SECONDS = 300
 _TAIL_CHARACTERS = 1000  # of what npm or vite says, in the error
@@ -30,82 +30,77 @@ _TAIL_CHARACTERS = 1000  # of what npm or vite says, in the error
 _logger = getLogger(__name__)
 
 
-async def page(settings: Settings) -> str:
-    """The page; built now if it is not yet.
+async def page(settings: Settings, folder: Path = FOLDER) -> str:
+    """The page; built of the sources in the folder now if it is not yet.
 
     Raises:
         PageNotBuilt: npm or vite could not do it.
         StateDirectoryUnusable, NoSpaceLeft: the cache directory cannot be written.
     """
     try:
-        of = await anyio.to_thread.run_sync(sources_hash)
-        shipped = BUILT if await anyio.to_thread.run_sync(_is_built_of, of) else None
-        return await anyio.Path((shipped or await _built(settings, of)) / PAGE).read_text(
-            encoding="utf-8"
-        )
+        of = await anyio.to_thread.run_sync(sources_hash, folder)
+        shipped = folder / BUILT if _is_built_of(folder, of) else None
+        found = shipped or await _built(settings, folder, of)
+        return await anyio.Path(found / PAGE).read_text(encoding="utf-8")
     except OSError as error:
         raise files.translate(error, settings.cache) from error
     except LockHeld as error:
-        raise PageNotBuilt(
-            f"{PageNotBuilt.__doc__} Another process has not finished it yet."
-        ) from error
+        said = f"{PageNotBuilt.__doc__} Another process has not finished it yet."
+        raise PageNotBuilt(said) from error
 
 
-async def _built(settings: Settings, sources: str) -> Path:
+def sources_hash(folder: Path = FOLDER) -> str:
+    """Names the sources of the page as they are."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources(folder)):
+        digest.update(f"{path.relative_to(folder).as_posix()}\n{path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if one not in _NOT_SOURCES]
+        yield from (Path(parent, name) for name in names if not name.endswith(".log"))
+
+
+def _is_built_of(folder: Path, sources: str) -> bool:
+    return files.read_text(folder / BUILT / SOURCES).strip() == sources
+
+
+async def _built(settings: Settings, folder: Path, sources: str) -> Path:
     """The folder in the user's cache that has the page."""
     target = settings.cache / f"page-{sources}"
     if not target.is_dir():
         settings.cache.mkdir(parents=True, exist_ok=True)
         with await awaited_lock(settings.cache / "page.lock", wait_seconds=_BUILD_SECONDS):
             if not target.is_dir():
-                await _build(settings, target)
+                await _build(settings, folder, target)
     return target
 
 
-def sources_hash() -> str:
-    """Names the sources of the page as they are."""
-    digest = hashlib.sha256()
-    for path in sorted(_sources()):
-        digest.update(f"{path.relative_to(FOLDER).as_posix()}\n{path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _is_built_of(sources: str) -> bool:
-    try:
-        return (BUILT / SOURCES).read_text(encoding="utf-8").strip() == sources
-    except OSError:
-        return False
-
-
-def _sources() -> Iterator[Path]:
-    for folder, folders, names in os.walk(FOLDER):
-        folders[:] = [one for one in folders if one not in _NOT_SOURCES]
-        yield from (Path(folder, name) for name in names if not name.endswith(".log"))
-
-
-async def _build(settings: Settings, target: Path) -> None:
+async def _build(settings: Settings, folder: Path, target: Path) -> None:
     _logger.info("Building the page into %s (once per user)", target)
-    modules = await _installed_modules(settings)
-    with appearing(target) as folder:
-        work = folder / "work"
-        shutil.copytree(FOLDER, work, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
+    modules = await _installed_modules(settings, folder)
+    with appearing(target) as unfinished:
+        work = unfinished / "work"
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
         (work / "node_modules").symlink_to(modules, target_is_directory=True)
         await _run_vite(settings, work)
-        (work / "dist" / PAGE).rename(folder / PAGE)
+        (work / BUILT / PAGE).rename(unfinished / PAGE)
         shutil.rmtree(work)
 
 
-async def _installed_modules(settings: Settings) -> Path:
+async def _installed_modules(settings: Settings, folder: Path) -> Path:
     """The `node_modules` of the lock file; installed now if they are not yet. Other sources with the same lock file use them, too."""
-    lock = (FOLDER / _LOCK_FILES[1]).read_bytes()
+    lock = (folder / _LOCK_FILES[1]).read_bytes()
     target = settings.cache / f"page-modules-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not target.is_dir():
-        with appearing(target) as folder:
+        with appearing(target) as unfinished:
             for name in _LOCK_FILES:
-                shutil.copyfile(FOLDER / name, folder / name)
-            if await npm_ci(settings, folder) != 0:
-                raise _failed("npm", folder / "npm.log")
+                shutil.copyfile(folder / name, unfinished / name)
+            if await npm_ci(settings, unfinished) != 0:
+                raise _failed("npm", unfinished / "npm.log")
     return target / "node_modules"
 
 
@@ -121,7 +116,7 @@ async def _run_vite(settings: Settings, work: Path) -> None:
             stderr=log,
             check=False,
         )
-    if done is None or done.returncode != 0 or not (work / "dist" / PAGE).is_file():
+    if done is None or done.returncode != 0 or not (work / BUILT / PAGE).is_file():
         raise _failed("vite", output)
 
 
