@@ -267,6 +267,8 @@ async def test_5000_steps_stay_fluid(page: Page, site: Site) -> None:
     assert median < 50, f"half of the frames took more than {median:.0f} ms"
     await page.evaluate("void document.querySelector('.vlist').scrollTo(0, 1e9)")
     await page.see(row(5000, "page_note"))
+    await page.goto(site.run(run, "?step=4000"))
+    await page.see(".tl-row.chosen >> text=4000")
     await page.screenshot("run-5000")
     await page.resize(NARROW)
     await page.fits()

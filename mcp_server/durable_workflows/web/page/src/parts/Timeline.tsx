@@ -5,6 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useKeys } from "../keys";
 import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, placeOf, type Row, rowsOf, type Tick, ticksOf } from "../timeline";
 import { localTime, span, utc } from "../words";
+import { Empty } from "./Empty";
 import { Icon } from "./Icon";
 import { narrow } from "./media";
 import { now } from "./Time";
@@ -48,6 +49,7 @@ export function Timeline(props: TimelineProps) {
         row={(row, index) => <RowCells row={row} axis={axis} isChosen={index === place} {...props} />}
         target={target}
         onVisible={seen}
+        footer={rows.length === 0 && <Empty title={all.length === 0 ? "No step yet" : "No step has this in its name"} />}
       />
     </div>
   );

@@ -1,5 +1,7 @@
 /** One step: what it recorded, what it printed, and a fork from it. */
 
+import { useEffect, useRef } from "preact/hooks";
+
 import type { Preview, RunningStep, Step, Waiting } from "../api";
 import { api, useFetched } from "../data";
 import { readableInput } from "../inputs";
@@ -7,6 +9,7 @@ import { CopyMenu } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Icon } from "../parts/Icon";
+import { narrow } from "../parts/media";
 import { Time, Took } from "../parts/Time";
 import { Value } from "../parts/Value";
 import { runHref } from "../routes";
@@ -26,9 +29,13 @@ export interface StepPaneProps {
 }
 
 export function StepPane({ of, chosen, onClose }: StepPaneProps) {
+  const close = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    if (narrow.value) close.current?.focus(); // the pane covers what had the focus
+  }, []);
   return (
     <aside class="pane step-pane" aria-label={`Step ${chosen.step}`}>
-      <button type="button" class="icon-button close" aria-label="Close the step" onClick={onClose}>
+      <button ref={close} type="button" class="icon-button close" aria-label="Close the step" onClick={onClose}>
         <Icon name="close" />
       </button>
       {chosen.run === of.run.workflow_id ? <StepOf of={of} step={chosen.step} /> : <OfChild chosen={chosen} />}

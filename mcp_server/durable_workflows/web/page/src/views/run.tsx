@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 
 import "../run/run.css";
 import type { Part } from "../api";
-import { Empty, Loading } from "../parts/Empty";
+import { Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { tone } from "../parts/Status";
 import { Timeline } from "../parts/Timeline";
@@ -134,7 +134,6 @@ function Steps({ shown }: { shown: Followed }) {
   const chosen = chosenStep(id);
   const choose = (to: Chosen | null): void =>
     setParams({ step: to && String(to.step), of: to && to.run !== id ? to.run : null });
-  const isEmpty = shown.steps.length + shown.run.running.length + shown.run.waiting.length === 0;
   return (
     <div class={chosen ? "steps with-step" : "steps"}>
       {followers}
@@ -151,11 +150,7 @@ function Steps({ shown }: { shown: Followed }) {
           />
           <span class="muted num">{shown.steps.length.toLocaleString("en")} recorded</span>
         </div>
-        {isEmpty ? (
-          <Empty title="No step yet" />
-        ) : (
-          <Timeline of={shown} opened={opened} onFold={fold} chosen={chosen} onChoose={choose} filter={filter} />
-        )}
+        <Timeline of={shown} opened={opened} onFold={fold} chosen={chosen} onChoose={choose} filter={filter} />
       </div>
       {chosen ? (
         <StepPane key={`${chosen.run}/${chosen.step}`} of={shown} chosen={chosen} onClose={() => choose(null)} />
