@@ -11,8 +11,8 @@ pytestmark = pytest.mark.anyio
 WRONG = {
     "console.error('said')": "console: said",
     "setTimeout(() => { throw new Error('thrown') })": "error: Error: thrown",
-    "document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/x.png>')": "policy: img-src",
-    "document.head.append(Object.assign(document.createElement('script'), {text: 'x'}))": "policy: script-src",
+    "document.body.insertAdjacentHTML('beforeend', '<img src=http://127.0.0.1:9/x.png>')": "img-src",
+    "document.head.append(Object.assign(document.createElement('script'), {text: 'x'}))": "script-src",
     "setTimeout(() => alert('asked'))": "dialog: asked",
 }
 

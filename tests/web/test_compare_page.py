@@ -39,7 +39,8 @@ async def test_two_runs_show_where_they_differ_first_and_what_changed(
         "seconds\t0.1\t0.8",
     ]
     rows = await page.texts(".compare-list .vlist-row")
-    assert [row.split("\n")[0] for row in rows] == ["page_note", "page_look_up"] + ["page_note"] * 2
+    names = ["page_note", "page_look_up", "page_note (2)", "page_note (3)"]
+    assert [row.split("\n")[0] for row in rows] == names
     assert "as long" in rows[1]
     assert rows[3].endswith("missing")
     step = 'role=region[name="Step page_look_up"]'
