@@ -231,8 +231,9 @@ function times(row: Row, end: number): string {
   return `From ${localTime(from)}${ended} · ${utc(from)}`;
 }
 
-const THIN = { y: 8, height: 4 };
-const THICK = { y: 4, height: 12, rx: 2 };
+const THIN = { y: "50%", height: 4 };
+const THICK = { y: "50%", height: 12, rx: 2 };
+const LEAST = 0.0002; // of what took no time: nothing is drawn without a width
 const BAR = { queue: THIN, wait: THIN, timeout: THIN, loading: THIN, step: THICK, child: THICK } as const;
 
 function Bar({ row, axis }: { row: Row; axis: Axis }) {
@@ -241,7 +242,7 @@ function Bar({ row, axis }: { row: Row; axis: Axis }) {
   const to = placeOf(axis.pieces, endOf(row, axis.end));
   return (
     <svg class="tl-svg" aria-hidden="true">
-      <rect class={`tl-bar ${row.kind} ${row.state}`} x={percent(from)} width={percent(to - from)} {...BAR[row.kind]} />
+      <rect class={`tl-bar ${row.kind} ${row.state}`} x={percent(from)} width={percent(Math.max(to - from, LEAST))} {...BAR[row.kind]} />
     </svg>
   );
 }
