@@ -154,7 +154,7 @@ async def test_keys_move_between_questions_and_into_the_form(page: Page, site: S
     for number in (1, 2):
         await site.waits("page_confirms", f"confirm-keys-{number}", order=f"keys-{number}")
     await page.goto(site.at("inbox?run=confirm-keys-1"))
-    await page.see('h2 >> text="page_confirms"')
+    await page.see('.item:has-text("Has keys-2 arrived?")')
     await page.press("j")
     await page.see('.prompt:has-text("Has keys-2 arrived?")')
     await page.press("k")

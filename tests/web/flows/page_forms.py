@@ -66,9 +66,8 @@ def page_order_form(
 
 
 @DBOS.workflow()
-def page_nightly(at: datetime, context: object = None) -> str:
+def page_nightly(at: datetime, context: object = None) -> None:
     """Be started by a schedule."""
-    return "done"
 
 
 @DBOS.workflow()

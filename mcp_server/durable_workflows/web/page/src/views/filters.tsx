@@ -155,7 +155,7 @@ export function StatusTabs({ counts, waiting }: TabsProps) {
   const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
   const shown = STATUSES.filter((one) => counts[one] || one === status || one === "SUCCESS" || one === "ERROR" || one === "PENDING");
   return (
-    <nav class="tabs" aria-label="Statuses">
+    <nav class="status-tabs" aria-label="Statuses">
       <Tab label="All" count={all} to={{ status: null, waiting: null }} current={!status && !isWaiting} />
       <Tab label="Waiting" count={waiting} to={{ status: null, waiting: "1" }} current={isWaiting} />
       {shown.map((one) => (
@@ -179,8 +179,8 @@ function Tab({ label, count, to, current }: TabProps) {
     else params.set(name, value);
   }
   return (
-    <a class="tab" href={href("runs", [], params)} aria-current={current ? "page" : undefined}>
-      {label} <span class="tab-count">{count.toLocaleString("en")}</span>
+    <a class="status-tab" href={href("runs", [], params)} aria-current={current ? "page" : undefined}>
+      {label} <span class="status-count">{count.toLocaleString("en")}</span>
     </a>
   );
 }
