@@ -814,6 +814,7 @@ ELSEWHERE: dict[str, str] = {
 UNCAUSED: dict[str, str] = {
     "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
     "There is no schedule with that name.": "by a deletion at the same moment",
+    "… does not wait at step … any more.": "on the page: tests/web/test_api.py",
     "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",
     "No worker could load version … of the code:\n…": "test_causes.py",

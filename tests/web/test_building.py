@@ -113,7 +113,7 @@ async def test_the_same_sources_have_the_same_name_wherever_they_are(sources: Pa
 
 @pytest.mark.long
 def test_a_wheel_has_the_page_and_shows_that_one(tmp_path: Path) -> None:
-    """As `make wheel` builds it, of a copy of what the repository has."""
+    """As `make wheel` builds it, by way of an archive of the sources, of a copy of what the repository has."""
     tree, unpacked = tmp_path / "tree", tmp_path / "unpacked"
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -126,7 +126,7 @@ def test_a_wheel_has_the_page_and_shows_that_one(tmp_path: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tree / name)
     ship(tree / building.FOLDER.relative_to(ROOT), "<p>of the wheel")
-    words = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", "dist", "."]
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."]
     subprocess.run(words, cwd=tree, check=True, stdout=subprocess.DEVNULL)
     [wheel] = (tree / "dist").glob("*.whl")
     with zipfile.ZipFile(wheel) as file:

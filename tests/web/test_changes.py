@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx2
 import psutil
 import pytest
@@ -15,9 +16,9 @@ import pytest
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.settings import Settings
-from helpers import until
+from helpers import copy_flow, processes_of, until
 from requirements import proves
-from transports import Served, serving
+from transports import SECONDS, Served, serving
 from visiting import Visitor, visiting
 
 pytestmark = pytest.mark.anyio
@@ -52,9 +53,9 @@ class Ear:
     def hears(self, fact: Callable[[Json], object]) -> bool:
         return any(fact(news) for _, news in self.told)
 
-    async def next(self, fact: Callable[[Json], object], what: str) -> None:
+    async def next(self, fact: Callable[[Json], object], what: str, seconds: float = SOON) -> None:
         """Wait for news of which this is true, and forget all until now."""
-        await until(lambda: self.hears(fact), what, seconds=SOON)
+        await until(lambda: self.hears(fact), what, seconds=seconds)
         self.told.clear()
 
     async def quiet(self) -> None:
@@ -243,3 +244,29 @@ def database_connections(served: Served, shared: Engine) -> int:
     port = int(shared.connection.url.rpartition(":")[2].partition("/")[0])
     found = psutil.Process(served.process.pid).net_connections("tcp")
     return sum(bool(one.raddr) and one.raddr.port == port for one in found)
+
+
+async def test_a_stream_outlasts_the_database(engine: Engine, folder: Path) -> None:
+    copy_flow("messages", folder)
+    with serving(Settings(project=folder)) as served:
+        async with visiting(served) as page, listening(page, runs="w") as ear:
+            await start(engine, "wait_for", "w", topic="go")
+            await engine.reader.wait(["w"])
+            await ear.quiet()
+            [node] = processes_of(folder, "pglite.mjs")
+            node.kill()
+            await page.done("send", workflow_id="w", topic="go", message=1)
+            await ear.next(lambda news: news["runs"] == ["w"], "it goes on", seconds=30)
+
+
+async def test_a_signal_ends_a_server_whose_page_is_open(shared: Engine) -> None:
+    with serving(Settings(project=shared.project)) as served:
+        async with visiting(served) as page:
+            with suppress(httpx2.HTTPError):  # the stream is cut off
+                async with page.http.stream("GET", "/api/changes", params={"list": 1}) as response:
+                    served.process.terminate()
+                    async for _ in response.aiter_bytes():
+                        pass
+        assert await anyio.to_thread.run_sync(served.process.wait, SECONDS) == 0
+        assert served.process.stderr is not None
+        assert served.process.stderr.read() == ""

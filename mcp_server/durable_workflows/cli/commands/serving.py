@@ -31,7 +31,7 @@ def serve(
     """Serve MCP on standard input and output, or over HTTP.
 
     This is the command that an MCP client starts. The project is CLAUDE_PROJECT_DIR, which Claude Code sets, or else the working directory; with --project, `ps` shows which project a server belongs to. Over HTTP,
-    clients send the project's token (`durable-workflows status` names its file) as a bearer token.
+    clients send the project's token (`durable-workflows status` names its file) as a bearer token. There the page for people is served, too, which `dashboard --web` opens.
     """
     # The imports take a second, and no other command needs them.
     if not http:
