@@ -86,7 +86,16 @@ PROMISES = {
     "shutdown:nothing-left": "After a shutdown no process of ours is left.",
     "page:who": "The page and its API answer a browser that has opened a link, which one browser can do, within a minute of its making.",
     "page:own-origin": "What another page in the same browser sends to the page's API is not answered, and changes nothing.",
+    "page:run": "The page of a run shows why it is where it is, its steps on a timeline within a second of their beginning and end, and all that it holds, also of 5,000 steps.",
+    "page:acts": "On the page a run can be forked from a step, cancelled, resumed, deleted, copied for a terminal and for an agent, and downloaded.",
+    "page:compare": "Two runs stand side by side on the page, with the first difference and what changed.",
+    "page:text": "Nothing of a run is read as HTML by the page.",
+    "page:accessible": "Where the page shows runs, axe finds nothing in either theme at 360 and at 1440 pixels, and nothing is wider than the window.",
     "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
+    "page:answers": "What a person answers on the page reaches the run, and is recorded as given there.",
+    "page:starts": "On the page a workflow is started by a form made from the schema of its arguments.",
+    "page:many": "On the page many runs are cancelled, resumed or deleted at once, after a question.",
+    "page:fluid": "A list of 10,000 runs on the page shows a screenful of rows, and stays fluid.",
     "pickle:refused": "What a database holds in Python's pickle format is never executed.",
 }
 

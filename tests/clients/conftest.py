@@ -1,39 +1,20 @@
 """What the tests with other people's clients share: npm packages, of exactly the versions in package-lock.json."""
 
-import hashlib
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from durable_workflows.engine.engine import Engine
-from durable_workflows.pglite.node import environment, node, npm_ci
+from durable_workflows.pglite.node import environment, node
 from durable_workflows.settings import Settings
-from durable_workflows.system.locks import awaited_lock
-from durable_workflows.system.trees import appearing
-
-HERE = Path(__file__).parent
-SECONDS = 150.0
+from npm_packages import installed
 
 
 @pytest.fixture(scope="session")
 async def modules() -> Path:
-    """The `node_modules` with the clients; npm installs it once per user, as it does PGlite."""
-    lock = (HERE / "package-lock.json").read_bytes()
-    settings = Settings(project=HERE)
-    target = settings.cache / f"test-clients-{hashlib.sha256(lock).hexdigest()[:12]}"
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    with await awaited_lock(settings.cache / "test-clients.lock", wait_seconds=SECONDS):
-        if not target.is_dir():
-            with appearing(target) as folder:
-                for name in ("package.json", "package-lock.json"):
-                    shutil.copyfile(HERE / name, folder / name)
-                status = await npm_ci(settings, folder)
-                assert status == 0, (
-                    f"npm ci failed:\n{(folder / 'npm.log').read_text(encoding='utf-8')}"
-                )
-    return target / "node_modules"
+    """The `node_modules` with the clients."""
+    return await installed(Path(__file__).parent)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

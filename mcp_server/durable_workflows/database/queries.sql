@@ -684,6 +684,11 @@ from (
 ) as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
 order by wait.since limit %(limit)s
 
+-- name: which_are_parents
+-- Those of some runs that have started others.
+select workflow_id from unnest(%(workflow_ids)s::text[]) as workflow_id
+where exists (select from dbos.workflow_status as child where coalesce(child.parent_workflow_id, '') = workflow_id)
+
 -- name: inbox
 -- What is waited for, the longest first, with the arguments of the run that waits, and the run at the root of its family.
 select wait.workflow_id, wait.function_id, wait.topic, wait.since, wait.deadline, wait.prompt, wait.schema, wait.person_only,

@@ -67,6 +67,15 @@ class Contents:
         keys = dict.fromkeys(row["key"] for row in rows)
         return [_stream([row for row in rows if row["key"] == key]) for key in keys]
 
+    async def parents(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Those of the runs that have started others.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        rows = await self._rows.fetch("which_are_parents", workflow_ids=list(workflow_ids))
+        return [row["workflow_id"] for row in rows]
+
     async def inbox(self) -> list[InboxItem]:
         """What runs wait for, the longest first, 500 at most.
 

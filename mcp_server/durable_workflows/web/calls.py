@@ -15,7 +15,6 @@ from durable_workflows.models import (
     LogLine,
     Message,
     Preview,
-    RunList,
     ScheduleInfo,
     Started,
     StartRequest,
@@ -34,6 +33,7 @@ from durable_workflows.web.shapes import (
     RunsBody,
     RunShown,
     RunsQuery,
+    RunsShown,
     ScheduleBody,
     SendBody,
     Source,
@@ -57,7 +57,7 @@ class Call(NamedTuple):
 
 GETS = (
     Call("project", Nothing, Project, looking.project),
-    Call("runs", RunsQuery, RunList, looking.runs),
+    Call("runs", RunsQuery, RunsShown, looking.runs),
     Call("run", RunQuery, RunShown, looking.run),
     Call("steps", StepsQuery, StepsPage, looking.steps),
     Call("step", StepQuery, Step, looking.step),

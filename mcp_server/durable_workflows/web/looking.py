@@ -14,7 +14,6 @@ from durable_workflows.models import (
     Message,
     Preview,
     QueueInfo,
-    RunList,
     Step,
     Stream,
 )
@@ -29,6 +28,7 @@ from durable_workflows.web.shapes import (
     RunQuery,
     RunShown,
     RunsQuery,
+    RunsShown,
     Source,
     StatusShown,
     StepQuery,
@@ -55,9 +55,9 @@ async def project(site: Site, _query: Nothing) -> Project:
     )
 
 
-async def runs(site: Site, query: RunsQuery) -> RunList:
+async def runs(site: Site, query: RunsQuery) -> RunsShown:
     engine = await site.engine()
-    return await engine.reader.runs(
+    found = await engine.reader.runs(
         limit=query.limit,
         cursor=query.cursor,
         status=query.status,
@@ -71,6 +71,8 @@ async def runs(site: Site, query: RunsQuery) -> RunList:
         parent=query.parent,
         oldest_first=query.oldest_first,
     )
+    parents = await engine.contents.parents([one.workflow_id for one in found.workflows])
+    return RunsShown(**dict(found), parents=parents)
 
 
 async def run(site: Site, query: RunQuery) -> RunShown:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
-from durable_workflows.models import Model, QueueInfo, Run, ServerStatus, Step
+from durable_workflows.models import Model, QueueInfo, Run, RunList, ServerStatus, Step
 
 MOST_RUNS = 200  # in one answer, in one change, and watched by one page
 MOST_STEPS = 500
@@ -29,7 +29,7 @@ class Nothing(Asked):
 
 
 class RunsQuery(Asked):
-    """Which runs are listed: those that all of these allow. `text` is in an input, output or error."""
+    """Which runs are listed: those that all of these allow. `text` is in their input, output or error."""
 
     status: str | None = None
     name: str | None = None
@@ -117,6 +117,12 @@ class Part(Model):
     action: str | None = None
     args: dict[str, JsonValue] | None = None
     blanks: list[str] = Field(default=[])
+
+
+class RunsShown(RunList):
+    """A page of runs. `parents` are those of them that have started others."""
+
+    parents: list[str]
 
 
 class RunShown(Model):

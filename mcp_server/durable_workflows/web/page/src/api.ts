@@ -352,20 +352,6 @@ export interface Run {
   rest: Rest | null;
 }
 
-/** A page of runs, with the number of all runs by status and of those that wait for a message. */
-export interface RunList {
-  /** The runs of this page. */
-  workflows: RunSummary[];
-  /** The number of all runs, by status. */
-  counts: { [key: string]: number };
-  /** How many of all runs wait for a message. */
-  waiting: number;
-  /** For the next page. */
-  next_cursor: string | null;
-  /** How many runs were looked through for `text`; next_cursor goes on after them. */
-  looked_through: number | null;
-}
-
 /** One run. */
 export interface RunQuery {
   id: string;
@@ -424,7 +410,7 @@ export interface RunsBody {
   children?: boolean;
 }
 
-/** Which runs are listed: those that all of these allow. `text` is in an input, output or error. */
+/** Which runs are listed: those that all of these allow. `text` is in their input, output or error. */
 export interface RunsQuery {
   status?: string | null;
   name?: string | null;
@@ -438,6 +424,21 @@ export interface RunsQuery {
   waiting?: boolean | null;
   limit?: number;
   cursor?: string | null;
+}
+
+/** A page of runs. `parents` are those of them that have started others. */
+export interface RunsShown {
+  /** The runs of this page. */
+  workflows: RunSummary[];
+  /** The number of all runs, by status. */
+  counts: { [key: string]: number };
+  /** How many of all runs wait for a message. */
+  waiting: number;
+  /** For the next page. */
+  next_cursor: string | null;
+  /** How many runs were looked through for `text`; next_cursor goes on after them. */
+  looked_through: number | null;
+  parents: string[];
 }
 
 /** What to do with a schedule. */
@@ -709,7 +710,7 @@ export interface Queries {
 /** What each GET answers. */
 export interface Gets {
   project: Project;
-  runs: RunList;
+  runs: RunsShown;
   run: RunShown;
   steps: StepsPage;
   step: Step;

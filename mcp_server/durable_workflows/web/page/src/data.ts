@@ -3,15 +3,10 @@
 import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import type { Gets, News, Posts as Made, ScheduleInfo, Started } from "./api";
+import type { Gets, News, Posts } from "./api";
 import { ApiError, browser, type Host, type Watch } from "./host";
 
 export { ApiError, type Gets, type News, type Watch };
-
-/** Until the server has it. */
-interface Posts extends Made {
-  schedule: [{ name: string; do: "pause" | "resume" | "run" }, ScheduleInfo | Started];
-}
 
 /** Parameters of a GET; those that are undefined, null, false or "" are left out. */
 export type Params = Readonly<Record<string, string | number | boolean | null | undefined>>;

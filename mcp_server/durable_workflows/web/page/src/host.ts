@@ -41,6 +41,7 @@ export const browser: Host = {
   post: (path, body) =>
     asked(`/api/${path}`, {
       method: "POST",
+      referrerPolicy: "same-origin", // with none at all, browsers do not name the origin that is asked for
       headers: { "Content-Type": "application/json", "X-Durable-Workflows": "page" },
       body: JSON.stringify(body),
     }),

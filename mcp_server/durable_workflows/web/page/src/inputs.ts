@@ -11,13 +11,14 @@ export function namedArguments(input: Preview | null): { [name: string]: JsonVal
   return isObject(named) ? named : null;
 }
 
-/** The arguments as what they are for a reader: by name if they have names, else as recorded. */
+/** The arguments as what they are for a reader: by name if they have names, else in their order; null without any. */
 export function readableInput(input: Preview | null): Preview | null {
   const recorded = input ? parse(input.text) : undefined;
   if (!isObject(recorded)) return input;
   const { namedArgs, positionalArgs } = recorded;
   const given = isObject(namedArgs) && Object.keys(namedArgs).length ? namedArgs : positionalArgs;
   if (given === undefined) return input;
+  if (Array.isArray(given) && given.length === 0) return null;
   const text = JSON.stringify(given);
   return { text, length: text.length };
 }

@@ -6,7 +6,7 @@ import { useEffect } from "preact/hooks";
 
 import type { InboxItem, Project } from "./api";
 import { type Resource, connected, useGet } from "./data";
-import { Help } from "./help";
+import { Help, keyName } from "./help";
 import { type Key, useKeys } from "./keys";
 import { ENTRIES } from "./navigation";
 import { Palette } from "./palette";
@@ -131,7 +131,7 @@ function Navigation({ project, waiting, over }: NavigationProps) {
         <button type="button" class="nav-item tool" onClick={() => (over.value = "palette")}>
           <Icon name="search" />
           <span>Search</span>
-          <kbd>⌘K</kbd>
+          <kbd>{keyName("mod+k")}</kbd>
         </button>
         <button type="button" class="nav-item tool" onClick={nextTheme} aria-label={`Theme: ${theme.value}. Change it`}>
           <Icon name={theme.value === "system" ? "system_theme" : theme.value} />

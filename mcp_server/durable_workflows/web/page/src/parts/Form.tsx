@@ -3,7 +3,7 @@
 import type { Signal } from "@preact/signals";
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useId, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 
 import type { JsonValue } from "../api";
 import { Icon } from "./Icon";
@@ -37,6 +37,8 @@ export interface FormState {
   problems: Signal<ReadonlyMap<string, string>>;
   /** Whether the whole is given as JSON. */
   asJson: Signal<boolean>;
+  /** How often it was found to be incomplete. */
+  refused: Signal<number>;
   /** The value, if it is complete; otherwise the problems are shown. The server may still refuse it. */
   submit(): { value: JsonValue } | null;
   set(value: JsonValue | undefined): void;
@@ -48,6 +50,7 @@ export function useForm(key: string, schema: Schema | null, given?: JsonValue): 
   const draft = useSignal<Draft>(undefined);
   const problems = useSignal<ReadonlyMap<string, string>>(new Map());
   const asJson = useSignal(false);
+  const refused = useSignal(0);
   const set = (value: JsonValue | undefined): void => {
     draft.value = initial(root, root, value);
     problems.value = new Map();
@@ -61,9 +64,10 @@ export function useForm(key: string, schema: Schema | null, given?: JsonValue): 
   const submit = (): { value: JsonValue } | null => {
     const found = asJson.value ? unfit(draft.value) : problemsOf(root, root, draft.value);
     problems.value = found;
+    if (found.size) refused.value += 1;
     return found.size ? null : { value: finished(draft.value) ?? null };
   };
-  return { schema: root, draft, problems, asJson, submit, set };
+  return { schema: root, draft, problems, asJson, refused, submit, set };
 }
 
 /** With the whole as JSON, only the server judges it. */
@@ -75,14 +79,18 @@ function unfit(draft: Draft): Map<string, string> {
 /** The fields of a form, with the switch to JSON unless it is `plain`. The form element and its buttons are the caller's. */
 export function Form({ form, label, plain = false }: { form: FormState; label: string; plain?: boolean }) {
   const { schema, draft, asJson } = form;
+  const box = useRef<HTMLDivElement>(null);
   const shape = shapeOf(schema, schema);
+  useEffect(() => {
+    if (form.refused.value) box.current?.querySelector<HTMLElement>(".wrong :is(input, textarea, select, button)")?.focus();
+  }, [form.refused.value]);
   const change = (next: Draft): void => {
     draft.value = next;
     if (form.problems.value.size) form.problems.value = asJson.value ? unfit(next) : problemsOf(schema, schema, next);
   };
   const isJson = shape.kind === "any" || shape.kind === "json";
   return (
-    <div class="form">
+    <div class="form" ref={box}>
       {!plain && !isJson && <Switch form={form} />}
       {asJson.value ? (
         <JsonField label={label} name="" draft={draft.value} change={change} problem={form.problems.value.get("")} needed lines={6} />
@@ -228,7 +236,7 @@ function TextField(props: InputProps) {
         most !== undefined && most <= SHORT_TEXT ? (
           <input {...ids} type="text" class="input" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
         ) : (
-          <textarea {...ids} rows={1} class="input" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
+          <textarea {...ids} rows={1} class="input grows" value={written(draft, false)} placeholder={hint} onInput={(event) => read(event.currentTarget.value)} />
         )
       }
     </Labelled>
@@ -278,7 +286,7 @@ function ChoiceField(props: InputProps) {
     <Labelled props={props} group={few}>
       {(ids) =>
         few ? (
-          <Segments ids={ids} choices={choices} at={at} pick={pick} clear={needed ? undefined : () => change(undefined)} />
+          <Segments ids={ids} choices={choices} at={at} pick={pick} clear={needed || shape?.schema["default"] !== undefined ? undefined : () => change(undefined)} />
         ) : (
           <select {...ids} class="input" value={String(at)} onChange={(event) => pick(Number(event.currentTarget.value))}>
             <option value="-1">{needed ? "Choose …" : "None"}</option>
@@ -464,9 +472,11 @@ function Group({ name, shape, needed, remove, problem, children }: GroupProps) {
           </button>
         )}
       </legend>
-      {said && <p class="said wrap">{said}</p>}
-      {children}
-      {problem && <p class="problem wrap">{problem}</p>}
+      <div class="group-body">
+        {said && <p class="said wrap">{said}</p>}
+        {children}
+        {problem && <p class="problem wrap">{problem}</p>}
+      </div>
     </fieldset>
   );
 }

@@ -24,6 +24,8 @@ const PATHS = {
   pause: "M5.5 3.5v9M10.5 3.5v9",
   filter: "M2.5 4h11M4.5 8h7M6.5 12h3",
   external: "M6.5 3.5h-3v9h9v-3M9 3h4v4M13 3 7.5 8.5",
+  download: "M8 2.5v7.5M4.5 7 8 10.5 11.5 7M3 13.5h10",
+  swap: "M3 5.5h9M9.5 3 12 5.5 9.5 8M13 10.5H4M6.5 8 4 10.5 6.5 13",
 } as const;
 
 export type IconName = keyof typeof PATHS;

@@ -42,10 +42,18 @@ export function Ago({ at }: { at: string }) {
 /** From one moment to another, or to now. */
 export function Took({ from, to }: { from: string; to: string | null }) {
   const text = useMemo(
-    () => computed(() => span((to ? new Date(to).getTime() : now.value) - new Date(from).getTime())),
+    () => computed(() => (to ? span(between(from, to)) : span(wholeSeconds(now.value - new Date(from).getTime())))),
     [from, to],
   );
   return <span class="num">{text}</span>;
+}
+
+function between(from: string, to: string): number {
+  return new Date(to).getTime() - new Date(from).getTime();
+}
+
+function wholeSeconds(ms: number): number {
+  return Math.max(0, Math.floor(ms / TICK_MS) * TICK_MS);
 }
 
 function relative(ms: number): string {

@@ -7,9 +7,10 @@ import type { Key } from "../keys";
 
 const BEYOND = 8; // rows above and below the screen
 
-/** A row to bring into view and to focus: a new object for each time. */
+/** A row to bring into view, and to focus unless that is done `quietly`: a new object for each time. */
 export interface Target {
   index: number;
+  quietly?: boolean;
 }
 
 export interface VirtualListProps<T> {
@@ -50,16 +51,18 @@ export function VirtualList<T>(props: VirtualListProps<T>) {
   useLayoutEffect(() => reveal(box.current, props.reveal ?? -1, rowHeight), [props.reveal, rowHeight]);
   useTarget(box, target, rowHeight);
   return (
-    <div class="vlist" ref={box} role="table" aria-label={label} aria-rowcount={items.length + (header ? 1 : 0)}>
-      {header && (
-        <div class="vlist-header" role="rowgroup">
-          {header}
+    <div class="vlist" ref={box}>
+      <div role="table" aria-label={label} aria-rowcount={items.length + (header ? 1 : 0)}>
+        {header && (
+          <div class="vlist-header" role="rowgroup">
+            {header}
+          </div>
+        )}
+        <div class="vlist-rows" role="rowgroup" style={{ height: `${items.length * rowHeight}px` }}>
+          {items.slice(first, last).map((item, offset) => (
+            <Row key={props.keyOf(item)} {...props} item={item} index={first + offset} />
+          ))}
         </div>
-      )}
-      <div class="vlist-rows" role="rowgroup" style={{ height: `${items.length * rowHeight}px` }}>
-        {items.slice(first, last).map((item, offset) => (
-          <Row key={props.keyOf(item)} {...props} item={item} index={first + offset} />
-        ))}
       </div>
       {footer}
     </div>
@@ -97,8 +100,10 @@ function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefine
   useLayoutEffect(() => {
     if (target && target !== reached.current) reveal(box.current, target.index, rowHeight);
   }, [target, rowHeight]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!target || target === reached.current) return;
+    if (target.quietly) reached.current = target;
+    if (target.quietly) return;
     const link = box.current?.querySelector<HTMLElement>(`[data-index="${target.index}"] .row-link`);
     if (!link) return;
     reached.current = target;
@@ -122,12 +127,20 @@ export function focusedRow(): number {
   return row ? Number(row.dataset["index"]) : -1;
 }
 
-/** `j` and `k` for a list of so many rows: they go on from the focused row, or from the last one that was. */
+/** The first row that is on screen as a whole; -1 without any. */
+function topRow(): number {
+  const header = document.querySelector(".vlist-header")?.getBoundingClientRect().bottom ?? 0;
+  const rows = [...document.querySelectorAll<HTMLElement>(".vlist-row")];
+  const top = rows.find((row) => row.getBoundingClientRect().top >= header - 1);
+  return top ? Number(top.dataset["index"]) : -1;
+}
+
+/** `j` and `k` for a list of so many rows: they go on from the focused row or the last one, or begin with the first on screen. */
 export function rowKeys(count: number, last: Target | undefined, move: (target: Target) => void): Key[] {
   const by = (step: number) => (): void => {
     const from = focusedRow() >= 0 ? focusedRow() : (last?.index ?? -1);
-    const index = Math.max(0, Math.min(count - 1, from + step));
-    if (count > 0) move({ index });
+    const next = document.querySelector(`[data-index="${from}"]`) ? from + step : topRow();
+    if (count > 0) move({ index: Math.max(0, Math.min(count - 1, next)) });
   };
   return [
     { key: "j", what: "Next row", act: by(1) },

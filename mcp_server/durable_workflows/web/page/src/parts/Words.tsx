@@ -3,6 +3,7 @@
 import type { JsonValue, Part } from "../api";
 import { change, fork, inboxHref } from "../runs";
 import { href, runHref } from "../routes";
+import { Time } from "./Time";
 
 type Args = { [name: string]: JsonValue };
 
@@ -20,9 +21,21 @@ export function Words({ parts }: { parts: readonly Part[] }) {
 }
 
 function Word({ part }: { part: Part }) {
+  if (part.action === "wait_for_workflows") return <>wait</>; // as the page does by itself
   const deed = part.action ? deedOf(part.action, part.args ?? {}) : null;
-  if (!deed) return <>{part.text}</>;
+  if (!deed) return <Text text={part.text} />;
   return <DeedButton deed={deed} title={part.text} />;
+}
+
+/** The engine's moments are in UTC; here they are in the reader's zone. */
+function Text({ text }: { text: string }) {
+  return (
+    <>
+      {text.split(/(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC)/).map((piece, place) =>
+        place % 2 ? <Time key={place} at={piece.replace(" UTC", "Z").replace(" ", "T")} /> : piece,
+      )}
+    </>
+  );
 }
 
 export function DeedButton({ deed, title, primary = false }: { deed: Deed; title?: string; primary?: boolean }) {

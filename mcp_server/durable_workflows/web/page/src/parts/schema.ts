@@ -137,13 +137,21 @@ function choice(value: JsonValue, schema: Schema): Choice {
   return { value, label: typeof title === "string" ? title : typeof value === "string" ? value : JSON.stringify(value) };
 }
 
-/** The parts of an object, with whether each is needed. */
-export function fieldsOf(schema: Schema): { name: string; part: JsonValue; needed: boolean }[] {
-  const needed = list(schema["required"]) ?? [];
+export interface SchemaField {
+  name: string;
+  part: JsonValue;
+  needed: boolean;
+}
+
+/** The parts of an object: those that are needed, in the order of `required`, then the others. Postgres keeps no order of an object's names. */
+export function fieldsOf(schema: Schema): SchemaField[] {
+  const needed = (list(schema["required"]) ?? []).filter((one) => typeof one === "string");
   const properties = isObject(schema["properties"]) ? schema["properties"] : {};
-  return Object.entries(properties)
-    .filter(([, part]) => part !== false)
-    .map(([name, part]) => ({ name, part, needed: needed.includes(name) }));
+  const others = Object.keys(properties).filter((one) => !needed.includes(one));
+  return [...new Set([...needed, ...others])].flatMap((name) => {
+    const part = own(properties, name);
+    return part === undefined || part === false ? [] : [{ name, part, needed: needed.includes(name) }];
+  });
 }
 
 export function textOf(schema: Schema, keyword: string): string | undefined {

@@ -11,12 +11,10 @@ import type { RowData } from "./runrow";
 const MOST = 200; // of one run
 
 /** What is known of the children of a run that is open: null until they have come. */
-export type Family = { runs: readonly RunSummary[]; more: boolean } | null;
+export type Family = { runs: readonly RunSummary[]; parents: ReadonlySet<string>; more: boolean } | null;
 
 export interface Children {
   open: Signal<ReadonlyMap<string, Family>>;
-  /** Whether the run has started others, as far as that is known. */
-  has(workflowId: string): boolean;
   toggle(workflowId: string): void;
   /** Read those that are open again. */
   refresh(): void;
@@ -27,12 +25,12 @@ export function useChildren(): Children {
     const open = signal<ReadonlyMap<string, Family>>(new Map());
     const read = async (id: string): Promise<boolean> => {
       const found = await api.get("runs", { parent: id, oldest_first: true, limit: MOST });
-      if (open.value.has(id)) open.value = new Map(open.value).set(id, { runs: found.workflows, more: found.next_cursor !== null });
+      const family = { runs: found.workflows, parents: new Set(found.parents), more: found.next_cursor !== null };
+      if (open.value.has(id)) open.value = new Map(open.value).set(id, family);
       return true;
     };
     return {
       open,
-      has: () => true,
       toggle(id) {
         const next = new Map(open.value);
         if (!next.delete(id)) next.set(id, null);
@@ -47,14 +45,13 @@ export function useChildren(): Children {
 }
 
 /** The rows of the list: below each open run those that it started. */
-export function flattened(runs: readonly RunSummary[], open: ReadonlyMap<string, Family>, depth = 0): RowData[] {
-  if (open.size === 0 && depth === 0) return runs.map((run) => ({ key: run.workflow_id, run, depth }));
+export function flattened(runs: readonly RunSummary[], parents: ReadonlySet<string>, open: ReadonlyMap<string, Family>, depth = 0): RowData[] {
   return runs.flatMap((run) => {
     const family = open.get(run.workflow_id);
-    const own: RowData = { key: run.workflow_id, run, depth };
-    if (family === undefined) return [own];
-    const rest = note(run.workflow_id, family, depth + 1);
-    return [own, ...flattened(family?.runs ?? [], open, depth + 1), ...rest];
+    const own: RowData = { key: run.workflow_id, run, depth, isParent: parents.has(run.workflow_id) };
+    if (family === undefined) return own;
+    const below = family ? flattened(family.runs, family.parents, open, depth + 1) : [];
+    return [own, ...below, ...note(run.workflow_id, family, depth + 1)];
   });
 }
 

@@ -62,12 +62,13 @@ export function Filters({ search, catalog, status }: FiltersProps) {
   const names = (catalog?.workflows ?? []).map(({ name }) => [name, name] as const);
   const versions = [...new Set([status?.version ?? "", ...Object.keys(status?.versions_with_unfinished_runs ?? {})])];
   const sessions = (status?.sessions ?? []).map((one) => [one.session_id, `${one.client} ${one.session_id.slice(0, 6)}`] as const);
+  const starters = [["page", "This page"] as const, ...sessions.filter(([id]) => id !== "page")];
   return (
     <div class="filters" role="search" aria-label="Filter the runs">
       <Search field={search} />
       <Pick name="name" label="Workflow" options={names} />
       <Pick name="version" label="Version" options={versions.filter(Boolean).map((one) => [one, one.slice(0, 10)] as const)} />
-      <Pick name="started_by" label="Started by" options={sessions} />
+      <Pick name="started_by" label="Started by" options={starters} />
       <Pick name="since" label="Time" options={Object.entries(SPANS).map(([value, [label]]) => [value, label] as const)} />
       {params.get("parent") === null && (
         <label class="tick">
@@ -154,7 +155,7 @@ export function StatusTabs({ counts, waiting }: TabsProps) {
   const all = Object.values(counts).reduce((sum, one) => sum + one, 0);
   const shown = STATUSES.filter((one) => counts[one] || one === status || one === "SUCCESS" || one === "ERROR" || one === "PENDING");
   return (
-    <nav class="tabs" aria-label="Statuses">
+    <nav class="status-tabs" aria-label="Statuses">
       <Tab label="All" count={all} to={{ status: null, waiting: null }} current={!status && !isWaiting} />
       <Tab label="Waiting" count={waiting} to={{ status: null, waiting: "1" }} current={isWaiting} />
       {shown.map((one) => (
@@ -178,8 +179,8 @@ function Tab({ label, count, to, current }: TabProps) {
     else params.set(name, value);
   }
   return (
-    <a class="tab" href={href("runs", [], params)} aria-current={current ? "page" : undefined}>
-      {label} <span class="tab-count">{count.toLocaleString("en")}</span>
+    <a class="status-tab" href={href("runs", [], params)} aria-current={current ? "page" : undefined}>
+      {label} <span class="status-count">{count.toLocaleString("en")}</span>
     </a>
   );
 }

@@ -68,7 +68,7 @@ function useInboxKeys(items: readonly InboxItem[], chosen: InboxItem | undefined
   useKeys([
     { key: "j", what: "Next question", act: by(1) },
     { key: "k", what: "Question before", act: by(-1) },
-    { key: "Enter", what: "Answer it", act: () => document.querySelector<HTMLElement>(".answer :is(input, textarea, select, button)")?.focus() },
+    { key: "Enter", what: "Answer it", act: () => document.querySelector<HTMLElement>(".answer .field :is(input, textarea, select, button)")?.focus() },
   ]);
 }
 

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import type { InboxItem, JsonValue } from "../api";
+import type { InboxItem, JsonValue, Preview } from "../api";
 import { api, type ApiError, asApiError, useGet } from "../data";
 import { readableInput } from "../inputs";
 import { confirm } from "../parts/Dialog";
@@ -12,6 +12,7 @@ import { Icon } from "../parts/Icon";
 import { finished, isObject, own, type Schema, shapeOf } from "../parts/schema";
 import { submitKey } from "../parts/submit";
 import { Ago, Time } from "../parts/Time";
+import { Title } from "../parts/Title";
 import { toast } from "../parts/Toasts";
 import { Value } from "../parts/Value";
 import { go, href, runHref } from "../routes";
@@ -29,9 +30,9 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
         <a class="icon-button back" href="#/inbox" aria-label="Inbox">
           <Icon name="back" />
         </a>
-        <h2 class="grow ellipsis">
+        <Title class="grow ellipsis">
           <a href={runHref(wait.workflow_id)}>{name}</a>
-        </h2>
+        </Title>
         <a class="button small" href={runHref(wait.workflow_id)}>
           Open the run
         </a>
@@ -43,13 +44,18 @@ export function Question({ item, next }: { item: InboxItem; next: string }) {
           <AnswerForm item={item} next={next} />
         </div>
         <aside class="question-side" aria-label="The request">
-          <h3>The request</h3>
-          <Value label="What the run was started with" preview={readableInput(input)} load={load} />
+          <h2>The request</h2>
+          <Request preview={readableInput(input)} load={load} />
           <Origin item={item} />
         </aside>
       </div>
     </>
   );
+}
+
+function Request({ preview, load }: { preview: Preview | null; load: () => Promise<Preview | null> }) {
+  if (!preview) return <p class="muted">The run was started without arguments.</p>;
+  return <Value label="What the run was started with" preview={preview} load={load} />;
 }
 
 function Facts({ item: { wait, asked } }: { item: InboxItem }) {

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 
-import type { RunList, RunSummary } from "../api";
+import type { RunsShown, RunSummary } from "../api";
 import { api, type ApiError, asApiError, type Params } from "../data";
 
 const PAGE = 200;
@@ -17,6 +17,8 @@ export interface RunPagesState {
   runs: readonly RunSummary[];
   counts: Readonly<Record<string, number>>;
   waiting: number;
+  /** Those that have started others. */
+  parents: ReadonlySet<string>;
   /** Whether there are no further runs. */
   complete: boolean;
   /** Whether a first page has come. */
@@ -24,7 +26,7 @@ export interface RunPagesState {
   error: ApiError | null;
 }
 
-const NOTHING: RunPagesState = { runs: [], counts: {}, waiting: 0, complete: false, ready: false, error: null };
+const NOTHING: RunPagesState = { runs: [], counts: {}, waiting: 0, parents: new Set(), complete: false, ready: false, error: null };
 
 export class RunPages {
   readonly state = signal<RunPagesState>(NOTHING);
@@ -89,7 +91,7 @@ export class RunPages {
   }
 
   /** The newest page goes before what of the first segment is older; where nothing of it is known, the list begins anew. */
-  private putFirst(page: RunList): void {
+  private putFirst(page: RunsShown): void {
     const [first, ...others] = this.segments;
     const joined = first && page.next_cursor !== null ? joinedRuns(page.workflows, first.runs, others[0]) : null;
     if (joined) this.segments = [{ cursor: null, runs: joined }, ...others];
@@ -99,7 +101,7 @@ export class RunPages {
     }
   }
 
-  private put(at: number, page: RunList): void {
+  private put(at: number, page: RunsShown): void {
     const ids = new Set(page.workflows.map((one) => one.workflow_id));
     const isLast = at === this.segments.length - 1;
     if (isLast) this.next = page.next_cursor;
@@ -118,13 +120,14 @@ export class RunPages {
     });
   }
 
-  private fetch(cursor: string | null): Promise<RunList> {
+  private fetch(cursor: string | null): Promise<RunsShown> {
     return api.get("runs", { ...this.params, limit: PAGE, cursor });
   }
 
-  private publish({ counts, waiting }: RunList): void {
+  private publish({ counts, waiting, parents: found }: RunsShown): void {
     const runs = this.segments.flatMap((one) => one.runs);
-    this.state.value = { runs, counts, waiting, complete: this.next === null, ready: true, error: null };
+    const parents = new Set([...this.state.peek().parents, ...found]);
+    this.state.value = { runs, counts, waiting, parents, complete: this.next === null, ready: true, error: null };
   }
 }
 

@@ -4,19 +4,21 @@ import type { Signal } from "@preact/signals";
 
 import type { RunSummary } from "../api";
 import { Icon } from "../parts/Icon";
+import { narrow } from "../parts/media";
 import { Status } from "../parts/Status";
 import { Ago, Took } from "../parts/Time";
 import { href, runHref } from "../routes";
-import { isUnfinished } from "../runs";
+import { inboxHref, isUnfinished } from "../runs";
 import { line } from "../words";
 import type { Children } from "./children";
 
 const LONGEST = 160;
+const PERSON = "person:"; // how the topic of a question to a person begins, as in settings.py
 const STARTING_MS = 50; // a run that took less took no time worth telling
 
 /** A run, or a note below one. `key` is the run's id. */
 export type RowData =
-  | { key: string; run: RunSummary; depth: number; note?: undefined }
+  | { key: string; run: RunSummary; depth: number; isParent: boolean; note?: undefined }
   | { key: string; run?: undefined; depth: number; note: string; parent: string | undefined };
 
 interface RowProps {
@@ -35,18 +37,20 @@ export function RunRow({ row, selected, children, clients }: RowProps) {
         <Pick id={run.workflow_id} selected={selected} />
       </div>
       <div role="cell" class="c-name" style={{ paddingLeft: `${depth * 20}px` }}>
-        <Expander run={run} children={children} />
+        {row.isParent ? <Expander run={run} children={children} /> : <span class="no-expander" />}
         <a class="row-link" href={runHref(run.workflow_id)} title={run.workflow_id}>
           <span class="r-name">{run.name}</span>
-          <span class="r-id">{run.workflow_id}</span>
+          {narrow.value ? <Second run={run} /> : <span class="r-id">{run.workflow_id}</span>}
         </a>
       </div>
       <div role="cell" class="c-status">
         <Status status={run.status} waitingOn={run.waiting_on} ok={run.ok} />
       </div>
-      <div role="cell" class="c-what muted ellipsis">
-        <What run={run} />
-      </div>
+      {!narrow.value && (
+        <div role="cell" class="c-what muted ellipsis">
+          <What run={run} />
+        </div>
+      )}
       <div role="cell" class="c-by muted ellipsis">
         {run.started_by ? (clients.get(run.started_by) ?? line(run.started_by, 12)) : ""}
       </div>
@@ -88,9 +92,7 @@ function Pick({ id, selected }: { id: string; selected: Signal<ReadonlySet<strin
   );
 }
 
-/** Nothing stands there for a run that is known to have started no other. */
 function Expander({ run, children }: { run: RunSummary; children: Children }) {
-  if (!children.has(run.workflow_id)) return <span class="no-expander" />;
   const open = children.open.value.has(run.workflow_id);
   return (
     <button
@@ -105,8 +107,14 @@ function Expander({ run, children }: { run: RunSummary; children: Children }) {
   );
 }
 
+/** The second line of a row on a narrow screen: what is to be known, else the id. */
+function Second({ run }: { run: RunSummary }) {
+  if (run.error) return <span class="r-id what-error">{line(run.error, LONGEST)}</span>;
+  return <span class="r-id">{run.workflow_id}</span>;
+}
+
 function What({ run }: { run: RunSummary }) {
-  if (run.waiting_on) return <>waits on {line(run.waiting_on, LONGEST)}</>;
+  if (run.waiting_on) return <Waits run={run} topic={run.waiting_on} />;
   if (run.error) return <span class="what-error">{line(run.error, LONGEST)}</span>;
   const fork = run.forks.at(-1);
   if (fork) return <>forked since: {fork.workflow_id}</>;
@@ -114,8 +122,17 @@ function What({ run }: { run: RunSummary }) {
   return null;
 }
 
+function Waits({ run, topic }: { run: RunSummary; topic: string }) {
+  return (
+    <a class="quiet" href={inboxHref(run.workflow_id)}>
+      {topic.startsWith(PERSON) ? "asks a person" : `waits for a message on ${line(topic, LONGEST)}`}
+    </a>
+  );
+}
+
 function Duration({ run }: { run: RunSummary }) {
-  if (isUnfinished(run.status)) return <Took from={run.created_at} to={null} />;
+  if (run.waiting_on) return null;
+  if (isUnfinished(run.status)) return run.status === "PENDING" ? <Took from={run.created_at} to={null} /> : null;
   const ms = new Date(run.updated_at).getTime() - new Date(run.created_at).getTime();
   return ms < STARTING_MS ? null : <Took from={run.created_at} to={run.updated_at} />;
 }

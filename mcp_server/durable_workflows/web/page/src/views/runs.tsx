@@ -29,8 +29,8 @@ export function Runs() {
   const catalog = useGet("catalog", {}, {});
   const status = useGet("status", {}, {});
   const children = useChildren();
-  const { state, seen } = usePages(params, children);
-  const rows = flattened(state.runs, children.open.value);
+  const { state, seen, more } = usePages(params, children);
+  const rows = useMemo(() => flattened(state.runs, state.parents, children.open.value), [state, children.open.value]);
   useListKeys({ rows, selected, target, children, search });
   const clients = useMemo(() => new Map(status.data?.sessions.map((one) => [one.session_id, one.client])), [status.data]);
   return (
@@ -52,7 +52,7 @@ export function Runs() {
         header={selected.value.size ? <Selected selected={selected} act={(what) => void bulk(what, selected)} /> : <Header rows={rows} selected={selected} />}
         onVisible={seen}
         target={target.value}
-        footer={<Below state={state} filtered={isFiltered(params)} />}
+        footer={<Below state={state} filtered={isFiltered(params)} more={more} />}
       />
     </div>
   );
@@ -61,6 +61,7 @@ export function Runs() {
 interface Pages {
   state: RunPagesState;
   seen: (first: number, last: number) => void;
+  more: () => void;
 }
 
 /** The pages for the filter of the address; the runs before stay on screen until the new ones are there. */
@@ -81,7 +82,7 @@ function usePages(params: URLSearchParams, children: Children): Pages {
     visible.current = [first, last];
     if (last + NEAR_END > list.state.peek().runs.length) list.more();
   };
-  return { state: list.state.value, seen };
+  return { state: list.state.value, seen, more: () => list.more() };
 }
 
 interface ListKeys {
@@ -93,14 +94,14 @@ interface ListKeys {
 }
 
 function useListKeys({ rows, selected, target, children, search }: ListKeys): void {
-  const at = (act: (row: RowData) => void) => (): void => {
-    const row = rows[focusedRow()];
+  const at = (act: (row: RowData) => unknown) => (): void => {
+    const row = rows[focusedRow() >= 0 ? focusedRow() : (target.value?.index ?? -1)];
     if (row) act(row);
   };
   useKeys([
     ...rowKeys(rows.length, target.value, (next) => (target.value = next)),
-    { key: "x", what: "Select the row", act: at(({ key }) => toggle(selected, key)) },
-    { key: "o", what: "Show or hide the children of the row", act: at(({ key }) => children.toggle(key)) },
+    { key: "x", what: "Select the row", act: at((row) => row.run && toggle(selected, row.key)) },
+    { key: "o", what: "Show or hide the children of the row", act: at((row) => row.run && row.isParent && children.toggle(row.key)) },
     { key: "/", what: "Search", act: () => search.current?.focus() },
     { key: "Escape", what: "Select nothing", act: () => (selected.value = new Set()) },
   ]);
@@ -124,10 +125,33 @@ function ParentNote({ parent }: { parent: string }) {
   );
 }
 
-function Below({ state, filtered }: { state: RunPagesState; filtered: boolean }) {
-  if (!state.ready && state.runs.length === 0) return state.error ? null : <Loading what="the runs" />;
-  if (state.runs.length === 0) return filtered ? <NoMatch /> : <NoRuns />;
-  return <p class="list-end muted">{state.complete ? counted(state.runs.length, "run") : "Loading more …"}</p>;
+interface BelowProps {
+  state: RunPagesState;
+  filtered: boolean;
+  more: () => void;
+}
+
+function Below({ state, filtered, more }: BelowProps) {
+  const { ready, runs, complete, error } = state;
+  if (!ready && runs.length === 0) return error ? null : <Loading what="the runs" />;
+  if (complete && runs.length === 0) return filtered ? <NoMatch /> : <NoRuns />;
+  return (
+    <p class="list-end muted">
+      {complete ? counted(runs.length, "run") : <Further found={runs.length} more={more} />}
+    </p>
+  );
+}
+
+/** A search looks through a part of the runs at a time: it goes on when somebody asks for it. */
+function Further({ found, more }: { found: number; more: () => void }) {
+  return (
+    <>
+      {counted(found, "run")} so far.{" "}
+      <button type="button" class="link" onClick={more}>
+        Look further back
+      </button>
+    </>
+  );
 }
 
 function NoMatch() {

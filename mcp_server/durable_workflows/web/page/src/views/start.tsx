@@ -3,13 +3,14 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 
-import type { CatalogEntry, JsonValue } from "../api";
+import type { CatalogEntry, JsonValue, Preview } from "../api";
 import { type ApiError, useFetched, api, useGet } from "../data";
 import { namedArguments } from "../inputs";
 import { useKeys } from "../keys";
 import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Icon } from "../parts/Icon";
+import { Title } from "../parts/Title";
 import { isObject } from "../parts/schema";
 import { parse } from "../parts/Value";
 import { href, route } from "../routes";
@@ -20,20 +21,29 @@ const BUNDLED = "_bundled/"; // where the source of a workflow of ours begins
 export function Start() {
   const { parts } = route.value;
   const name = parts[0];
-  const { data, error } = useGet("catalog", {}, { list: true });
+  const { data, error, reload } = useGet("catalog", {}, { list: true });
+  useWindowFocus(reload);
   return (
     <div class={name ? "view split one" : "view split"}>
       {error && <Failure error={error} />}
       {data ? (
         <>
           <Workflows workflows={data.workflows} current={name} />
-          <Chosen key={name} workflows={data.workflows} name={name} />
+          <Chosen key={name} workflows={data.workflows} name={name} look={reload} />
         </>
       ) : (
         !error && <Loading what="the workflows" />
       )}
     </div>
   );
+}
+
+/** Files are written elsewhere: look again when somebody comes back from there. */
+function useWindowFocus(look: () => void): void {
+  useEffect(() => {
+    window.addEventListener("focus", look);
+    return () => window.removeEventListener("focus", look);
+  }, []);
 }
 
 // --- The list
@@ -72,7 +82,7 @@ function Workflows({ workflows, current }: { workflows: readonly CatalogEntry[];
 
 function useListKeys(entries: readonly CatalogEntry[], current: string | undefined): void {
   const by = (step: number) => (): void => {
-    const at = entries.findIndex((one) => one.name === (document.activeElement as HTMLElement | null)?.dataset["name"] );
+    const at = entries.findIndex((one) => one.name === focusedName());
     const from = at >= 0 ? at : entries.findIndex((one) => one.name === current);
     const next = entries[Math.max(0, Math.min(entries.length - 1, from + step))];
     if (next) document.querySelector<HTMLElement>(`[data-name="${CSS.escape(next.name)}"]`)?.focus();
@@ -82,6 +92,11 @@ function useListKeys(entries: readonly CatalogEntry[], current: string | undefin
     { key: "k", what: "Workflow before", act: by(-1) },
     { key: "/", what: "Find a workflow", act: () => document.getElementById("find-workflow")?.focus() },
   ]);
+}
+
+function focusedName(): string | undefined {
+  const focused = document.activeElement;
+  return focused instanceof HTMLElement ? focused.dataset["name"] : undefined;
 }
 
 function Group({ title, entries, current }: { title: string; entries: readonly CatalogEntry[]; current: string | undefined }) {
@@ -112,14 +127,20 @@ function firstLine(text: string): string {
 
 // --- The chosen one
 
-function Chosen({ workflows, name }: { workflows: readonly CatalogEntry[]; name: string | undefined }) {
+interface ChosenProps {
+  workflows: readonly CatalogEntry[];
+  name: string | undefined;
+  look: () => void;
+}
+
+function Chosen({ workflows, name, look }: ChosenProps) {
   const entry = workflows.find((one) => one.name === name);
   return (
     <section class="split-main" aria-label={name ?? "No workflow chosen"}>
       {name === undefined ? (
         <Empty title="Choose a workflow to start." />
       ) : entry ? (
-        <Entry entry={entry} />
+        <Entry entry={entry} look={look} />
       ) : (
         <Empty title={`There is no workflow ${name} in the newest version of the code.`}>
           <a href={href("start")}>Show all workflows</a>
@@ -129,7 +150,7 @@ function Chosen({ workflows, name }: { workflows: readonly CatalogEntry[]; name:
   );
 }
 
-function Entry({ entry }: { entry: CatalogEntry }) {
+function Entry({ entry, look }: { entry: CatalogEntry; look: () => void }) {
   const source = entry.source.startsWith(BUNDLED) ? "bundled" : entry.source;
   return (
     <>
@@ -137,27 +158,30 @@ function Entry({ entry }: { entry: CatalogEntry }) {
         <a class="icon-button back" href={href("start")} aria-label="All workflows">
           <Icon name="back" />
         </a>
-        <h2 class="grow wrap">{entry.name}</h2>
+        <Title class="grow wrap">{entry.name}</Title>
         <code class="muted wrap">{source}</code>
       </div>
       <div class="split-scroll pad">
         <div class="narrow-body">
           {entry.summary && <p class="summary wrap">{entry.summary}</p>}
-          {entry.error !== null ? <DoesNotLoad entry={entry} error={entry.error} /> : <Startable entry={entry} />}
+          {entry.error !== null ? <DoesNotLoad entry={entry} error={entry.error} look={look} /> : <Startable entry={entry} />}
         </div>
       </div>
     </>
   );
 }
 
-function DoesNotLoad({ entry, error }: { entry: CatalogEntry; error: string }) {
+function DoesNotLoad({ entry, error, look }: { entry: CatalogEntry; error: string; look: () => void }) {
   return (
     <div class="failure" role="alert">
       <p>
         <code>{entry.source}</code> does not load:
       </p>
       <pre class="error-text">{error}</pre>
-      <p class="muted">Repair the file and save it: this page shows it as soon as it loads.</p>
+      <p class="muted">Repair the file and save it, then look again.</p>
+      <button type="button" class="button small" onClick={look}>
+        Look again
+      </button>
     </div>
   );
 }
@@ -180,10 +204,19 @@ function useGiven(): Given | undefined {
   const from = params.get("from");
   const { data, error } = useFetched(from && `input/${from}`, () => api.get("value", { id: from, of: "input" }), {});
   const first = useSignal<Given | undefined>(undefined);
-  const args = parse(params.get("args") ?? "");
-  const now: Given | undefined = !from ? { args: isObject(args) ? args : undefined, error: undefined } : error ? { args: undefined, error } : data === undefined ? undefined : { args: namedArguments(data) ?? undefined, error: undefined };
+  const now = from ? givenByRun(data, error) : { args: givenByAddress(params), error: undefined };
   useEffect(() => {
     if (now && !first.value) first.value = now;
   });
   return first.value ?? now;
+}
+
+function givenByAddress(params: URLSearchParams): JsonValue | undefined {
+  const args = parse(params.get("args") ?? "");
+  return isObject(args) ? args : undefined;
+}
+
+function givenByRun(input: Preview | null | undefined, error: ApiError | undefined): Given | undefined {
+  if (error) return { args: undefined, error };
+  return input === undefined ? undefined : { args: namedArguments(input) ?? undefined, error: undefined };
 }

@@ -3,7 +3,7 @@
 import { useEffect } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 
-import type { QueueInfo, ScheduleInfo, SessionInfo, StatusShown, WorkerInfo } from "../api";
+import type { CatalogEntry, QueueInfo, ScheduleInfo, SessionInfo, StatusShown, WorkerInfo } from "../api";
 import { api, useChanges, useGet } from "../data";
 import { Copy } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
@@ -61,6 +61,8 @@ function Sections({ status, reload }: { status: StatusShown; reload: () => void 
 }
 
 function Problems({ problems }: { problems: readonly string[] }) {
+  const catalog = useGet("catalog", {}, {});
+  const broken = catalog.data?.workflows.filter((one) => one.error !== null) ?? [];
   if (problems.length === 0) {
     return (
       <p class="fine">
@@ -74,12 +76,17 @@ function Problems({ problems }: { problems: readonly string[] }) {
       <ul class="problems">
         {problems.map((one) => (
           <li key={one} class="notice wrap">
-            {one}
+            {one} <Repair entry={broken.find(({ source }) => one.includes(source))} />
           </li>
         ))}
       </ul>
     </section>
   );
+}
+
+/** For a problem with a workflow file: where its error is shown. */
+function Repair({ entry }: { entry: CatalogEntry | undefined }) {
+  return entry ? <a href={href("start", [entry.name])}>Show the error</a> : null;
 }
 
 // --- The project
@@ -259,16 +266,12 @@ function Schedule({ schedule, reload }: { schedule: ScheduleInfo; reload: () => 
       <td class="muted">{schedule.last_fired_at ? <Ago at={schedule.last_fired_at} /> : "never"}</td>
       <td>
         <div class="row end">
-          <button type="button" class="button small" aria-label={`Run ${schedule.name} now`} onClick={() => act("run")}>
-            Run now
+          <button type="button" class="button small" onClick={() => act("run")}>
+            Run now<span class="hidden"> {schedule.name}</span>
           </button>
-          <button
-            type="button"
-            class="button small"
-            aria-label={`${paused ? "Resume" : "Pause"} ${schedule.name}`}
-            onClick={() => act(paused ? "resume" : "pause")}
-          >
+          <button type="button" class="button small" onClick={() => act(paused ? "resume" : "pause")}>
             {paused ? "Resume" : "Pause"}
+            <span class="hidden"> {schedule.name}</span>
           </button>
         </div>
       </td>
@@ -332,10 +335,10 @@ interface SectionProps {
 
 function Section({ title, empty, children }: SectionProps) {
   return (
-    <section class="card pad" aria-label={title}>
+    <div class="card">
       <h2>{title}</h2>
       {empty ? <p class="muted">{empty}</p> : children}
-    </section>
+    </div>
   );
 }
 

@@ -1,0 +1,71 @@
+"""What runs here, in Chromium."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from durable_workflows.models import ScheduleInfo
+from helpers import until_found
+from web.browser import Page
+from web.conftest import Site, check_looks
+from web.test_inbox_page import button
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+async def schedule(site: Site) -> str:
+    """A schedule, whose workflow file also makes a queue."""
+    await site.ended("page_set_up", "set-up", schedule="page-report", queue="page-exports")
+    return "page-report"
+
+
+async def schedule_of(site: Site, name: str, status: str) -> ScheduleInfo:
+    """The schedule, once it has this status."""
+
+    async def found() -> ScheduleInfo | None:
+        shown = (await site.engine.reader.status()).schedules
+        return next((one for one in shown if (one.name, one.status) == (name, status)), None)
+
+    return await until_found(found, f"the schedule {name} is {status}")
+
+
+async def test_a_schedule_is_paused_resumed_and_run_now(
+    page: Page, site: Site, schedule: str
+) -> None:
+    await page.goto(site.at("system"))
+    await page.click(button(f"Pause {schedule}"))
+    await page.see(button(f"Resume {schedule}"))
+    await schedule_of(site, schedule, "PAUSED")
+    await page.click(button(f"Resume {schedule}"))
+    await page.see(button(f"Pause {schedule}"))
+    await schedule_of(site, schedule, "ACTIVE")
+    before = datetime.now(UTC)
+    await page.click(button(f"Run now {schedule}"))
+    await page.sees_text("page_nightly")
+    await page.see("h1")
+
+    async def started() -> object:
+        listed = await site.engine.reader.runs(name="page_nightly", since=before, limit=10)
+        return listed.workflows
+
+    assert await until_found(started, "the schedule's workflow was started")
+
+
+async def test_the_system_shows_workers_queues_and_versions(
+    page: Page, site: Site, schedule: str
+) -> None:
+    run = await site.waits("page_confirms", "confirm-system", order="system")
+    await page.goto(site.at("system"))
+    await page.see('role=region[name="Workers"]')
+    assert "page-exports" in await page.text('role=region[name="Queues"]')
+    version = (await site.engine.reader.run(run)).version
+    assert version is not None
+    assert version[:10] in await page.text('role=region[name="Versions of the code"]')
+    assert str(site.served.settings.project) in await page.text(".facts-list")
+
+
+async def test_the_system_looks_right(page: Page, site: Site, schedule: str) -> None:
+    await page.goto(site.at("system"))
+    await page.see(button(f"Run now {schedule}"))
+    await check_looks(page, "system")
