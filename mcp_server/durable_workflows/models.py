@@ -202,6 +202,34 @@ class OpenWait(Model):
     person_only: bool
 
 
+Unanswered = Literal["decline", "cancel", "unfit"]  # unfit: an answer was given, and not taken
+
+
+class Question(Model):
+    """What a run asks a person, and what came of it so far. `attempt` counts from 1 how often it is asked.
+
+    `closed` says who has closed it without an answer: it is asked again on request only. `refused` says why the last answer was not taken.
+    """
+
+    wait: OpenWait
+    attempt: int = 1
+    closed: str | None = None
+    refused: str | None = None
+
+
+class RunHead(Model):
+    """What identifies a run, how it stands, and of which run it is a fork."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+    version: str | None
+    created_at: datetime
+    updated_at: datetime
+    forked_from: str | None = None
+    forked_at: int | None = None
+
+
 class WaitingRun(Model):
     """A run that waits, in an overview."""
 

@@ -277,6 +277,7 @@ select * from durable_workflows.start_runs(%(runs)s::json)
 
 -- name: run_heads
 select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, application_version as version, was_forked_from, executor_id,
+    created_at, updated_at, forked_from, (attributes ->> 'forked_at')::int as forked_at,
     case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
 from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
 
@@ -433,6 +434,13 @@ select coalesce(max(function_id), 0) as step from dbos.operation_outputs where w
 
 -- name: run_waits
 select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
+
+-- name: waits_for_people
+select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() as wait
+where workflow_id = any(%(workflow_ids)s) and person_only and exists (
+    select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+)
+order by since, workflow_id, function_id
 
 -- name: run_running
 select function_id as step, name, since, attempt, max_attempts, retry_at, error from durable_workflows.open_steps()
@@ -607,6 +615,26 @@ select * from (
 
 -- name: find_answer
 select who, answer from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
+
+-- name: question_states
+-- What came of some questions so far: how often they were asked, what a person did last instead of answering, and who has answered.
+select wanted.workflow_id, wanted.step, coalesce(last.attempt, 0) as attempts, last.action, last.why, last.who, noted.who as answered_by, noted.answer, noted.message_key
+from jsonb_to_recordset(%(questions)s::jsonb) as wanted (workflow_id text, step int)
+    left join lateral (
+        select * from durable_workflows.unanswered as one where one.workflow_id = wanted.workflow_id and one.function_id = wanted.step
+        order by attempt desc limit 1
+    ) as last on true
+    left join durable_workflows.answers as noted on noted.workflow_id = wanted.workflow_id and noted.function_id = wanted.step
+
+-- name: note_unanswered
+with run as (
+    select workflow_uuid from dbos.workflow_status where workflow_uuid = %(workflow_id)s for key share
+)
+insert into durable_workflows.unanswered (workflow_id, function_id, attempt, action, why, who, how)
+select workflow_uuid, %(step)s, 1 + coalesce((
+    select max(attempt) from durable_workflows.unanswered as one where one.workflow_id = %(workflow_id)s and one.function_id = %(step)s
+), 0), %(action)s, %(why)s, %(who)s, %(how)s from run
+on conflict do nothing
 
 -- name: note_answer
 with noted as (

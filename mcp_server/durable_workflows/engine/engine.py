@@ -31,8 +31,10 @@ from durable_workflows.models import (
     Forked,
     OpenWait,
     Pruned,
+    Question,
     Started,
     StartRequest,
+    Unanswered,
     Written,
 )
 from durable_workflows.settings import Settings
@@ -137,6 +139,28 @@ class Engine:
             UnknownWorkflowId, WorkflowFinished, MessageTooLarge, DatabaseUnavailable
         """
         return await self._messenger.answer(wait, value, who=who, how=how, shown=shown)
+
+    async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
+        """What these runs, and those that they started, ask people now, the oldest question first.
+
+        An answer that was noted by a process that was killed before it had sent it is sent now, and its question is not among them.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        return await self._messenger.questions(workflow_ids)
+
+    async def leave_open(
+        self, wait: OpenWait, action: Unanswered, *, who: str, how: str, why: str | None = None
+    ) -> None:
+        """Note what a person did with a question instead of answering it: they declined, closed it, or gave an answer that was not taken, and `why`.
+
+        The run keeps waiting, and anybody may still answer.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        await self._messenger.leave_open(wait, action, who=who, how=how, why=why)
 
     async def fork(
         self,

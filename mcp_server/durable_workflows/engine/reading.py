@@ -28,6 +28,7 @@ from durable_workflows.models import (
     Overview,
     QueueInfo,
     Run,
+    RunHead,
     RunList,
     RunSummary,
     ScheduleInfo,
@@ -155,6 +156,16 @@ class Reader:
                 # Of what children do nobody gives a hint to who waits for their parent.
                 parents = any(one.children for one in result.running)
                 await hints.next(left, often=parents or until == "change")
+
+    async def look(self, workflow_ids: Sequence[str]) -> WaitResult:
+        """How the runs stand now, as `wait` tells it; errors as for `wait`."""
+        await self._rows.heads(workflow_ids)
+        return await self._states(workflow_ids)
+
+    async def heads(self, workflow_ids: Sequence[str]) -> list[RunHead]:
+        """What identifies the runs, in the order asked for; errors as for `wait`."""
+        found = await self._rows.heads(workflow_ids)
+        return [records.run_head(found[one]) for one in workflow_ids]
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
         rows = await self._rows.fetch(
@@ -349,6 +360,14 @@ class Reader:
         """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
         asked = await self._asking([workflow_id], limit=None)
         return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
+
+    async def asked_of_people(self, workflow_ids: Sequence[str]) -> list[OpenWait]:
+        """What these runs, and those that they started, ask people now, the oldest question first."""
+        own = await self._rows.fetch("waits_for_people", workflow_ids=list(workflow_ids))
+        asked = [*own, *await self._asking(workflow_ids, limit=None)]
+        found = {(row["workflow_id"], row["function_id"]): row for row in asked}
+        waits = [records.open_wait(row) for row in found.values() if row["person_only"]]
+        return sorted(waits, key=lambda one: (one.since, one.workflow_id, one.step))
 
     async def _asking(self, workflow_ids: Sequence[str], *, limit: int | None) -> list[tables.Row]:
         """What the runs ask that these started, and theirs; prompts cut to `limit` characters, if there is one."""

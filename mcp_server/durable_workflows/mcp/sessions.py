@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
@@ -27,6 +28,11 @@ class Session:
     transport: Transport
     session_id: str = field(default_factory=lambda: secrets.token_hex(4), compare=False)
 
+    @property
+    def person(self) -> str:
+        """Who answers there."""
+        return f"the person at {self.client} {self.version}".strip()
+
 
 class Sessions:
     """The clients that this server has heard of."""
@@ -37,11 +43,15 @@ class Sessions:
         self._noted: set[str] = set()
 
     def of(self, ctx: Context[Any]) -> Session:
-        """The session to which a call belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
+        """The session to which a tool's call belongs."""
+        return self.of_request(ctx.request_context)
+
+    def of_request(self, ctx: ServerRequestContext[Any, Any]) -> Session:
+        """The session to which a request belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
         params = ctx.session.client_params
         client = params.client_info.name if params else "unknown client"
         version = params.client_info.version if params else ""
-        headers: Mapping[str, str] | None = ctx.headers
+        headers: Mapping[str, str] | None = getattr(ctx.request, "headers", None)
         key = (client, version, (headers or {}).get(_SESSION_HEADER, ""))
         transport: Transport = "stdio" if headers is None else "http"
         session = self._known.setdefault(key, Session(client, version, transport))

@@ -23,6 +23,8 @@ from durable_workflows.mcp import answers, elicitation
 from durable_workflows.mcp.answers import (
     CatalogAnswer,
     ChangedAnswer,
+    ForkAnswer,
+    ResumeAnswer,
     StartAnswer,
     StatusAnswer,
     WaitAnswer,
@@ -32,7 +34,6 @@ from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Catalog,
     Delivered,
-    Forked,
     OpenWait,
     PersonAnswer,
     RunList,
@@ -266,7 +267,7 @@ async def answer_in_person(
     engine = await _engine(ctx)
     settings = ctx.request_context.lifespan_context.settings
     wait = _the_wait(workflow_id, topic, await engine.reader.questions(workflow_id))
-    if not elicitation.can_ask(ctx):
+    if not elicitation.can_ask(ctx.client_capabilities):
         raise CannotAsk(
             f"This client cannot ask the person: {short(elicitation.message(wait), 500)}",
             hint=f"Show this to the person, who can answer in a terminal: {elicitation.in_terminal(settings, wait)}\n"
@@ -275,15 +276,16 @@ async def answer_in_person(
     result = await elicitation.ask(ctx, wait)
     if isinstance(result, InputRequiredResult):
         return result
-    answered = result.action == "accept"
-    note = f"The person said {result.action}; the run keeps waiting."
-    if answered:
-        session = ctx.request_context.lifespan_context.sessions.of(ctx)
-        who = f"the person at {session.client} {session.version}".strip()
+    who = ctx.request_context.lifespan_context.sessions.of(ctx).person
+    if result.action == "accept":
         given = elicitation.value(wait, result.content)
         shown = elicitation.message(wait)
         await engine.answer(wait, given, who=who, how="elicitation", shown=shown)
         note = "The person's answer was sent to the run."
+    else:
+        await engine.leave_open(wait, result.action, who=who, how="elicitation")
+        note = f"The person said {result.action}; the run keeps waiting."
+    answered = result.action == "accept"
     return PersonAnswer(
         workflow_id=wait.workflow_id, topic=wait.topic, answered=answered, note=note
     )
@@ -294,7 +296,7 @@ async def fork(
     workflow_id: OneWorkflowId,
     from_step: Annotated[int, Field(ge=1)],
     version: Literal["latest", "same"] = "latest",
-) -> Forked:
+) -> ForkAnswer:
     """Start a new run that takes over the finished steps of another one and runs again from a given step.
 
     This repairs a failed run: edit the workflow file, then fork from the step that failed. Earlier steps do not run again; that step and all
@@ -306,9 +308,10 @@ async def fork(
     """
     engine = await _engine(ctx)
     session = ctx.request_context.lifespan_context.sessions.of(ctx)
-    return await engine.fork(
+    forked = await engine.fork(
         workflow_id, from_step, same_version=version == "same", session=session.session_id
     )
+    return answers.fit_forked(forked)
 
 
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
@@ -323,7 +326,7 @@ async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     return answers.fit_changed(await engine.cancel(workflow_ids, children=children))
 
 
-async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
+async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ResumeAnswer:
     """Let cancelled or dead-lettered runs go on after their last finished step, on the code that they began with.
 
     Other runs stay as they are; the answer says so for each. A failed run (status ERROR) is repaired with fork. A run that a crash interrupted needs
@@ -332,7 +335,8 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     - children: Also the runs that these started, and theirs. Needed after a cancel with children.
     """
     engine = await _engine(ctx)
-    return answers.fit_changed(await engine.resume(workflow_ids, children=children))
+    changed = answers.fit_changed(await engine.resume(workflow_ids, children=children))
+    return ResumeAnswer(**dict(changed))
 
 
 async def delete_workflows(
