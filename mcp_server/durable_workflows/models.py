@@ -487,6 +487,66 @@ class QueuePlace(Model):
     next_start: datetime | None
 
 
+class Asking(Model):
+    """What a run asks: a person, or whoever reads its prompt."""
+
+    workflow_id: str
+    step: int
+    topic: str
+    prompt: str | None
+    deadline: datetime | None
+    person_only: bool
+
+
+class Fact(Model):
+    """What has become of a run that no other run started: it has ended, it has failed, or it or a run that it started asks something.
+
+    `told`: the client that started it tells its session by itself.
+    """
+
+    event: Literal["ended", "failed", "asks"]
+    workflow_id: str
+    name: str
+    status: RunStatus
+    at: datetime
+    error: Preview | None = None
+    not_ok: str | None = None
+    asking: Asking | None = None
+    told: bool = False
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other fact of the run that ended, or that asks."""
+        at = int(self.at.timestamp() * 1000)
+        return f"asks {self.asking.step}" if self.asking else f"ended {at}"
+
+    @property
+    def about(self) -> str:
+        """The run that ended, or that asks."""
+        return self.asking.workflow_id if self.asking else self.workflow_id
+
+
+class Going(Model):
+    """An unfinished run that no other run started."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+
+
+class News(Model):
+    """What somebody wants to know who comes back: how many runs are unfinished, the newest of them, what is asked, and what ended last.
+
+    `last_here` says when clients of each name were here last.
+    """
+
+    unfinished: int
+    going: list[Going]
+    asks: list[Fact]
+    ended: list[Fact]
+    last_here: dict[str, datetime]
+
+
 class Overview(Model):
     """An overview of a project."""
 

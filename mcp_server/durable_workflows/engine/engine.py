@@ -221,15 +221,16 @@ class Engine:
         )
 
     async def note_session(
-        self, session_id: str, client: str, version: str, transport: str
+        self, session_id: str, client: str, version: str, transport: str, *, tasks: bool
     ) -> None:
-        """Note that a client is connected; to be repeated every 30 seconds while it is."""
+        """Note that a client is connected; to be repeated every 30 seconds while it is. One with `tasks` tells its sessions itself how their runs end."""
         await self._rows.run(
             "session_seen",
             session_id=session_id,
             client=fitting.text(client),
             version=fitting.text(version),
             transport=transport,
+            tasks=tasks,
             pid=os.getpid(),
             host=socket.gethostname(),
         )

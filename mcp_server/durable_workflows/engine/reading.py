@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
 from durable_workflows import actions, fitting, limits, wording
-from durable_workflows.database import tables
+from durable_workflows.database import facts, tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import details, listing, records
 from durable_workflows.engine.listing import Page
@@ -22,8 +22,10 @@ from durable_workflows.models import (
     UNFINISHED,
     Answer,
     Child,
+    Fact,
     LogLine,
     Message,
+    News,
     OpenWait,
     Overview,
     QueueInfo,
@@ -50,7 +52,6 @@ _SESSIONS = 10
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
 _OLD_DAYS = 30.0  # the age that `storage` asks for where runs are kept for ever
-_CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 # The parts of a status that cannot be told.
 _UNTOLD: Mapping[str, Any] = {
@@ -385,8 +386,16 @@ class Reader:
 
     async def sessions(self) -> list[SessionInfo]:
         """The clients that are connected to MCP servers of this project, and those that were last."""
-        rows = await self._rows.fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
+        rows = await self._rows.fetch("sessions", seconds=facts.CONNECTED_SECONDS, limit=_SESSIONS)
         return [SessionInfo.model_validate(row) for row in rows]
+
+    async def news(self) -> News:
+        """What is unfinished, what is asked, what ended last, and when clients were here last."""
+        return await self._rows.in_snapshot(facts.news)
+
+    async def facts(self, after: datetime) -> list[Fact]:
+        """What has become of root runs since then, the oldest first."""
+        return await self._rows.in_snapshot(lambda fetch: facts.since(fetch, after))
 
     async def overview(self, *, newest: int = 10) -> Overview:
         """How the project stands: counts, the newest runs, who waits, queues, workers."""

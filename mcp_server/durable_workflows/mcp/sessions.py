@@ -16,7 +16,17 @@ BEAT_SECONDS = 30.0  # how often connected clients are noted as such
 _IDLE_SECONDS = 600.0  # over HTTP nobody says good-bye
 _SESSION_HEADER = "mcp-session-id"
 
+TASKS = "io.modelcontextprotocol/tasks"  # the extension of `tasks.py`
+TASKS_VERSIONS = frozenset({"2026-07-28"})
+
 Transport = Literal["stdio", "http"]
+
+
+def declares(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client of a request takes tasks."""
+    capabilities = ctx.session.client_capabilities
+    declared = (capabilities.extensions if capabilities else None) or {}
+    return ctx.protocol_version in TASKS_VERSIONS and TASKS in declared
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Session:
     client: str
     version: str
     transport: Transport
+    tasks: bool = field(default=False, compare=False)  # whether it tells its session how runs end
     session_id: str = field(default_factory=lambda: secrets.token_hex(4), compare=False)
 
     @property
@@ -54,7 +65,7 @@ class Sessions:
         headers: Mapping[str, str] | None = getattr(ctx.request, "headers", None)
         key = (client, version, (headers or {}).get(_SESSION_HEADER, ""))
         transport: Transport = "stdio" if headers is None else "http"
-        session = self._known.setdefault(key, Session(client, version, transport))
+        session = self._known.setdefault(key, Session(client, version, transport, declares(ctx)))
         self._called_at[session.session_id] = time.monotonic()
         return session
 
@@ -84,5 +95,9 @@ class Sessions:
 
     async def _write(self, engine: "Engine", session: Session) -> None:
         await engine.note_session(
-            session.session_id, session.client, session.version, session.transport
+            session.session_id,
+            session.client,
+            session.version,
+            session.transport,
+            tasks=session.tasks,
         )

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from durable_workflows.mcp import answers, asking, begun, elicitation
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.begun import Begun
-from durable_workflows.mcp.subscriptions import TASKS
+from durable_workflows.mcp.sessions import TASKS, TASKS_VERSIONS, declares
 from durable_workflows.models import (
     UNFINISHED,
     Changed,
@@ -40,7 +40,6 @@ from durable_workflows.wording import counted, how_it_goes, joined, line
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
 
-_VERSIONS = frozenset({"2026-07-28"})
 _POLL_MILLISECONDS = 2000
 _PLAIN_SECONDS = 2.0  # what has ended by then needs no task
 _SHOWN = 3  # runs and questions that a message tells of
@@ -97,7 +96,7 @@ class Tasks(Extension):
         """The methods of a task; an unknown one raises UnknownWorkflowId."""
         handlers = {"get": self.get, "update": self.update, "cancel": self.cancel}
         return [
-            MethodBinding(f"tasks/{name}", TaskParams, handler, _VERSIONS)
+            MethodBinding(f"tasks/{name}", TaskParams, handler, TASKS_VERSIONS)
             for name, handler in handlers.items()
         ]
 
@@ -176,13 +175,6 @@ class Tasks(Extension):
             "ttlMs": None,
             "pollIntervalMs": _POLL_MILLISECONDS,
         }
-
-
-def declares(ctx: Call) -> bool:
-    """Whether the client of a request takes tasks."""
-    capabilities = ctx.session.client_capabilities
-    declared = (capabilities.extensions if capabilities else None) or {}
-    return ctx.protocol_version in _VERSIONS and TASKS in declared
 
 
 async def _state(engine: "Engine", found: Begun) -> _State:

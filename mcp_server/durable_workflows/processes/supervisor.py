@@ -30,7 +30,7 @@ import watchfiles
 
 from durable_workflows import content, fitting
 from durable_workflows.code import catalog, copies, environments, versions
-from durable_workflows.database import retention, space, tables
+from durable_workflows.database import facts, retention, space, tables
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DataDirectoryLocked,
@@ -378,9 +378,17 @@ class Supervisor:
             await self._shrink()
             with suppress(DatabaseUnavailable):
                 self.due_at = await self._next_due()
+                await self._note_news()
         until = f" until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else ""
         logger.info("Nothing is left to do%s; ending.", until)
         self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
+
+    async def _note_news(self) -> None:
+        """Keep for who comes back how the runs stand: nothing changes until somebody starts the project."""
+        assert self._rows is not None
+        if (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
+            found = await self._rows.in_snapshot(facts.news)
+            self._note(state.LEFT, found.model_dump_json())
 
     async def _shrink(self) -> None:
         """Give back the space of deleted runs, now that no run goes on which would have to wait for it."""

@@ -16,7 +16,7 @@ from durable_workflows.errors import (
     InvalidProject,
     SetupError,
 )
-from durable_workflows.models import Connection
+from durable_workflows.models import Connection, News
 from durable_workflows.settings import Settings
 from durable_workflows.system import files, locks, places, processes
 
@@ -26,6 +26,7 @@ MADE = """The embedded database of this project was made, in pgdata/.
 As long as this file is here, no empty one is made in its place should it be gone.
 """
 REST = "rest"  # under which name the report says until when all runs wait
+LEFT = "left"  # and what there was to tell when nothing was left to do
 _REPORT = TypeAdapter(dict[str, str])
 _ROOM_BYTES = 2_000_000
 _LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
@@ -202,6 +203,14 @@ def rest(settings: Settings) -> datetime | None:
     try:
         return datetime.fromisoformat(read_report(settings).get(REST, ""))
     except ValueError:
+        return None
+
+
+def left_news(settings: Settings) -> News | None:
+    """What there was to tell of the runs when the project's processes had nothing left to do, as long as none has begun since. None: that is not known."""
+    try:
+        return News.model_validate_json(read_report(settings).get(LEFT, ""))
+    except ValidationError:
         return None
 
 
