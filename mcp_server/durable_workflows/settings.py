@@ -138,6 +138,10 @@ class Settings(BaseSettings):
         gt=0,
         description="How many days answers of people are kept. Default: for ever.",
     )
+    notify: str = Field(
+        default="",
+        description="A shell command that is run when a run that no other run started ends, or when it or a run that it started asks a person. It gets JSON on its standard input. Default: none.",
+    )
     idle_transaction_seconds: float = Field(
         default=60.0,
         gt=0,
