@@ -69,6 +69,7 @@ PROMISES = {
     "person:asked-by-child": "A question of a run can be answered by naming the run that started it.",
     "tasks:ask": "What a run asks a person is asked through its task, by any server; an answer counts for its question, once, and what does not count is told.",
     "tasks:calls": "A start, a fork, a resume of one run and a batch are tasks that any server of the project knows.",
+    "tasks:told": "A client that takes tasks is told in instructions and prompts that it will be told, and not to wait.",
     "tasks:plain": "A call whose runs end within two seconds is answered at once, as if there were no tasks.",
     "secrets:taken-out": "Secrets are taken out of the outputs of commands and agents, of the logs of runs, and of what a worker logs.",
     "log:kept": "What a run prints and logs is kept with it, in order, within bounds; its last lines are there once it has ended.",

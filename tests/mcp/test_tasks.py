@@ -185,9 +185,7 @@ async def test_a_resume_of_one_run_is_a_task(caller: Caller, shared: Engine) -> 
 
 
 @proves("tasks:calls")
-async def test_a_batch_is_one_task_that_tells_how_far_it_is(
-    caller: Caller, shared: Engine
-) -> None:
+async def test_a_batch_is_one_task_that_tells_how_far_it_is(caller: Caller, shared: Engine) -> None:
     ids = ["task-8", "task-9"]
     args = {"name": "wait_for", "args": {"topic": "go"}}
     given = [{**args, "workflow_id": one} for one in ids]
@@ -257,7 +255,7 @@ async def test_a_person_answers_a_run_through_its_task_although_the_server_was_k
     with launch(project) as server:
         caller = Caller(server)
         assert await caller.asked("asks-1") == first
-        assert "_meta" not in caller.respond("asks-1", key, amount=3, unit="t")
+        assert NOTE not in caller.respond("asks-1", key, amount=3, unit="t")["_meta"]
         ended = await caller.ended("asks-1")
     output = ended["result"]["structuredContent"]["output"]
     assert output == {"amount": 3, "unit": "t", "express": False}
@@ -270,7 +268,7 @@ async def test_a_person_answers_a_run_through_its_task_although_the_server_was_k
 async def test_the_run_works_again_until_its_next_question(caller: Caller) -> None:
     caller.start(TASKS, name="ask_twice", workflow_id="asks-2")
     first = await caller.asked("asks-2")
-    caller.respond("asks-2", *first, answer=True)
+    caller.respond("asks-2", next(iter(first)), answer=True)
 
     async def another() -> Json | None:
         found = caller.get("asks-2").get("inputRequests", {})
@@ -278,7 +276,7 @@ async def test_the_run_works_again_until_its_next_question(caller: Caller) -> No
 
     second = await until_found(another, "the second question")
     assert not first.keys() & second.keys()
-    caller.respond("asks-2", *second, answer=False)
+    caller.respond("asks-2", next(iter(second)), answer=False)
     ended = await caller.ended("asks-2")
     assert ended["result"]["structuredContent"]["output"] == [True, False]
 
@@ -287,7 +285,7 @@ async def test_the_run_works_again_until_its_next_question(caller: Caller) -> No
 async def test_questions_of_several_children_have_keys_of_their_own(
     caller: Caller, shared: Engine
 ) -> None:
-    args = {"workflow": "ask_anything", "items": [{}, {}]}
+    args: Json = {"workflow": "ask_anything", "items": [{}, {}]}
     caller.start(TASKS, name="fan_out", args=args, workflow_id="asks-3")
     both = await caller.asked("asks-3", 2)
     of = {
@@ -314,7 +312,8 @@ async def test_who_closes_a_question_is_not_asked_again_and_the_run_keeps_waitin
     with launch(project) as server:
         caller = Caller(server)
         caller.start(TASKS, name="ask_anything", workflow_id=task)
-        caller.respond(task, *await caller.asked(task), action)
+        [key] = await caller.asked(task)
+        caller.respond(task, key, action)
         server.process.kill()
     with launch(project) as server:
         found = Caller(server).get(task)
@@ -354,7 +353,9 @@ async def test_late_and_unknown_answers_change_nothing_and_say_so(
         first.start(TASKS, name="ask_twice", workflow_id="asks-5")
         [key] = await first.asked("asks-5")
         assert list(await second.asked("asks-5")) == [key]
-        assert "no open question" in second.respond("asks-5", "x.1.asks-5", answer=True)["_meta"][NOTE]
+        assert (
+            "no open question" in second.respond("asks-5", "x.1.asks-5", answer=True)["_meta"][NOTE]
+        )
         nonsense = {key: {"action": "maybe"}}
         update = second.ask("tasks/update", TASKS, taskId="asks-5", inputResponses=nonsense)
         assert "is no answer" in update["result"]["_meta"][NOTE]

@@ -24,7 +24,17 @@ from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.settings import Settings
 
 # A command imports the modules up to its own. `serve` is first: an MCP client waits for it, and it needs little of what the others import.
-_MODULES = ("serving", "runs", "deleting", "people", "files", "processes", "watching", "telling", "installing")
+_MODULES = (
+    "serving",
+    "runs",
+    "deleting",
+    "people",
+    "files",
+    "processes",
+    "watching",
+    "telling",
+    "installing",
+)
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
 _SHOW_SETTINGS = ("serve", "bootstrap")  # all commands take them; these two list them in their help
 

@@ -45,7 +45,10 @@ class Changes:
         try:
             async with aclosing(tables.heard(self._connection, timeout)) as payloads:
                 async for payload in payloads:
-                    if self._workflow_ids is None or payload.rpartition("\t")[2] in self._workflow_ids:
+                    if (
+                        self._workflow_ids is None
+                        or payload.rpartition("\t")[2] in self._workflow_ids
+                    ):
                         return
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error

@@ -196,7 +196,7 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
 
 
 async def _instruct(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Tell a client that takes tasks what is true for it. (The tools are the same for all, as the protocol wants it; their texts are true for all.)"""
+    """Tell a client that takes tasks what is true for it. The tools are the same for all clients, as the protocol wants it, and their texts are true for all."""
     result = await call_next(ctx)
     if ctx.method == "server/discover" and isinstance(result, dict) and declares(ctx):
         result["instructions"] = INSTRUCTIONS_WITH_TASKS

@@ -1,7 +1,6 @@
-"""Runs as tasks, an extension of the protocol of 2026-07-28: a client that declares it gets the result of a call when it is there, and asks its person
-what the runs ask.
+"""Runs as tasks, an extension of the protocol of 2026-07-28.
 
-A task is runs by another name: its id says which (`begun.py`), and nothing is kept for it. Any server of the project, now or later, knows it as well.
+A client that declares it gets the result of a call when it is there, and asks its person what the runs ask. A task is runs by another name: its id says which (`begun.py`), and nothing is kept for it. Any server of the project, now or later, knows it as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -161,7 +160,7 @@ class Tasks(Extension):
         """The fields that a task has whatever its status."""
         asks = elicitation.can_ask(ctx.session.client_capabilities)
         said = [await _how_it_stands(engine, state), self._notes.get(found.task_id, "")]
-        said += list(filter(None, map(asking.told, state.questions)))[:_SHOWN]
+        said += [text for one in state.questions if (text := asking.told(one))][:_SHOWN]
         if not asks:
             settings = self._backend.settings
             commands = [elicitation.in_terminal(settings, one.wait) for one in state.open]

@@ -102,8 +102,8 @@ async def start_workflow(
     Give `name` and `args`, or `batch` for many (all are checked before the first one starts). Choose a meaningful `workflow_id` where doing the same
     twice would hurt: a repeated call returns the first run, with `existing` true, and starts nothing.
 
-    The answer has its workflow_id, and its result if that is known. Next: wait_for_workflows for the result, unless your client follows this call as a task
-    and tells you; inspect to see what it does, send_message if it waits.
+    Next: wait_for_workflows for the result, unless your client follows this call as a task and tells you; inspect to see what it does, send_message if it
+    waits.
 
     - name: A name from workflow_catalog. Required unless `batch` is given.
     - args: The arguments by name, as args_schema says: {"path": "src"}.
@@ -259,8 +259,8 @@ async def answer_in_person(
     """Have the person at this client answer what a run asks: the client shows the question, and the answer goes to the run as that person's.
 
     Use it when a run waits on a topic that begins with "person:" (send_message is refused there). You give no answer, and learn only whether there is
-    one. The call blocks until the person has answered, declined or closed the question. The id of a run that started the asking one will do. Where your
-    client follows the run as a task, it asks by itself; this asks again. Next: wait_for_workflows.
+    one. The call blocks until the person has answered, declined or closed the question. The id of a run that started the asking one will do. The client
+    asks by itself for a task. Next: wait_for_workflows.
 
     - topic: Which question, if the run has several.
     """
@@ -302,7 +302,7 @@ async def fork(
 
     This repairs a failed run: edit the workflow file, then fork from the step that failed. Earlier steps do not run again; that step and all
     after it do, with their effects. The original stays as it is; cancel it if it is unfinished and both must not go on. To continue a cancelled
-    run use resume instead. Next: wait_for_workflows on the new workflow_id, unless your client follows this call as a task.
+    run use resume instead. Next: as after start_workflow.
 
     - from_step: The first step to run again, by its number in inspect.
     - version: latest: the code as it is now. same: the original's code.
@@ -331,7 +331,7 @@ async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     """Let cancelled or dead-lettered runs go on after their last finished step, on the code that they began with.
 
     Other runs stay as they are; the answer says so for each. A failed run (status ERROR) is repaired with fork. A run that a crash interrupted needs
-    nothing: it goes on by itself. Next: wait_for_workflows, unless your client follows this call as a task.
+    nothing: it goes on by itself. Next: as after start_workflow.
 
     - children: Also the runs that these started, and theirs. Needed after a cancel with children.
     """

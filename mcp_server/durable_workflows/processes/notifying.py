@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 async def follow(settings: Settings, database: Database, identity: str) -> None:
-    """Tell what happens, for ever.
+    """Tell what happens, until the database is lost; return where it has no tables yet.
 
     Raises:
         DatabaseUnavailable, psycopg.Error: the database does not answer.
@@ -44,8 +44,8 @@ async def follow(settings: Settings, database: Database, identity: str) -> None:
         async def fetch(name: str, /, **values: object) -> list[tables.Row]:
             return await tables.fetch(connection, name, **values)
 
-        while not (await fetch("has_all_of_this_release"))[0]["there"]:
-            await anyio.sleep(_LOOK_SECONDS)
+        if not (await fetch("has_all_of_this_release"))[0]["there"]:
+            return  # no worker has made the tables yet
         while True:
             after = (await fetch("notified_since"))[0]["at"]
             for fact in await facts.since(fetch, after):

@@ -104,14 +104,18 @@ def _named(workflow_id: str, name: str) -> str:
 
 def _asks(workflow_id: str, asking: Asking) -> str:
     whom = "a person" if asking.person_only else f"for a message on {line(asking.topic, 100)!r}"
-    by = "" if asking.workflow_id == workflow_id else f" by {fitting.shown_line(asking.workflow_id)}"
+    by = (
+        "" if asking.workflow_id == workflow_id else f" by {fitting.shown_line(asking.workflow_id)}"
+    )
     prompt = f": {_quoted(asking.prompt)}" if asking.prompt else ""
     until = f", until {time(asking.deadline)}" if asking.deadline else ""
     return f"asks {whom}{by}{until}{prompt}."
 
 
 def _goes_on(one: Going) -> str:
-    return f"{_named(one.workflow_id, one.name)} is {one.status}. {actions.inspect(one.workflow_id)}"
+    return (
+        f"{_named(one.workflow_id, one.name)} is {one.status}. {actions.inspect(one.workflow_id)}"
+    )
 
 
 def _quoted(text: str) -> str:
