@@ -73,17 +73,19 @@ async def _tell(settings: Settings, fact: Fact, identity: str) -> None:
         answer = f"durable-workflows approve {run} --project {project}"
     about = news.as_data(fact, os.fspath(settings.project), answer)
     text = json.dumps(about, ensure_ascii=False) + "\n"
-    status = await _run(settings, text.encode(), processes.executor_id(identity, "notify", "0"))
+    command = ["/bin/sh", "-c", settings.notify, _LOG, about["text"]]
+    marker = processes.executor_id(identity, "notify", "0")
+    status = await _run(settings, command, text.encode(), marker)
     if status != 0:
         ended = "did not end in time" if status is None else f"ended with status {status}"
         logger.warning("The command of DURABLE_WORKFLOWS_NOTIFY %s; see notify.log.", ended)
 
 
-async def _run(settings: Settings, text: bytes, marker: str) -> int | None:
-    """Run the command in the project, with what it starts; None: it had to be ended."""
+async def _run(settings: Settings, command: list[str], text: bytes, marker: str) -> int | None:
+    """Run the command in the project, and end what it leaves; None: it had to be ended itself."""
     with places.log_file(settings, _LOG).open("ab") as log:
         process = await anyio.open_process(
-            ["/bin/sh", "-c", settings.notify],
+            command,
             stdout=log,
             stderr=log,
             cwd=settings.project,

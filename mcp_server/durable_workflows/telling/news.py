@@ -59,7 +59,7 @@ def lines(news: News, client: str | None = None) -> list[str]:
     return [*found, _QUOTED] if found else []
 
 
-def as_data(fact: Fact, project: str, answer: str | None) -> Mapping[str, str | None]:
+def as_data(fact: Fact, project: str, answer: str | None) -> Mapping[str, str]:
     """A fact for a program; `text` is the sentence for people, `answer` the command that answers."""
     failure = causes.failure(fact.error)
     asking = fact.asking
