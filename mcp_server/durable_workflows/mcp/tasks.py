@@ -159,8 +159,10 @@ class Tasks(Extension):
     async def _shown(self, ctx: Call, engine: "Engine", found: Begun, state: _State) -> Json:
         """The fields that a task has whatever its status."""
         asks = elicitation.can_ask(ctx.session.client_capabilities)
-        said = [await _how_it_stands(engine, state), self._notes.get(found.task_id, "")]
+        # What is new comes first: a client may show no more than 200 characters.
+        said = [self._notes.get(found.task_id, "")]
         said += [text for one in state.questions if (text := asking.told(one))][:_SHOWN]
+        said.append(await _how_it_stands(engine, state))
         if not asks:
             settings = self._backend.settings
             commands = [elicitation.in_terminal(settings, one.wait) for one in state.open]
