@@ -222,6 +222,34 @@ class InboxItem(Model):
     input: "Preview | None"
 
 
+Unanswered = Literal["decline", "cancel", "unfit"]  # unfit: an answer was given, and not taken
+
+
+class Question(Model):
+    """What a run asks a person, and what came of it so far. `attempt` counts from 1 how often it is asked.
+
+    `closed` says who has closed it without an answer: it is asked again on request only. `refused` says why the last answer was not taken.
+    """
+
+    wait: OpenWait
+    attempt: int = 1
+    closed: str | None = None
+    refused: str | None = None
+
+
+class RunHead(Model):
+    """What identifies a run, how it stands, and of which run it is a fork."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+    version: str | None
+    created_at: datetime
+    updated_at: datetime
+    forked_from: str | None = None
+    forked_at: int | None = None
+
+
 class WaitingRun(Model):
     """A run that waits, in an overview."""
 
@@ -484,6 +512,66 @@ class RunLine(Model):
 
     workflow_id: str
     line: LogLine
+
+
+class Asking(Model):
+    """What a run asks: a person, or whoever reads its prompt."""
+
+    workflow_id: str
+    step: int
+    topic: str
+    prompt: str | None
+    deadline: datetime | None
+    person_only: bool
+
+
+class Fact(Model):
+    """What has become of a run that no other run started: it has ended, it has failed, or it or a run that it started asks something.
+
+    `told`: the client that started it tells its session by itself.
+    """
+
+    event: Literal["ended", "failed", "asks"]
+    workflow_id: str
+    name: str
+    status: RunStatus
+    at: datetime
+    error: Preview | None = None
+    not_ok: str | None = None
+    asking: Asking | None = None
+    told: bool = False
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other fact of the run that ended, or that asks."""
+        at = int(self.at.timestamp() * 1000)
+        return f"asks {self.asking.step}" if self.asking else f"ended {at}"
+
+    @property
+    def about(self) -> str:
+        """The run that ended, or that asks."""
+        return self.asking.workflow_id if self.asking else self.workflow_id
+
+
+class Going(Model):
+    """An unfinished run that no other run started."""
+
+    workflow_id: str
+    name: str
+    status: RunStatus
+
+
+class News(Model):
+    """What somebody wants to know who comes back: how many runs are unfinished, the newest of them, what is asked, and what ended last.
+
+    `last_here` says when clients of each name were here last.
+    """
+
+    unfinished: int
+    going: list[Going]
+    asks: list[Fact]
+    ended: list[Fact]
+    last_here: dict[str, datetime]
 
 
 class Overview(Model):

@@ -138,6 +138,10 @@ class Settings(BaseSettings):
         gt=0,
         description="How many days answers of people are kept. Default: for ever.",
     )
+    notify: str = Field(
+        default="",
+        description="A shell command that is run when a run ends that no other run started, or when a run asks a person. Default: none.",
+    )
     idle_transaction_seconds: float = Field(
         default=60.0,
         gt=0,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from mcp.client import advertise
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent
 
@@ -12,10 +13,12 @@ from durable_workflows import content
 from durable_workflows.engine.engine import Engine
 from durable_workflows.mcp.prompts import EXAMPLE
 from durable_workflows.mcp.server import build_server
+from durable_workflows.mcp.sessions import TASKS
 from durable_workflows.models import StartRequest
 from durable_workflows.settings import Settings
 from helpers import FLOWS
 from mcp import Client
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 Mode = Literal["auto", "legacy"]
@@ -68,6 +71,16 @@ async def test_each_prompt_and_argument_is_described(nowhere: Settings, mode: Mo
         assert one.icons
         assert next(argument.required for argument in one.arguments or ())
         assert all(argument.description for argument in one.arguments or ())
+
+
+@proves("tasks:told")
+async def test_a_client_that_takes_tasks_is_told_that_it_will_be_told(nowhere: Settings) -> None:
+    async with Client(build_server(nowhere), extensions=[advertise(TASKS, {})]) as client:
+        told = {name: await text(client, name, given) for name, given in ARGUMENTS.items()}
+    assert "You are told when it has ended" in told["orchestrate"]
+    assert "call it again after a timeout" not in told["orchestrate"]
+    assert "unless your client asks it already" in told["debug_workflow"]
+    assert "You are told when a fork" in told["debug_workflow"]
 
 
 async def test_a_prompt_holds_what_was_given_and_is_short(nowhere: Settings, mode: Mode) -> None:

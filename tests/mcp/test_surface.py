@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import anyio
 import pytest
+from mcp.client import advertise
 from mcp.shared.exceptions import MCPError
 from mcp.types import TextContent, Tool
 
-from durable_workflows.mcp.server import INSTRUCTIONS, build_server
+from durable_workflows.mcp.server import INSTRUCTIONS, INSTRUCTIONS_WITH_TASKS, build_server
+from durable_workflows.mcp.sessions import TASKS
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.settings import Settings
 from mcp import Client
@@ -125,7 +127,7 @@ async def test_each_field_of_an_answer_is_described(nowhere: Settings, mode: Mod
 
 async def test_every_tool_that_a_description_names_is_there(nowhere: Settings, mode: Mode) -> None:
     tools = await listed(nowhere, mode)
-    texts = [tool.description or "" for tool in tools] + [INSTRUCTIONS]
+    texts = [tool.description or "" for tool in tools] + [INSTRUCTIONS, INSTRUCTIONS_WITH_TASKS]
     named = set(re.findall(r"\b[a-z]+_(?:workflows?|message|status|catalog)\b", " ".join(texts)))
     package = {"durable_workflows"}  # for workflow code
     assert named - package <= {tool.name for tool in tools}
@@ -138,6 +140,18 @@ async def test_the_server_introduces_itself(nowhere: Settings, mode: Mode) -> No
         assert re.fullmatch(r"\d+\.\d+\.\d+.*", client.server_info.version)
         assert client.instructions == INSTRUCTIONS
     assert len(INSTRUCTIONS) <= 2048
+
+
+@proves("tasks:told")
+async def test_a_client_that_takes_tasks_is_not_told_to_look_again(nowhere: Settings) -> None:
+    tasks = advertise(TASKS, {})
+    async with Client(build_server(nowhere), extensions=[tasks]) as client:
+        assert client.instructions == INSTRUCTIONS_WITH_TASKS
+        tools = (await client.list_tools()).tools
+    assert len(INSTRUCTIONS_WITH_TASKS) <= 2048
+    assert "You are told when a task has ended" in INSTRUCTIONS_WITH_TASKS
+    assert "Nothing calls you back" not in INSTRUCTIONS_WITH_TASKS
+    assert tools == await listed(nowhere, "auto")  # the protocol wants one list for all
     for word in ("start_workflow", "wait_for_workflows", "inspect", "send_message", "fork"):
         assert word in INSTRUCTIONS
 

@@ -35,6 +35,7 @@ _MODULES = (
     "files",
     "processes",
     "watching",
+    "telling",
     "installing",
 )
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools

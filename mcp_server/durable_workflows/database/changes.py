@@ -16,11 +16,11 @@ _OFTEN_SECONDS = 0.5  # ends of steps are not announced
 
 
 class Changes:
-    """The hints that concern some runs."""
+    """The hints that concern some runs, or with None all runs."""
 
-    def __init__(self, connection: tables.Connection, workflow_ids: Iterable[str]) -> None:
+    def __init__(self, connection: tables.Connection, workflow_ids: Iterable[str] | None) -> None:
         self._connection = connection
-        self._workflow_ids = frozenset(workflow_ids)
+        self._workflow_ids = None if workflow_ids is None else frozenset(workflow_ids)
 
     async def listen(self) -> None:
         """Begin to listen; what happens from now on is heard.
@@ -45,15 +45,20 @@ class Changes:
         try:
             async with aclosing(tables.heard(self._connection, timeout)) as payloads:
                 async for payload in payloads:
-                    if payload.rpartition("\t")[2] in self._workflow_ids:
+                    if (
+                        self._workflow_ids is None
+                        or payload.rpartition("\t")[2] in self._workflow_ids
+                    ):
                         return
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable() from error
 
 
 @asynccontextmanager
-async def changes(database: Database, workflow_ids: Iterable[str]) -> AsyncGenerator[Changes]:
-    """Listen for changes of these runs, on a connection of its own.
+async def changes(
+    database: Database, workflow_ids: Iterable[str] | None
+) -> AsyncGenerator[Changes]:
+    """Listen for changes of these runs, or of all, on a connection of its own.
 
     Raises:
         DatabaseUnavailable: the database does not answer.

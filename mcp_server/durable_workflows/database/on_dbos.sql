@@ -478,6 +478,8 @@ begin
         delete from durable_workflows.waits where workflow_id = any(gone);
         delete from durable_workflows.running_steps where workflow_id = any(gone);
         delete from durable_workflows.suspects where workflow_id = any(gone);
+        delete from durable_workflows.unanswered where workflow_id = any(gone);
+        delete from durable_workflows.notified where workflow_id = any(gone);
         delete from durable_workflows.woken where workflow_id = any(gone);
         delete from dbos.workflow_status where workflow_uuid = any(gone);
     end if;

@@ -286,6 +286,7 @@ select * from durable_workflows.start_runs(%(runs)s::json)
 
 -- name: run_heads
 select workflow_uuid as workflow_id, coalesce(name, '') as name, coalesce(status, 'UNKNOWN') as status, application_version as version, was_forked_from, executor_id,
+    created_at, updated_at, forked_from, (attributes ->> 'forked_at')::int as forked_at,
     case when queue_name is null or queue_name like '\_dbos\_%%' then 'workflows' else queue_name end as queue
 from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s)
 
@@ -536,6 +537,13 @@ order by stream.key, last."offset"
 -- name: run_waits
 select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() where workflow_id = %(workflow_id)s order by function_id
 
+-- name: waits_for_people
+select workflow_id, function_id, topic, since, deadline, prompt, schema, person_only from durable_workflows.open_waits() as wait
+where workflow_id = any(%(workflow_ids)s) and person_only and exists (
+    select from dbos.workflow_status as run where run.workflow_uuid = wait.workflow_id and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+)
+order by since, workflow_id, function_id
+
 -- name: run_running
 select function_id as step, name, since, attempt, max_attempts, retry_at, error from durable_workflows.open_steps()
 where workflow_id = %(workflow_id)s order by function_id
@@ -757,6 +765,26 @@ where place <= %(of_one)s order by id
 -- name: find_answer
 select who, answer from durable_workflows.answers where workflow_id = %(workflow_id)s and function_id = %(step)s
 
+-- name: question_states
+-- What came of some questions so far: how often they were asked, what a person did last instead of answering, and who has answered.
+select wanted.workflow_id, wanted.step, coalesce(last.attempt, 0) as attempts, last.action, last.why, last.who, noted.who as answered_by, noted.answer, noted.message_key
+from jsonb_to_recordset(%(questions)s::jsonb) as wanted (workflow_id text, step int)
+    left join lateral (
+        select * from durable_workflows.unanswered as one where one.workflow_id = wanted.workflow_id and one.function_id = wanted.step
+        order by attempt desc limit 1
+    ) as last on true
+    left join durable_workflows.answers as noted on noted.workflow_id = wanted.workflow_id and noted.function_id = wanted.step
+
+-- name: note_unanswered
+with run as (
+    select workflow_uuid from dbos.workflow_status where workflow_uuid = %(workflow_id)s for key share
+)
+insert into durable_workflows.unanswered (workflow_id, function_id, attempt, action, why, who, how)
+select workflow_uuid, %(step)s, 1 + coalesce((
+    select max(attempt) from durable_workflows.unanswered as one where one.workflow_id = %(workflow_id)s and one.function_id = %(step)s
+), 0), %(action)s, %(why)s, %(who)s, %(how)s from run
+on conflict do nothing
+
 -- name: note_answer
 with noted as (
     insert into durable_workflows.answers (workflow_id, function_id, topic, who, how, shown, answer)
@@ -784,8 +812,8 @@ where noted.workflow_id = %(workflow_id)s or exists (
 order by noted.function_id
 
 -- name: session_seen
-insert into durable_workflows.sessions (session_id, client, version, transport, pid, host)
-values (%(session_id)s, %(client)s, %(version)s, %(transport)s, %(pid)s, %(host)s)
+insert into durable_workflows.sessions (session_id, client, version, transport, pid, host, tasks)
+values (%(session_id)s, %(client)s, %(version)s, %(transport)s, %(pid)s, %(host)s, %(tasks)s)
 on conflict (session_id) do update set seen_at = clock_timestamp(), left_at = null
 
 -- name: sessions_left
@@ -795,6 +823,67 @@ update durable_workflows.sessions set seen_at = clock_timestamp(), left_at = clo
 select session_id, client, version, transport, since, seen_at as last_seen,
     left_at is null and seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) as connected
 from durable_workflows.sessions order by seen_at desc limit %(limit)s
+
+-- name: last_here
+-- When each kind of client was here last and has left.
+select client, max(seen_at) as at from durable_workflows.sessions
+where left_at is not null or seen_at < clock_timestamp() - make_interval(secs => %(seconds)s) group by client
+
+-- name: ended_roots
+-- The runs that no other run started and that have ended since then, the newest first. `told`: the client that started it tells its session.
+select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, run.status, least(run.completed_at, 4102444800000) as at, run.serialization,
+    left(result.error, 1000) as error, length(result.error) as error_length, left(result.output, 200) as output_start,
+    coalesce(session.tasks and session.left_at is null and session.seen_at > clock_timestamp() - make_interval(secs => %(seconds)s), false) as told
+from dbos.workflow_status as run left join dbos.workflow_output as result using (workflow_uuid)
+    left join durable_workflows.sessions as session on session.session_id = run.attributes ->> 'session'
+where run.completed_at > %(after)s and run.status not in ('PENDING', 'ENQUEUED', 'DELAYED') and coalesce(run.parent_workflow_id, '') = ''
+    and (run.application_name = %(application)s or run.application_name is null)
+order by run.completed_at desc, run.workflow_uuid limit %(count)s
+
+-- name: asking_since
+-- What runs ask since then: people, or with a prompt whoever reads it; the oldest first. `root_id` is the run at the top, which no other started.
+with recursive asking as materialized (
+    select wait.workflow_id, wait.function_id as step, coalesce(nullif(wait.topic, '__null__topic__'), '') as topic, left(wait.prompt, 1000) as prompt, wait.since, wait.deadline, wait.person_only
+    from durable_workflows.open_waits() as wait join dbos.workflow_status as run on run.workflow_uuid = wait.workflow_id
+    where (wait.prompt is not null or wait.person_only) and wait.since > %(after)s and run.status = 'PENDING'
+        and (run.application_name = %(application)s or run.application_name is null)
+    order by wait.since, wait.workflow_id limit %(count)s
+), up as (
+    select distinct workflow_id, workflow_id as ancestor, 0 as depth from asking
+    union all
+    select up.workflow_id, run.parent_workflow_id, depth + 1
+    from up join dbos.workflow_status as run on run.workflow_uuid = up.ancestor where run.parent_workflow_id is not null
+), tops as (
+    select distinct on (up.workflow_id) up.workflow_id, run.workflow_uuid as root_id, coalesce(run.name, '') as name, run.status,
+        coalesce(session.tasks and session.left_at is null and session.seen_at > clock_timestamp() - make_interval(secs => %(seconds)s), false) as told
+    from up join dbos.workflow_status as run on run.workflow_uuid = up.ancestor
+        left join durable_workflows.sessions as session on session.session_id = run.attributes ->> 'session'
+    order by up.workflow_id, depth desc
+)
+select asking.*, root_id, name, status, told from asking join tops using (workflow_id) order by since, workflow_id, step
+
+-- name: unfinished_roots
+-- The newest unfinished runs that no other run started, and the number of all.
+with run as (
+    select workflow_uuid, name, status, created_at, parent_workflow_id, application_name from dbos.workflow_status where status in ('PENDING', 'ENQUEUED')
+    union all
+    select workflow_uuid, name, status, created_at, parent_workflow_id, application_name from dbos.workflow_status where status = 'DELAYED'
+)
+select workflow_uuid as workflow_id, coalesce(name, '') as name, status, count(*) over () as runs from run
+where coalesce(parent_workflow_id, '') = '' and (application_name = %(application)s or application_name is null)
+order by created_at desc, workflow_uuid limit %(count)s
+
+-- name: notified_since
+-- From when on facts are told: since this was asked first, and never what is older than a day.
+with first as (
+    insert into durable_workflows.notified (workflow_id, fact) values ('', 'since') on conflict do nothing returning at
+)
+select greatest(clock_timestamp() - interval '1 day', coalesce(
+    (select at from first), (select at from durable_workflows.notified where workflow_id = '' and fact = 'since')
+)) as at
+
+-- name: claim_fact
+insert into durable_workflows.notified (workflow_id, fact) values (%(workflow_id)s, %(fact)s) on conflict do nothing
 
 -- name: run_marks
 -- What the traces of some runs show, in short: while a run's mark is the same, so is its trace. A step of a `moving` run may end at any moment, which nothing

@@ -34,8 +34,10 @@ from durable_workflows.models import (
     OpenWait,
     Pruned,
     ScheduleInfo,
+    Question,
     Started,
     StartRequest,
+    Unanswered,
     Written,
 )
 from durable_workflows.settings import Settings
@@ -143,6 +145,28 @@ class Engine:
         """
         return await self._messenger.answer(wait, value, who=who, how=how, shown=shown)
 
+    async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
+        """What these runs, and those that they started, ask people now, the oldest question first.
+
+        An answer that was noted by a process that was killed before it had sent it is sent now, and its question is not among them.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        return await self._messenger.questions(workflow_ids)
+
+    async def leave_open(
+        self, wait: OpenWait, action: Unanswered, *, who: str, how: str, why: str | None = None
+    ) -> None:
+        """Note what a person did with a question instead of answering it: they declined, closed it, or gave an answer that was not taken, and `why`.
+
+        The run keeps waiting, and anybody may still answer.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        await self._messenger.leave_open(wait, action, who=who, how=how, why=why)
+
     async def fork(
         self,
         workflow_id: str,
@@ -226,15 +250,16 @@ class Engine:
         return await self._scheduler.run(name)
 
     async def note_session(
-        self, session_id: str, client: str, version: str, transport: str
+        self, session_id: str, client: str, version: str, transport: str, *, tasks: bool
     ) -> None:
-        """Note that a client is connected; to be repeated every 30 seconds while it is."""
+        """Note that a client is connected; to be repeated every 30 seconds while it is. One with `tasks` tells its sessions itself how their runs end."""
         await self._rows.run(
             "session_seen",
             session_id=session_id,
             client=fitting.text(client),
             version=fitting.text(version),
             transport=transport,
+            tasks=tasks,
             pid=os.getpid(),
             host=socket.gethostname(),
         )

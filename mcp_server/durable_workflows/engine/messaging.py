@@ -11,7 +11,14 @@ from durable_workflows.engine import records
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import AlreadyAnswered, NotWaiting, PeopleOnly, WorkflowFinished
-from durable_workflows.models import STOPPED, UNFINISHED, Delivered, OpenWait
+from durable_workflows.models import (
+    STOPPED,
+    UNFINISHED,
+    Delivered,
+    OpenWait,
+    Question,
+    Unanswered,
+)
 from durable_workflows.schemas import arguments
 from durable_workflows.settings import PERSON
 from durable_workflows.system import processes
@@ -109,6 +116,39 @@ class Messenger:
             at = noted["answered_at"].isoformat(timespec="seconds")
             raise AlreadyAnswered(f"{noted['who']} already answered this at {at}.")
         return sent
+
+    async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
+        """As `Engine.questions`."""
+        waits = await self._reader.asked_of_people(workflow_ids)
+        if not waits:
+            return []
+        keys = [{"workflow_id": one.workflow_id, "step": one.step} for one in waits]
+        rows = await self._rows.fetch("question_states", questions=json.dumps(keys))
+        states = {(row["workflow_id"], row["step"]): row for row in rows}
+        found: list[Question] = []
+        for wait in waits:
+            state = states[wait.workflow_id, wait.step]
+            if state["answered_by"] is None:
+                found.append(records.question(wait, state))
+            else:  # whoever noted it was killed before it was sent
+                await self._send(
+                    wait.workflow_id, wait.topic, state["answer"], state["message_key"]
+                )
+        return found
+
+    async def leave_open(
+        self, wait: OpenWait, action: Unanswered, *, who: str, how: str, why: str | None = None
+    ) -> None:
+        """As `Engine.leave_open`."""
+        await self._rows.run(
+            "note_unanswered",
+            workflow_id=wait.workflow_id,
+            step=wait.step,
+            action=action,
+            why=fitting.text(why) if why else None,
+            who=fitting.text(who),
+            how=how,
+        )
 
     async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
         """What an unfinished run waits for."""

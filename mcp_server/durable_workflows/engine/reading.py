@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
 from durable_workflows import actions, fitting, limits, wording
-from durable_workflows.database import tables
+from durable_workflows.database import facts, tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import comparing, details, listing, records
 from durable_workflows.engine.listing import Page
@@ -23,13 +23,16 @@ from durable_workflows.models import (
     Answer,
     Child,
     Compared,
+    Fact,
     LogLine,
     Message,
+    News,
     OpenWait,
     Overview,
     QueueInfo,
     Run,
     RunLine,
+    RunHead,
     RunList,
     RunSummary,
     ScheduleInfo,
@@ -52,7 +55,6 @@ _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
 _COUNTED = 10_000  # runs; of more than that, `storage` tells an estimate
 _OLD_DAYS = 30.0  # the age that `storage` asks for where runs are kept for ever
-_CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
 
 # The parts of a status that cannot be told.
 _UNTOLD: Mapping[str, Any] = {
@@ -159,6 +161,16 @@ class Reader:
                 # Of what children do nobody gives a hint to who waits for their parent.
                 parents = any(one.children for one in result.running)
                 await hints.next(left, often=parents or until == "change")
+
+    async def look(self, workflow_ids: Sequence[str]) -> WaitResult:
+        """How the runs stand now, as `wait` tells it; errors as for `wait`."""
+        await self._rows.heads(workflow_ids)
+        return await self._states(workflow_ids)
+
+    async def heads(self, workflow_ids: Sequence[str]) -> list[RunHead]:
+        """What identifies the runs, in the order asked for; errors as for `wait`."""
+        found = await self._rows.heads(workflow_ids)
+        return [records.run_head(found[one]) for one in workflow_ids]
 
     async def _states(self, workflow_ids: Sequence[str]) -> WaitResult:
         rows = await self._rows.fetch(
@@ -384,6 +396,14 @@ class Reader:
         asked = await self._asking([workflow_id], limit=None)
         return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
 
+    async def asked_of_people(self, workflow_ids: Sequence[str]) -> list[OpenWait]:
+        """What these runs, and those that they started, ask people now, the oldest question first."""
+        own = await self._rows.fetch("waits_for_people", workflow_ids=list(workflow_ids))
+        asked = [*own, *await self._asking(workflow_ids, limit=None)]
+        found = {(row["workflow_id"], row["function_id"]): row for row in asked}
+        waits = [records.open_wait(row) for row in found.values() if row["person_only"]]
+        return sorted(waits, key=lambda one: (one.since, one.workflow_id, one.step))
+
     async def _asking(self, workflow_ids: Sequence[str], *, limit: int | None) -> list[tables.Row]:
         """What the runs ask that these started, and theirs; prompts cut to `limit` characters, if there is one."""
         return await self._rows.fetch(
@@ -400,8 +420,16 @@ class Reader:
 
     async def sessions(self) -> list[SessionInfo]:
         """The clients that are connected to MCP servers of this project, and those that were last."""
-        rows = await self._rows.fetch("sessions", seconds=_CONNECTED_SECONDS, limit=_SESSIONS)
+        rows = await self._rows.fetch("sessions", seconds=facts.CONNECTED_SECONDS, limit=_SESSIONS)
         return [SessionInfo.model_validate(row) for row in rows]
+
+    async def news(self) -> News:
+        """What is unfinished, what is asked, what ended last, and when clients were here last."""
+        return await self._rows.in_snapshot(facts.news)
+
+    async def facts(self, after: datetime) -> list[Fact]:
+        """What has become of root runs since then, the oldest first."""
+        return await self._rows.in_snapshot(lambda fetch: facts.since(fetch, after))
 
     async def overview(self, *, newest: int = 10) -> Overview:
         """How the project stands: counts, the newest runs, who waits, queues, workers."""

@@ -25,7 +25,9 @@ from durable_workflows.models import (
     Message,
     OpenWait,
     Preview,
+    Question,
     QueuePlace,
+    RunHead,
     Running,
     RunSummary,
     Step,
@@ -208,6 +210,23 @@ def open_wait(row: Row) -> OpenWait:
         deadline=row["deadline"],
         person_only=row["person_only"],
     )
+
+
+def question(wait: OpenWait, row: Row) -> Question:
+    """An open wait with its row of `question_states`."""
+    turned = row["action"] in ("decline", "cancel")
+    return Question(
+        wait=wait,
+        attempt=row["attempts"] + 1,
+        closed=f"{row['who']} said {row['action']}" if turned else None,
+        refused=row["why"] if row["action"] == "unfit" else None,
+    )
+
+
+def run_head(row: Row) -> RunHead:
+    """A row of `run_heads`."""
+    times = {key: moment(row[key]) for key in ("created_at", "updated_at")}
+    return RunHead.model_validate(row | times)
 
 
 def waiting_run(row: Row) -> WaitingRun:

@@ -12,6 +12,7 @@ from durable_workflows.models import (
     CatalogEntry,
     ChangedList,
     Ended,
+    Forked,
     Model,
     RunId,
     RunList,
@@ -85,6 +86,20 @@ class ChangedAnswer(ChangedList):
     """What happened to each run; `note` says what was left out."""
 
     note: Note = None
+
+
+class ForkAnswer(Forked):
+    """A new run that was forked from another one; how it ended, if that is known."""
+
+    status: RunStatus | None = None
+    output: JsonValue = Field(default=None, description="What it returned.")
+    error: str | None = Field(default=None, description="The error with which it failed.")
+
+
+class ResumeAnswer(ChangedAnswer):
+    """What happened to each run; `done` has how a resumed run ended, if that is known."""
+
+    done: list[Ended] = Field(default=[], description="Runs that have ended since.")
 
 
 class CatalogAnswer(Catalog):
@@ -216,6 +231,25 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     are = "is" if left == 1 else "are"
     note = f"{left:,} more {are} not shown: {changed:,} changed, {left - changed:,} unchanged. list_workflows shows their status."
     return ChangedAnswer(workflows=shown, note=_note(result.note, note))
+
+
+def fit_forked(forked: Forked, result: WaitResult | None = None) -> ForkAnswer:
+    """A fork, and how it ended."""
+    answer = ForkAnswer(**dict(forked))
+    if result is None or not result.done:
+        return answer
+    [ended], _ = _fit(result.done, limits.ITEMS - length(answer))
+    cut = _WHOLE if ended != result.done[0] else ""
+    outcome = ended.model_dump(include={"status", "output", "error"})
+    return answer.model_copy(update={**outcome, "note": _note(forked.note, cut)})
+
+
+def fit_resumed(changed: ChangedAnswer, result: WaitResult) -> ResumeAnswer:
+    """Resumed runs, and how they ended."""
+    answer = ResumeAnswer(**dict(changed))
+    done, _ = _fit(result.done, limits.ITEMS - length(answer))
+    cut = _WHOLE if done != result.done else ""
+    return answer.model_copy(update={"done": done, "note": _note(changed.note, cut)})
 
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:

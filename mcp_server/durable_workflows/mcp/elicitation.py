@@ -13,7 +13,13 @@ from typing import Any, cast
 
 from mcp.server.mcpserver import Context
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateSecurity
-from mcp.types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
+from mcp.types import (
+    ClientCapabilities,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import JsonValue
 
@@ -59,9 +65,8 @@ def security(settings: Settings) -> RequestStateSecurity:
     return RequestStateSecurity(codec=_ProjectSeal(settings), ttl=_OPEN_SECONDS)
 
 
-def can_ask(ctx: Context[Any]) -> bool:
-    """Whether the client can show a form to its person."""
-    capabilities = ctx.client_capabilities
+def can_ask(capabilities: ClientCapabilities | None) -> bool:
+    """Whether a client with these capabilities can show a form to its person."""
     asking = capabilities.elicitation if capabilities else None
     return asking is not None and (asking.form is not None or asking.url is None)
 

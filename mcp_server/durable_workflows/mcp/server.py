@@ -41,6 +41,7 @@ from durable_workflows.mcp.completions import Completions
 from durable_workflows.mcp.icons import icons
 from durable_workflows.mcp.prompts import Prompts
 from durable_workflows.mcp.resources import Listing, add_resources
+from durable_workflows.mcp.sessions import declares
 from durable_workflows.mcp.stdio import bounded_stdio
 from durable_workflows.mcp.strict_tools import strict_tool
 from durable_workflows.mcp.subscriptions import Subscriptions
@@ -55,7 +56,7 @@ Handler = Callable[[ServerRequestContext[Backend, object], Params], Awaitable[Ba
 _UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
 _LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
 
-INSTRUCTIONS = """
+_INSTRUCTIONS = """
 Durable workflows for this project: Python functions whose every finished step is recorded in Postgres, run by workers outside this session. A run
 survives crashes, restarts and closed clients, and goes on after its last finished step. You are the orchestrator.
 
@@ -66,10 +67,7 @@ command, run the command itself.
 The routine:
 1. list_workflows: what is under way already? Runs belong to the project, not to a session.
 2. workflow_catalog: which workflows can be started, with which arguments.
-3. start_workflow returns a workflow_id at once (batch for many). Choose your own workflow_id where starting twice would hurt.
-4. wait_for_workflows blocks until runs have ended or wait for a message. A timeout is not an error: call it again. If a run takes longer than you can stay,
-or waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. The run goes on without you. Nothing calls you back;
-list_workflows shows next time how it stands.
+{waiting}
 5. inspect says why a run is where it is, what each step did, and the next call.
 6. send_message answers a run that waits on a topic. If the message decides something for a person, ask that person first. Topics that begin with "person:"
 take only a person's answer: answer_in_person.
@@ -78,6 +76,23 @@ cancel stops runs, resume lets cancelled ones go on, server_status shows what is
 
 Words: a workflow (name) is code; a run (workflow_id) is one execution of it; steps are numbered from 1. Answers are cut short and name the call that brings the rest.
 """.strip()
+
+_BY_ITSELF = """
+3. start_workflow returns a workflow_id at once (batch for many). Choose your own workflow_id where starting twice would hurt.
+4. wait_for_workflows blocks until runs have ended or wait for a message. A timeout is not an error: call it again. If a run takes longer than you can stay,
+or waits for a person, do not poll: say its workflow_id and what it waits for, and end your turn. The run goes on without you. Nothing calls you back;
+list_workflows shows next time how it stands.
+""".strip()
+
+_AS_TASK = """
+3. start_workflow (batch for many), fork and resume answer with the result if there is one within two seconds; else they become a task. Choose your own
+workflow_id where starting twice would hurt.
+4. You are told when a task has ended, and your client asks its person what its runs ask. So do not wait and do not poll: go on with other work, or say what is
+under way and end your turn. wait_for_workflows is for runs that you did not start, and where the next step needs the result now.
+""".strip()
+
+INSTRUCTIONS = _INSTRUCTIONS.format(waiting=_BY_ITSELF)
+INSTRUCTIONS_WITH_TASKS = _INSTRUCTIONS.format(waiting=_AS_TASK)
 
 
 class Server(MCPServer[Backend]):
@@ -98,7 +113,7 @@ class Server(MCPServer[Backend]):
             lifespan=lambda _server: self._lifespan(backend, own_process=own_process),
             subscriptions=self.subscriptions.bus,
             request_state_security=elicitation.security(settings),
-            middleware=[_boundary, self.subscriptions.declare],
+            middleware=[_boundary, self.subscriptions.declare, _instruct],
             log_level="WARNING",
         )
         add_resources(self, backend)
@@ -178,6 +193,14 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
         logger.exception("%s failed", ctx.method)
         message = f"{ctx.method} failed because of an error in the server; the error is in its log."
         raise MCPError(INTERNAL_ERROR, message) from error
+
+
+async def _instruct(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Tell a client that takes tasks what is true for it. The tools are the same for all clients, as the protocol wants it, and their texts are true for all."""
+    result = await call_next(ctx)
+    if ctx.method == "server/discover" and isinstance(result, dict) and declares(ctx):
+        result["instructions"] = INSTRUCTIONS_WITH_TASKS
+    return result
 
 
 async def serve(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
@@ -15,7 +16,17 @@ BEAT_SECONDS = 30.0  # how often connected clients are noted as such
 _IDLE_SECONDS = 600.0  # over HTTP nobody says good-bye
 _SESSION_HEADER = "mcp-session-id"
 
+TASKS = "io.modelcontextprotocol/tasks"  # the extension of `tasks.py`
+TASKS_VERSIONS = frozenset({"2026-07-28"})
+
 Transport = Literal["stdio", "http"]
+
+
+def declares(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client of a request takes tasks."""
+    capabilities = ctx.session.client_capabilities
+    declared = (capabilities.extensions if capabilities else None) or {}
+    return ctx.protocol_version in TASKS_VERSIONS and TASKS in declared
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,13 @@ class Session:
     client: str
     version: str
     transport: Transport
+    tasks: bool = field(default=False, compare=False)  # whether it tells its session how runs end
     session_id: str = field(default_factory=lambda: secrets.token_hex(4), compare=False)
+
+    @property
+    def person(self) -> str:
+        """Who answers there."""
+        return f"the person at {self.client} {self.version}".strip()
 
 
 class Sessions:
@@ -37,14 +54,18 @@ class Sessions:
         self._noted: set[str] = set()
 
     def of(self, ctx: Context[Any]) -> Session:
-        """The session to which a call belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
+        """The session to which a tool's call belongs."""
+        return self.of_request(ctx.request_context)
+
+    def of_request(self, ctx: ServerRequestContext[Any, Any]) -> Session:
+        """The session to which a request belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
         params = ctx.session.client_params
         client = params.client_info.name if params else "unknown client"
         version = params.client_info.version if params else ""
-        headers: Mapping[str, str] | None = ctx.headers
+        headers: Mapping[str, str] | None = getattr(ctx.request, "headers", None)
         key = (client, version, (headers or {}).get(_SESSION_HEADER, ""))
         transport: Transport = "stdio" if headers is None else "http"
-        session = self._known.setdefault(key, Session(client, version, transport))
+        session = self._known.setdefault(key, Session(client, version, transport, declares(ctx)))
         self._called_at[session.session_id] = time.monotonic()
         return session
 
@@ -74,5 +95,9 @@ class Sessions:
 
     async def _write(self, engine: "Engine", session: Session) -> None:
         await engine.note_session(
-            session.session_id, session.client, session.version, session.transport
+            session.session_id,
+            session.client,
+            session.version,
+            session.transport,
+            tasks=session.tasks,
         )

@@ -33,10 +33,10 @@ from mcp.types import (
 from durable_workflows.engine.feed import Feed, News
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.mcp import uris
+from durable_workflows.mcp.sessions import TASKS
 from durable_workflows.settings import Settings
 
 NEWEST = 50  # runs of which the list of runs consists
-TASKS = "io.modelcontextprotocol/tasks"  # the extension of `tasks.py`
 
 _KEY = "durable-workflows subscriptions"  # in the notes that the SDK keeps for a connection
 

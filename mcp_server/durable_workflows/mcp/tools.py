@@ -23,6 +23,8 @@ from durable_workflows.mcp import answers, elicitation
 from durable_workflows.mcp.answers import (
     CatalogAnswer,
     ChangedAnswer,
+    ForkAnswer,
+    ResumeAnswer,
     StartAnswer,
     StatusAnswer,
     WaitAnswer,
@@ -31,7 +33,6 @@ from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Delivered,
-    Forked,
     OpenWait,
     PersonAnswer,
     RunList,
@@ -89,7 +90,7 @@ async def start_workflow(
     priority: int | None = None,
     wait_seconds: Seconds = 0,
 ) -> StartAnswer:
-    """Start a durable workflow in the background and return its workflow_id at once.
+    """Start a durable workflow in the background.
 
     The run belongs to the project, not to this session: it survives crashes, restarts and closed clients. Use it for work that must not be lost,
     takes long, waits for somebody, or fans out. For one quick command, run the command itself.
@@ -97,7 +98,8 @@ async def start_workflow(
     Give `name` and `args`, or `batch` for many (all are checked before the first one starts). Choose a meaningful `workflow_id` where doing the same
     twice would hurt: a repeated call returns the first run, with `existing` true, and starts nothing.
 
-    Next: wait_for_workflows for the result, inspect to see what it does, send_message if it waits.
+    Next: wait_for_workflows for the result, unless your client follows this call as a task and tells you; inspect to see what it does, send_message if it
+    waits.
 
     - name: A name from workflow_catalog. Required unless `batch` is given.
     - args: The arguments by name, as args_schema says: {"path": "src"}.
@@ -282,8 +284,8 @@ async def answer_in_person(
     """Have the person at this client answer what a run asks: the client shows the question, and the answer goes to the run as that person's.
 
     Use it when a run waits on a topic that begins with "person:" (send_message is refused there). You give no answer, and learn only whether there is
-    one. The call blocks until the person has answered, declined or closed the question. The id of a run that started the asking one will do.
-    Next: wait_for_workflows.
+    one. The call blocks until the person has answered, declined or closed the question. The id of a run that started the asking one will do. The client
+    asks by itself for a task. Next: wait_for_workflows.
 
     - topic: Which question, if the run has several.
     """
@@ -291,7 +293,7 @@ async def answer_in_person(
     engine = await _engine(ctx)
     settings = ctx.request_context.lifespan_context.settings
     wait = _the_wait(workflow_id, topic, await engine.reader.questions(workflow_id))
-    if not elicitation.can_ask(ctx):
+    if not elicitation.can_ask(ctx.client_capabilities):
         raise CannotAsk(
             f"This client cannot ask the person: {short(elicitation.message(wait), 500)}",
             hint=f"Show this to the person, who can answer in a terminal: {elicitation.in_terminal(settings, wait)}\n"
@@ -300,15 +302,16 @@ async def answer_in_person(
     result = await elicitation.ask(ctx, wait)
     if isinstance(result, InputRequiredResult):
         return result
-    answered = result.action == "accept"
-    note = f"The person said {result.action}; the run keeps waiting."
-    if answered:
-        session = ctx.request_context.lifespan_context.sessions.of(ctx)
-        who = f"the person at {session.client} {session.version}".strip()
+    who = ctx.request_context.lifespan_context.sessions.of(ctx).person
+    if result.action == "accept":
         given = elicitation.value(wait, result.content)
         shown = elicitation.message(wait)
         await engine.answer(wait, given, who=who, how="elicitation", shown=shown)
         note = "The person's answer was sent to the run."
+    else:
+        await engine.leave_open(wait, result.action, who=who, how="elicitation")
+        note = f"The person said {result.action}; the run keeps waiting."
+    answered = result.action == "accept"
     return PersonAnswer(
         workflow_id=wait.workflow_id, topic=wait.topic, answered=answered, note=note
     )
@@ -319,21 +322,22 @@ async def fork(
     workflow_id: OneWorkflowId,
     from_step: Annotated[int, Field(ge=1)],
     version: Literal["latest", "same"] = "latest",
-) -> Forked:
+) -> ForkAnswer:
     """Start a new run that takes over the finished steps of another one and runs again from a given step.
 
     This repairs a failed run: edit the workflow file, then fork from the step that failed. Earlier steps do not run again; that step and all
     after it do, with their effects. The original stays as it is; cancel it if it is unfinished and both must not go on. To continue a cancelled
-    run use resume instead. Next: wait_for_workflows on the new workflow_id.
+    run use resume instead. Next: as after start_workflow.
 
     - from_step: The first step to run again, by its number in inspect.
     - version: latest: the code as it is now. same: the original's code.
     """
     engine = await _engine(ctx)
     session = ctx.request_context.lifespan_context.sessions.of(ctx)
-    return await engine.fork(
+    forked = await engine.fork(
         workflow_id, from_step, same_version=version == "same", session=session.session_id
     )
+    return answers.fit_forked(forked)
 
 
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
@@ -348,16 +352,17 @@ async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -
     return answers.fit_changed(await engine.cancel(workflow_ids, children=children))
 
 
-async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
+async def resume(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ResumeAnswer:
     """Let cancelled or dead-lettered runs go on after their last finished step, on the code that they began with.
 
     Other runs stay as they are; the answer says so for each. A failed run (status ERROR) is repaired with fork. A run that a crash interrupted needs
-    nothing: it goes on by itself. Next: wait_for_workflows.
+    nothing: it goes on by itself. Next: as after start_workflow.
 
     - children: Also the runs that these started, and theirs. Needed after a cancel with children.
     """
     engine = await _engine(ctx)
-    return answers.fit_changed(await engine.resume(workflow_ids, children=children))
+    changed = answers.fit_changed(await engine.resume(workflow_ids, children=children))
+    return ResumeAnswer(**dict(changed))
 
 
 async def delete_workflows(

@@ -30,7 +30,7 @@ import watchfiles
 
 from durable_workflows import content, fitting
 from durable_workflows.code import catalog, copies, environments, versions
-from durable_workflows.database import retention, space, tables
+from durable_workflows.database import facts, retention, space, tables
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DataDirectoryLocked,
@@ -41,9 +41,10 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Connection
 from durable_workflows.pglite import server
-from durable_workflows.processes import resting
+from durable_workflows.processes import notifying, resting
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
 from durable_workflows.system import files, locks, places, processes, state
+from durable_workflows.telling import news
 
 _TICK_SECONDS = 2.0
 _DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
@@ -304,6 +305,7 @@ class Supervisor:
         if old is not None:
             await old.close()
         self._write_connection(url)
+        state.forget_news(self._settings)
         self._note("database", "up")
         self._changed.set()
 
@@ -339,6 +341,8 @@ class Supervisor:
             self._busy_at = time.monotonic()
             group.start_soon(self._listen)
             group.start_soon(self._prune_from_time_to_time)
+            if self._settings.notify:
+                group.start_soon(self._notify)
             while True:
                 await self._reconcile(group)
                 await self._end_ahead(needed=self._workers)
@@ -353,6 +357,16 @@ class Supervisor:
             await self._note_rest()
             self._stopping.set()
             group.cancel_scope.cancel()
+
+    async def _notify(self) -> None:
+        """Run the user's command for what happens to runs, on the database as it is reached now."""
+        while True:
+            database = self._settings.database(self._url)
+            try:
+                await notifying.follow(self._settings, database, self._identity)
+            except (DurableWorkflowsError, tables.Error, OSError) as error:
+                logger.info("Nothing is told for now: %s", error)
+            await anyio.sleep(_TICK_SECONDS)
 
     async def _prune_from_time_to_time(self) -> None:
         """Delete what is older than it is to be kept, and give its space back. Old versions of the code go in any case."""
@@ -378,9 +392,24 @@ class Supervisor:
             await self._shrink()
             with suppress(DatabaseUnavailable):
                 self.due_at = await self._next_due()
+                await self._leave_news()
         until = f" until {self.due_at:%Y-%m-%d %H:%M:%S} UTC" if self.due_at else ""
         logger.info("Nothing is left to do%s; ending.", until)
         self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
+
+    async def _leave_news(self) -> None:
+        """Keep for who comes back how the runs stand: nothing changes until somebody starts the project."""
+        assert self._rows is not None
+        if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
+            return
+        found = await self._rows.in_snapshot(facts.news)
+        told = {client: news.lines(found, client) for client in ["", *found.last_here]}
+        self._note(state.LEFT, found.model_dump_json())
+        try:
+            texts = {client or "anyone": "\n".join(lines) for client, lines in told.items()}
+            state.leave_news(self._settings, texts)
+        except OSError as error:  # a full disk, for one: the others are not told
+            logger.warning("What there is to tell was not kept: %s", error)
 
     async def _shrink(self) -> None:
         """Give back the space of deleted runs, now that no run goes on which would have to wait for it."""

@@ -46,6 +46,11 @@ def moved(settings: Settings) -> Path:
     return settings.state / "moved"
 
 
+def news(settings: Settings) -> Path:
+    """What there is to tell to clients, in words, while nothing runs: a file for each."""
+    return settings.state / "news"
+
+
 def data(settings: Settings) -> Path:
     """The data directory of the embedded database."""
     return settings.state / "pgdata"

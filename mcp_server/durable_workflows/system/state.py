@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +17,7 @@ from durable_workflows.errors import (
     InvalidProject,
     SetupError,
 )
-from durable_workflows.models import Connection
+from durable_workflows.models import Connection, News
 from durable_workflows.settings import Settings
 from durable_workflows.system import files, locks, places, processes
 
@@ -26,6 +27,7 @@ MADE = """The embedded database of this project was made, in pgdata/.
 As long as this file is here, no empty one is made in its place should it be gone.
 """
 REST = "rest"  # under which name the report says until when all runs wait
+LEFT = "left"  # and what there was to tell when nothing was left to do
 _REPORT = TypeAdapter(dict[str, str])
 _ROOM_BYTES = 2_000_000
 _LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
@@ -203,6 +205,31 @@ def rest(settings: Settings) -> datetime | None:
         return datetime.fromisoformat(read_report(settings).get(REST, ""))
     except ValueError:
         return None
+
+
+def left_news(settings: Settings) -> News | None:
+    """What there was to tell of the runs when the project's processes had nothing left to do, as long as none has begun since. None: that is not known."""
+    try:
+        return News.model_validate_json(read_report(settings).get(LEFT, ""))
+    except ValidationError:
+        return None
+
+
+def leave_news(settings: Settings, told: Mapping[str, str]) -> None:
+    """Keep what there is to tell to clients while nothing runs, in words, by their names: a hook reads it faster than any program of ours starts.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder = places.news(settings)
+    folder.mkdir(exist_ok=True)
+    for client, text in told.items():
+        (folder / quote(client, safe="")).write_text(text, encoding="utf-8")
+
+
+def forget_news(settings: Settings) -> None:
+    """From now on the database tells it."""
+    shutil.rmtree(places.news(settings), ignore_errors=True)
 
 
 def is_resting(settings: Settings, pid: int) -> bool:
