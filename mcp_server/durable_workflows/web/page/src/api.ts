@@ -592,7 +592,7 @@ export interface Storage {
   keep_days: number | null;
   /** What `older_runs` counts. */
   older_than_days: number;
-  /** How many runs ended more than so many days ago. */
+  /** How many runs ended more than so many days ago; of more than 10,000, an estimate. */
   older_runs: number;
   /** About how much of the database they take. */
   older_bytes: number;
