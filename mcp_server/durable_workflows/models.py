@@ -46,7 +46,8 @@ Schema = dict[str, Any]  # a JSON schema: its shape is the schema language's bus
 class Model(BaseModel):
     """The frozen base model."""
 
-    model_config = ConfigDict(frozen=True)
+    # Built when it is used first: a server answers its first message before it needs most of them.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Connection(Model):

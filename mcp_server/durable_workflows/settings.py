@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     )
     notify: str = Field(
         default="",
-        description="A shell command that is run when a run ends that no other run started, or when a run asks a person. Default: none.",
+        description="A shell command that is told when a run ends or asks a person. Default: none.",
     )
     idle_transaction_seconds: float = Field(
         default=60.0,
