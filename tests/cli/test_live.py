@@ -206,7 +206,7 @@ async def test_wait_tells_a_script_whether_it_may_go_on(running: Path, runs: Eng
     assert command.poll() is None
     output, _ = await finished(command, runs, "second")
     assert command.returncode == 0
-    assert output.splitlines() == ["first  SUCCESS", "second  SUCCESS"]
+    assert output.splitlines() == ['first  SUCCESS  "FIRST"', 'second  SUCCESS  "SECOND"']
     found = read("wait", "first", "second", "--until", "any", folder=running)
     assert [one["output"] for one in found["done"]] == ["FIRST", "SECOND"]
 

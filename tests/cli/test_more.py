@@ -38,6 +38,30 @@ def test_findings_have_a_line_each_and_fail_the_check(flows: Path) -> None:
     assert [one["rule"] for one in found] == ["name-taken", "time"]
 
 
+def test_a_check_without_files_checks_the_workflow_folder_and_says_what_it_found(
+    flows: Path,
+) -> None:
+    (flows / "workflows" / "part").mkdir()
+    (flows / "workflows" / "part" / "helper.py").write_text("x = 1\n", encoding="utf-8")
+    (flows / "workflows" / ".hidden.py").write_text("not python", encoding="utf-8")
+    for given in ([], ["workflows"], [str(flows / "workflows")]):
+        result = run("check", *given, folder=flows)
+        assert result.status == 1
+        files = [line.split(":")[0] for line in result.output.splitlines()]
+        assert set(files) == {"workflows/good.py", "workflows/loose.py", "workflows/part/helper.py"}
+        assert result.errors == "Checked 3 files: 2 errors, 1 warning, 1 note.\n"
+    (flows / "workflows" / "loose.py").unlink()
+    good = run("check", "workflows/good.py", folder=flows)
+    assert (good.status, good.errors) == (0, "Checked 1 file: nothing is wrong.\n")
+
+
+def test_a_project_without_a_workflow_folder_has_nothing_to_check(tmp_path: Path) -> None:
+    result = run("check", folder=tmp_path)
+    assert result.status == 1
+    assert f"There is no workflow folder {tmp_path / 'workflows'}." in result.errors
+    assert "durable-workflows new" in result.errors
+
+
 def test_a_file_that_is_not_there_cannot_be_checked(flows: Path) -> None:
     result = run("check", "workflows/none.py", folder=flows)
     assert (result.status, result.output) == (1, "")
@@ -65,7 +89,6 @@ def test_a_project_without_a_database_has_nothing_to_move(tmp_path: Path) -> Non
         (["serve", "127.0.0.1:1"], "only with --http"),
         (["serve", "--allow-remote"], "only with --http"),
         (["move"], "Missing option '--to'"),
-        (["check"], "Missing argument 'FILE"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ PARSERS: Any = vars(get_command(build_app(COMMANDS)))["commands"]
 
 
 def test_every_command_is_listed_with_a_whole_sentence(tmp_path: Path) -> None:
-    lines = succeed("--help", folder=tmp_path).splitlines()
+    lines = succeed("-h", folder=tmp_path).splitlines()
+    assert lines == succeed("--help", folder=tmp_path).splitlines()
     listed = [line for line in lines if line.split() and line.split()[0] in NAMES]
     assert [line.split()[0] for line in listed] == NAMES
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
@@ -36,6 +37,9 @@ def test_the_help_of_every_command_has_an_example_and_the_project_flag(
     text = succeed(name, "--help", folder=tmp_path)
     assert f"Example:\n    durable-workflows {name}" in text
     assert "--project" in text
+    for field in Settings.model_fields:
+        assert f"--{field.replace('_', '-')}" in text.partition("Settings:")[2]
+    assert succeed(name, "-h", folder=tmp_path) == text
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=NAMES)

@@ -405,8 +405,8 @@ CASES = [
         "a run that there is not, to be compared",
         UnknownWorkflowId,
         "compare",
-        {"workflow_id": "ended", "other": "failt"},
-        "There is no run 'failt'. Did you mean 'failed'? Call list_workflows to see the runs of this project.",
+        {"workflow_id": "ended", "other": "endet"},
+        "There is no run 'endet'. Did you mean 'ended'? Call list_workflows to see the runs of this project.",
     ),
     Case(
         "a run that is like none, to be inspected",
