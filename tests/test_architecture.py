@@ -17,7 +17,8 @@ PACKAGE = Path(errors.__file__).parent
 FLOORS = [
     ["actions", "content", "errors", "fitting", "limits", "settings"],
     ["models", "parts"],
-    ["database", "system", "wording"],
+    ["system", "wording"],
+    ["database"],
     ["pglite", "schemas", "seam", "telling"],
     ["code"],
     ["authoring", "docs", "processes"],

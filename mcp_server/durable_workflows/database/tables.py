@@ -42,7 +42,8 @@ _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
 _CROWDED = ("too many clients", "too many connections", "connection slots")
-_NOT_NOW = (*_CROWDED, "the database system is")  # starting up, in recovery mode, shutting down
+# Starting up, in recovery mode, shutting down; or killed while it answered.
+_NOT_NOW = (*_CROWDED, "the database system is", "server closed the connection unexpectedly")
 _TOO_LARGE = "54"  # how the codes begin of what is too long, too deep or too wide
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
