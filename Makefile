@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PAGE := mcp_server/durable_workflows/web/page
 
 .PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page wheel mcpb release test-wheel format clean
 
@@ -32,7 +31,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	@cd $(PAGE) && if [ -d node_modules ]; then npx tsc; else echo "The page's types are not checked: run npm ci in $(PAGE) first."; fi
+	$(BIN)/python .ci/page.py --check
 	$(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
 
 bench: .venv/ready

@@ -81,7 +81,7 @@ async def _built(settings: Settings, folder: Path, sources: str) -> Path:
 
 async def _build(settings: Settings, folder: Path, target: Path) -> None:
     _logger.info("Building the page into %s (once per user)", target)
-    modules = await _installed_modules(settings, folder)
+    modules = await installed_modules(settings, folder)
     with appearing(target) as unfinished:
         work = unfinished / "work"
         shutil.copytree(folder, work, ignore=shutil.ignore_patterns(*_NOT_SOURCES))
@@ -91,8 +91,13 @@ async def _build(settings: Settings, folder: Path, target: Path) -> None:
         shutil.rmtree(work)
 
 
-async def _installed_modules(settings: Settings, folder: Path) -> Path:
-    """The `node_modules` of the lock file; installed now if they are not yet. Other sources with the same lock file use them, too."""
+async def installed_modules(settings: Settings, folder: Path) -> Path:
+    """The `node_modules` of the lock file; installed now if they are not yet. Other sources with the same lock file use them, too.
+
+    Raises:
+        PageNotBuilt: npm could not do it.
+        OSError: the cache directory cannot be written.
+    """
     lock = (folder / _LOCK_FILES[1]).read_bytes()
     target = settings.cache / f"page-modules-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not target.is_dir():
