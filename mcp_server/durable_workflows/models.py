@@ -538,7 +538,7 @@ class Fact(Model):
     status: RunStatus
     at: datetime
     error: Preview | None = None
-    not_ok: str | None = None
+    output_start: str | None = None
     asking: Asking | None = None
     told: bool = False
 

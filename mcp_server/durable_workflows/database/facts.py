@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-from durable_workflows import wording
 from durable_workflows.database.tables import Fetch, Row
 from durable_workflows.models import Asking, Fact, Going, News, Preview
 from durable_workflows.settings import APPLICATION
@@ -52,7 +51,7 @@ def _end(row: Row) -> Fact:
         status=row["status"],
         at=datetime.fromtimestamp(row["at"] / 1000, UTC),
         error=_error(row),
-        not_ok=wording.recorded_not_ok(row["output_start"]),
+        output_start=row["output_start"],
         told=row["told"],
     )
 

@@ -7,7 +7,7 @@ from durable_workflows import actions, fitting, limits
 from durable_workflows.actions import REST
 from durable_workflows.models import Asking, Fact, Going, News
 from durable_workflows.telling import causes
-from durable_workflows.wording import counted, line, time
+from durable_workflows.wording import counted, line, recorded_not_ok, time
 
 _SHOWN = 5  # of each kind
 _SAID = 200
@@ -26,8 +26,8 @@ def what(fact: Fact) -> str:
         return f"{who} {_asks(fact.workflow_id, fact.asking)}"
     if (failure := causes.failure(fact.error)) is not None:
         return f"{who} {_STATES.get(fact.status, 'failed')}: {_quoted(failure.line)}."
-    if fact.not_ok is not None:
-        said = f": {_quoted(fact.not_ok)}" if fact.not_ok else ""
+    if (not_ok := recorded_not_ok(fact.output_start)) is not None:
+        said = f": {_quoted(not_ok)}" if not_ok else ""
         return f"{who} has finished, but says that it did not succeed{said}."
     return f"{who} {_STATES.get(fact.status, fact.status)}."
 
