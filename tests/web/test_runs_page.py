@@ -193,6 +193,7 @@ async def test_keys_lead_through_the_list_and_between_the_views(page: Page, site
     await page.see("dialog", "detached")
     await page.press("/")
     await page.press("g", "r")
+    await page.see("input[type=search]")
     await page.press("/", "j")
     assert await page.value("input[type=search]") == "j", "a key in a field is a letter"
 
@@ -290,7 +291,7 @@ async def test_ten_thousand_runs_stay_fluid(browser: Browser, crowded: Site) -> 
             await page.scroll(".vlist", by=1_000_000)
             return await page.count(f"text=/^{MANY + 1:,} runs$/") == 1
 
-        await until_found(at_the_end, "the list has been read to its end", seconds=120)
+        await until_found(at_the_end, "the list has been read to its end", seconds=240)
         await page.see(row(f"many-{MANY}"))
         assert await page.count(".vlist-row") < _ROWS
         longest = await page.evaluate("globalThis.longestTask")

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 export interface DialogProps {
   title: string;
@@ -15,7 +15,8 @@ export interface DialogProps {
 /** A modal dialog, as long as it is rendered. Esc and a click beside it close it. */
 export function Dialog({ title, onClose, children, size = "small" }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Before the next key comes, which is meant for it.
+  useLayoutEffect(() => {
     const dialog = element.current;
     dialog?.showModal();
     return () => dialog?.close();

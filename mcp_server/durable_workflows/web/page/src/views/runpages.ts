@@ -33,7 +33,9 @@ export class RunPages {
   private segments: readonly Segment[] = [];
   private next: string | null = null;
   private busy = false;
-  private wanted: [number, number] | null = null; // rows to read again, once the fetch under way is over
+  // What is to be done once the fetch under way is over: rows to read again, and whether to read one page more.
+  private wanted: [number, number] | null = null;
+  private wantsMore = false;
 
   /** `before` is shown until the first page comes. */
   constructor(
@@ -51,7 +53,8 @@ export class RunPages {
 
   /** Read one page more, if there is one. */
   more(): void {
-    if (!this.busy && this.next !== null) void this.exclusively(() => this.append());
+    if (this.busy) this.wantsMore = true;
+    else if (this.next !== null) void this.exclusively(() => this.append());
   }
 
   private async exclusively(act: () => Promise<void>): Promise<void> {
@@ -63,9 +66,15 @@ export class RunPages {
     } finally {
       this.busy = false;
     }
-    const wanted = this.wanted;
+    this.goOn();
+  }
+
+  private goOn(): void {
+    const { wanted, wantsMore } = this;
     this.wanted = null;
+    this.wantsMore = false;
     if (wanted) this.refresh(...wanted);
+    if (wantsMore) this.more();
   }
 
   private async append(): Promise<void> {
