@@ -14,9 +14,9 @@ test: .venv/ready
 
 # Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).
 test-all: test
-	$(BIN)/python -m pytest -m "long and not kills"
+	$(BIN)/python -m pytest -m long
 
-# Anything is killed 300 times while runs are parked and wake. Ten minutes, and best in a process namespace of its own: `unshare --pid --fork --mount-proc make kills`.
+# Only the loops that kill anything, 300 times, while runs are parked and wake: five to ten minutes.
 kills: .venv/ready
 	$(BIN)/python -m pytest -m kills -n 2
 

@@ -1,8 +1,6 @@
 # pyright: reportPrivateUsage=false
 """A run that waits for long is parked: it is a row, no process holds it, and it goes on when what it waits for is there."""
 
-import itertools
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,6 @@ import pytest
 from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
-from durable_workflows.engine.project import Project
-from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.models import Ended, StartRequest
 from durable_workflows.settings import Settings
 from durable_workflows.telling.causes import cause
@@ -387,46 +383,3 @@ async def test_a_woken_run_that_ends_its_worker_is_accused(
         return (await engine.reader.run(workflow_id)).suspect is not None
 
     await until_found(accused, "it is a suspect")
-
-
-@proves("park:goes-on")
-@pytest.mark.long
-async def test_while_processes_are_killed_no_message_is_lost_and_only_steps_in_flight_are_repeated(
-    engine: Engine, project: Project, folder: Path, file: Path
-) -> None:
-    runs = [
-        await start(engine, "loops", file.with_name(f"notes-{number}"), args={"count": 5})
-        for number in range(12)
-    ]
-    random_ = random.Random(11)
-    async with anyio.create_task_group() as group:
-        group.start_soon(_kill_again_and_again, folder, random_)
-        for message in range(5):
-            for workflow_id in runs:
-                await anyio.sleep(random_.uniform(0, 0.4))
-                await _send_surely(project, workflow_id, message)
-        group.cancel_scope.cancel()
-    for number, workflow_id in enumerate(runs):
-        assert await output(await project.engine(), workflow_id) == 5
-        lines = lines_of(file.with_name(f"notes-{number}"))
-        assert [key for key, _ in itertools.groupby(lines)] == ["0", "1", "2", "3", "4"]
-
-
-async def _kill_again_and_again(folder: Path, random_: random.Random) -> None:
-    """Not more often: what ends again and again is started less and less often."""
-    for role in ["worker", "pglite.mjs", *["worker"] * 3, "pglite.mjs", "worker"]:
-        await anyio.sleep(random_.uniform(0.5, 3))
-        for process in processes_of(folder, role):
-            process.kill()
-
-
-async def _send_surely(project: Project, workflow_id: str, message: int) -> None:
-    async def sent() -> bool:
-        try:
-            engine = await project.engine()
-            await engine.send(workflow_id, "go", message, f"{workflow_id}-{message}")
-        except DatabaseUnavailable:
-            return False
-        return True
-
-    await until_found(sent, "the message is sent", seconds=60)

@@ -191,13 +191,6 @@ def parked_forgets(file: str) -> str:
 
 
 @DBOS.workflow()
-def parked_loops(file: str, count: int) -> int:
-    for _ in range(count):
-        note(file, str(receive("go", schema=int)))
-    return count
-
-
-@DBOS.workflow()
 def parked_quick(file: str) -> str:
     return note(file, "quick")
 
