@@ -1,6 +1,6 @@
 /** Keys: single ones, and two in a row such as `g r`. None is taken from a field, or from what is behind a dialog. */
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 /** What a key does. `key` as `KeyboardEvent.key`, two in a row with a space between them; with `mod+`, also from a field. */
 export interface Key {
@@ -29,7 +29,7 @@ export function allKeys(): Key[] {
 export function useKeys(keys: readonly Key[]): void {
   const layer = useRef<Layer>({ keys });
   layer.current.keys = keys;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const mine = layer.current;
     layers.push(mine);
     return () => void layers.splice(layers.indexOf(mine), 1);

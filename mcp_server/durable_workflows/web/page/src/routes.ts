@@ -32,9 +32,9 @@ export function go(address: string): void {
   location.hash = address;
 }
 
-/** Another choice within the same view: not a new entry of the browser's history. */
+/** Another choice within the same view: not a new entry of the browser's history. The address may be ahead of `route`, by a link just clicked. */
 export function setParams(changes: Readonly<Record<string, string | null>>): void {
-  const { view, parts, params } = route.value;
+  const { view, parts, params } = parsed(location.hash);
   const next = new URLSearchParams(params);
   for (const [name, value] of Object.entries(changes)) {
     if (value === null || value === "") next.delete(name);

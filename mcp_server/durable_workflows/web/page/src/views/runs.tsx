@@ -74,7 +74,8 @@ function usePages(params: URLSearchParams, children: Children): Pages {
     return pages.current;
   }, [key]);
   useEffect(() => list.refresh(0, 0), [list]);
-  useChanges({ list: true }, () => {
+  // A run that begins to wait, or ends that, stays PENDING: the list is not told of it.
+  useChanges({ list: true, waits: true }, () => {
     list.refresh(...visible.current);
     children.refresh();
   });
