@@ -62,7 +62,7 @@ async def test_what_a_paused_schedule_starts_is_run_now_once_with_its_context(
 ) -> None:
     await scheduled(engine, ONCE_A_YEAR)
     await engine.pause_schedule("greetings")
-    before = datetime.now(UTC)
+    before = datetime.now(UTC) - timedelta(milliseconds=1)  # a recorded time has no smaller part
     started = await engine.run_schedule("greetings")
     assert started.workflow_id.startswith("sched-greetings-trigger-")
     assert not started.existing

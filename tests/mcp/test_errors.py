@@ -814,6 +814,8 @@ ELSEWHERE: dict[str, str] = {
 UNCAUSED: dict[str, str] = {
     "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
     "There is no schedule with that name.": "by a deletion at the same moment",
+    "A task of no runs is none.": "no server makes such an id: test_tasks.py",
+    "There is no task ….": "by the id of a task, which clients send: test_tasks.py",
     "… does not wait at step … any more.": "on the page: tests/web/test_api.py",
     "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",

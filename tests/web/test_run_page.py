@@ -180,7 +180,11 @@ async def test_a_run_is_forked_from_a_step(page: Page, site: Site) -> None:
     await page.click(f"role=dialog >> {button('Fork')}")
     await page.see('role=link[name="compare"]')
     [fork] = (await run_of(site, run)).forks
-    assert await page.url() == site.run(fork.workflow_id)
+
+    async def shows_it() -> bool:
+        return await page.url() == site.run(fork.workflow_id)
+
+    await until_found(shows_it, "the page shows the fork")
     forked = await status(site, fork.workflow_id, "SUCCESS")
     assert (forked.forked_from, forked.forked_at) == (run, 3)
 
