@@ -384,6 +384,32 @@ async def test_after_pruning_the_database_is_smaller_and_runs_went_on_meanwhile(
     assert len(outputs) > 3
 
 
+# More rows of one run than are written anew while runs may go on, and twice as many of another.
+LARGE = """
+insert into durable_workflows.logs (workflow_id, at, stream, text)
+select case when n % 3 = 0 then 'kept' else %s end, now(), 'out', repeat(md5(n::text), 30) from generate_series(1, 60000) as n
+"""
+
+
+@proves("prune:space")
+@pytest.mark.long
+async def test_also_a_large_table_is_smaller_once_no_worker_is_there(
+    engine: Engine, folder: Path
+) -> None:
+    copy_flow("deleting", folder)
+    run = await ended(engine, "leaf", text="first")
+    await value(engine, LARGE.replace("%", "%%").replace("%%s", "%s"), run)
+    await engine.delete([run])
+    full = await bytes_of(engine)
+
+    async def is_smaller() -> bool:
+        return await bytes_of(engine) < full * 0.6
+
+    await until_found(is_smaller, "the space is given back", seconds=150)
+    left = "select count(*) from durable_workflows.logs where workflow_id = 'kept'"
+    assert await value(engine, left) == 20_000
+
+
 @proves("prune:keep-days")
 @pytest.mark.long
 async def test_old_runs_are_deleted_by_themselves_if_it_is_said_for_how_long_they_are_kept(

@@ -1054,6 +1054,10 @@ select count(*) as runs from (
 -- What the planner expects of a count: that of 100,000 runs takes longer than all else in a status.
 explain (format json) select from dbos.workflow_status where completed_at < %(older_than)s::bigint
 
+-- name: deleted_rows
+-- How many rows were ever deleted of the tables of runs: space may be given back where there are more than last time.
+select coalesce(sum(n_tup_del), 0)::bigint as rows from pg_stat_all_tables where relname in ('workflow_status', 'operation_outputs', 'logs')
+
 -- name: wasteful_tables
 -- Tables whose files are mostly empty, as far as the last `analyze` knows, and about how many bytes their rows take.
 with measured as (

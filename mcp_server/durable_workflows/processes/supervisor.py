@@ -58,6 +58,7 @@ _LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
 _HEARD_SECONDS = 60.0
 _FIRST_PRUNE_SECONDS = 10.0  # a start has enough to do
 _PRUNE_SECONDS = 3600.0
+_SHRINK_SECONDS = 60.0
 _SOON = timedelta(seconds=60)  # when a run is due for which the database stays up
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
 _PREDECESSOR_SECONDS = 8.0
@@ -341,6 +342,8 @@ class Supervisor:
             self._busy_at = time.monotonic()
             group.start_soon(self._listen)
             group.start_soon(self._prune_from_time_to_time)
+            if self._settings.embedded:
+                group.start_soon(self._shrink_while_no_worker_is_there)
             if self._settings.notify:
                 group.start_soon(self._notify)
             while True:
@@ -385,6 +388,19 @@ class Supervisor:
             return  # no worker has made the tables yet
         if runs := await retention.prune_old(self._rows, self._settings):
             logger.info("Deleted %s old runs.", runs)
+
+    async def _shrink_while_no_worker_is_there(self) -> None:
+        """Give the space of deleted runs back, also in a project that always has a client: no run has to wait for it then."""
+        shrunk_at = 0
+        while True:
+            await anyio.sleep(_SHRINK_SECONDS)
+            if self._workers or self._rows is None:
+                continue
+            with suppress(DatabaseUnavailable):
+                deleted = (await self._rows.fetch("deleted_rows"))[0]["rows"]
+                if deleted != shrunk_at:
+                    await self._shrink()
+                    shrunk_at = deleted
 
     async def _note_rest(self) -> None:
         """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
