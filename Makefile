@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page screenshots wheel mcpb release test-wheel format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -66,6 +66,10 @@ test-wheel: wheel
 # The page, built into the package: a wheel has it. Without this, what is in a checkout is built when it is first wanted.
 page: .venv/ready
 	@$(BIN)/python .ci/page.py
+
+# The pictures in the README, of runs of a real project (tests/web/story), in Chromium. Look at them before you commit them.
+screenshots: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m web.pictures
 
 wheel: page
 	@rm -rf dist

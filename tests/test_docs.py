@@ -24,6 +24,7 @@ from durable_workflows.mcp import tools
 from durable_workflows.models import RunSummary
 from durable_workflows.settings import Settings
 from helpers import until_found
+from web import pictures
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,6 +74,19 @@ def test_every_error_says_what_happened_and_what_to_do() -> None:
         assert kind.__name__ in tree
         assert kind().message
         assert kind().hint
+
+
+def test_the_readme_shows_all_pictures_that_are_kept_and_no_others() -> None:
+    """Each in both themes, with words for who cannot see it, and small enough for a slow line."""
+    shown = re.findall(
+        r'srcset="([^"]+)-dark\.webp">\n  <img src="([^"]+)-light\.webp" alt="[^"]+">', README
+    )
+    assert shown
+    assert all(dark == light for dark, light in shown)
+    files = {f"{name}-{theme}.webp" for name, _ in shown for theme in ("dark", "light")}
+    assert files == {str(path.relative_to(ROOT)) for path in pictures.PICTURES.iterdir()}
+    for name in files:
+        assert (ROOT / name).stat().st_size <= pictures.MOST_BYTES, "make screenshots"
 
 
 def test_the_entries_of_the_readme_are_those_that_install_writes(tmp_path: Path) -> None:

@@ -300,6 +300,7 @@ def test_the_bundle_holds_the_server_and_says_what_it_needs(bundle: Path) -> Non
     wheel = bundle / project["tool"]["uv"]["sources"][NAME]["path"]
     with zipfile.ZipFile(wheel) as file:
         assert "durable_workflows/cli/app.py" in file.namelist()
+        assert not [name for name in file.namelist() if "pictures" in name]
     locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     pinned = [line.split(" ")[0] for line in project["tool"]["uv"]["constraint-dependencies"]]
     assert pinned == re.findall(r"^(\S+==\S+)", locked, re.MULTILINE)

@@ -1,7 +1,7 @@
 // Chromium for tests, driven by lines of JSON: a request `{"id", "do", ...}` on standard input, its answer `{"id", "result"}` or `{"id", "error"}` on
 // standard output. `../web/browser.py` is the other end. Requests are answered one after the other.
 
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -22,9 +22,10 @@ const browser = await chromium.launch({
 const pages = new Map();
 
 /** A page with a profile of its own, and what went wrong in it so far. */
-async function open({ page, width, height, theme }) {
+async function open({ page, width, height, theme, sharpness }) {
   const context = await browser.newContext({
     viewport: { width, height },
+    deviceScaleFactor: sharpness, // pixels of a picture for each of the page
     colorScheme: theme,
     reducedMotion: "reduce", // nothing is looked at half way
     timezoneId: "Europe/Berlin",
@@ -68,6 +69,13 @@ async function downloaded({ tab }, { at }) {
   return { name: download.suggestedFilename(), text: await readFile(await download.path(), "utf8") };
 }
 
+/** A picture that is small: of as many pixels, a PNG takes three times the space. */
+async function photograph({ tab }, { path, quality }) {
+  const session = await tab.context().newCDPSession(tab);
+  const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality });
+  await writeFile(path, data, "base64");
+}
+
 const doings = {
   goto: async ({ tab }, { url }) => (await tab.goto(url))?.status() ?? null,
   click: ({ tab }, { at }) => tab.locator(at).click(),
@@ -88,6 +96,7 @@ const doings = {
   size: ({ tab }, { width, height }) => tab.setViewportSize({ width, height }),
   theme: ({ tab }, { theme }) => tab.emulateMedia({ colorScheme: theme }),
   screenshot: ({ tab }, { path, whole }) => tab.screenshot({ path, fullPage: whole }).then(() => null),
+  photograph,
   url: ({ tab }) => tab.url(),
   wrong: ({ wrong }) => wrong,
   forgive: ({ wrong }) => void wrong.splice(0),

@@ -61,11 +61,12 @@ class Browser:
 
     @asynccontextmanager
     async def page(
-        self, *, size: tuple[int, int] = WIDE, theme: Theme = "light"
+        self, *, size: tuple[int, int] = WIDE, theme: Theme = "light", sharpness: float = 1
     ) -> AsyncGenerator["Page"]:
         """A page with cookies of its own. Fails at the end if the page wrote an error, or did what its policy forbids."""
         page = Page(self, next(self._numbers))
-        await self.ask("open", page=page.number, width=size[0], height=size[1], theme=theme)
+        look = {"width": size[0], "height": size[1], "theme": theme, "sharpness": sharpness}
+        await self.ask("open", page=page.number, **look)
         try:
             yield page
             wrong = await page.wrong()
@@ -203,6 +204,10 @@ class Page:
         """Keep a picture of what is seen, or of the whole page, in `screenshots/`."""
         SCREENSHOTS.mkdir(exist_ok=True)
         await self.ask("screenshot", path=str(SCREENSHOTS / f"{name}.png"), whole=whole)
+
+    async def photograph(self, path: Path, *, quality: int) -> None:
+        """Keep a picture of what is seen in a file, as WebP."""
+        await self.ask("photograph", path=str(path), quality=quality)
 
     async def fits(self) -> None:
         """Check that nothing is wider than the window."""

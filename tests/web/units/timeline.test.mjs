@@ -73,6 +73,13 @@ test("steps under way and open waits stand after what is recorded, by their numb
   assert.deepEqual(found.map((row) => row.note), [null, "attempt 2 of 5", null, "attempt 1 of 3", "order"]);
 });
 
+test("a wait that was parked begins with its timeout, not when its run was taken up again", () => {
+  const recv = step(1, 50, 51, { name: "DBOS.recv" });
+  const [wait, timeout] = rows(run(), [recv, step(2, 0, 3600, { name: "DBOS.sleep" })]);
+  assert.deepEqual([wait.kind, wait.from, wait.to], ["wait", START, START + 51_000]);
+  assert.equal(timeout.kind, "timeout");
+});
+
 test("what a child asks is not a row of its parent", () => {
   const waiting = [{ workflow_id: "child", topic: "order", since: at(2), deadline: null }];
   assert.deepEqual(rows(run({ ...going, waiting }), []), []);

@@ -107,7 +107,7 @@ function recordedRows({ run, steps }: Loaded, opened: Opened, base: Base): Row[]
   const seen = new Set<string>();
   let last = moment(run.created_at) ?? 0;
   return steps.map((step, index) => {
-    const row = recordedRow(step, run, last, base);
+    const row = recordedRow(step, run, begunAt(step, steps[index + 1], last), base);
     last = Math.min(row.to ?? last, moment(run.completed_at) ?? Infinity);
     if (isTimeout(step, steps[index - 1], run)) return { ...row, kind: "timeout", to: row.from };
     const id = step.child_workflow_id;
@@ -117,11 +117,18 @@ function recordedRows({ run, steps }: Loaded, opened: Opened, base: Base): Row[]
   });
 }
 
-function recordedRow(step: Step, run: Run, last: number, base: Base): Row {
-  const began = moment(step.started_at) ?? last;
-  const planned = moment(step.completed_at) ?? began; // of a sleep it is recorded when the sleep begins
+/** When a step began that was recorded after `last` and before `next`. */
+function begunAt(step: Step, next: Step | undefined, last: number): number {
+  const recorded = moment(step.started_at) ?? last;
   // Of the wait for a child only the end is recorded.
-  const from = step.name === GET_RESULT && began === planned ? Math.min(last, began) : began;
+  if (step.name === GET_RESULT && (moment(step.completed_at) ?? recorded) === recorded) return Math.min(last, recorded);
+  // Of a wait that was parked only what came after it; its timeout is as old as the wait.
+  const timeout = next !== undefined && isTimeoutOf(step, next) ? moment(next.started_at) : null;
+  return Math.min(timeout ?? recorded, recorded);
+}
+
+function recordedRow(step: Step, run: Run, from: number, base: Base): Row {
+  const planned = moment(step.completed_at) ?? from; // of a sleep it is recorded when the sleep begins
   return {
     ...base,
     key: `${run.workflow_id}/${step.step}`,
@@ -138,8 +145,12 @@ function recordedRow(step: Step, run: Run, last: number, base: Base): Row {
 /** A wait with a timeout records, as the step after its own, a sleep until then. */
 function isTimeout(step: Step, before: Step | undefined, run: Run): boolean {
   if (step.name !== SLEEP) return false;
-  if (before !== undefined && before.step === step.step - 1 && RECEIVES.has(before.name)) return true;
+  if (before !== undefined && isTimeoutOf(before, step)) return true;
   return run.waiting.some((one) => beginsWith(one, step));
+}
+
+function isTimeoutOf(wait: Step, next: Step): boolean {
+  return next.name === SLEEP && next.step === wait.step + 1 && RECEIVES.has(wait.name);
 }
 
 /** From the call of a child to its end: that is when its result was taken, if the call only started it. */

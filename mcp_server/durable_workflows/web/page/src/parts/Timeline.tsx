@@ -7,7 +7,7 @@ import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, pla
 import { localTime, span, utc } from "../words";
 import { Empty } from "./Empty";
 import { Icon } from "./Icon";
-import { narrow } from "./media";
+import { narrow, tight } from "./media";
 import { now } from "./Time";
 import { focusedRow, rowKeys, type Target, VirtualList } from "./VirtualList";
 
@@ -31,7 +31,7 @@ export function Timeline(props: TimelineProps) {
   const rows = useMemo(() => filtered(all, filter), [all, filter]);
   const end = useEnd(of);
   const pieces = useMemo(() => piecesOf(all, Date.parse(of.run.created_at), end), [all, end]);
-  const ticks = useMemo(() => ticksOf(pieces, narrow.value ? 0.2 : 0.12), [pieces, narrow.value]);
+  const ticks = useMemo(() => ticksOf(pieces, tight.value ? 0.2 : 0.12), [pieces, tight.value]);
   const place = chosen === null ? -1 : rows.findIndex((one) => one.run === chosen.run && one.step === chosen.step);
   const [target, setTarget] = useState<Target>();
   const seen = useFollow(of, rows.length, place, setTarget);
@@ -153,7 +153,7 @@ function middle(piece: Piece): number {
 
 /** Whether the words at a tick would be beside all others. */
 function hasRoom(tick: Tick, pauses: readonly Piece[], live: boolean, waitsNow: boolean): boolean {
-  const word = narrow.value ? 0.17 : 0.11; // about as wide as a length of time
+  const word = tight.value ? 0.17 : 0.11; // about as wide as a length of time
   const end = 1 - word * (waitsNow ? 3.5 : live ? 1.5 : 1);
   return tick.x < end && pauses.every((one) => tick.x < middle(one) - word * 1.5 || tick.x > middle(one) + word / 2);
 }
