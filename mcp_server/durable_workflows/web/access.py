@@ -38,7 +38,7 @@ class Access:
     def __init__(self, settings: Settings, token: str, port: int) -> None:
         self._token = token
         self._port = port
-        self._opened = time.time()
+        self._opened = round(time.time(), 6)  # as exact as a code says when it was made
         self._used: dict[str, float] = {}
         place = hashlib.sha256(str(settings.state).encode(errors="surrogateescape")).hexdigest()
         self.cookie_name = f"durable-workflows-{place[:8]}"
