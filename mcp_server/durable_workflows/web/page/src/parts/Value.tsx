@@ -1,4 +1,5 @@
-/** A recorded value: JSON as a tree that opens step by step, anything else as text. All of it is text nodes; nothing is read as HTML. */
+/** A recorded value: JSON as a tree that opens step by step, anything else as text. All of it is text nodes; nothing is read as HTML.
+ * It is our own: `@alenaksu/json-viewer` 2.1 throws on `{"constructor": null}`, which a run may record, and takes a key with a dot for a path. */
 
 import { useState } from "preact/hooks";
 
