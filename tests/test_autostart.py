@@ -240,7 +240,7 @@ async def test_at_the_end_of_a_session_the_supervisor_ends_and_no_step_fails_of_
     done.touch()
     pc.boot()
     await until(lambda: lines(begun) == ["begun", "begun"], "it runs again, without a client")
-    assert pc.durable_workflows("wait", "slow", *project) == "slow  SUCCESS\n"
+    assert pc.durable_workflows("wait", "slow", *project) == 'slow  SUCCESS  "done"\n'
 
 
 @pytest.mark.long
