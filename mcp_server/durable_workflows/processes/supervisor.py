@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -153,6 +153,7 @@ class Supervisor:
         self._reading = anyio.Lock()
         self._current = ""
         self._workers: dict[_Worker, _Kept] = {}
+        self._shrunk_at = 0  # how many rows were deleted by then
         self._ahead: dict[_Worker, _Started] = {}
         self._report: dict[str, str] = {}
         self._files = {
@@ -341,11 +342,7 @@ class Supervisor:
                     self._start_missing(group, [_Worker(self._current)])
             self._busy_at = time.monotonic()
             group.start_soon(self._listen)
-            group.start_soon(self._prune_from_time_to_time)
-            if self._settings.embedded:
-                group.start_soon(self._shrink_while_no_worker_is_there)
-            if self._settings.notify:
-                group.start_soon(self._notify)
+            self._start_chores(group)
             while True:
                 await self._reconcile(group)
                 await self._end_ahead(needed=self._workers)
@@ -361,27 +358,43 @@ class Supervisor:
             self._stopping.set()
             group.cancel_scope.cancel()
 
+    def _start_chores(self, group: anyio.abc.TaskGroup) -> None:
+        group.start_soon(
+            self._repeat, self._prune, _FIRST_PRUNE_SECONDS, _PRUNE_SECONDS, "Pruning stopped: %s"
+        )
+        if self._settings.embedded:
+            group.start_soon(
+                self._repeat,
+                self._shrink_if_no_worker_is_there,
+                _SHRINK_SECONDS,
+                _SHRINK_SECONDS,
+                "The database was not shrunk: %s",
+            )
+        if self._settings.notify:
+            group.start_soon(
+                self._repeat, self._notify, 0.0, _TICK_SECONDS, "Nothing is told for now: %s"
+            )
+
+    async def _repeat(
+        self, chore: Callable[[], Awaitable[None]], first: float, pause: float, problem: str
+    ) -> None:
+        """Do a chore again and again, first after so many seconds. A database that refuses it, or a full disk, must not end the supervisor."""
+        await anyio.sleep(first)
+        while True:
+            try:
+                await chore()
+            except DatabaseUnavailable as error:  # it is started again, and that is said
+                logger.info(problem, error)
+            except (DurableWorkflowsError, tables.Error, OSError) as error:
+                logger.warning(problem, error)
+            await anyio.sleep(pause)
+
     async def _notify(self) -> None:
         """Run the user's command for what happens to runs, on the database as it is reached now."""
-        while True:
-            database = self._settings.database(self._url)
-            try:
-                await notifying.follow(self._settings, database, self._identity)
-            except (DurableWorkflowsError, tables.Error, OSError) as error:
-                logger.info("Nothing is told for now: %s", error)
-            await anyio.sleep(_TICK_SECONDS)
-
-    async def _prune_from_time_to_time(self) -> None:
-        """Delete what is older than it is to be kept, and give its space back. Old versions of the code go in any case."""
-        await anyio.sleep(_FIRST_PRUNE_SECONDS)
-        while True:
-            try:
-                await self._prune()
-            except (DurableWorkflowsError, tables.Error) as error:  # a full disk, for one
-                logger.warning("Pruning stopped: %s", error)
-            await anyio.sleep(_PRUNE_SECONDS)
+        await notifying.follow(self._settings, self._settings.database(self._url), self._identity)
 
     async def _prune(self) -> None:
+        """Delete what is older than it is to be kept, and give its space back. Old versions of the code go in any case."""
         assert self._rows is not None
         await self._rows.run("use_version", version=self._current)
         if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
@@ -389,18 +402,15 @@ class Supervisor:
         if runs := await retention.prune_old(self._rows, self._settings):
             logger.info("Deleted %s old runs.", runs)
 
-    async def _shrink_while_no_worker_is_there(self) -> None:
+    async def _shrink_if_no_worker_is_there(self) -> None:
         """Give the space of deleted runs back, also in a project that always has a client: no run has to wait for it then."""
-        shrunk_at = 0
-        while True:
-            await anyio.sleep(_SHRINK_SECONDS)
-            if self._workers or self._rows is None:
-                continue
-            with suppress(DatabaseUnavailable):
-                deleted = (await self._rows.fetch("deleted_rows"))[0]["rows"]
-                if deleted != shrunk_at:
-                    await self._shrink()
-                    shrunk_at = deleted
+        assert self._rows is not None
+        if self._workers:
+            return
+        deleted = (await self._rows.fetch("deleted_rows"))[0]["rows"]
+        if deleted != self._shrunk_at:
+            await space.shrink(self._rows, quick=False)
+            self._shrunk_at = deleted
 
     async def _note_rest(self) -> None:
         """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
