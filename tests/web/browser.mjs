@@ -35,9 +35,11 @@ async function open({ page, width, height, theme, sharpness }) {
   context.setDefaultTimeout(MILLISECONDS);
   const tab = await context.newPage();
   const wrong = [];
+  const forgiven = []; // beginnings of errors
   tab.on("pageerror", (error) => wrong.push(`error: ${error.stack ?? error}`));
   tab.on("console", (message) => {
-    if (message.type() === "error") wrong.push(`console: ${message.text()}`);
+    if (message.type() !== "error" || forgiven.some((one) => message.text().startsWith(one))) return;
+    wrong.push(`console: ${message.text()}`);
   });
   await tab.exposeFunction("reportViolation", (text) => wrong.push(`policy: ${text}`));
   await tab.addInitScript(() => {
@@ -49,7 +51,7 @@ async function open({ page, width, height, theme, sharpness }) {
     wrong.push(`dialog: ${dialog.message()}`);
     return dialog.dismiss();
   });
-  pages.set(page, { tab, wrong });
+  pages.set(page, { tab, wrong, forgiven });
 }
 
 async function findings({ tab }) {
@@ -99,7 +101,7 @@ const doings = {
   photograph,
   url: ({ tab }) => tab.url(),
   wrong: ({ wrong }) => wrong,
-  forgive: ({ wrong }) => void wrong.splice(0),
+  forgive: ({ forgiven }) => void forgiven.push("Failed to load resource"),
   downloaded,
   findings,
   offline: ({ tab }, { offline }) => tab.context().setOffline(offline),

@@ -189,8 +189,8 @@ class Page:
         """The errors that the page wrote, and what its policy refused."""
         return await self.ask("wrong")
 
-    async def forgive(self) -> None:
-        """Forget the errors so far, for a test that provokes them."""
+    async def forgive_failed_requests(self) -> None:
+        """From now on, take no note of answers that say no, for a test that provokes them."""
         await self.ask("forgive")
 
     async def findings(self) -> list[str]:

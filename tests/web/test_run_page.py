@@ -150,9 +150,9 @@ async def test_messages_events_streams_log_and_source_are_there(page: Page, site
 
 
 async def test_an_unknown_run_is_said_to_be_unknown(page: Page, site: Site) -> None:
+    await page.forgive_failed_requests()  # the browser notes each answer with 404
     await page.goto(site.run("no-such-run"))
     await page.see("role=alert >> text=no-such-run")
-    await page.forgive()  # the browser notes each answer with 404
 
 
 # What one can do there
@@ -194,6 +194,7 @@ async def test_a_run_is_deleted(page: Page, site: Site) -> None:
     run = await site.ended("page_steps", "steps-delete", count=1)
     await page.goto(site.run(run))
     await page.click(button("More"))
+    await page.forgive_failed_requests()
     await page.click('role=menuitem[name="Delete run"]')
     await page.click(f"role=dialog >> {button('Delete run')}")
     await page.see(f"text={run}", "hidden")
@@ -207,7 +208,6 @@ async def test_a_run_is_deleted(page: Page, site: Site) -> None:
 
     await until_found(is_gone, "the run is deleted")
     assert await page.url() == f"{site.root}#/runs"
-    await page.forgive()
 
 
 @proves("page:acts")
@@ -251,6 +251,30 @@ async def test_keys_move_open_and_close(page: Page, site: Site) -> None:
     await page.see('role=complementary[name="Step 1"]')
     await page.press("Escape")
     await page.see("role=complementary[name=/Step/]", "hidden")
+
+
+async def test_a_key_pressed_as_soon_as_a_step_is_open_counts(page: Page, site: Site) -> None:
+    run = await site.ended("page_steps", "steps-quick-keys", count=5)
+    await page.goto(site.run(run))
+    await page.click(row(3, "page_note"))
+    await page.see('role=complementary[name="Step 3"]')
+    assert await page.evaluate(PRESSED_AT_ONCE) == "3"
+
+
+# From step 3 to 4, open it, and up: which step has the focus two frames later.
+PRESSED_AT_ONCE = """(async () => {
+  const drawn = () => Promise.resolve().then(() => {}).then(() => {});
+  const press = async (key) => {
+    document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    await drawn();
+  };
+  await press("j");
+  document.activeElement.click();
+  await drawn();
+  await press("k");
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+  return document.activeElement.querySelector(".tl-number").textContent;
+})()"""
 
 
 # How it holds

@@ -198,6 +198,27 @@ async def test_keys_lead_through_the_list_and_between_the_views(page: Page, site
     assert await page.value("input[type=search]") == "j", "a key in a field is a letter"
 
 
+async def test_what_is_typed_as_soon_as_the_search_is_there_stays(page: Page, site: Site) -> None:
+    await page.goto(site.at("system"))
+    await page.see('h1 >> text="System"')
+    assert await page.evaluate(TYPED_AT_ONCE) == "early"
+
+
+# A person's first letter, in the moment in which the view is drawn; what is in the field two frames later.
+TYPED_AT_ONCE = """new Promise((resolve) => {
+  const frames = (count, then) => (count ? requestAnimationFrame(() => setTimeout(frames, 0, count - 1, then)) : then());
+  new MutationObserver((_, drawing) => {
+    const field = document.querySelector("input[type=search]");
+    if (!field) return;
+    drawing.disconnect();
+    field.value = "early";
+    field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+    frames(2, () => resolve(field.value));
+  }).observe(document.body, { childList: true, subtree: true });
+  location.hash = "#/runs";
+})"""
+
+
 async def test_the_palette_finds_views_workflows_and_runs(page: Page, site: Site) -> None:
     run = await site.waits("page_confirms", "by-palette", order="palette needle")
     await page.goto(site.at("system"))
@@ -219,6 +240,7 @@ async def test_a_server_that_is_away_is_a_banner_and_the_page_goes_on_when_anoth
     browser: Browser, site: Site
 ) -> None:
     async with browser.page() as page:
+        await page.forgive_failed_requests()  # the browser notes what it cannot load
         with serving(site.served.settings) as served:
             port = urlsplit(served.url).port or 0
             await page.goto(Site(site.engine, served).link())
@@ -229,7 +251,6 @@ async def test_a_server_that_is_away_is_a_banner_and_the_page_goes_on_when_anoth
             await page.see("text=The server does not answer.", "detached")
             await page.see(row(run))
             await page.goto("about:blank")
-        await page.forgive()  # the browser notes what it could not load
 
 
 async def test_the_theme_that_somebody_chooses_stays(page: Page, site: Site) -> None:

@@ -1,6 +1,6 @@
 /** The steps of two runs, each beside the one that it corresponds to. */
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useState } from "preact/hooks";
 
 import type { Compared, ComparedStep, Step } from "../api";
 import { useKeys } from "../keys";
@@ -28,7 +28,7 @@ export function Steps({ compared, place, onChoose }: StepsProps) {
   const items = onlyDifferent ? different : all;
   const at = items.findIndex((one) => one.place === place);
   const [target, setTarget] = useState<Target>();
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (at >= 0) setTarget({ index: at, quietly: true });
   }, [at]);
   useKeys(rowKeys(items.length, target, setTarget));

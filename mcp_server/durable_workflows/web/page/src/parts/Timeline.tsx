@@ -1,6 +1,6 @@
 /** The steps of a run as rows with bars on one axis. Only the rows on screen exist, so that thousands of steps stay fluid. */
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { useKeys } from "../keys";
 import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, placeOf, type Row, rowsOf, type Tick, ticksOf } from "../timeline";
@@ -83,7 +83,7 @@ function useFollow(
   setTarget: (target: Target) => void,
 ): (first: number, last: number) => void {
   const seen = useRef({ count: 0, atEnd: true });
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (place >= 0) setTarget({ index: place, quietly: true });
     else if (run.completed_at === null && seen.current.atEnd) setTarget({ index: count - 1, quietly: true });
   }, [place, count]);

@@ -1,6 +1,6 @@
 /** One step: what it recorded, what it printed, and a fork from it. */
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 import type { Preview, RunningStep, Step, Waiting } from "../api";
 import { api, useFetched } from "../data";
@@ -30,7 +30,7 @@ export interface StepPaneProps {
 
 export function StepPane({ of, chosen, onClose }: StepPaneProps) {
   const close = useRef<HTMLButtonElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (narrow.value) close.current?.focus(); // the pane covers what had the focus
   }, []);
   return (

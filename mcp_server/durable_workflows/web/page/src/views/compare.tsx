@@ -1,6 +1,6 @@
 /** Two runs side by side: in what they differ, and where first. */
 
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 
 import "../run/run.css";
 import type { Compared, ComparedRun } from "../api";
@@ -30,7 +30,7 @@ function Pair({ a, b }: { a: string; b: string }) {
 function Shown({ compared }: { compared: Compared }) {
   const [place, setPlace] = useState<number | null>(null);
   const chosen = place === null ? undefined : compared.steps[place];
-  useEffect(() => setPlace(compared.first_difference), [compared.first_difference]);
+  useLayoutEffect(() => setPlace(compared.first_difference), [compared.first_difference]);
   return (
     <article class="compare">
       <header class="compare-head">

@@ -1,7 +1,7 @@
 /** Which runs are listed: chosen here, kept in the address. */
 
 import type { RefObject } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { Catalog, StatusShown } from "../api";
 import type { Params } from "../data";
@@ -90,7 +90,7 @@ function Search({ field }: { field: RefObject<HTMLInputElement | null> }) {
   const given = route.value.params.get("text") ?? "";
   const [text, setText] = useState(given);
   const timer = useRef<number>(undefined);
-  useEffect(() => setText(given), [given]);
+  useLayoutEffect(() => setText(given), [given]);
   const typed = (next: string): void => {
     setText(next);
     window.clearTimeout(timer.current);
