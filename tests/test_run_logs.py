@@ -7,6 +7,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from durable_workflows import limits
 from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
@@ -108,7 +109,7 @@ async def test_of_a_talkative_run_the_newest_lines_are_kept_and_shown_in_pages(
 ) -> None:
     workflow_id = await talked(shared, lines=5000)
     lines = await log_with(shared, workflow_id, "no line feed")
-    assert len(lines) < runlog.KEPT_LINES + runlog.TRIM_LINES
+    assert len(lines) < limits.LOG_LINES + runlog.TRIM_LINES
     assert "line 4999" in [line.text for line in lines]
     page = pages.log(workflow_id, lines)
     assert len(page) < 8000

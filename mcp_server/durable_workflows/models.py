@@ -389,11 +389,24 @@ class Pruned(Model):
     freed_bytes: int = Field(default=0, description="By how much the database is smaller now.")
 
 
+PORTABLE = "portable_json"  # the format of values in which runs of this project are recorded
+
+
 class Preview(Model):
     """A recorded value as JSON text, cut to a length; `length` is that of the whole value, in bytes if it is far longer than the cut text."""
 
     text: str
     length: int
+
+    @classmethod
+    def recorded(cls, text: str | None, length: int | None, label: str | None) -> "Preview | None":
+        """What a row holds, None for nothing; a value in a format other than `PORTABLE` is not shown, but said to be there."""
+        if text is None or length is None:
+            return None
+        if label not in (None, PORTABLE):
+            note = f"(not shown: recorded in the format {label})"
+            return cls(text=note, length=len(note))
+        return cls(text=text, length=length)
 
     @property
     def cut(self) -> bool:

@@ -50,19 +50,10 @@ def _end(row: Row) -> Fact:
         name=row["name"],
         status=row["status"],
         at=datetime.fromtimestamp(row["at"] / 1000, UTC),
-        error=_error(row),
+        error=Preview.recorded(row["error"], row["error_length"], row["serialization"]),
         output_start=row["output_start"],
         told=row["told"],
     )
-
-
-def _error(row: Row) -> Preview | None:
-    if row["error"] is None:
-        return None
-    if row["serialization"] not in (None, "portable_json"):
-        note = f"(not shown: recorded in the format {row['serialization']})"
-        return Preview(text=note, length=len(note))
-    return Preview(text=row["error"], length=row["error_length"])
 
 
 def _question(row: Row) -> Fact:

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 
 from durable_workflows import limits
 from durable_workflows.database.tables import Row
-from durable_workflows.engine import details, records
+from durable_workflows.engine import records
 from durable_workflows.engine.rows import Rows
 from durable_workflows.models import (
     MOST_STREAM_VALUES,
     InboxItem,
     Preview,
-    QueueInfo,
     Step,
     Stream,
     StreamValue,
@@ -53,7 +52,7 @@ class Contents:
         if not rows:
             raise await self._rows.unknown(workflow_id)
         row = rows[0]
-        return records.preview(row["payload"], row["payload_length"], row["serialization"])
+        return Preview.recorded(row["payload"], row["payload_length"], row["serialization"])
 
     async def streams(self, workflow_id: str) -> list[Stream]:
         """What a run wrote to streams, the last values of each; errors as for `steps`."""
@@ -85,14 +84,6 @@ class Contents:
         rows = await self._rows.fetch("inbox", limit=_WAITS, length=limits.PREVIEW)
         return [_inbox_item(row) for row in rows]
 
-    async def queues(self) -> list[QueueInfo]:
-        """The queues with the numbers of their runs; errors as for `inbox`."""
-        return [QueueInfo.model_validate(row) for row in await self._rows.fetch("queues")]
-
-    async def newest_version(self) -> str | None:
-        """The newest version of the code, if one is saved; errors as for `inbox`."""
-        return await details.newest_version(self._rows.fetch)
-
 
 def _inbox_item(row: Row) -> InboxItem:
     wait = records.open_wait(row)
@@ -101,7 +92,7 @@ def _inbox_item(row: Row) -> InboxItem:
         asked="person" if wait.person_only or wait.topic.startswith(PERSON) else "message",
         name=row["name"],
         root_workflow_id=row["root_workflow_id"],
-        input=records.preview(row["input"], row["input_length"], row["serialization"]),
+        input=Preview.recorded(row["input"], row["input_length"], row["serialization"]),
     )
 
 
@@ -118,6 +109,6 @@ def _stream(rows: Sequence[Row]) -> Stream:
 
 def _values(rows: Iterable[Row]) -> Iterable[StreamValue]:
     for row in rows:
-        value = records.preview(row["value"], row["value_length"], row["serialization"])
+        value = Preview.recorded(row["value"], row["value_length"], row["serialization"])
         if value is not None:
             yield StreamValue(place=row["place"], step=row["step"], value=value)

@@ -11,8 +11,6 @@ from durable_workflows.wording import short
 if TYPE_CHECKING:  # importing it imports psycopg, for which the server's first message would wait
     from durable_workflows.engine.reading import Reader
 
-_MAX_MESSAGES = 1000
-_LOG_LINES = 2000  # all that are kept
 _ALL_STEPS = 2**31 - 1
 _FULL_PREVIEW = 2000  # characters of a step's result
 _CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers):)?([0-9]{1,9})")
@@ -50,10 +48,10 @@ async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: in
         case "tree":
             return pages.tree(workflow_id, await reader.tree(workflow_id), offset=offset)
         case "messages":
-            found = await reader.messages(workflow_id, count=_MAX_MESSAGES)
+            found = await reader.messages(workflow_id, count=limits.MESSAGES)
             return pages.messages(workflow_id, found, offset=offset)
         case "log":
-            lines = await reader.log(workflow_id, limit=_LOG_LINES)
+            lines = await reader.log(workflow_id, limit=limits.LOG_LINES)
             return pages.log(workflow_id, lines, before=offset)
         case "source":
             path, text = await reader.source(workflow_id)

@@ -302,7 +302,7 @@ class Reader:
 
     def _parts_of_status(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
         return {
-            "version": self._newest_version,
+            "version": self.newest_version,
             "workers": self._living_workers,
             "versions_with_unfinished_runs": self._unfinished_versions,
             "counts": self.counts,
@@ -313,7 +313,12 @@ class Reader:
             "sessions": self.sessions,
         }
 
-    async def _newest_version(self) -> str | None:
+    async def newest_version(self) -> str | None:
+        """The newest version of the code, if one is saved.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
         return await details.newest_version(self._rows.fetch)
 
     async def _living_workers(self) -> list[WorkerInfo]:
@@ -435,17 +440,20 @@ class Reader:
         """How the project stands: counts, the newest runs, who waits, queues, workers."""
         runs = await self.runs(limit=newest)
         waits = await self._rows.fetch("all_waits", limit=newest)
-        queues = await self._rows.fetch("queues")
         return Overview(
             counts=runs.counts,
             newest=runs.workflows,
             doing=await self._doing(runs.workflows),
             waiting=[records.waiting_run(row) for row in waits],
-            queues=[QueueInfo.model_validate(row) for row in queues],
+            queues=await self.queues(),
             workers=[
                 one for one in records.workers(await self._rows.fetch("workers")) if one.alive
             ],
         )
+
+    async def queues(self) -> list[QueueInfo]:
+        """The queues with the numbers of their runs; errors as for `newest_version`."""
+        return [QueueInfo.model_validate(row) for row in await self._rows.fetch("queues")]
 
     async def _doing(self, runs: Iterable[RunSummary]) -> dict[str, str]:
         """What unfinished runs do now, of those that do not wait for a message."""

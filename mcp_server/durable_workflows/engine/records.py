@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from durable_workflows import fitting, limits, wording
 from durable_workflows.database.tables import Row
 from durable_workflows.models import (
+    PORTABLE,
     UNFINISHED,
     Answer,
     Child,
@@ -40,7 +41,6 @@ from durable_workflows.models import (
 from durable_workflows.schemas import arguments
 
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_PORTABLE = "portable_json"
 _NULL_TOPIC = "__null__topic__"
 
 
@@ -134,9 +134,9 @@ def own_fields(row: Row) -> dict[str, Any]:
         "deadline": moment_or_none(row["deadline"]),
         "delayed_until": moment_or_none(row["delayed_until"]),
         "recovery_attempts": row["recovery_attempts"] or 0,
-        "input": preview(row["input"], row["input_length"], label),
-        "output": preview(row["output"], row["output_length"], label),
-        "error": preview(row["error"], row["error_length"], label),
+        "input": Preview.recorded(row["input"], row["input_length"], label),
+        "output": Preview.recorded(row["output"], row["output_length"], label),
+        "error": Preview.recorded(row["error"], row["error_length"], label),
     }
 
 
@@ -162,7 +162,7 @@ def queue_place(row: Row) -> QueuePlace:
 
 def event(row: Row) -> Event:
     """A row of `run_events`."""
-    found = preview(row["value"], row["value_length"], row["serialization"])
+    found = Preview.recorded(row["value"], row["value_length"], row["serialization"])
     return Event(key=row["key"], value=found or Preview(text="", length=0))
 
 
@@ -173,15 +173,15 @@ def step(row: Row) -> Step:
         name=row["name"],
         started_at=moment_or_none(row["started_at"]),
         completed_at=moment_or_none(row["completed_at"]),
-        output=preview(row["output"], row["output_length"], row["serialization"]),
-        error=preview(row["error"], row["error_length"], row["serialization"]),
+        output=Preview.recorded(row["output"], row["output_length"], row["serialization"]),
+        error=Preview.recorded(row["error"], row["error_length"], row["serialization"]),
         child_workflow_id=row["child_workflow_id"],
     )
 
 
 def message(row: Row) -> Message:
     """A row of `run_messages`."""
-    found = preview(row["message"], row["message_length"], row["serialization"])
+    found = Preview.recorded(row["message"], row["message_length"], row["serialization"])
     assert found is not None
     return Message(
         topic=topic(row["topic"]),
@@ -276,19 +276,9 @@ def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
     ]
 
 
-def preview(text: str | None, length: int | None, label: str | None) -> Preview | None:
-    """A recorded value as its JSON text, which may be a part of the whole."""
-    if text is None or length is None:
-        return None
-    if label not in (None, _PORTABLE):
-        note = f"(not shown: recorded in the format {label})"
-        return Preview(text=note, length=len(note))
-    return Preview(text=text, length=length)
-
-
 def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
     """A recorded value; one that is too long, or in another format, as a text that says so."""
-    found = preview(text, length, label)
+    found = Preview.recorded(text, length, label)
     if found is None:
         return None
     if found.cut:
@@ -303,7 +293,7 @@ def error_text(text: str | None, label: str | None) -> str | None:
     """`Name: message` of a recorded error, of which `text` may be a part."""
     if text is None:
         return None
-    if label not in (None, _PORTABLE):
+    if label not in (None, PORTABLE):
         return f"(not shown: recorded in the format {label})"
     try:
         recorded: object = fitting.part_of_json(text)
@@ -345,7 +335,7 @@ def _ended(row: Row) -> Ended:
 def _error(row: Row) -> str | None:
     """The error of a run, of whose message the end may be missing."""
     text = error_text(row["error"], row["serialization"])
-    found = preview(row["error"], row["error_length"], row["serialization"])
+    found = Preview.recorded(row["error"], row["error_length"], row["serialization"])
     cut = found is not None and found.cut and '"traceback":' not in found.text
     return f"{text}… (cut; inspect gives the rest)" if cut else text
 
@@ -392,7 +382,7 @@ def _progress(event_: Mapping[str, Any] | None) -> str | None:
     """What a run says of its progress, in one line."""
     if event_ is None:
         return None
-    found = preview(event_["value"], event_["length"], event_["serialization"])
+    found = Preview.recorded(event_["value"], event_["length"], event_["serialization"])
     return wording.line(found.text + "…" * found.cut, limits.EVENT) if found else None
 
 

@@ -20,14 +20,13 @@ from typing import Any, BinaryIO, TextIO
 import anyio
 from typing_extensions import Buffer
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.authoring.redaction import Redactor
 from durable_workflows.database import tables
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import bodies, observing
 from durable_workflows.settings import Database
 
-KEPT_LINES = 2000  # of a run, the newest
 TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
 _LINE = 2000  # characters of a line
 _LONGEST = 2 * _LINE  # of a line that is not complete: secrets are taken out of it before it is cut
@@ -199,7 +198,9 @@ class RunLog:
             first = workflow_id not in self._new_lines
             self._new_lines[workflow_id] += number
             if first or self._new_lines[workflow_id] >= TRIM_LINES:
-                await tables.run(connection, "trim_log", workflow_id=workflow_id, keep=KEPT_LINES)
+                await tables.run(
+                    connection, "trim_log", workflow_id=workflow_id, keep=limits.LOG_LINES
+                )
                 self._new_lines[workflow_id] = 0
 
 

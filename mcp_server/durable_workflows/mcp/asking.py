@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 
 _HOW = "elicitation"
 _LATE = (AlreadyAnswered, NotWaiting, WorkflowFinished, UnknownWorkflowId)
-
-logger = logging.getLogger(__name__)
 
 
 def key(question: Question) -> str:

@@ -38,7 +38,6 @@ _LIST_SECONDS = (
 _PAYLOAD = 20_000  # characters of each payload in a trace as JSON
 _FEW_STEPS = 100
 _SHORT_PAYLOAD = 2000  # if there are more steps: a client holds all of it in memory
-_MESSAGES = 1000
 _DETAIL = 200  # characters of an error, or of what a run waits for, in the list
 
 # A workflow_id may look like a path, and names no file.
@@ -111,8 +110,8 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
         async with _engine(backend) as engine:
             few = await engine.reader.last_step(workflow_id) <= _FEW_STEPS
             run = await engine.reader.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
-            messages = await engine.reader.messages(workflow_id, count=_MESSAGES)
-            lines = await engine.reader.log(workflow_id, limit=trace_json.MOST_LOG_LINES)
+            messages = await engine.reader.messages(workflow_id, count=limits.MESSAGES)
+            lines = await engine.reader.log(workflow_id, limit=limits.LOG_LINES)
             return trace_json.text(run, messages, len(lines))
 
 

@@ -111,7 +111,7 @@ class Tasks(Extension):
         waited = await engine.reader.wait(found.workflow_ids, timeout_seconds=_PLAIN_SECONDS)
         state = await _state(engine, found)
         if not waited.running and not waited.waiting:
-            return await _outcome(engine, found, state, result.structured_content)
+            return _outcome(waited, found, state.heads, result.structured_content)
         shown = await self._shown(ctx, engine, found, state)
         return {"resultType": "task", **shown, "status": "working"}
 
@@ -123,7 +123,8 @@ class Tasks(Extension):
         state = await _state(engine, found)
         task = await self._shown(ctx, engine, found, state)
         if task["status"] == "completed":
-            result = await _outcome(engine, found, state, None)
+            looked = await engine.reader.look(state.ids)
+            result = _outcome(looked, found, state.heads, None)
             task["result"] = result.model_dump(mode="json", by_alias=True, exclude_none=True)
         if task["status"] == "input_required":
             task["inputRequests"] = asking.requests(state.open)
@@ -206,19 +207,18 @@ def _progress(runs: int, result: WaitResult) -> str:
 # The result
 
 
-async def _outcome(
-    engine: "Engine", found: Begun, state: _State, told: Mapping[str, Any] | None
+def _outcome(
+    result: WaitResult, found: Begun, heads: Sequence[RunHead], told: Mapping[str, Any] | None
 ) -> CallToolResult:
     """What the call would have answered had it waited until now; `told` is what it answered, if that is known."""
-    result = await engine.reader.look(state.ids)
     match found.kind:
         case "fork":
-            answer: BaseModel = answers.fit_forked(_forked(state.heads[0], told), result)
+            answer: BaseModel = answers.fit_forked(_forked(heads[0], told), result)
         case "resume":
-            answer = answers.fit_resumed(_resumed(state.heads[0], told), result)
+            answer = answers.fit_resumed(_resumed(heads[0], told), result)
         case "start" | "batch":
             single = found.kind == "start"
-            answer = answers.fit_started(_started(state.heads, told), result, single=single)
+            answer = answers.fit_started(_started(heads, told), result, single=single)
     text = TextContent(type="text", text=answer.model_dump_json(exclude_defaults=True))
     shown = answer.model_dump(mode="json", exclude_defaults=True)
     return CallToolResult(content=[text], structured_content=shown)

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 from contextlib import suppress
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -40,10 +41,7 @@ async def follow(settings: Settings, database: Database, identity: str) -> None:
         await tables.connect(database, role="notify") as connection,
         changes(database, None) as hints,
     ):
-
-        async def fetch(name: str, /, **values: object) -> list[tables.Row]:
-            return await tables.fetch(connection, name, **values)
-
+        fetch = partial(tables.fetch, connection)
         if not (await fetch("has_all_of_this_release"))[0]["there"]:
             return  # no worker has made the tables yet
         while True:

@@ -16,7 +16,7 @@ from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, line
 
 _NOTHING = "Nothing was printed. Runs that it started have their own logs."
 _DEEPEST = 10  # levels of a tree that are drawn
-_MOST = 1000  # runs of a tree, and messages, that are read
+_RUNS = 1000  # of a tree that are read
 _LEAST = 600  # characters of a payload that are read, if it has so many
 
 NextPage = Callable[[int], str]
@@ -80,8 +80,8 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
     total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     more = (
         ""
-        if len(children) < _MOST
-        else f"; only the first {_MOST:,}: {call('list_workflows', parent=workflow_id)} lists all that it started itself"
+        if len(children) < _RUNS
+        else f"; only the first {_RUNS:,}: {call('list_workflows', parent=workflow_id)} lists all that it started itself"
     )
     none = "none (a fork lists only its own: runs started by steps that it took over belong to the run it was forked from)"
     head = f"# Runs started by {fitting.shown_line(workflow_id)}\n{wording.counted(len(children), 'run')}: {total or none}{more}\n"
@@ -96,7 +96,7 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
 
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
     """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
-    first = "" if len(found) < _MOST else ", the oldest"
+    first = "" if len(found) < limits.MESSAGES else ", the oldest"
     head = f"# Messages to {fitting.shown_line(workflow_id)}\n{wording.counted(len(found), 'message')}{first}\n"
     lines = [_message(workflow_id, number, message) for number, message in enumerate(found, 1)]
     return list_page(head, lines[offset:], _next_page(workflow_id, "messages", offset))

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import Any, cast
 
-from durable_workflows import fitting
 from durable_workflows.actions import inspect
 from durable_workflows.models import MOST_EVENTS, Message, Model, Run
+from durable_workflows.telling.plain import plain
 
 LONGEST = 3_000_000  # characters, which no model reads
-MOST_LOG_LINES = 2000
 _READ = 1000  # of children, messages and first steps, that are read at most
 _LONGEST_ID = 256
 _IDS = ("workflow_id", "forked_from", "taken_from")
@@ -49,22 +47,7 @@ def text(run: Run, messages: Sequence[Message], log_lines: int) -> str:
 def _dumped(run: Run, messages: Sequence[Message]) -> Json:
     """All of it as JSON that every client can read."""
     parts = {**dict(run), "messages": list(messages)}
-    return {name: _plain(value) for name, value in parts.items()}
-
-
-def _plain(value: Any) -> object:
-    match value:
-        case Model():
-            # An example is what the author's schema says, however deep.
-            return {
-                n: fitting.answer(part) if n == "example" else _plain(part) for n, part in value
-            }
-        case list():
-            return [_plain(part) for part in cast("list[object]", value)]
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case _:
-            return fitting.answer(value)
+    return {name: plain(value) for name, value in parts.items()}
 
 
 def _cut(value: object, most: int, width: int, name: str) -> object:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response, StreamingResponse
 
+from durable_workflows import limits
 from durable_workflows.models import Run, Step
 from durable_workflows.web import sending
-from durable_workflows.web.shapes import MOST_LINES, RunQuery
+from durable_workflows.web.shapes import RunQuery
 from durable_workflows.web.site import Site
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 
 _PAYLOAD = 1024 * 1024  # characters of each payload
 _PAGE = 20  # steps that are read at a time, so that the largest ones have room
-_MESSAGES = 1000
 _UNFIT = re.compile(r"[^\w.-]+", re.ASCII)  # in the name of a file
 _LONGEST_NAME = 100
 
@@ -45,6 +45,6 @@ async def _parts(engine: "Engine", found: Run, steps: list[Step]) -> AsyncGenera
         steps = await engine.contents.steps(
             found.workflow_id, after=last, count=_PAGE, preview=_PAYLOAD
         )
-    yield f'],"messages":{sending.text(await engine.reader.messages(found.workflow_id, count=_MESSAGES))}'
-    yield f',"log":{sending.text(await engine.reader.log(found.workflow_id, limit=MOST_LINES))}'
+    yield f'],"messages":{sending.text(await engine.reader.messages(found.workflow_id, count=limits.MESSAGES))}'
+    yield f',"log":{sending.text(await engine.reader.log(found.workflow_id, limit=limits.LOG_LINES))}'
     yield f',"streams":{sending.text(await engine.contents.streams(found.workflow_id))}}}'

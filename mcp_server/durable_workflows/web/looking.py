@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from durable_workflows import content, fitting
+from durable_workflows import content, fitting, limits
 from durable_workflows.engine import standing
 from durable_workflows.models import (
     Answer,
@@ -38,7 +38,6 @@ from durable_workflows.web.shapes import (
 )
 from durable_workflows.web.site import Site
 
-_MESSAGES = 1000
 _STEP_LENGTH = 1024 * 1024  # characters of one payload of a step
 _VALUE_LENGTH = 16 * 1024 * 1024  # and of a run: all of any that a browser can show
 
@@ -49,7 +48,7 @@ async def project(site: Site, _query: Nothing) -> Project:
         project=fitting.text(str(site.settings.project)),
         application=site.settings.application or fitting.text(site.settings.project.name),
         mode=engine.connection.mode,
-        version=await engine.contents.newest_version(),
+        version=await engine.reader.newest_version(),
         release=content.package_version(),
         user=users.login(),
     )
@@ -111,7 +110,7 @@ async def log(site: Site, query: LogQuery) -> Sequence[LogLine]:
 
 async def messages(site: Site, query: RunQuery) -> Sequence[Message]:
     engine = await site.engine()
-    return await engine.reader.messages(query.id, count=_MESSAGES)
+    return await engine.reader.messages(query.id, count=limits.MESSAGES)
 
 
 async def answers(site: Site, query: RunQuery) -> Sequence[Answer]:
@@ -156,6 +155,6 @@ async def status(site: Site, _query: Nothing) -> StatusShown:
     queues: list[QueueInfo] = []
     if found.database == "up":
         with parts.part("queues"):
-            queues = await (await site.engine()).contents.queues()
+            queues = await (await site.engine()).reader.queues()
     problems = [*found.problems, *parts.problems]
     return StatusShown.model_validate({**dict(found), "queues": queues, "problems": problems})

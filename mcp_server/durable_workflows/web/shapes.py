@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from durable_workflows import limits
 from durable_workflows.models import Model, QueueInfo, Run, RunList, ServerStatus, Step
 
 MOST_RUNS = 200  # in one answer, in one change, and watched by one page
 MOST_STEPS = 500
-MOST_LINES = 2000  # all that are kept of a run
 _LONGEST_ID = 1024
 
 WorkflowId = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
@@ -77,7 +77,7 @@ class LogQuery(RunQuery):
     """The newest log lines of a run with a higher id than `after`."""
 
     after: int = Field(default=0, ge=0, lt=2**63)
-    limit: int = Field(default=200, ge=1, le=MOST_LINES)
+    limit: int = Field(default=200, ge=1, le=limits.LOG_LINES)
 
 
 class CompareQuery(Asked):

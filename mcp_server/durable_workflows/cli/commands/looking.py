@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel, JsonValue
 
+from durable_workflows import limits
 from durable_workflows.cli import printing, shell_completion, terminal
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, WorkflowId, given_time, reader_of
@@ -22,8 +23,6 @@ from durable_workflows.telling import traces
 _WHOLE = 10_000_000  # characters: a step's output as it is
 _ALL_STEPS = 2**31 - 1
 _RUNS = 20  # in a list
-_MESSAGES = 1000
-_LOG_LINES = 2000  # all that are kept
 
 Cursor = Annotated[
     str | None, typer.Option(help="For the next page: the cursor that the previous page named.")
@@ -212,9 +211,9 @@ async def _whole(reader: Reader, workflow_id: str, detail: Detail) -> JsonValue:
             path, text = await reader.source(workflow_id)
             return {"path": path, "text": text}
         case "messages":
-            return _dumped(await reader.messages(workflow_id, count=_MESSAGES))
+            return _dumped(await reader.messages(workflow_id, count=limits.MESSAGES))
         case "log":
-            return _dumped(await reader.log(workflow_id, limit=_LOG_LINES))
+            return _dumped(await reader.log(workflow_id, limit=limits.LOG_LINES))
         case _:
             return _dumped(await reader.tree(workflow_id))
 

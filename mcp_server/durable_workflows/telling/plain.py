@@ -1,0 +1,24 @@
+"""Models as JSON that every client and every browser can read."""
+
+from datetime import datetime
+from typing import Any, cast
+
+from durable_workflows import fitting
+from durable_workflows.models import Model
+
+
+def plain(value: Any) -> object:
+    """A model, what a field of one may be, or a list of these, as JSON.
+
+    Values of others, which a model may hold, are made fit one by one: only what is too deep itself is given as a text.
+    """
+    match value:
+        case Model():
+            # An example is what the author's schema says, however deep.
+            return {n: fitting.answer(part) if n == "example" else plain(part) for n, part in value}
+        case list():
+            return [plain(part) for part in cast("list[object]", value)]
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case _:
+            return fitting.answer(value)
