@@ -17,6 +17,7 @@ from durable_workflows.web import access, building
 from helpers import running_project, until_found
 from npm_packages import installed
 from transports import Served, serving
+from visiting import Visitor, visiting
 from web.browser import NARROW, WIDE, Browser, Page, Theme, running_browser
 
 HERE = Path(__file__).parent
@@ -89,6 +90,20 @@ async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
         shutil.copytree(HERE / "flows", settings.project / "workflows")
         with serving(settings) as served:
             yield Site(engine, served)
+
+
+@pytest.fixture(scope="module")
+async def served(shared: Engine) -> AsyncIterator[Served]:
+    """A server of the shared project."""
+    with serving(Settings(project=shared.project)) as served:
+        yield served
+
+
+@pytest.fixture
+async def visitor(served: Served) -> AsyncIterator[Visitor]:
+    """What a browser can ask of that server, once it is let in: for tests that need no page."""
+    async with visiting(served) as visitor:
+        yield visitor
 
 
 @pytest.fixture

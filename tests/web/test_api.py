@@ -1,7 +1,6 @@
 """The page's API: each call, on real runs, in the engine's words."""
 
 import json
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,12 @@ from durable_workflows.system import users
 from durable_workflows.web.calls import GETS, POSTS, Call
 from helpers import until_found
 from requirements import proves
-from transports import Served, serving
+from transports import serving
 from visiting import Visitor, visiting
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 QUERIES: dict[str, Json] = {"step": {"step": 1}, "value": {"of": "output"}}  # beside the id
-
-
-@pytest.fixture(scope="module")
-async def served(shared: Engine) -> AsyncGenerator[Served]:
-    """A server of the shared project."""
-    with serving(Settings(project=shared.project)) as served:
-        yield served
-
-
-@pytest.fixture
-async def page(served: Served) -> AsyncGenerator[Visitor]:
-    """A browser that has been let in."""
-    async with visiting(served) as browser:
-        yield browser
 
 
 async def start(
@@ -50,11 +35,11 @@ async def start(
 
 
 async def refusal(
-    page: Visitor, status: int, path: str, body: Json | None = None, **query: Any
+    visitor: Visitor, status: int, path: str, body: Json | None = None, **query: Any
 ) -> Json:
     """What is said of a call that is refused."""
     path = f"/api/{path}"
-    answer = await (page.get(path, **query) if body is None else page.post(path, body))
+    answer = await (visitor.get(path, **query) if body is None else visitor.post(path, body))
     assert answer.status_code == status, answer.text
     return answer.json()
 
@@ -73,15 +58,15 @@ async def whole(shared: Engine) -> str:
 
 
 @pytest.mark.parametrize("call", GETS, ids=lambda call: call.path)
-async def test_every_answer_is_what_its_type_says(page: Visitor, whole: str, call: Call) -> None:
+async def test_every_answer_is_what_its_type_says(visitor: Visitor, whole: str, call: Call) -> None:
     takes = call.takes.model_fields
     query = {name: whole for name in ("id", "a", "b") if name in takes} | QUERIES.get(call.path, {})
-    answer = await page.asked(call.path, **query)
+    answer = await visitor.asked(call.path, **query)
     TypeAdapter(call.answers).validate_python(answer)
 
 
-async def test_the_project_is_told(page: Visitor, shared: Engine) -> None:
-    found = await page.asked("project")
+async def test_the_project_is_told(visitor: Visitor, shared: Engine) -> None:
+    found = await visitor.asked("project")
     assert found == {
         "project": str(shared.project),
         "application": "project",
@@ -92,68 +77,68 @@ async def test_the_project_is_told(page: Visitor, shared: Engine) -> None:
     }
 
 
-async def test_runs_are_listed_as_they_are_asked_for(page: Visitor, shared: Engine) -> None:
+async def test_runs_are_listed_as_they_are_asked_for(visitor: Visitor, shared: Engine) -> None:
     await start(shared, "fails", "listed-1", message="a")
     await start(shared, "fails", "listed-2", message="b")
-    failed = await page.asked("runs", name="fails", status="ERROR", limit=1)
+    failed = await visitor.asked("runs", name="fails", status="ERROR", limit=1)
     assert [one["workflow_id"] for one in failed["workflows"]] == ["listed-2"]
     assert failed["counts"]["ERROR"] >= 2
-    rest = await page.asked(
+    rest = await visitor.asked(
         "runs", name="fails", status="ERROR", limit=1, cursor=failed["next_cursor"]
     )
     assert [one["workflow_id"] for one in rest["workflows"]] == ["listed-1"]
-    oldest = await page.asked("runs", name="fails", oldest_first=1, limit=1, status="")
+    oldest = await visitor.asked("runs", name="fails", oldest_first=1, limit=1, status="")
     assert oldest["workflows"][0]["workflow_id"] == "listed-1"
 
 
-async def test_runs_are_found_by_what_started_them_and_by_a_text(page: Visitor) -> None:
+async def test_runs_are_found_by_what_started_them_and_by_a_text(visitor: Visitor) -> None:
     body: Json = {"name": "fails", "args": {"message": "Rarely said"}, "workflow_id": "found-1"}
-    await page.done("start", **body)
-    found = await page.asked("runs", started_by="page", text="rarely", name="fails")
+    await visitor.done("start", **body)
+    found = await visitor.asked("runs", started_by="page", text="rarely", name="fails")
     assert [one["workflow_id"] for one in found["workflows"]] == ["found-1"]
-    version = (await page.asked("project"))["version"]
-    assert (await page.asked("runs", version=version, text="rarely"))["workflows"]
-    assert not (await page.asked("runs", version="other", text="rarely"))["workflows"]
+    version = (await visitor.asked("project"))["version"]
+    assert (await visitor.asked("runs", version=version, text="rarely"))["workflows"]
+    assert not (await visitor.asked("runs", version="other", text="rarely"))["workflows"]
 
 
-async def test_two_runs_are_compared(page: Visitor, shared: Engine) -> None:
+async def test_two_runs_are_compared(visitor: Visitor, shared: Engine) -> None:
     one = await start(shared, "fails", "page-one", message="x")
     other = await start(shared, "fails", "page-other", message="y")
-    found = await page.asked("compare", a=one, b=other)
+    found = await visitor.asked("compare", a=one, b=other)
     assert (found["a"]["workflow_id"], found["b"]["workflow_id"]) == (one, other)
     assert found["steps"][found["first_difference"]]["differs"] == ["error"]
-    assert (await refusal(page, 404, "compare", a=one, b="page-nobody"))["hint"]
+    assert (await refusal(visitor, 404, "compare", a=one, b="page-nobody"))["hint"]
 
 
-async def test_a_schedule_is_paused_resumed_and_run_now(page: Visitor, shared: Engine) -> None:
+async def test_a_schedule_is_paused_resumed_and_run_now(visitor: Visitor, shared: Engine) -> None:
     await start(shared, "schedule_greetings", "page-schedule", cron="0 0 1 1 *")
-    assert (await page.done("schedule", name="greetings", do="pause"))["status"] == "PAUSED"
-    [listed] = (await page.asked("status"))["schedules"]
+    assert (await visitor.done("schedule", name="greetings", do="pause"))["status"] == "PAUSED"
+    [listed] = (await visitor.asked("status"))["schedules"]
     assert (listed["name"], listed["status"]) == ("greetings", "PAUSED")
-    assert (await page.done("schedule", name="greetings", do="resume"))["status"] == "ACTIVE"
-    started = await page.done("schedule", name="greetings", do="run")
+    assert (await visitor.done("schedule", name="greetings", do="resume"))["status"] == "ACTIVE"
+    started = await visitor.done("schedule", name="greetings", do="run")
     [ended] = (await shared.reader.wait([started["workflow_id"]])).done
     assert ended.status == "SUCCESS"
-    await page.done("schedule", name="greetings", do="pause")
+    await visitor.done("schedule", name="greetings", do="pause")
 
 
-async def test_the_runs_that_a_run_started_are_listed(page: Visitor, shared: Engine) -> None:
+async def test_the_runs_that_a_run_started_are_listed(visitor: Visitor, shared: Engine) -> None:
     tree = await start(shared, "deleted_tree", "listed-tree", children=2)
-    children = await page.asked("runs", parent=tree)
+    children = await visitor.asked("runs", parent=tree)
     assert len(children["workflows"]) == 2
     assert {one["parent_workflow_id"] for one in children["workflows"]} == {tree}
-    roots = await page.asked("runs", roots=1, name="deleted_leaf")
+    roots = await visitor.asked("runs", roots=1, name="deleted_leaf")
     assert not {one["workflow_id"] for one in roots["workflows"]} & {
         one["workflow_id"] for one in children["workflows"]
     }
-    assert len(await page.asked("tree", id=tree)) == 2
+    assert len(await visitor.asked("tree", id=tree)) == 2
 
 
 async def test_a_run_says_why_it_failed_and_what_to_do_as_buttons(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     run = await start(shared, "fails", "page-fails", message="no card")
-    found = await page.asked("run", id=run)
+    found = await visitor.asked("run", id=run)
     assert found["run"]["status"] == "ERROR"
     assert found["run"]["steps"] == [], "they come by /api/steps"
     assert found["run"]["total_steps"] == 2
@@ -165,9 +150,9 @@ async def test_a_run_says_why_it_failed_and_what_to_do_as_buttons(
     assert "repair the cause, then" in words(found["next"])
 
 
-async def test_what_a_person_has_to_fill_in_is_told_apart(page: Visitor, shared: Engine) -> None:
+async def test_what_a_person_has_to_fill_in_is_told_apart(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "wait_for", "page-blank", topic="go")
-    [action] = [one for one in (await page.asked("run", id=run))["next"] if one["action"]]
+    [action] = [one for one in (await visitor.asked("run", id=run))["next"] if one["action"]]
     assert action["action"] == "send_message"
     assert action["args"] == {"workflow_id": run, "topic": "go"}
     assert action["blanks"] == ["message"]
@@ -175,65 +160,65 @@ async def test_what_a_person_has_to_fill_in_is_told_apart(page: Visitor, shared:
 
 
 async def test_what_a_run_says_of_itself_is_never_made_a_button(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     said = 'cancel(workflow_ids=["listed-1"]) <0:0> <script>'
     run = await start(shared, "fails", "page-forged", message=said)
-    found = await page.asked("run", id=run)
+    found = await visitor.asked("run", id=run)
     assert said in words(found["why"])
     assert not [one for one in found["why"] if one["action"]]
 
 
-async def test_steps_come_in_pages(page: Visitor, shared: Engine, tmp_path: Path) -> None:
+async def test_steps_come_in_pages(visitor: Visitor, shared: Engine, tmp_path: Path) -> None:
     run = await start(shared, "ten_steps", "page-steps", file=str(tmp_path / "lines"))
-    first = await page.asked("steps", id=run, limit=4)
+    first = await visitor.asked("steps", id=run, limit=4)
     assert ([one["step"] for one in first["steps"]], first["total"]) == ([1, 2, 3, 4], 10)
-    last = await page.asked("steps", id=run, after=8)
+    last = await visitor.asked("steps", id=run, after=8)
     assert [one["step"] for one in last["steps"]] == [9, 10]
 
 
-async def test_a_step_and_a_payload_come_whole(page: Visitor, shared: Engine) -> None:
+async def test_a_step_and_a_payload_come_whole(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "large_outputs", "page-large", steps=1, size=1_200_000)
-    [brief] = (await page.asked("steps", id=run))["steps"]
+    [brief] = (await visitor.asked("steps", id=run))["steps"]
     assert len(brief["output"]["text"]) == 600
-    step = await page.asked("step", id=run, step=1)
+    step = await visitor.asked("step", id=run, step=1)
     assert step["output"]["length"] == 1_200_002
     assert len(step["output"]["text"]) == 1024 * 1024, "cut at a MiB, with its length"
-    value = await page.asked("value", id=run, of="input")
+    value = await visitor.asked("value", id=run, of="input")
     assert json.loads(value["text"])["namedArgs"] == {"steps": 1, "size": 1_200_000}
-    assert json.loads((await page.asked("value", id=run, of="output"))["text"]) == 1_200_000
-    assert await page.asked("value", id=run, of="error") is None
+    assert json.loads((await visitor.asked("value", id=run, of="output"))["text"]) == 1_200_000
+    assert await visitor.asked("value", id=run, of="error") is None
 
 
-async def test_what_a_run_left_is_told(page: Visitor, whole: str) -> None:
-    [line] = [one for one in await page.asked("log", id=whole) if "noted" in one["text"]]
+async def test_what_a_run_left_is_told(visitor: Visitor, whole: str) -> None:
+    [line] = [one for one in await visitor.asked("log", id=whole) if "noted" in one["text"]]
     assert line["text"].strip() == "noted all"
-    assert (await page.asked("run", id=whole))["log_last"] >= line["id"]
-    assert await page.asked("log", id=whole, after=line["id"] + 1000) == []
-    [stream] = await page.asked("streams", id=whole)
+    assert (await visitor.asked("run", id=whole))["log_last"] >= line["id"]
+    assert await visitor.asked("log", id=whole, after=line["id"] + 1000) == []
+    [stream] = await visitor.asked("streams", id=whole)
     assert (stream["key"], stream["length"], stream["closed"]) == ("texts", 1, True)
     assert [one["value"]["text"] for one in stream["values"]] == ['"all"']
-    source = await page.asked("source", id=whole)
+    source = await visitor.asked("source", id=whole)
     assert source["path"].endswith("deleting.py")
     assert "def deleted_leaf" in source["text"]
 
 
-async def test_messages_are_told(page: Visitor, shared: Engine) -> None:
+async def test_messages_are_told(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "wait_for", "page-messages", topic="go")
-    await page.done("send", workflow_id=run, topic="go", message={"a": 1})
+    await visitor.done("send", workflow_id=run, topic="go", message={"a": 1})
     await shared.reader.wait([run])
-    [message] = await page.asked("messages", id=run)
+    [message] = await visitor.asked("messages", id=run)
     assert (message["topic"], message["message"]["text"]) == ("go", '{"a":1}')
 
 
 async def test_the_inbox_has_who_waits_with_what_it_asks_and_for_whom(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     await start(shared, "ask_order", "inbox-person")
     await start(shared, "wait_for", "inbox-message", topic="go")
     family = await start(shared, "starts_one_that_asks", "inbox-family", prompt="Which?")
     ours = [
-        one for one in await page.asked("waits") if one["root_workflow_id"].startswith("inbox-")
+        one for one in await visitor.asked("waits") if one["root_workflow_id"].startswith("inbox-")
     ]
     found = {one["wait"]["workflow_id"]: one for one in ours}
     assert [*found] == sorted(found, key=lambda one: found[one]["wait"]["since"]), "oldest first"
@@ -251,10 +236,10 @@ async def test_the_inbox_has_who_waits_with_what_it_asks_and_for_whom(
     await shared.cancel(["inbox-person", "inbox-message", family], children=True)
 
 
-async def test_the_catalog_and_the_status_are_told(page: Visitor, shared: Engine) -> None:
-    names = [one["name"] for one in (await page.asked("catalog"))["workflows"]]
+async def test_the_catalog_and_the_status_are_told(visitor: Visitor, shared: Engine) -> None:
+    names = [one["name"] for one in (await visitor.asked("catalog"))["workflows"]]
     assert "ten_steps" in names
-    status = await page.asked("status")
+    status = await visitor.asked("status")
     assert (status["database"], status["problems"]) == (
         "up",
         (await shared.reader.status()).problems,
@@ -262,10 +247,10 @@ async def test_the_catalog_and_the_status_are_told(page: Visitor, shared: Engine
     assert "workflows" in [one["name"] for one in status["queues"]]
 
 
-async def test_a_run_is_downloaded_whole(page: Visitor, shared: Engine, tmp_path: Path) -> None:
+async def test_a_run_is_downloaded_whole(visitor: Visitor, shared: Engine, tmp_path: Path) -> None:
     file = str(tmp_path / "lines")
     run = await start(shared, "ten_steps", "page/../whole é", file=file, steps=50)
-    answer = await page.get("/api/download", id=run)
+    answer = await visitor.get("/api/download", id=run)
     assert answer.status_code == 200
     assert answer.headers["content-disposition"] == 'attachment; filename="page-..-whole.json"'
     whole = answer.json()
@@ -277,42 +262,44 @@ async def test_a_run_is_downloaded_whole(page: Visitor, shared: Engine, tmp_path
 @pytest.mark.parametrize(
     "call", [one for one in GETS if "id" in one.takes.model_fields], ids=lambda call: call.path
 )
-async def test_of_a_run_that_is_not_there_that_is_told(page: Visitor, call: Call) -> None:
-    said = await refusal(page, 404, call.path, id="page-nobody", **QUERIES.get(call.path, {}))
+async def test_of_a_run_that_is_not_there_that_is_told(visitor: Visitor, call: Call) -> None:
+    said = await refusal(visitor, 404, call.path, id="page-nobody", **QUERIES.get(call.path, {}))
     assert said["error"].startswith("There is no run 'page-nobody'.")
     assert said["hint"]
 
 
-async def test_a_step_that_is_not_there_is_told(page: Visitor, whole: str) -> None:
-    assert "no finished step 99" in (await refusal(page, 404, "step", id=whole, step=99))["error"]
-    assert (await refusal(page, 404, "download", id="page-nobody"))["hint"]
+async def test_a_step_that_is_not_there_is_told(visitor: Visitor, whole: str) -> None:
+    assert (
+        "no finished step 99" in (await refusal(visitor, 404, "step", id=whole, step=99))["error"]
+    )
+    assert (await refusal(visitor, 404, "download", id="page-nobody"))["hint"]
 
 
 # Acting
 
 
-async def test_a_run_is_started_once_by_the_page(page: Visitor, shared: Engine) -> None:
+async def test_a_run_is_started_once_by_the_page(visitor: Visitor, shared: Engine) -> None:
     body: Json = {"name": "wait_for", "args": {"topic": "go"}, "workflow_id": "page-started"}
-    started = await page.done("start", **body)
+    started = await visitor.done("start", **body)
     assert (started["workflow_id"], started["existing"]) == ("page-started", False)
-    assert (await page.done("start", **body))["existing"]
+    assert (await visitor.done("start", **body))["existing"]
     assert (await shared.reader.run("page-started")).started_by == "page"
-    [listed] = (await page.asked("runs", name="wait_for", limit=1))["workflows"]
+    [listed] = (await visitor.asked("runs", name="wait_for", limit=1))["workflows"]
     assert listed["started_by"] == "page"
     await shared.cancel(["page-started"])
 
 
-async def test_a_start_that_does_not_fit_says_so(page: Visitor) -> None:
-    said = await refusal(page, 400, "start", {"name": "wait_for", "args": {"topik": "go"}})
+async def test_a_start_that_does_not_fit_says_so(visitor: Visitor) -> None:
+    said = await refusal(visitor, 400, "start", {"name": "wait_for", "args": {"topik": "go"}})
     assert "topik" in said["error"]
     assert said["hint"].startswith("Pass arguments like this")
-    said = await refusal(page, 404, "start", {"name": "wait_fore"})
+    said = await refusal(visitor, 404, "start", {"name": "wait_fore"})
     assert "wait_for" in said["error"]
 
 
-async def test_a_run_is_forked(page: Visitor, shared: Engine) -> None:
+async def test_a_run_is_forked(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "fails", "page-forked", message="x")
-    forked = await page.done("fork", workflow_id=run, from_step=2)
+    forked = await visitor.done("fork", workflow_id=run, from_step=2)
     assert (forked["forked_from"], forked["from_step"]) == (run, 2)
     [listed] = [
         one.forks
@@ -320,19 +307,19 @@ async def test_a_run_is_forked(page: Visitor, shared: Engine) -> None:
         if one.workflow_id == run
     ]
     assert [one.workflow_id for one in listed] == [forked["workflow_id"]]
-    said = await refusal(page, 404, "fork", {"workflow_id": run, "from_step": 9})
+    said = await refusal(visitor, 404, "fork", {"workflow_id": run, "from_step": 9})
     assert "has no step 9" in said["error"]
 
 
 async def test_runs_are_cancelled_resumed_and_deleted_together(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     runs = [await start(shared, "wait_for", f"page-many-{n}", topic="go") for n in range(3)]
-    cancelled = await page.done("cancel", workflow_ids=runs, children=False)
+    cancelled = await visitor.done("cancel", workflow_ids=runs, children=False)
     assert [one["changed"] for one in cancelled["workflows"]] == [True] * 3
-    resumed = await page.done("resume", workflow_ids=runs[:1])
+    resumed = await visitor.done("resume", workflow_ids=runs[:1])
     assert resumed["workflows"][0]["changed"]
-    kept = await page.done("delete", workflow_ids=runs)
+    kept = await visitor.done("delete", workflow_ids=runs)
     assert {one["workflow_id"]: one["changed"] for one in kept["workflows"]} == {
         runs[0]: False,
         runs[1]: True,
@@ -344,19 +331,21 @@ async def test_runs_are_cancelled_resumed_and_deleted_together(
 
 @proves("person:noted")
 async def test_the_answer_of_a_person_counts_and_is_noted_as_given_on_the_page(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     run = await start(shared, "ask_order", "page-asks")
-    [wait] = [one["wait"] for one in await page.asked("waits") if one["wait"]["workflow_id"] == run]
-    refused = await page.post(
+    [wait] = [
+        one["wait"] for one in await visitor.asked("waits") if one["wait"]["workflow_id"] == run
+    ]
+    refused = await visitor.post(
         "/api/answer", {"workflow_id": run, "step": wait["step"], "value": {"amount": "much"}}
     )
     assert refused.status_code == 400
     value = {"amount": 3, "unit": "t", "express": False}
     body: Json = {"workflow_id": run, "step": wait["step"], "value": value}
-    assert (await page.done("answer", **body))["delivered"]
+    assert (await visitor.done("answer", **body))["delivered"]
     await shared.reader.wait([run])
-    [answer] = await page.asked("answers", id=run)
+    [answer] = await visitor.asked("answers", id=run)
     assert (answer["who"], answer["how"]) == (users.login(), "page")
     assert answer["shown"] == "What shall be ordered?"
     output = (await shared.reader.run(run)).output
@@ -365,37 +354,37 @@ async def test_the_answer_of_a_person_counts_and_is_noted_as_given_on_the_page(
 
 
 @proves("person:once")
-async def test_of_two_pages_the_first_answer_counts(page: Visitor, shared: Engine) -> None:
+async def test_of_two_pages_the_first_answer_counts(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "ask_order", "page-asks-two")
     [wait] = await shared.reader.waits(run)
     await shared.answer(
         wait, {"amount": 1, "unit": "kg", "express": False}, who="ann", how="terminal"
     )
     body: Json = {"workflow_id": run, "step": wait.step, "value": {"amount": 2}}
-    said = await refusal(page, 400, "answer", body)
+    said = await refusal(visitor, 400, "answer", body)
     assert "ann already answered this" in said["error"]
-    never = await refusal(page, 400, "answer", {**body, "step": 77})
+    never = await refusal(visitor, 400, "answer", {**body, "step": 77})
     assert "does not wait at step 77" in never["error"]
 
 
-async def test_a_person_topic_takes_no_message(page: Visitor, shared: Engine) -> None:
+async def test_a_person_topic_takes_no_message(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "ask_order", "page-asks-message")
     body: Json = {"workflow_id": run, "topic": "person:order", "message": {"amount": 2}}
-    assert "people only" in (await refusal(page, 400, "send", body))["error"]
+    assert "people only" in (await refusal(visitor, 400, "send", body))["error"]
     await shared.cancel([run])
 
 
-async def test_a_message_with_a_key_arrives_once(page: Visitor, shared: Engine) -> None:
+async def test_a_message_with_a_key_arrives_once(visitor: Visitor, shared: Engine) -> None:
     run = await start(shared, "wait_for", "page-key", topic="go")
     body: Json = {"workflow_id": run, "topic": "go", "message": 1, "idempotency_key": "k"}
-    assert (await page.done("send", **body))["note"] is None
-    assert "already sent" in (await page.done("send", **body))["note"]
+    assert (await visitor.done("send", **body))["note"] is None
+    assert "already sent" in (await visitor.done("send", **body))["note"]
     await until_found(lambda: shared.reader.messages(run), "it was sent")
 
 
 @pytest.mark.parametrize("call", POSTS, ids=lambda call: call.path)
 async def test_what_concerns_a_run_that_is_not_there_changes_nothing(
-    page: Visitor, shared: Engine, call: Call
+    visitor: Visitor, shared: Engine, call: Call
 ) -> None:
     values: Json = {
         "name": "nobody",
@@ -411,7 +400,7 @@ async def test_what_concerns_a_run_that_is_not_there_changes_nothing(
     before = await shared.reader.counts()
     fields = call.takes.model_fields.items()
     body = {name: values[name] for name, field in fields if field.is_required()}
-    said = await refusal(page, 404, call.path, body)
+    said = await refusal(visitor, 404, call.path, body)
     assert "nobody" in said["error"]
     assert said["hint"]
     assert await shared.reader.counts() == before
@@ -431,9 +420,9 @@ async def test_what_cannot_start_is_told_without_secrets(tmp_path: Path) -> None
     (tmp_path / "empty").mkdir()
     wrong = {"DBOS_DATABASE_URL": "mysql://secret@nowhere/db"}
     with serving(Settings(project=tmp_path / "empty"), environment=wrong) as served:
-        async with visiting(served) as page:
-            said = await refusal(page, 500, "project")
-            status = await page.asked("status")
+        async with visiting(served) as visitor:
+            said = await refusal(visitor, 500, "project")
+            status = await visitor.asked("status")
     assert "Write it as postgresql://" in said["hint"]
     assert "Write it as postgresql://" in str(status["problems"])
     assert "secret" not in str(said) + str(status)

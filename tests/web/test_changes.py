@@ -31,20 +31,6 @@ QUIET = 1.0  # some looks
 IDLE_SECONDS = 10.0  # two of the looks that a feed takes by itself
 
 
-@pytest.fixture(scope="module")
-async def served(shared: Engine) -> AsyncGenerator[Served]:
-    """A server of the shared project."""
-    with serving(Settings(project=shared.project)) as served:
-        yield served
-
-
-@pytest.fixture
-async def page(served: Served) -> AsyncGenerator[Visitor]:
-    """A browser that has been let in."""
-    async with visiting(served) as browser:
-        yield browser
-
-
 class Ear:
     """What a stream has told, and when."""
 
@@ -70,10 +56,10 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(page: Visitor, **wanted: Any) -> AsyncGenerator[Ear]:
+async def listening(visitor: Visitor, **wanted: Any) -> AsyncGenerator[Ear]:
     """A stream, from the moment on from which it misses nothing. A first look may tell of a list that was not watched before."""
     ear = Ear()
-    async with page.http.stream("GET", "/api/changes", params=wanted) as response:
+    async with visitor.http.stream("GET", "/api/changes", params=wanted) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         async with anyio.create_task_group() as group:
@@ -103,12 +89,12 @@ def lines(file: Path) -> int:
 
 @proves("page:told")
 async def test_the_end_of_a_step_is_told_within_half_a_second(
-    page: Visitor, shared: Engine, tmp_path: Path
+    visitor: Visitor, shared: Engine, tmp_path: Path
 ) -> None:
     """The line that a step writes at its end is older than the row that is told of."""
     file, run = tmp_path / "lines", "told-steps"
     late: list[float] = []
-    async with listening(page, runs=run) as ear:
+    async with listening(visitor, runs=run) as ear:
         await start(shared, "ten_steps", run, file=str(file), seconds=1.0, steps=8)
         for number in range(1, 9):
             await until(lambda number=number: lines(file) >= number, f"step {number} has ended")
@@ -124,9 +110,9 @@ async def test_the_end_of_a_step_is_told_within_half_a_second(
 
 
 async def test_what_a_run_prints_is_told_and_so_are_its_wait_and_its_end(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
-    async with listening(page, runs=["told-noisy", "told-waits"]) as ear:
+    async with listening(visitor, runs=["told-noisy", "told-waits"]) as ear:
         await start(shared, "noisy", "told-noisy")
         await ear.next(lambda news: news["runs"] == ["told-noisy"], "it runs")
         await shared.reader.wait(["told-noisy"])
@@ -139,9 +125,9 @@ async def test_what_a_run_prints_is_told_and_so_are_its_wait_and_its_end(
 
 
 async def test_of_runs_that_a_page_does_not_watch_it_is_told_nothing(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
-    async with listening(page, runs="told-other") as ear, listening(page, list=1) as list_ear:
+    async with listening(visitor, runs="told-other") as ear, listening(visitor, list=1) as list_ear:
         await start(shared, "noisy", "told-unwatched")
         await list_ear.next(lambda news: news["list"], "there is another run")
         await shared.reader.wait(["told-unwatched"])
@@ -149,8 +135,8 @@ async def test_of_runs_that_a_page_does_not_watch_it_is_told_nothing(
         assert not list_ear.hears(lambda news: news["runs"] or news["waits"])
 
 
-async def test_the_inbox_is_told_of_a_wait_and_of_its_end(page: Visitor, shared: Engine) -> None:
-    async with listening(page, waits=1) as ear:
+async def test_the_inbox_is_told_of_a_wait_and_of_its_end(visitor: Visitor, shared: Engine) -> None:
+    async with listening(visitor, waits=1) as ear:
         await ear.quiet()
         await start(shared, "ask_order", "told-asks")
         await ear.next(lambda news: news["waits"], "somebody asks")
@@ -161,7 +147,9 @@ async def test_the_inbox_is_told_of_a_wait_and_of_its_end(page: Visitor, shared:
         await ear.next(lambda news: news["waits"], "nobody asks any more")
 
 
-async def test_the_list_is_told_of_an_old_run_that_goes_on(page: Visitor, shared: Engine) -> None:
+async def test_the_list_is_told_of_an_old_run_that_goes_on(
+    visitor: Visitor, shared: Engine
+) -> None:
     await start(shared, "wait_for", "told-old", topic="go")
     await shared.reader.wait(["told-old"])
     await shared.cancel(["told-old"])
@@ -170,7 +158,7 @@ async def test_the_list_is_told_of_an_old_run_that_goes_on(page: Visitor, shared
     await shared.reader.wait(
         [one.workflow_id for one in newer if one.workflow_id], timeout_seconds=60
     )
-    async with listening(page, list=1) as ear:
+    async with listening(visitor, list=1) as ear:
         await ear.quiet()
         await shared.resume(["told-old"])
         await ear.next(lambda news: news["list"], "the numbers of runs have changed")
@@ -178,7 +166,7 @@ async def test_the_list_is_told_of_an_old_run_that_goes_on(page: Visitor, shared
 
 
 async def test_whoever_is_told_that_it_can_hear_has_missed_nothing_since(
-    page: Visitor, shared: Engine
+    visitor: Visitor, shared: Engine
 ) -> None:
     """The head of the answer comes after the first look: what changes in the moment after it is told."""
     await start(shared, "noisy", "told-at-once")
@@ -186,7 +174,7 @@ async def test_whoever_is_told_that_it_can_hear_has_missed_nothing_since(
     database = shared.connection.database
     async with await tables.connect(database, role="test") as connection:
         for number in range(5):
-            async with listening(page, runs="told-at-once") as ear:
+            async with listening(visitor, runs="told-at-once") as ear:
                 await connection.execute(
                     "update dbos.workflow_status set updated_at = %s where workflow_uuid = 'told-at-once'",
                     [number],
@@ -227,8 +215,8 @@ async def idle_wake_ups(served: Served, pages: int) -> tuple[int, float]:
 async def test_ten_pages_cost_nothing_while_nothing_happens(alone: Served, shared: Engine) -> None:
     await start(shared, "wait_for", "told-idle", topic="go")
     await shared.reader.wait(["told-idle"])
-    async with visiting(alone) as page:
-        await page.asked("project")  # the engine has its connection
+    async with visiting(alone) as visitor:
+        await visitor.asked("project")  # the engine has its connection
     none, _ = await idle_wake_ups(alone, 0)
     ten, seconds = await idle_wake_ups(alone, 10)
     await shared.cancel(["told-idle"])
@@ -237,10 +225,14 @@ async def test_ten_pages_cost_nothing_while_nothing_happens(alone: Served, share
 
 
 async def test_of_a_page_that_has_gone_nothing_is_left(alone: Served, shared: Engine) -> None:
-    async with visiting(alone) as page:
-        await page.asked("project")
+    async with visiting(alone) as visitor:
+        await visitor.asked("project")
         await until(lambda: database_connections(alone, shared) == 1, "the engine's")
-        async with listening(page, list=1), listening(page, waits=1), listening(page, runs="x"):
+        async with (
+            listening(visitor, list=1),
+            listening(visitor, waits=1),
+            listening(visitor, runs="x"),
+        ):
             await until(lambda: database_connections(alone, shared) == 2, "all share one")
         await until(lambda: database_connections(alone, shared) == 1, "it has ended")
 
@@ -254,21 +246,23 @@ def database_connections(served: Served, shared: Engine) -> int:
 async def test_a_stream_outlasts_the_database(engine: Engine, folder: Path) -> None:
     copy_flow("messages", folder)
     with serving(Settings(project=folder)) as served:
-        async with visiting(served) as page, listening(page, runs="w") as ear:
+        async with visiting(served) as visitor, listening(visitor, runs="w") as ear:
             await start(engine, "wait_for", "w", topic="go")
             await engine.reader.wait(["w"])
             await ear.quiet()
             [node] = processes_of(folder, "pglite.mjs")
             node.kill()
-            await page.done("send", workflow_id="w", topic="go", message=1)
+            await visitor.done("send", workflow_id="w", topic="go", message=1)
             await ear.next(lambda news: news["runs"] == ["w"], "it goes on", seconds=30)
 
 
 async def test_a_signal_ends_a_server_whose_page_is_open(shared: Engine) -> None:
     with serving(Settings(project=shared.project)) as served:
-        async with visiting(served) as page:
+        async with visiting(served) as visitor:
             with suppress(httpx2.HTTPError):  # the stream is cut off
-                async with page.http.stream("GET", "/api/changes", params={"list": 1}) as response:
+                async with visitor.http.stream(
+                    "GET", "/api/changes", params={"list": 1}
+                ) as response:
                     served.process.terminate()
                     async for _ in response.aiter_bytes():
                         pass
