@@ -25,6 +25,7 @@ FLOORS = [
     ["engine", "host"],
     ["web"],
     ["cli", "mcp"],
+    ["entry"],
     ["__main__"],
 ]
 # Where foreign libraries may be imported: rooms, or single modules of one.

@@ -1,6 +1,6 @@
 """`python -m durable_workflows`: the command line."""
 
-from durable_workflows.cli.app import main
+from durable_workflows.entry import command_line
 
 if __name__ == "__main__":
-    main()
+    command_line()

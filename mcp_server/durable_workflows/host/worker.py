@@ -657,7 +657,7 @@ def _entry(
 
 
 def main() -> None:
-    """The process's entry: `python -m durable_workflows.host.worker --project DIR --version V --executor ID --parent FD`.
+    """The process's entry: `python -m durable_workflows.entry durable_workflows.host.worker --project DIR --version V --executor ID --parent FD`.
 
     With `--migrate` in place of the last three it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
     project in a Postgres that may be shared, or, with `--migrate embedded`, those of an embedded database.
@@ -689,7 +689,3 @@ def main() -> None:
             arguments.faults,
             apart=arguments.apart,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -145,7 +145,7 @@ def _unusable(path: Path, error: OSError) -> AutostartFailed:
 
 
 def main() -> None:
-    """What the service manager runs: `python -m durable_workflows.processes.autostart --project DIR`."""
+    """What the service manager runs: `python -m durable_workflows.entry durable_workflows.processes.autostart --project DIR`."""
     parser = argparse.ArgumentParser(prog="autostart")
     parser.add_argument("--project", required=True, type=Path)
     logging.basicConfig(format="%(message)s")
@@ -156,7 +156,3 @@ def main() -> None:
     except DurableWorkflowsError as error:
         logger.error("%s", error)
         raise SystemExit(1) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -839,7 +839,7 @@ def _without(report: dict[str, str], name: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """The process's entry: `python -m durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
+    """The process's entry: `python -m durable_workflows.entry durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
 
     `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
     last `ready` or `failed`. With `--detach` it leaves the process that started it. With `--lends` it lends its machine to what others start.
@@ -935,7 +935,3 @@ def _first(group: BaseExceptionGroup[DurableWorkflowsError]) -> DurableWorkflows
     for error in group.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
-
-
-if __name__ == "__main__":
-    main()

@@ -33,6 +33,7 @@ def python(module: str, *arguments: str, interpreter: Path | None = None) -> lis
         str(interpreter or sys.executable),
         "-P",
         "-m",
+        "durable_workflows.entry",
         f"durable_workflows.{module}",
         *arguments,
     ]

@@ -9,6 +9,7 @@ import typer
 
 from durable_workflows.cli.command import Command
 from durable_workflows.settings import Settings
+from durable_workflows.system.importing import undisturbed
 
 
 def serve(
@@ -37,10 +38,12 @@ def serve(
     if not http:
         if address is not None or allow_remote:
             raise typer.BadParameter("Use an address or --allow-remote only with --http.")
-        server = importlib.import_module("durable_workflows.mcp.server")
+        with undisturbed():
+            server = importlib.import_module("durable_workflows.mcp.server")
         anyio.run(server.serve, settings)
         return
-    serving = importlib.import_module("durable_workflows.mcp.serving_http")
+    with undisturbed():
+        serving = importlib.import_module("durable_workflows.mcp.serving_http")
     host, port = serving.address(address or "127.0.0.1:0")
     anyio.run(
         functools.partial(serving.serve_http, allow_remote=allow_remote), settings, host, port
