@@ -126,8 +126,8 @@ async def run_commands(commands: list[Command], parallel: int = 4) -> Report:
     slots = asyncio.Semaphore(parallel)
     tasks: dict[str, asyncio.Task[Outcome]] = {}
     for command in commands:
-            # The step ids are drawn here, in the order of the list. If they were drawn as commands start, they would
-    # depend on which command ends first, and a replay would find different steps from those it expects.
+        # The step ids are drawn here, in the order of the list. If they were drawn as commands start, they would
+        # depend on which command ends first, and a replay would find different steps from those it expects.
         step = DBOS.reserve_step()
         turn = _run_in_turn(command, step, tasks, slots)
         tasks[command["name"]] = asyncio.create_task(turn)

@@ -24,11 +24,9 @@ APPLICATION = (
 QUEUE = "workflows"  # the queue of starts whose caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
-FOREVER_SECONDS = 100 * 365 * 86_400.0  # how long to wait without a time limit: DBOS requires a number
+FOREVER_SECONDS = 100 * 365 * 86_400.0  # a wait without a limit: DBOS requires a number
 PARKED = "parked"  # the executor of runs that wait outside of any process
-NEVER_PARKS = (
-    "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
-)
+NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
 PERSON = "person:"  # a topic with this prefix takes messages from people only
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has

@@ -14,7 +14,7 @@ from psycopg.pq import Conninfo
 
 from durable_workflows.settings import Database
 
-APPLICATION_NAME = "durable-workflows"  # by this name the front knows the project's own connections (login.mjs)
+APPLICATION_NAME = "durable-workflows"  # the front knows the project's own by it (login.mjs)
 _EXPLICIT = {
     "application_name": APPLICATION_NAME,
     "client_encoding": "UTF8",

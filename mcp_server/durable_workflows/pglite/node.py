@@ -19,7 +19,7 @@ PGLITE = Path("@electric-sql", "pglite")
 _INSTALL_SECONDS = 300
 _LOG = "npm.log"
 _TAIL_CHARACTERS = 1000  # of npm's output, in the error
-_UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB, which are never read
+_UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB, never read
 
 _logger = getLogger(__name__)
 
