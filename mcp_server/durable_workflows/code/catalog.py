@@ -36,8 +36,7 @@ MAX_PATH_BYTES = 2000
 _UNREADABLE = "this user may not read it"
 _LET_READ = "Let this user read it. Until then nothing can be started; runs under way go on."
 _LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
-# What workflow code can rely on apart from its own files. A change here makes all versions new, so that a run finishes with what it began
-# with.
+# What workflow code can rely on apart from its own files. A change here makes all versions new, so that a run keeps what it began with.
 _PROMISES = b"arguments are what their type hints say"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
@@ -204,7 +203,7 @@ def _below(folder: Path) -> tuple[list[Path], list[Path]]:
     closed: list[Path] = []
 
     def note(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it does not exist, or no longer
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none
             return
         if error.filename == str(folder):
             raise WorkflowUnavailable(
