@@ -32,7 +32,7 @@ export function go(address: string): void {
   location.hash = address;
 }
 
-/** Another choice within the same view, without a new entry in the browser's history. After a click, the address may be ahead of `route`. */
+/** Another choice within the same view, without a new entry in the history. After a click, the address may be ahead of `route`. */
 export function setParams(changes: Readonly<Record<string, string | null>>): void {
   const { view, parts, params } = parsed(location.hash);
   const next = new URLSearchParams(params);
