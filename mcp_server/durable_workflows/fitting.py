@@ -91,7 +91,7 @@ def is_storable(value: str) -> bool:
 
 
 def is_deep(value: object, levels: int = DEEPEST) -> bool:
-    """Whether a value has more than so many levels."""
+    """Whether a value has more levels than that."""
     level = [value]
     for _ in range(levels):
         level = [part for one in level for part in _parts(one)]

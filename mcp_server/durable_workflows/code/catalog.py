@@ -203,7 +203,7 @@ def _below(folder: Path) -> tuple[list[Path], list[Path]]:
     closed: list[Path] = []
 
     def note(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it does not exist
             return
         if error.filename == str(folder):
             raise WorkflowUnavailable(

@@ -27,7 +27,7 @@ class Changes:
         self._ears: set[_Ear] = set()
 
     async def run(self) -> None:
-        """Serve them, for ever."""
+        """Serve them, forever."""
         await self._feed.run()
 
     def stream(self, query: ChangesQuery) -> "Stream":
