@@ -1,11 +1,11 @@
 #!/bin/sh
-# What a session should know when it begins: unfinished runs, open questions, and what ended since this client was last here. Nothing where there is
-# nothing. It starts nothing, and never fails: a session must not wait for it, nor hear of its problems.
+# Tells a new session of unfinished runs, open questions, and the runs that ended since this client was last here. It prints nothing if there is no news,
+# starts nothing, and never fails: a session must not wait for it, or be told of its problems.
 project=${CLAUDE_PROJECT_DIR:-$PWD}
 state=$project/.dbos
 
 if [ ! -f "$state/connection.json" ]; then
-    # Nothing runs. What there was to tell when the last process had nothing left to do is in a file.
+    # Nothing runs. A file has the news from the time when the last process had nothing left to do.
     cat "$state/news/claude-code" 2>/dev/null || cat "$state/news/anyone" 2>/dev/null
     exit 0
 fi

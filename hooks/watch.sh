@@ -1,6 +1,6 @@
 #!/bin/sh
-# A line when a run ends or asks something, of runs whose session is not told by its client anyway. Until the project runs it only waits, without a process
-# of ours, and for as long as the program that started it is there.
+# Prints a line when a run ends or asks something, unless the client tells the run's session anyway. Until the project runs it only waits, without a process
+# of ours, while the program that started it exists.
 project=${CLAUDE_PROJECT_DIR:-$PWD}
 
 while [ ! -f "$project/.dbos/connection.json" ]; do

@@ -53,7 +53,7 @@ def basic_workflow(
 ) -> list[Summary]:
     """Sum up a column of some tables and write a report into the project."""
     # The body only decides what comes next. After a crash it runs again from the top, and each finished step returns
-    # what it recorded: so nothing here may read a clock, a file, the network or the environment.
+    # its recorded result. So the body must not read a clock, a file, the network or the environment.
     summaries: list[Summary] = []
     chosen = SAMPLE if sources is None else sources
     for number, source in enumerate(chosen):
@@ -71,16 +71,16 @@ def show_progress(done: int, of: int, now: str) -> None:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether another attempt makes sense: not if the server says that the request is wrong."""
+    """Whether another attempt makes sense. It does not if the server says that the request is wrong."""
     return not (isinstance(error, HTTPError) and 400 <= error.code < 500 and error.code != 429)
 
 
-# Four attempts, after 1, 2 and 4 seconds. A run that is killed in between begins the step again with the first.
+# Four attempts, after 1, 2 and 4 seconds. A run that is killed in between begins the step again with the first attempt.
 @DBOS.step(
     retries_allowed=True, max_attempts=4, interval_seconds=1, backoff_rate=2, should_retry=may_pass
 )
 def fetch(url: str) -> str:
-    """Read a URL. A timeout is part of the step: nobody else ends a call that hangs."""
+    """Read a URL. The step needs a timeout of its own: nothing else ends a call that hangs."""
     with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
         data: bytes = response.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -89,14 +89,14 @@ def fetch(url: str) -> str:
 
 
 def summarise(name: str, text: str, column: str) -> Summary:
-    """No step: the same text always gives the same summary, so a replay may work it out again."""
+    """Not a step: the same text always gives the same summary, so a replay may compute it again."""
     rows = list(csv.DictReader(io.StringIO(text)))
     return {"name": name, "rows": len(rows), "total": sum(float(row[column]) for row in rows)}
 
 
 @DBOS.step()
 def write_report(path: str, summaries: list[Summary]) -> None:
-    """Write the report in whole. A step runs at least once: twice must do no harm, so nothing is appended."""
+    """Write the whole report. A step runs at least once and must be safe to repeat, so nothing is appended."""
     target = Path(path)
     draft = target.with_name(f"{target.name}.draft")
     draft.write_text(json.dumps(summaries, indent=2) + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ DAY_SECONDS = 24 * 3600.0
 
 
 class Decision(BaseModel):
-    """The answer. A message of another shape is refused where it is sent, and the wait goes on."""
+    """The answer. The sender of a message with another shape is refused, and the wait continues."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,7 +33,7 @@ class Decision(BaseModel):
 
 
 class Result(TypedDict):
-    """What became of the draft."""
+    """The fate of the draft."""
 
     outcome: Literal["published", "withdrawn", "expired"]
     path: str
@@ -51,13 +51,12 @@ def human_in_the_loop(
     draft = write_draft(path, text)
     decision = ask(f"May {draft} be published as {path}?", timeout_seconds)
     if decision is None:
-        # Nobody answered: whoever comes next is asked. An event can be read by other programs, and a step could write
-        # a mail in this place.
+        # There was no answer: ask once more. Other programs can read the event, and a step could send a mail here.
         DBOS.set_event("escalated", {"path": path, "draft": draft})
         decision = ask(f"Overdue: may {draft} be published as {path}?", escalation_seconds)
 
     if decision is None:
-        # Silence is no consent. The draft stays for whoever starts the workflow again.
+        # Silence is not consent. The draft stays for the next start of the workflow.
         return {"outcome": "expired", "path": path, "comment": ""}
     if decision.approved:
         publish(draft, path)
@@ -71,13 +70,13 @@ def human_in_the_loop(
 def ask(prompt: str, seconds: float) -> Decision | None:
     """Wait for the decision; None if the time is over. The wait costs nothing and survives crashes and reboots.
 
-    Whoever may send messages can answer, an agent too. Where only a person may, import `ask_human` and write
-    `ask_human(prompt, schema=Decision, timeout=seconds)`: it takes no answer that was sent as a message.
+    Any sender of messages can answer, including an agent. If only a person may answer, import `ask_human` and write
+    `ask_human(prompt, schema=Decision, timeout=seconds)`: it accepts no answer that was sent as a message.
     """
     return receive(TOPIC, schema=Decision, prompt=prompt, timeout=seconds)
 
 
-# Each step below does no harm when it is done twice: a crash in its midst repeats it.
+# Each step below is safe to repeat: a crash in the middle of a step repeats it.
 
 
 @DBOS.step()

@@ -22,7 +22,7 @@ class Task(TypedDict):
 
 
 class Outcome(TypedDict):
-    """What came of a child: `words`, or else `error`; `workflow_id` is the run to inspect."""
+    """The outcome of a child: `words` or `error`; `workflow_id` is the run to inspect."""
 
     name: str
     workflow_id: str
@@ -31,14 +31,14 @@ class Outcome(TypedDict):
 
 
 class Report(TypedDict):
-    """The outcomes in the order of the tasks, the names of those that failed, and the review."""
+    """The outcomes in the order of the tasks, the names of the failed tasks, and the review."""
 
     outcomes: list[Outcome]
     failed: list[str]
     review: str
 
 
-# So that it runs without arguments. The last one fails: the others, and this workflow, survive it.
+# Samples, so that the file runs without arguments. The last task fails; the other tasks and this workflow survive it.
 SAMPLE: list[Task] = [
     {"name": "proverb", "text": "Many hands make light work."},
     {"name": "rule", "text": "Nothing recorded is lost, and nothing is done twice without need."},
@@ -50,7 +50,7 @@ SAMPLE: list[Task] = [
 def orchestrator_pattern(tasks: list[Task] | None = None) -> Report:
     """Give each task to a child workflow, survive those that fail, and have another child review the results."""
     tasks = SAMPLE if tasks is None else tasks
-    # The ids are made from our own. After a crash the same starts are repeated, and find the children that are there.
+    # The ids are made from our own id. After a crash the same starts are repeated, and find the existing children.
     with SetWorkflowID(f"{DBOS.workflow_id}-review"):
         review = DBOS.start_workflow(orchestrator_pattern_review, len(tasks))
     handles: list[WorkflowHandle[int]] = []
@@ -65,18 +65,18 @@ def orchestrator_pattern(tasks: list[Task] | None = None) -> Report:
 
 
 def watch(handles: list[WorkflowHandle[int]]) -> None:
-    """Wait until all have ended, and publish how far they are each time that one has."""
+    """Wait until all children have ended, and publish the progress each time that one ends."""
     running = list(handles)
     while running:
         DBOS.set_event("progress", {"running": [handle.workflow_id for handle in running]})
-        # Which one is first depends on time. DBOS records it, so a replay goes the same way.
+        # The first child to end depends on time. DBOS records which one it was, so a replay takes the same path.
         ended = DBOS.wait_first(running)
         running = [handle for handle in running if handle.workflow_id != ended.workflow_id]
     DBOS.set_event("progress", {"running": []})
 
 
 def collect(name: str, handle: WorkflowHandle[int]) -> Outcome:
-    """Return what came of a child; its failure or cancellation is a result, too."""
+    """Return the outcome of a child; its failure or cancellation is also an outcome."""
     outcome: Outcome = {
         "name": name,
         "workflow_id": handle.workflow_id,
@@ -97,7 +97,7 @@ def orchestrator_pattern_task(task: Task) -> int:
 
 @DBOS.step()
 def count_words(text: str) -> int:
-    """The place for real work. A step runs at least once: what it does must bear to be done twice."""
+    """The place for real work. A step runs at least once, so its work must be safe to repeat."""
     if not text.strip():
         raise ValueError("there is no text to count")
     return len(text.split())
@@ -105,7 +105,7 @@ def count_words(text: str) -> int:
 
 @DBOS.workflow()
 def orchestrator_pattern_review(expected: int) -> str:
-    """Review the results once the main workflow sends them; what needs no results can be done before that."""
+    """Review the results when the main workflow sends them; work that needs no results can be done before."""
     outcomes: list[Outcome] | None = DBOS.recv(RESULTS, timeout_seconds=REVIEW_SECONDS)
     if outcomes is None:
         raise TimeoutError("The main workflow sent no results.")

@@ -10,8 +10,8 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle
 from typing_extensions import TypedDict
 
 QUEUE = "queue_parallel_items"
-CONCURRENCY = 5  # items under way at the same time, whichever run of this workflow they are of
-STARTS, SECONDS = 25, 1.0  # at most so many items begin within so many seconds
+CONCURRENCY = 5  # items running at the same time, over all runs of this workflow
+STARTS, SECONDS = 25, 1.0  # at most STARTS items begin within SECONDS
 
 
 class Failure(TypedDict):
@@ -33,8 +33,8 @@ class Summary(TypedDict):
 @DBOS.workflow()
 def queue_parallel(items: list[int] | None = None) -> Summary:
     """Find the smallest prime factor of each number, by default of 0 to 49, of which two have none and fail."""
-    # The queue is a row in the database, which this file cannot reach while it is being imported; hence here. Nothing is
-    # recorded of it: each run, and each replay, says the limits again, and twice is the same as once.
+    # The queue is a row in the database, which this file cannot reach while it is imported; so it is registered here.
+    # The call is not recorded: each run and each replay sets the limits again, which changes nothing.
     DBOS.register_queue(
         QUEUE, global_concurrency=CONCURRENCY, limiter={"limit": STARTS, "period": SECONDS}
     )
@@ -42,7 +42,7 @@ def queue_parallel(items: list[int] | None = None) -> Summary:
     handles = [enqueue(number, item) for number, item in enumerate(items)]
     results: list[int | None] = []
     failures: list[Failure] = []
-    # In the order of the items, not as they end: what depends on time would be another order after a crash.
+    # In the order of the items, not of their ends: an order that depends on time would differ after a crash.
     for item, handle in zip(items, handles, strict=True):
         try:
             results.append(handle.get_result())
@@ -55,21 +55,21 @@ def queue_parallel(items: list[int] | None = None) -> Summary:
 
 
 def enqueue(number: int, item: int) -> WorkflowHandle[int]:
-    """Put an item into the queue, under an id that is the same on a replay: nothing is started twice."""
+    """Put an item into the queue under an id that is the same on a replay, so no item is started twice."""
     with SetWorkflowID(f"{DBOS.workflow_id}-{number}"):
         return DBOS.enqueue_workflow(QUEUE, queue_parallel_item, item)
 
 
 @DBOS.workflow()
 def queue_parallel_item(item: int) -> int:
-    """Do the work for one item. More steps may follow: a crash repeats only the one in which it happened."""
+    """Do the work for one item. More steps may follow: a crash repeats only the step in which it happened."""
     return work(item)
 
 
-# For work that calls others, allow retries: @DBOS.step(retries_allowed=True, max_attempts=4).
+# For work that calls other services, allow retries: @DBOS.step(retries_allowed=True, max_attempts=4).
 @DBOS.step()
 def work(item: int) -> int:
-    """Return the smallest prime factor. A step runs at least once: what it does must bear to be done twice."""
+    """Return the smallest prime factor. A step runs at least once, so its work must be safe to repeat."""
     if item < 2:
         raise ValueError(f"{item} has no prime factor")
     candidates = range(2, int(item**0.5) + 1)

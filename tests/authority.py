@@ -1,4 +1,4 @@
-"""A server on the loopback interface whose certificate is of an authority that nobody knows, as in a company."""
+"""A server on the loopback interface whose certificate comes from an unknown authority, as in a company."""
 
 import ssl
 import threading

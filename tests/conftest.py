@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """As `folder`, of another project, or of the same one on another machine."""
+    """As `folder`, for another project, or for the same project on another machine."""
     yield from _directory(tmp_path / "elsewhere")
 
 

@@ -63,7 +63,7 @@ async def start(project: Project) -> None:
 
 
 async def refusal(project: Project) -> str | None:
-    """What a start says; None if it succeeds."""
+    """The error of a start; None if it succeeds."""
     try:
         await project.engine()
     except DurableWorkflowsError as error:

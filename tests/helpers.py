@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What tests share: waiting for facts, and finding processes of a project."""
+"""Shared by the tests: waiting for facts, and finding processes of a project."""
 
 import os
 import shutil

@@ -25,7 +25,7 @@ Mode = Literal["auto", "legacy"]
 
 
 class Ear:
-    """What a client has heard: the URI of an updated resource, or `LIST`, and when (in seconds since 1970, as files are dated)."""
+    """The notifications that a client got: the URI of an updated resource, or `LIST`, and the time (in seconds since 1970)."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[float, str]] = []

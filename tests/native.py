@@ -135,7 +135,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _Owner:
-    """Whom the server's processes and files belong to; None: to whoever we are."""
+    """The owner of the server's processes and files; None: the present user."""
 
     user: int | None = None
     group: int | None = None
@@ -159,7 +159,7 @@ class _Owner:
 
 
 def programs() -> Path | None:
-    """The directory of `postgres` and `initdb`, or None: there is none."""
+    """The directory of `postgres` and `initdb`; None: there is none."""
     installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
     if installed:
         return max(installed, key=lambda path: int(path.parent.name))

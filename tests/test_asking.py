@@ -1,4 +1,4 @@
-"""What workflow code imports from us: waits that say what they ask for, and questions that only people answer."""
+"""The names that workflow code imports from us: waits that show their question, and questions that only people answer."""
 
 import json
 import time

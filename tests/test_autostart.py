@@ -511,7 +511,13 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_out_of_an_environment_of_uvx_it_is_started_by_uvx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = [sys.executable, "-P", "-m", "durable_workflows.processes.autostart"]
+    ours = [
+        sys.executable,
+        "-P",
+        "-m",
+        "durable_workflows.entry",
+        "durable_workflows.processes.autostart",
+    ]
     assert autostart._command() == ours
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "uv" / "archive-v0" / "x1y2"))
     monkeypatch.setenv("PATH", str(tmp_path))

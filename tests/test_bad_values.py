@@ -141,7 +141,7 @@ async def test_what_cannot_be_recorded_is_refused_before_it_is_sent(bad: Engine)
 
 
 async def insert_odd_runs(engine: Engine) -> list[str]:
-    """Runs as nobody of ours writes them."""
+    """Runs in a form that our own code never writes."""
     odd: list[tuple[str, str | None, int, str | None, str | None]] = [
         ("nothing-known", None, 10**18 + 1, None, None),
         ("from-the-future", "SOMETHING_NEW", 10**15, "{}", "portable_json"),

@@ -1,4 +1,4 @@
-"""What is cancelled ends at once where it waits, keeps what it did, and goes on without doing a step twice at a time."""
+"""A cancelled run ends at once if it waits, keeps its results, and continues without doing a step twice at a time."""
 
 import re
 from collections.abc import Callable

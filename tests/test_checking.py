@@ -1,4 +1,4 @@
-"""What `checking` finds in workflow files, and what it leaves alone."""
+"""The findings of `checking` in workflow files, and the code that it accepts."""
 
 import ast
 import asyncio

@@ -87,7 +87,7 @@ def a_queue(**limits: Any) -> Queue:
 def outcome(
     database: Any, queue: Queue, claim: Callable[[], object]
 ) -> tuple[object, Mapping[str, Values]]:
-    """What a claim returns of a queue with all these runs, and what the tables hold then; the runs are removed."""
+    """The result of a claim from a queue with all these runs, and the rows afterwards; the runs are removed."""
     runs = database.tables.workflow_status
     mine = runs.c.queue_name == queue.name
     suspect = sqlalchemy.text(f"insert into {SCHEMA}.suspects values (:run, :executor)")

@@ -69,7 +69,7 @@ FOR_MODELS_ONLY = ("answers.py", "tools.py", "prompts.py")  # no terminal shows 
 
 
 def parsed(command: str) -> dict[str, Any]:
-    """What the application makes of a command."""
+    """The application's reading of a command."""
     program, name, *words = shlex.split(command)
     assert program == "durable-workflows"
     with tables.all_commands()[name].make_context(name, words) as context:
@@ -155,7 +155,7 @@ def _calls_of(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
 
 
 def _worded(node: ast.Call, keys: set[str]) -> Iterator[tuple[str, set[str]]]:
-    """A call that is made here; of arguments that are given as a dict, those that any dict of the function has."""
+    """A call that is made here. For arguments given as a dict, those of any dict in the function."""
     names = {one.arg for one in node.keywords if one.arg is not None}
     if any(one.arg is None for one in node.keywords):
         names |= keys & VALUES.keys()

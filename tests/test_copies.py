@@ -1,4 +1,4 @@
-"""What is in the copy of a version from which a worker imports, what is not, and what becomes of files that runs write there."""
+"""The files in the copy of a version from which a worker imports, the files left out, and the fate of files that runs write there."""
 
 import json
 import sys

@@ -53,13 +53,13 @@ async def until_started(engine: Engine, workflow_id: str, *, children: int) -> N
 
 
 async def why(engine: Engine, workflow_id: str) -> str:
-    """What `inspect` says first."""
+    """The first sentence of `inspect`."""
     text = traces.markdown(await engine.reader.run(workflow_id))
     return text.partition("**Why:** ")[2].partition("\n")[0]
 
 
 async def following(engine: Engine, workflow_id: str) -> str:
-    """What `inspect` says after **Next:**."""
+    """The text of `inspect` after **Next:**."""
     text = traces.markdown(await engine.reader.run(workflow_id))
     return text.partition("**Next:** ")[2].partition("\n")[0]
 

@@ -128,7 +128,7 @@ def test_a_lock_or_folder_that_this_user_may_not_open_is_named(tmp_path: Path) -
 
 
 def _read_all(settings: Settings) -> list[str]:
-    """What is said by all that reads the files of the state directory while nothing runs."""
+    """The texts of everything that reads the files of the state directory while nothing runs."""
     said: list[str] = []
     readers: list[Callable[[Settings], object]] = [
         state.prepare,

@@ -76,7 +76,7 @@ async def rows_of(engine: Engine, *workflow_ids: str) -> dict[str, int]:
 
 
 async def notes(engine: Engine, *workflow_ids: str, children: bool = False) -> list[str]:
-    """What is said of runs that are not deleted."""
+    """The notes on runs that are not deleted."""
     changed = await engine.delete(workflow_ids, children=children)
     assert not any(one.changed for one in changed.workflows), changed
     return [one.note for one in changed.workflows]

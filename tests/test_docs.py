@@ -1,4 +1,4 @@
-"""What the documents say is so: the README names what there is, its examples run, and the tables of the references are those of the code."""
+"""The documents are true: the README names what exists, its examples run, and the tables of the references match the code."""
 
 import base64
 import json
@@ -168,7 +168,7 @@ def write_workflow(folder: Path, source: str) -> None:
 
 
 async def commanded(folder: Path, command: str) -> str:
-    """What one of our commands prints."""
+    """The output of one of our commands."""
     words = [sys.executable, "-m", "durable_workflows", *shlex.split(command)[1:]]
     done = await anyio.run_process([*words, "--project", str(folder)])
     return done.stdout.decode()

@@ -1,4 +1,4 @@
-"""Which processes and runs belong to a state directory: its identity, and that nobody else is taken for it."""
+"""The processes and runs of a state directory: its identity, and that no other process is taken for it."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ DAMAGED = [
 
 @contextmanager
 def sleeping(marker: str | None) -> Generator[int]:
-    """A process with that marker, which is nobody's child in a hurry."""
+    """A process with that marker, which is not a child of the test for long."""
     environment = processes.without_marker(dict(os.environ))
     if marker is not None:
         environment[processes.MARKER] = marker

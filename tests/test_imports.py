@@ -112,7 +112,7 @@ async def loaded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
 
 async def ran(engine: Engine, name: str) -> tuple[object, list[tuple[str, str]]]:
-    """What a run returned, and what it said: streams and texts."""
+    """The result of a run, and its output: streams and texts."""
     started = await engine.start(StartRequest(name=name))
     (ended,) = (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert ended.status == "SUCCESS", ended.error

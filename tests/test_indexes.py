@@ -1,4 +1,4 @@
-"""What is asked again and again reads no more rows than it is about, however many runs have ended."""
+"""Frequent queries read no more rows than they are about, however many runs have ended."""
 
 from collections.abc import Mapping
 

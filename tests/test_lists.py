@@ -123,7 +123,7 @@ ALL = (
 
 @pytest.fixture(scope="module")
 async def many(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
-    """The engine of a project with many runs, which nobody executes."""
+    """The engine of a project with many runs that no worker executes."""
     settings = Settings(project=(tmp_path_factory.mktemp("lists") / "project").resolve())
     async with running_project(settings, []) as engine:
         values = {

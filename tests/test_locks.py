@@ -1,4 +1,4 @@
-"""What holds a lock, and what it survives: removed files, moved directories, a release before this one."""
+"""The holder of a lock, and what a lock survives: removed files, moved directories, a release before this one."""
 
 import shutil
 from pathlib import Path

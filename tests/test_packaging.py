@@ -1,4 +1,4 @@
-"""What makes this an installable thing: a skill, a plugin, an entry of the registry, a bundle. Each file says what its schema asks for, and works."""
+"""The installable forms: a skill, a plugin, an entry of the registry, a bundle. Each file fits its schema, and works."""
 
 import ast
 import json

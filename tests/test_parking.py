@@ -36,7 +36,7 @@ async def parking(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Eng
 
 @pytest.fixture
 def changes() -> dict[str, Any]:
-    """What a test has otherwise in its settings, by `parametrize`."""
+    """The settings that differ in a test, by `parametrize`."""
     return {}
 
 

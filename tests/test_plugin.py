@@ -1,4 +1,7 @@
-"""What the plugin for Claude Code tells a session: a hook at its beginning, and a monitor. Both are shell scripts that start nothing and never fail."""
+"""What the plugin for Claude Code tells a session, by a hook at its beginning and a monitor.
+
+Both are shell scripts that start nothing and never fail.
+"""
 
 import json
 import os
@@ -56,7 +59,7 @@ def environment(folder: Path, tmp_path: Path) -> Mapping[str, str]:
 
 
 def session_starts(environment: Mapping[str, str]) -> str:
-    """What the hook prints. It must succeed, and say nothing else."""
+    """The output of the hook, which must succeed and print nothing else."""
     [command] = hooks()
     done = subprocess.run(
         command, shell=True, env=dict(environment), capture_output=True, timeout=60, check=True

@@ -297,7 +297,7 @@ for _error in [*ERRORS, *INVALID]:
 
 
 def recorded(error: Exception) -> Recorded:
-    """What the database has of an error."""
+    """The database's record of an error."""
     known = exception_to_workflow_error_data(error)
     text = DBOSPortableJSON.serialize(recorded_errors.described(error, {**known}))
     return DBOSPortableJSON.deserialize(text)

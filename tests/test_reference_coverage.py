@@ -1,4 +1,7 @@
-"""What there is, is in the references, and what is in them, there is: tools, commands, settings, errors, bundled workflows, and what inspect and status say."""
+"""The references cover everything, and name only what exists.
+
+That is: tools, commands, settings, errors, bundled workflows, and the texts of inspect and status.
+"""
 
 import ast
 import inspect

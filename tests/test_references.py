@@ -50,7 +50,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 
 @pytest.fixture(scope="module")
 async def played(engine: Engine) -> dict[str, Played]:
-    """What came of all examples."""
+    """The outcomes of all examples."""
     return await play(engine, Path((await engine.reader.status()).project))
 
 
@@ -120,7 +120,7 @@ async def test_a_start_ends_well_when_it_is_answered_as_the_references_say(
 
 
 def assert_facts(example: Example, found: Played) -> None:
-    """What an info string says besides."""
+    """The further facts in an info string."""
     facts = {"steps": found.run.total_steps, "lines": found.file.count("\n")}
     for name, fact in facts.items():
         said = example.option(name)

@@ -86,7 +86,7 @@ async def begin(engine: Engine, version: str, workflow_id: str, request: StartRe
 
 
 async def waiting(engine: Engine, workflow_id: str, topic: str) -> OpenWait:
-    """What the run waits for on a topic that begins so, once it does."""
+    """The run's wait on a topic with this prefix, when it has begun."""
 
     async def find() -> OpenWait | None:
         try:

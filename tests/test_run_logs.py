@@ -1,4 +1,4 @@
-"""What runs print and log is kept with them, within bounds."""
+"""The output and logs of runs are kept with them, within bounds."""
 
 import uuid
 from pathlib import Path

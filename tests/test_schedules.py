@@ -1,4 +1,4 @@
-"""A schedule can be paused, resumed, and run now, by whoever has its name."""
+"""A schedule can be paused, resumed, and run now, by its name alone."""
 
 import json
 from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ _NOTES = "from durable_workflows.migrations where name like 'dbos %'"
 
 @pytest.fixture(autouse=True)
 async def worker_is_up(shared: Engine) -> None:
-    """What a worker that starts sets up is done."""
+    """The set-up work of a starting worker is done."""
     args = {"topic": "t", "timeout_seconds": 0.0}
     run = await shared.start(StartRequest(name="wait_for", args=args))
     await shared.reader.wait([run.workflow_id], timeout_seconds=60)

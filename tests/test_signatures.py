@@ -187,7 +187,7 @@ def entry_of(function: Callable[..., Any]) -> CatalogEntry:
 
 
 def got_by(function: Callable[..., Any], value: object) -> Any:
-    """What the function gets, by whichever way it is given."""
+    """The arguments that the function gets, in each way of giving them."""
     signature = Signature(function)
     (by_place,), _ = signature.converted((value,), {})
     _, by_name = signature.converted((), {"value": value})

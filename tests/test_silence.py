@@ -1,4 +1,4 @@
-"""A database that takes connections and says nothing: nobody is kept waiting for ever, and it goes on where it was."""
+"""A database that takes connections and does not answer: no caller waits forever, and work continues where it was."""
 
 import signal
 from pathlib import Path

@@ -38,7 +38,7 @@ OPTIONS: list[Values] = [
 
 
 def options(changes: Values, workflow_id: str) -> EnqueueOptions:
-    """What dbos's client is told."""
+    """The options for dbos's client."""
     names = {"queue": "queue_name", "timeout_seconds": "workflow_timeout"}
     found: Any = {
         "workflow_name": "noisy",

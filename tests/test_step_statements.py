@@ -177,7 +177,7 @@ SCENARIOS = [
 
 
 def outcome(database: Any, way: Way, run: str, play: Callable[..., object]) -> Values:
-    """What a scenario returns or raises, and what the tables hold afterwards."""
+    """The result or error of a scenario, and the rows afterwards."""
     try:
         said = repr(play(database, way, run))
     except BaseException as error:  # noqa: BLE001 - dbos has errors that are no Exception; whatever it is, it is compared

@@ -1,4 +1,4 @@
-"""What commands write, and what a person is asked, cannot be forged by the texts of others."""
+"""Foreign texts cannot forge the output of commands, or the questions to a person."""
 
 import ast
 import json

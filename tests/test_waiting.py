@@ -1,4 +1,4 @@
-"""What a wait says: of runs, of those that they started, and of messages for which nobody waits."""
+"""The reports of a wait: on runs, on their child runs, and on messages for which no run waits."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What is due in a quiet project happens at its time, without a look at the database each second."""
+"""Due work in a quiet project happens at its time, without a look at the database each second."""
 
 import threading
 import time

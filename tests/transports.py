@@ -51,7 +51,7 @@ anyio.run(partial(serve_http, settings, sys.argv[2], int(sys.argv[3]), allow_rem
 
 
 def envelope(**capabilities: Json) -> Json:
-    """What a client with these capabilities sends along with each request of protocol 2026-07-28, as its `_meta`."""
+    """The `_meta` that a client with these capabilities sends with each request of protocol 2026-07-28."""
     return {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
@@ -78,7 +78,7 @@ class Served:
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator[Any]:
-        """What a Client connects to."""
+        """The target of a Client's connection."""
         async with httpx2.AsyncClient(headers=self.headers, timeout=SECONDS) as http:
             yield streamable_http_client(self.url, http_client=http)
 
@@ -123,7 +123,7 @@ def serving(
 
 @asynccontextmanager
 async def reached(settings: Settings, transport: Transport) -> AsyncGenerator[Any]:
-    """What a Client connects to."""
+    """The target of a Client's connection."""
     match transport:
         case "memory":
             yield build_server(settings)

@@ -92,7 +92,7 @@ class Machine:
             time.sleep(0.05)
 
     def call(self, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command in a session of the user, which is none of the service manager's."""
+        """Run a command in a session of the user that does not belong to the service manager."""
         found = psutil.Process(self._running.pid).children()
         inside = ["nsenter", "--pid", "--mount", "--target", str(found[0].pid)] if found else []
         return subprocess.run(

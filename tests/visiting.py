@@ -26,7 +26,7 @@ def link_to(served: Served) -> str:
 
 @dataclass(frozen=True)
 class Visitor:
-    """A browser. What it sends is what the page sends, but for the headers that are given; one that is None is left out."""
+    """A browser. It sends the same headers as the page, except the given ones; a header that is None is left out."""
 
     http: httpx2.AsyncClient
     origin: str
@@ -50,11 +50,11 @@ class Visitor:
         return await self.http.post(path, content=content, headers=_given(found))
 
     async def asked(self, path: str, **query: Any) -> Any:
-        """What a GET of the API answers."""
+        """The answer of a GET of the API."""
         return _answer(await self.get(f"/api/{path}", **query))
 
     async def done(self, path: str, **body: Any) -> Any:
-        """What a POST of the API answers."""
+        """The answer of a POST of the API."""
         return _answer(await self.post(f"/api/{path}", body))
 
 

@@ -35,8 +35,8 @@ _LONGEST_PAUSE_SECONDS = 60.0  # that a server may ask for
 _RESPONSE_BYTES = 10_000_000
 _ANTHROPIC_VERSION = "2023-06-01"
 _ANTHROPIC_TOKENS = 4096  # that API wants a limit
-# By these Claude Code knows that it was started within a session of its own, and refuses. A worker has
-# inherited them from the session that started it, but is none.
+# From these Claude Code concludes that it was started inside one of its own sessions, and refuses. A worker
+# inherits them from the session that started it, but is not a session.
 _SESSION_VARIABLES = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
 _NO_TURNS = ("agent_message", "reasoning", "todo_list", "error")
 
@@ -45,11 +45,11 @@ Event = dict[str, Any]
 
 
 class AgentFailed(Exception):
-    """The agent did not do its task. What it wrote is in the recorded step."""
+    """The agent did not do its task. Its output is in the recorded step."""
 
 
 class _Passing(AgentFailed):
-    """A failure that may pass: the server is busy, or away. `pause` is what it asks for, in seconds."""
+    """A failure that may pass: the server is busy, or away. `pause` is the pause that it asks for, in seconds."""
 
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
@@ -83,7 +83,7 @@ class Endpoint(BaseModel):
 
 
 class Tokens(TypedDict):
-    """What the model read (of it from a cache: `cached`) and wrote."""
+    """The tokens that the model read (`cached`: those from a cache) and wrote."""
 
     input: int
     cached: int
@@ -91,7 +91,7 @@ class Tokens(TypedDict):
 
 
 class Record(TypedDict):
-    """What the step records."""
+    """The record of the step."""
 
     answer: str
     truncated: bool
@@ -168,31 +168,31 @@ async def agent_task(
     Give either `command` or `endpoint`.
 
     Returns:
-        `{answer, truncated, over_budget, turns, tokens, cost_usd, session, seconds}`; null for what the agent
-        does not tell. `answer` has at most 100,000 characters; `truncated`: there was more, or the token
-        budget cut it. `tokens` is `{input, cached, output}`. `session` is the agent's own id, to look into
-        or resume by hand.
+        `{answer, truncated, over_budget, turns, tokens, cost_usd, session, seconds}`; null for values that the
+        agent does not report. `answer` has at most 100,000 characters; `truncated` is true if there was more,
+        or if the token budget cut the answer. `tokens` is `{input, cached, output}`. `session` is the agent's
+        own id, to inspect or resume it by hand.
 
-    Budgets. A token counts when it was read anew (not from a cache) or written.
-        - claude: `max_turns` goes to it as `--max-turns`. Tokens are counted as it tells of them, and it is
+    Budgets. A token counts if it was read anew (not from a cache) or written.
+        - claude: it gets `max_turns` as `--max-turns`. Tokens are counted as it reports them, and it is
           ended when they are used up.
         - codex: each action (command, file change, tool call, search) counts as a turn, and it is ended when
-          one too many begins. It tells of tokens only at its end: `over_budget` then says so.
-        - other commands tell neither: a budget for them is refused.
+          it begins one too many. It reports tokens only at its end: `over_budget` then says so.
+        - other commands report neither: a budget for them is refused.
         - an endpoint does a task in one turn. `max_tokens` limits what it writes.
 
     Raises:
-        AgentFailed: it ended with an error, at its timeout or over its budget. The recorded step has what it
-            wrote: `answer` so far, and `log`, the end of its other output.
+        AgentFailed: it ended with an error, at its timeout or over its budget. The recorded step has its
+            output: `answer` so far, and `log`, the end of its other output.
         InvalidArguments: before anything has started.
 
-    On a crash: the task is one step. If it was under way, it is given to the agent again: at least once. The
+    On a crash: the task is one step. If it was running, the agent gets it again: at least once. The
     command finds DURABLE_WORKFLOWS_WORKFLOW_ID and DURABLE_WORKFLOWS_STEP in its environment, the same each
-    time, so that it can notice. It runs in a process group of its own, all of which is ended at a timeout
-    and when this run is cancelled. A request is tried again after 429, 5xx and lost connections, four times.
+    time, so it can notice a repetition. It runs in a process group of its own, which is ended at a timeout
+    and when this run is cancelled. A request is retried four times after 429, 5xx and lost connections.
 
     Secrets (values of `.env` and of variables named …KEY, …TOKEN, …PASSWORD; the database's password) are
-    taken out of what is recorded.
+    removed from the records.
     """
     numbers = {"timeout_seconds": timeout_seconds, "max_turns": max_turns, "max_tokens": max_tokens}
     _check({"task": task, "command": cast(JsonValue, command), "cwd": cwd, **numbers}, endpoint)
@@ -209,14 +209,14 @@ async def agent_task(
 
 @dataclass(frozen=True)
 class _Limits:
-    """What the task may take."""
+    """The limits of the task."""
 
     seconds: float
     turns: int | None
     tokens: int | None
 
     def exceeded(self, turns: int | None, tokens: Tokens | None) -> str | None:
-        """Which budget is used up, in words."""
+        """The budget that is used up, in words."""
         if self.turns is not None and (turns or 0) > self.turns:
             return f"it began a turn more than the {self.turns} that it may take"
         if self.tokens is not None and tokens is not None and _spent(tokens) > self.tokens:
@@ -244,7 +244,7 @@ def _done(record: Record, limits: _Limits) -> Done:
 
 
 def _check(given: dict[str, JsonValue], endpoint: Endpoint | None) -> None:
-    """Raise InvalidArguments. It looks at the arguments only, which are recorded, so a replay comes to the same verdict."""
+    """Raise InvalidArguments. It checks only the arguments, which are recorded, so a replay gets the same result."""
     about = None if endpoint is None else endpoint.model_dump()
     authoring.argument_check("agent_task", agent_task)({**given, "endpoint": about})
     if (given["command"] is None) == (endpoint is None):
@@ -257,7 +257,7 @@ def _check(given: dict[str, JsonValue], endpoint: Endpoint | None) -> None:
 def _command_line(
     command: str | list[str], output: Output, limits: _Limits
 ) -> tuple[list[str], Form]:
-    """The program with its arguments, and the form of what it writes."""
+    """The program with its arguments, and the form of its output."""
     try:
         argv = shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError as problem:  # a quote that does not end
@@ -276,10 +276,10 @@ def _command_line(
 
 
 def _with_flags(argv: list[str], form: Form, max_turns: int | None) -> list[str]:
-    """The command line with what makes the agent work without a terminal and tell what it does."""
+    """The command line with the flags that make the agent work without a terminal and report what it does."""
     if form == "claude":
         turns = [] if max_turns is None else ["--max-turns", str(max_turns)]
-        # Not "--verbose" last: a task that follows as argument must not be taken for the value of an option.
+        # "--verbose" is not last: a task that follows as an argument must not be taken for the value of an option.
         return [*argv, "-p", "--output-format", "stream-json", *turns, "--verbose"]
     if form == "codex":
         program, *rest = argv
@@ -288,10 +288,10 @@ def _with_flags(argv: list[str], form: Form, max_turns: int | None) -> list[str]
 
 
 def _with_task(argv: list[str], form: Form, task: str, prompt: Way) -> tuple[list[str], str]:
-    """The command line, and what goes to its standard input."""
+    """The command line, and the text for its standard input."""
     if prompt == "stdin":
         return ([*argv, "-"] if form == "codex" else argv), task
-    # Agents that are known are told that it is none of their options.
+    # Known agents are told that the task is not one of their options.
     return [*argv, *([] if form == "text" else ["--"]), task], ""
 
 
@@ -299,7 +299,7 @@ def _with_task(argv: list[str], form: Form, task: str, prompt: Way) -> tuple[lis
 
 
 class _Reader:
-    """Takes in what a command writes, in bounded memory: an answer as text."""
+    """Takes in the output of a command, in bounded memory: an answer as text."""
 
     def __init__(self) -> None:
         self.answer = ""
@@ -324,14 +324,14 @@ class _Reader:
         self.put(self._kept.decode("utf-8", errors="replace"))
 
     def put(self, answer: str) -> None:
-        """Set the answer, of which at most so many last characters are kept."""
+        """Set the answer. Only a limited number of its last characters is kept."""
         answer = _clean(answer)
         self.truncated = self.truncated or len(answer) > _ANSWER_CHARACTERS
         self.answer = answer[-_ANSWER_CHARACTERS:]
 
 
 class _EventReader(_Reader):
-    """Takes in events, one JSON object a line. What is no event is passed over: programs greet and warn."""
+    """Takes in events, one JSON object a line. Other lines are skipped: programs print greetings and warnings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -363,13 +363,13 @@ class _EventReader(_Reader):
 
 
 class _Claude(_EventReader):
-    """`claude -p --output-format stream-json --verbose`, and `--output-format json`, whose one line is the last of these."""
+    """`claude -p --output-format stream-json --verbose`, and `--output-format json`, whose only line is the last of these events."""
 
     def __init__(self) -> None:
         super().__init__()
         self._usage: dict[
             str, Tokens
-        ] = {}  # one message comes as several events; the last one counts
+        ] = {}  # one message comes as several events; the last event counts
 
     def note(self, event: Event) -> None:
         self.session = _text(event, "session_id") or self.session
@@ -389,7 +389,7 @@ class _Claude(_EventReader):
         self.tokens = _claude_tokens(_object(event, "usage"))
         cost = event.get("total_cost_usd")
         self.cost_usd = float(cost) if isinstance(cost, int | float) else None
-        # The one may be set without the other.
+        # Either may be set without the other.
         if event.get("is_error") or event.get("subtype") != "success":
             said = result or "; ".join(map(str, event.get("errors") or []))
             self.failure = _clean(f"{event.get('subtype')}: {said}")[:_ERROR_CHARACTERS]
@@ -433,7 +433,7 @@ class _Codex(_EventReader):
             case "turn.failed":
                 self.complete = True
                 self.failure = _text(_object(event, "error"), "message") or "the turn failed"
-            case "error":  # it may go on after that, with another connection
+            case "error":  # it may continue after that, with another connection
                 self.failure = _text(event, "message")
             case _:
                 pass
@@ -483,7 +483,7 @@ def _number(event: Event, field: str) -> int:
 
 
 async def _run(argv: list[str], text: str, form: Form, limits: _Limits, cwd: str) -> Record:
-    """The body of a step. It raises nothing for an agent that fails, so what it wrote is recorded."""
+    """The body of a step. It raises nothing for an agent that fails, so the agent's output is recorded."""
     began = time.monotonic()
     reader = {"claude": _Claude, "codex": _Codex, "text": _Reader}[form]()
     process = _Process(reader, limits)
@@ -516,7 +516,7 @@ async def _run(argv: list[str], text: str, form: Form, limits: _Limits, cwd: str
 
 
 def _complaint(process: "_Process", status: int, in_time: bool, limits: _Limits) -> str | None:
-    """Why the agent failed; None if it did not."""
+    """Why the agent failed; None if it did not fail."""
     reader = process.reader
     if process.exceeded is not None:
         return f"{process.exceeded}; it was ended"
@@ -531,7 +531,7 @@ def _complaint(process: "_Process", status: int, in_time: bool, limits: _Limits)
 
 
 class _Process(authoring.CommandListener):
-    """What a command writes, in bounded memory, held against its budget."""
+    """The output of a command, in bounded memory, checked against its budget."""
 
     def __init__(self, reader: _Reader, limits: _Limits) -> None:
         super().__init__(separate_errors=True)
@@ -549,7 +549,7 @@ class _Process(authoring.CommandListener):
             self._judge()
 
     def _judge(self) -> None:
-        """Have it ended, if it has used up its budget before it was done."""
+        """End the command if it has used up its budget before it was done."""
         reader = self.reader
         if not reader.complete:
             self.exceeded = self._limits.exceeded(reader.turns, reader.tokens)
@@ -557,7 +557,7 @@ class _Process(authoring.CommandListener):
             self.settled.set()
 
     def log(self) -> str:
-        """The end of what came on the standard error."""
+        """The end of the standard error output."""
         return _clean(self._other.decode("utf-8", errors="replace"))[-_LOG_CHARACTERS:]
 
 
@@ -585,7 +585,7 @@ async def _ask_with_retries(endpoint: Endpoint, task: str, limits: _Limits) -> R
 
 
 async def _ask(endpoint: Endpoint, task: str, limits: _Limits) -> Record:
-    """One attempt. On the last one a failure that may pass is a failure."""
+    """One attempt. On the last attempt a failure that may pass counts as a failure."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(limits.seconds):
@@ -618,7 +618,7 @@ async def _ask(endpoint: Endpoint, task: str, limits: _Limits) -> Record:
 
 
 async def _post(endpoint: Endpoint, task: str, max_tokens: int | None) -> Event:
-    """Send the request, and return the JSON object that comes back."""
+    """Send the request, and return the JSON object of the response."""
     url, headers = _address(endpoint)
     body = _body(endpoint, task, max_tokens)
 
@@ -699,7 +699,7 @@ def _body(endpoint: Endpoint, task: str, max_tokens: int | None) -> dict[str, Js
         if endpoint.system is not None:
             messages.insert(0, {"role": "system", "content": endpoint.system})
         if max_tokens is not None:
-            # OpenAI's newer models refuse the old name; other servers may not know the new one.
+            # OpenAI's newer models refuse the old name; other servers may not know the new name.
             new = urlsplit(endpoint.base_url).hostname == "api.openai.com"
             body["max_completion_tokens" if new else "max_tokens"] = max_tokens
     return {**body, **endpoint.options, "stream": False}
@@ -740,5 +740,5 @@ def _read_anthropic(reply: Event) -> tuple[str, bool, Tokens]:
 
 
 def _clean(text: str, variable: str | None = None) -> str:
-    """The text without secrets and the value of that variable, and without NUL, which Postgres cannot keep."""
+    """The text without secrets, without the value of that variable, and without NUL, which Postgres cannot store."""
     return authoring.redacted(text, variable=variable).replace("\0", "\ufffd")

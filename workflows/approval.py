@@ -16,7 +16,7 @@ from durable_workflows.authoring import ask_human_async, receive_async
 _WEEK_SECONDS = 7 * 24 * 3600.0
 _TIMED_OUT = "timed_out"
 _ANSWER_FIELDS = ("decision", "by", "comment")
-# A wait may end this much before the deadline as another clock, or the same one later, shows it.
+# By another clock, or by the same clock later, a wait may end this much before the deadline.
 _CLOCK_SECONDS = 1.0
 _QUOTE_CHARACTERS = 200
 
@@ -48,32 +48,32 @@ async def approval(
 ) -> Decision:
     """Ask a person to approve or reject a request, and wait for the decision, for days if need be.
 
-    The person decides in a terminal (`durable-workflows approve`) or in the form of a client, by one of the
-    choices and, if wanted, a comment. No message that a tool sends is taken.
+    The person decides in a terminal (`durable-workflows approve`) or in the form of a client: one of the
+    choices and, optionally, a comment. A message that a tool sends is not accepted.
 
-    With `by` "anyone" an agent or a program may decide: by a message `{"decision": "approve", "by": "Ada",
-    "comment": "…"}` on the topic, where `by` and `comment` may be left out, or only `"approve"`. With the
-    default choices `true` and `false` do as well. The case of letters does not matter. A message that does
-    not fit ends nothing: the event `rejected_messages` says `{"count": 1, "last_problem": "…"}`, and the wait
-    goes on until the same deadline.
+    With `by` "anyone" an agent or a program may decide, with a message on the topic: `{"decision": "approve",
+    "by": "Ada", "comment": "…"}`, where `by` and `comment` are optional, or only `"approve"`. With the
+    default choices `true` and `false` also work. Case does not matter. A message that does not fit ends
+    nothing: the event `rejected_messages` says `{"count": 1, "last_problem": "…"}`, and the wait continues
+    until the same deadline.
 
     Args:
-        request: What is to be decided, in words for the one who decides. The event `request` shows it:
+        request: What to decide, in words for the person who decides. The event `request` shows it:
             `{"request", "topic", "choices", "deadline"}`.
-        topic: The topic of the messages; that of a person is `person:` and this.
+        topic: The topic of the messages; for a person, with `person:` in front.
         timeout_seconds: How long to wait. Default: seven days.
         choices: The possible decisions. Default: "approve" and "reject".
-        by: Who may decide: a "person" only, or "anyone" who sends a message, an agent too.
+        by: Who may decide: only a "person", or "anyone" who sends a message, including an agent.
 
     Returns:
         `{"decision", "by", "comment", "decided_at"}`. `decision` is one of the choices, or "timed_out".
-        `comment` is null if nobody gave one; `decided_at` is an ISO time in UTC. `by` is what a message
-        claimed, else null: which person has answered is noted with the run, and `inspect` tells it.
+        `comment` is null if there is none; `decided_at` is an ISO time in UTC. `by` is the claim of a
+        message, otherwise null: the person who answered is noted with the run, and `inspect` shows it.
 
     Raises:
         ValueError: An argument does not fit, for example "timed_out" among the choices.
 
-    On a crash: the wait goes on, with the deadline of its start; a message that came meanwhile is read.
+    On a crash: the wait continues until its original deadline; a message that came meanwhile is read.
     """
     choices = ["approve", "reject"] if choices is None else choices
     _check_arguments(request, topic, timeout_seconds, choices, by)
@@ -126,7 +126,7 @@ async def _take_message(
     while True:
         message: object = await receive_async(topic, prompt=prompt, timeout=remaining)
         now = await _read_clock()
-        # DBOS answers None at the end of its time; earlier, it is a message that says null.
+        # DBOS answers None when the time is over; an earlier None is a message that says null.
         if message is None and now >= deadline - _CLOCK_SECONDS:
             return {"decision": _TIMED_OUT, "by": None, "comment": None, "decided_at": _iso(now)}
         try:
@@ -154,7 +154,7 @@ def _question(request: str, topic: str, choices: list[str], deadline: float) -> 
 
 
 def _read_answer(message: object, choices: list[str]) -> Answer:
-    """What a message decides; a ValueError that says why, if it does not fit."""
+    """The decision in a message. A message that does not fit raises a ValueError that says why."""
     if not isinstance(message, dict):
         return {"decision": _read_choice(message, choices), "by": None, "comment": None}
     fields = cast(dict[str, object], message)

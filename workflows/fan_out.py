@@ -17,13 +17,13 @@ _MOST_ITEMS = 10_000
 _MOST_AT_ONCE = 500
 _LOOK_SECONDS = 0.2
 _SHOWN_PROBLEMS = 3
-# The outputs in the result share this, and so do the messages of errors: the result stays below 3 MB.
+# The outputs in the result share this, and so do the messages of errors, so the result stays below 3 MB.
 _RESULT_CHARACTERS = 400_000
 _LEAST_CHARACTERS = 100
 _MOST_CHARACTERS = 100_000
 _PROGRESS_PARTS = 100
 
-# With retries: DBOS gives up on queries that take long on a busy database.
+# With retries, since DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
 Arguments = authoring.Arguments
@@ -33,7 +33,7 @@ Status = Literal[
 
 
 class Result(authoring.Returned):
-    """What came of an item. Instead of a long `output` there are its beginning and its length."""
+    """The outcome of an item. A long `output` is replaced by its beginning and its length."""
 
     status: Status
     workflow_id: NotRequired[str]
@@ -111,27 +111,26 @@ async def fan_out(
 
     Returns:
         `{ok, succeeded, failed, not_started, failures, results}`. A failed run is a result, not an error of
-        this workflow, which ends as SUCCESS with `ok` false; the other runs go on.
+        this workflow, which ends as SUCCESS with `ok` false; the other runs continue.
         - `failures`: for each run that did not succeed `index` (of its item, from 0), `workflow_id`,
           `status`, and `error` with `name` (its class) and `message`.
         - `results`: for each item, in order, `status`, `workflow_id` and, if it returned, `output`.
-          Outputs share 400,000 characters, with 100 for each at least. A longer one has `output_start` and
-          `output_characters` (its whole length) in its place, and is whole in its own run (`inspect`).
-        - `status` is that of the run, or "NOT_OK": the run returned an object with `ok` false, as run_commands
-          does when a command failed. That is a failure too. "NOT_STARTED": see `stop_on_failure`.
+          Outputs share 400,000 characters, with at least 100 for each. `output_start` and `output_characters`
+          (the whole length) replace a longer output, which is complete in its own run (`inspect`).
+        - `status` is the status of the run, or "NOT_OK": the run returned an object with `ok` false, as
+          run_commands does when a command failed. That is a failure too. "NOT_STARTED": see `stop_on_failure`.
 
     Raises:
         UnknownWorkflow, InvalidArguments: before anything has started; the message names the items.
 
-    Each run is a run of its own, with the workflow_id `<this one's>-<index>`, on the same version of the
-    code. To cancel all, cancel this one with `children=true`,
-    and to go on resume it with `children=true`. The event `progress` has
-    `{total, succeeded, failed, running}`.
+    Each item has a run of its own, with the workflow_id `<this run's>-<index>`, on the same version of the
+    code. To cancel all runs, cancel this one with `children=true`; to continue, resume it with
+    `children=true`. The event `progress` has `{total, succeeded, failed, running}`.
 
-    Runs under way take no place in the queue "workflows", so fan_outs inside of fan_outs cannot block each
-    other. What bounds them is `concurrency`; nested, the bounds multiply.
+    Current runs take no place in the queue "workflows", so fan_outs inside fan_outs cannot block each
+    other. `concurrency` limits them; nested, the limits multiply.
 
-    On a crash: runs that were started go on by themselves and are not started again.
+    On a crash: started runs continue by themselves and are not started again.
     """
     function = _registered(workflow)
     common = common or {}
@@ -155,7 +154,7 @@ async def fan_out(
 
 
 class _Work:
-    """How far the runs are. What is in it follows from the arguments and from recorded steps alone."""
+    """The state of the runs. It follows only from the arguments and recorded steps."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -167,12 +166,12 @@ class _Work:
 
     @property
     def share(self) -> int:
-        """How many characters of an output, and of an error, go into the result."""
+        """The number of characters of an output, and of an error, that go into the result."""
         share = _RESULT_CHARACTERS // max(self.total, 1)
         return min(max(share, _LEAST_CHARACTERS), _MOST_CHARACTERS)
 
     def note(self, workflow_id: str, ended: Ended) -> None:
-        """Take down what came of a run."""
+        """Note the outcome of a run."""
         index, _ = self.running.pop(workflow_id)
         self.results[index] = ended["result"]
         if "error" in ended:
@@ -185,7 +184,7 @@ class _Work:
             self.failures.append(failure)
 
     def has_news(self) -> bool:
-        """Whether another hundredth is done, or all: so often the event is set, not for each run."""
+        """Whether another hundredth is done, or all. The event is set only then, not for each run."""
         done = self.total - len(self.waiting) - len(self.running)
         part = done * _PROGRESS_PARTS // self.total
         told, self._told = self._told, part
@@ -213,7 +212,7 @@ class _Work:
 
 
 async def _collect(work: _Work) -> None:
-    """Wait until at least one run has ended, and take down all that have."""
+    """Wait until at least one run has ended, and note all ended runs."""
     handles = [handle for _, handle in work.running.values()]
     await DBOS.wait_first_async(handles, polling_interval_sec=_LOOK_SECONDS)
     workflow_ids = list(work.running)
@@ -239,7 +238,7 @@ def _registered(workflow: str) -> Callable[..., Any]:
 def _check(
     function: Callable[..., Any], given: Mapping[str, JsonValue], items: list[Arguments]
 ) -> None:
-    """Raise InvalidArguments if an argument of this workflow or of a run does not fit; else set up the queue."""
+    """Raise InvalidArguments if an argument of this workflow or of a run does not fit; otherwise set up the queue."""
     authoring.argument_check("fan_out", fan_out)({**given, "items": list(items)})
     check = authoring.argument_check(str(given["workflow"]), function)
     common = given["common"]
@@ -264,11 +263,11 @@ def _misfit(check: Callable[[Arguments], None], args: Arguments) -> str | None:
     return None
 
 
-# --- What came of runs
+# --- The outcomes of runs
 
 
 def _ended(workflow_ids: list[str], share: int) -> dict[str, Ended]:
-    """What came of those runs that have ended."""
+    """The outcomes of the runs that have ended."""
     return {run.workflow_id: _outcome(run, share) for run in authoring.ended_children(workflow_ids)}
 
 
@@ -283,7 +282,7 @@ def _outcome(run: WorkflowStatus, share: int) -> Ended:
 
 
 def _judged(run: WorkflowStatus, share: int) -> tuple[Status, authoring.Problem | None]:
-    """The status of an item, from how its run ended and what it returned."""
+    """The status of an item, from the end of its run and the returned value."""
     if run.status != "SUCCESS":
         return cast(Status, run.status), authoring.problem_of(run, share)
     not_ok = authoring.not_ok(run, share)

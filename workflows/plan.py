@@ -27,13 +27,13 @@ _LOOK_SECONDS = 0.2
 _LOOK_FOR_PEOPLE_SECONDS = 1.0  # they take days
 _LONGEST_BACKOFF_SECONDS = 60.0
 _SHOWN_PROBLEMS = 5
-# The outputs in the result share this: it stays below 1 MB.
+# The outputs in the result share this, so the result stays below 1 MB.
 _RESULT_CHARACTERS = 400_000
 _MOST_CHARACTERS = 100_000
 _ERROR_CHARACTERS = 1000
 _OPERATORS = ("equals", "not_equals", "in", "greater", "less", "exists")
 
-# With retries: DBOS gives up on queries that take long on a busy database.
+# With retries, since DBOS gives up on queries that take long on a busy database.
 _COLLECT: StepOptions = {"name": "collect", "retries_allowed": True}
 
 Arguments = authoring.Arguments
@@ -165,7 +165,7 @@ class Node(_Part):
 
 
 class Result(authoring.Returned):
-    """What came of a node. Instead of a long `output` there are its beginning and its length."""
+    """The outcome of a node. A long `output` is replaced by its beginning and its length."""
 
     id: str
     status: Status
@@ -185,7 +185,7 @@ class Report(TypedDict):
 
 
 class Prepared(TypedDict):
-    """What a node that depends on results does now: run with these arguments, or not run for one of the reasons."""
+    """The next action of a node that depends on results: run with these arguments, or not run, with a reason."""
 
     args: NotRequired[Arguments]
     because: NotRequired[str]
@@ -193,7 +193,7 @@ class Prepared(TypedDict):
 
 
 class Decision(TypedDict):
-    """What came of an approval."""
+    """The outcome of an approval."""
 
     approved: bool
     timed_out: bool
@@ -254,24 +254,23 @@ async def plan(nodes: Nodes, concurrency: Concurrency = 10) -> Report:
         as SUCCESS with `ok` false.
         - `nodes`: for each node, in the order given, `id` and `status`; if it was started `workflow_id`,
           and `attempts` if there were several; `output`; `error` with `name` and `message`; for a skipped
-          one `because`. Outputs share 400,000 characters: a longer one has `output_start` and
-          `output_characters` in its place, and is whole in its own run (`inspect`).
-        - `status` is that of the run, or "NOT_OK" (the run returned an object with `ok` false, as run_commands
-          does when a command failed), "REJECTED" or "TIMED_OUT" (an approval), "SKIPPED".
+          node `because`. Outputs share 400,000 characters: `output_start` and `output_characters` replace a
+          longer output, which is complete in its own run (`inspect`).
+        - `status` is the status of the run, or "NOT_OK" (the run returned an object with `ok` false, as
+          run_commands does when a command failed), "REJECTED" or "TIMED_OUT" (an approval), "SKIPPED".
         - `failed`: the ids whose status is neither SUCCESS nor SKIPPED.
 
     Raises:
-        InvalidArguments, UnknownWorkflow: before anything has started; the message names each node that is
-            wrong, what it refers to that does not exist, and circles.
+        InvalidArguments, UnknownWorkflow: before anything has started; the message names each wrong node,
+            references to things that do not exist, and circles.
 
-    Each node is a run of its own with the workflow_id `<this one's>-<id>` (`.2` after it for the second
-    attempt), on the same version of the code. To cancel all, cancel this one with `children=true`,
-    and to go on resume it with `children=true`. The event
-    `progress` says what is done, runs and asks. Runs under way take no place in the queue "workflows", so
-    plans in plans cannot block each other.
+    Each node is a run of its own with the workflow_id `<this run's>-<id>` (with `.2` appended for the second
+    attempt), on the same version of the code. To cancel all runs, cancel this one with `children=true`;
+    to continue, resume it with `children=true`. The event `progress` says which nodes are done, run or ask.
+    Running nodes take no place in the queue "workflows", so plans inside plans cannot block each other.
 
-    On a crash: what was started goes on by itself and is not started again. A fork runs again what came after
-    the step, and takes the earlier results as they are.
+    On a crash: started runs continue by themselves and are not started again. A fork repeats everything after
+    the step, and keeps the earlier results.
     """
     known = authoring.registered_workflows()
     await DBOS.run_step_async({"name": "check_plan"}, _check, nodes, concurrency, known)
@@ -321,7 +320,7 @@ async def plan_approval(
 
 @dataclass
 class _Running:
-    """A run under way, of the attempt of that number."""
+    """A current run, of the attempt of that number."""
 
     node: Node
     handle: WorkflowHandleAsync[Any]
@@ -330,14 +329,14 @@ class _Running:
 
 @dataclass
 class _Work:
-    """How far the plan is. What is in it follows from the arguments and from recorded steps alone, also after a crash."""
+    """The state of the plan. It follows only from the arguments and recorded steps, also after a crash."""
 
     nodes: list[Node]
     concurrency: int
     functions: Mapping[str, Callable[..., Any]]
     results: dict[str, Result] = field(default_factory=dict[str, Result])
     running: dict[str, _Running] = field(default_factory=dict[str, _Running])  # by workflow_id
-    args: dict[str, Arguments] = field(default_factory=dict[str, Arguments])  # of what was started
+    args: dict[str, Arguments] = field(default_factory=dict[str, Arguments])  # of the started nodes
     stopped_by: str | None = None
 
     def __post_init__(self) -> None:
@@ -345,7 +344,7 @@ class _Work:
         self._awaited = {node.id: node.awaited for node in self.nodes}
 
     async def advance(self) -> bool:
-        """Start or skip every node that can be; whether anything runs then."""
+        """Start or skip every node that can be started or skipped. True if anything runs afterwards."""
         while self.stopped_by is None and (node := self._next()) is not None:
             await self._decide(node)
         if self.stopped_by is not None:
@@ -353,7 +352,7 @@ class _Work:
         return bool(self.running)
 
     def _next(self) -> Node | None:
-        """The first node, in the order given, for which all is there."""
+        """The first node, in the order given, whose inputs are all available."""
         for node in self._open():
             ready = all(one in self.results for one in self._awaited[node.id])
             if ready and (node.approval or self._has_room() or self._lacking(node)):
@@ -389,7 +388,7 @@ class _Work:
             await self._start(node, prepared["args"])
 
     def _outputs(self, node: Node) -> dict[str, str]:
-        """Which runs have the outputs that the node may refer to, by the ids of their nodes."""
+        """The runs whose outputs the node may refer to, by the ids of their nodes."""
         ended = [self.results[one] for one in self._awaited[node.id]]
         return {
             one["id"]: one["workflow_id"]
@@ -420,7 +419,7 @@ class _Work:
             self.stopped_by = self.stopped_by or node.id
 
     async def _give_up(self, because: str) -> None:
-        """Skip what was not started, and ask nobody any longer: the runs under way go on to their ends."""
+        """Skip the nodes that were not started, and cancel open questions. Current runs continue to their ends."""
         for node in self._open():
             self._skip(node, because)
         asking = [one for one in self.running if self.running[one].node.approval]
@@ -430,7 +429,7 @@ class _Work:
             self._skip(self.running.pop(workflow_id).node, because)
 
     async def collect(self) -> None:
-        """Wait until at least one run has ended, and take down all that have."""
+        """Wait until at least one run has ended, and note all ended runs."""
         handles = [one.handle for one in self.running.values()]
         for_people = all(one.node.approval for one in self.running.values())
         seconds = _LOOK_FOR_PEOPLE_SECONDS if for_people else _LOOK_SECONDS
@@ -464,7 +463,7 @@ class _Work:
         }
 
     def report(self) -> Report:
-        """What came of the nodes, in the order given."""
+        """The outcomes of the nodes, in the order given."""
         results = [self.results[node.id] for node in self.nodes if node.id in self.results]
         failed = [one["id"] for one in results if one["status"] not in ("SUCCESS", "SKIPPED")]
         skipped = [one["id"] for one in results if one["status"] == "SKIPPED"]
@@ -475,18 +474,18 @@ class _Work:
 
 
 class _NoValue(ValueError):
-    """What was referred to is not there."""
+    """The target of a reference does not exist."""
 
 
 class _Outputs:
-    """The outputs of earlier runs, read when they are needed. For a step."""
+    """The outputs of earlier runs, read when they are needed. Use it in a step."""
 
     def __init__(self, workflow_ids: Mapping[str, str]) -> None:
         self._workflow_ids = workflow_ids
         self._read: dict[str, Any] = {}
 
     def value(self, node: str, path: Iterable[str | int]) -> JsonValue:
-        """What is in a node's output at that path; `_NoValue` if nothing is."""
+        """The value at that path in a node's output. Raises `_NoValue` if there is none."""
         if node not in self._workflow_ids:
             raise _NoValue(f"{node} has no output")
         if node not in self._read:
@@ -502,7 +501,7 @@ class _Outputs:
 
 
 def _marked(value: JsonValue) -> Iterator[Arguments]:
-    """The references and literals inside of a value."""
+    """The references and literals inside a value."""
     if isinstance(value, dict):
         if "$from" in value or "$literal" in value:
             yield value
@@ -519,7 +518,7 @@ def _references(value: JsonValue) -> list[dict[str, Any]]:
 
 
 def _filled(value: JsonValue, outputs: _Outputs) -> JsonValue:
-    """The value with what its references stand for."""
+    """The value with its references replaced by what they stand for."""
     if isinstance(value, list):
         return [_filled(item, outputs) for item in value]
     if not isinstance(value, dict):
@@ -539,7 +538,7 @@ def _filled(value: JsonValue, outputs: _Outputs) -> JsonValue:
 def _prepare(
     node: Node, workflow_ids: dict[str, str], functions: Mapping[str, Callable[..., Any]]
 ) -> Prepared:
-    """Whether the conditions hold, and the arguments with the results in them. A step, since it reads."""
+    """Whether the conditions hold, and the arguments with the results filled in. It is a step because it reads."""
     outputs = _Outputs(workflow_ids)
     try:
         for condition in node.conditions:
@@ -617,10 +616,10 @@ def _text(condition: Condition) -> str:
 
 
 def _check(nodes: list[Node], concurrency: int, known: Mapping[str, Callable[..., Any]]) -> None:
-    """Raise InvalidArguments or UnknownWorkflow that names all that is wrong; else set up the queue."""
+    """Raise InvalidArguments or UnknownWorkflow that names all mistakes; without mistakes, set up the queue."""
     given: list[JsonValue] = [node.model_dump(by_alias=True, exclude_unset=True) for node in nodes]
     authoring.argument_check("plan", plan)({"nodes": given, "concurrency": concurrency})
-    _raise_for(_shapes(nodes))  # each relies on what was looked at before
+    _raise_for(_shapes(nodes))  # each check relies on the checks before it
     ids = list(_unknown_ids(nodes))
     unknown = list(_unknown_workflows(nodes, known))
     if unknown and not ids:
@@ -652,7 +651,7 @@ def _listed(problems: list[str]) -> str:
 
 
 def _shapes(nodes: list[Node]) -> Iterator[str]:
-    """Nodes, conditions and references that are not made as they should be."""
+    """Mistakes in the form of nodes, conditions and references."""
     seen: set[str] = set()
     for node in nodes:
         if node.id in seen:
@@ -699,7 +698,7 @@ def _circles(nodes: list[Node]) -> Iterator[str]:
 
 
 def _misfits(nodes: list[Node], functions: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
-    """Arguments that do not fit, as far as that can be known without the results that they refer to."""
+    """Arguments that do not fit, if that can be known without the results that they refer to."""
     for node in nodes:
         unknown = [name for name, value in node.given.items() if _references(value)]
         check = authoring.argument_check(node.target, functions[node.target], unknown)
@@ -710,7 +709,7 @@ def _misfits(nodes: list[Node], functions: Mapping[str, Callable[..., Any]]) -> 
 
 
 def _unwrapped(value: JsonValue) -> JsonValue:
-    """The value with its literals as they are, and its references left."""
+    """The value with its literals unwrapped and its references unchanged."""
     if isinstance(value, list):
         return [_unwrapped(item) for item in value]
     if not isinstance(value, dict) or "$from" in value:
@@ -729,7 +728,7 @@ def _backoff(attempt: int) -> float | None:
 
 
 def _ended(runs: dict[str, str], share: int) -> dict[str, Result]:
-    """What came of those runs that have ended; `runs` has the id of the node of each."""
+    """The outcomes of the runs that have ended; `runs` has the id of the node of each run."""
     return {
         run.workflow_id: _outcome(run, runs[run.workflow_id], share)
         for run in authoring.ended_children(runs)
@@ -750,7 +749,7 @@ def _outcome(run: WorkflowStatus, node: str, share: int) -> Result:
 
 
 def _judged(run: WorkflowStatus) -> tuple[Status, authoring.Problem | None]:
-    """The status of a node, from how its run ended and what it returned."""
+    """The status of a node, from the end of its run and the returned value."""
     if run.status != "SUCCESS":
         return cast(Status, run.status), authoring.problem_of(run, _ERROR_CHARACTERS)
     whole: object = run.output

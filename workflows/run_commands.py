@@ -49,7 +49,7 @@ class Command(TypedDict):
 
 
 class Record(TypedDict):
-    """What the step of a command records; of several attempts, about the last one."""
+    """The record of a command's step; if there were several attempts, of the last one."""
 
     exit_code: int
     seconds: float
@@ -63,7 +63,7 @@ Status = Literal["ok", "failed", "timed_out", "skipped"]
 
 
 class Outcome(TypedDict):
-    """What came of a command: its status and, unless it was skipped, all that its step recorded."""
+    """The outcome of a command: its status and, unless it was skipped, the record of its step."""
 
     status: Status
     because: NotRequired[list[str]]
@@ -96,38 +96,38 @@ async def run_commands(commands: list[Command], parallel: int = 4) -> Report:
 
     Returns:
         `{ok, failed, skipped, commands}`. A failed command is a result, not an error of the workflow,
-        which ends as SUCCESS with `ok` false. What needs the failed command is skipped; the rest runs.
+        which ends as SUCCESS with `ok` false. Commands that need the failed one are skipped; the rest run.
         - `ok`: no command failed, apart from those with `allow_failure`.
-        - `failed`: names that failed or timed out, those with `allow_failure` left out.
-        - `skipped`: names that never started, since something that they need failed or was skipped.
+        - `failed`: names of commands that failed or timed out, without those with `allow_failure`.
+        - `skipped`: names of commands that never started, since a command that they need failed or was skipped.
         - `commands`: for each name `status`, which is "ok", "failed", "timed_out" or "skipped".
-          If skipped, `because` names the needs at fault. Else there are `exit_code` (negative: the
+          If skipped, `because` names the needs at fault. Otherwise there are `exit_code` (negative: the
           signal that ended it; 127: not found or not started), `seconds`, `output` (the last 4,000
           characters of stdout and stderr together), `truncated` (there was more), `attempts`,
           `timed_out`, and `allowed` (true) for a failure that `allow_failure` permits.
 
     Raises:
         ValueError: Before anything has started: no commands, a name twice, a need that does not exist,
-            needs that go in a circle, a `cwd` outside of the project, a field of the wrong shape.
+            needs that form a circle, a `cwd` outside of the project, a field of the wrong shape.
 
-    On a crash: each command is one step. One that has ended does not run again; one that was running
-    is started anew, with all its attempts: at least once, so a command should bear to be run twice.
+    On a crash: each command is one step. An ended command does not run again; a running command
+    is started anew, with all its attempts: at least once, so a command should be safe to repeat.
 
     A command runs in a process group of its own, with nothing on stdin. At its timeout, and when the
     workflow is cancelled, the whole group gets SIGTERM and five seconds later SIGKILL. After a normal
-    end, what it left in the background goes on; give that its own output file, as nobody reads the
-    command's output any longer.
+    end, processes that it left in the background continue; give them an output file of their own, since
+    the command's output is no longer read.
 
     Secrets (values of `.env` and of variables named …KEY, …TOKEN, …PASSWORD; the database's password) are
-    taken out of `output`.
+    removed from `output`.
     """
     _check_arguments(commands, parallel)
     await _check_directories(commands)
     slots = asyncio.Semaphore(parallel)
     tasks: dict[str, asyncio.Task[Outcome]] = {}
     for command in commands:
-        # The step ids are drawn here, in the order of the list. Drawn as commands start, they would
-        # depend on which one ends first, and a replay would find other steps than it expects.
+        # The step ids are drawn here, in the order of the list. If they were drawn as commands start, they would
+        # depend on which command ends first, and a replay would find different steps from those it expects.
         step = DBOS.reserve_step()
         turn = _run_in_turn(command, step, tasks, slots)
         tasks[command["name"]] = asyncio.create_task(turn)
@@ -157,7 +157,7 @@ async def _run_in_turn(
 
 
 async def _all(tasks: Iterable[asyncio.Task[Outcome]]) -> None:
-    """Wait for all tasks; if one raises, as it does on cancellation, first end the others."""
+    """Wait for all tasks. If one raises, as on cancellation, end the others first."""
     tasks = list(tasks)
     try:
         await asyncio.gather(*tasks)
@@ -237,7 +237,7 @@ class _Process(authoring.CommandListener):
             del self._kept[:-_OUTPUT_BYTES]
 
     def text(self, variables: dict[str, str]) -> str:
-        """The last characters as text that JSON and Postgres can keep, which know no NUL; without secrets, those in the command's own variables too."""
+        """The last characters as text that JSON and Postgres can store: without NUL and secrets (also of the command's own variables)."""
         text = self._kept.decode("utf-8", errors="replace").replace("\0", "\ufffd")
         text = authoring.redacted(text, more=variables)
         self.truncated = self.truncated or len(text) > _OUTPUT_CHARACTERS
@@ -245,7 +245,7 @@ class _Process(authoring.CommandListener):
 
 
 async def _execute(command: Command, process: _Process) -> tuple[int, bool]:
-    """Run the command to its end or its timeout; its exit code, and whether it timed out."""
+    """Run the command to its end or its timeout. Returns its exit code, and whether it timed out."""
     run = command["run"]
     status, in_time = await authoring.run_command(
         ["/bin/sh", "-c", run] if isinstance(run, str) else run,
@@ -318,9 +318,9 @@ _REQUIRED = ("name", "run")
 
 
 def _check_arguments(commands: object, parallel: object) -> None:
-    """Raise a ValueError that names the command and the field, if something is wrong.
+    """Raise a ValueError that names the command and the field if something is wrong.
 
-    It looks at the arguments only, which are recorded, so a replay comes to the same verdict.
+    It checks only the arguments, which are recorded, so a replay gets the same result.
     """
     if not _is_count(parallel, least=1):
         raise ValueError(f"parallel must be a whole number, 1 or more, not {parallel!r}")
@@ -362,7 +362,7 @@ def _check_graph(commands: list[Command]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        # The error lists each command before those that need it; people read it the other way.
+        # The error lists each command before the commands that need it; people read the list the other way.
         circle = reversed(cast(list[str], error.args[1]))
         raise ValueError(f"commands need each other in a circle: {' → '.join(circle)}") from None
 
@@ -370,8 +370,8 @@ def _check_graph(commands: list[Command]) -> None:
 async def _check_directories(commands: list[Command]) -> None:
     """Raise a ValueError if a command would leave the project.
 
-    Where a symbolic link leads is a fact of the machine, which may change until a replay: so the
-    answer is a step. A link may also change until its command starts: then that one looks again.
+    The target of a symbolic link is a fact of the machine and may change before a replay, so the
+    check is a step. A link may also change before its command starts, so the command checks again.
     """
     if any("cwd" in command for command in commands):
         problems = await DBOS.run_step_async(

@@ -1,6 +1,6 @@
 """Durable workflows for AI agents. Workflow code imports `receive` and `ask_human` from here.
 
-They are loaded when they are first used: importing dbos takes a second, which a server has not.
+They are loaded at first use: importing dbos takes a second, which a server cannot spare.
 """
 
 import importlib

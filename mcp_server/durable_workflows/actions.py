@@ -1,4 +1,4 @@
-"""What a reader may do next. Each face words it: a server as the call of a tool, the command line as a command."""
+"""What a reader may do next. Each face words it: a server as a tool call, the command line as a command."""
 
 import json
 from collections.abc import Callable, Generator, Mapping
@@ -35,7 +35,7 @@ _words: ContextVar[Words] = ContextVar("words", default=as_call)
 
 @contextmanager
 def worded(words: Words) -> Generator[None]:
-    """Have everything that is made inside word its actions so."""
+    """Word all actions made inside in this way."""
     token = _words.set(words)
     try:
         yield
@@ -44,7 +44,7 @@ def worded(words: Words) -> Generator[None]:
 
 
 def call(tool: str, **arguments: JsonValue) -> str:
-    """The action that a call of a tool is, in the words of this face."""
+    """A tool call as an action, in the words of this face."""
     return _words.get()(tool, arguments)
 
 

@@ -1,4 +1,4 @@
-"""What belongs to this installation: its version, and its bundled files, in a checkout or inside the installed package."""
+"""The contents of this installation: its version, and its bundled files, in a checkout or inside the installed package."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ def folder(name: str) -> Path:
 
 
 def package_version() -> str:
-    """The version of durable-workflows; `0+checkout` where it runs without being installed."""
+    """The version of durable-workflows; `0+checkout` if it runs without being installed."""
     try:
         return version(PACKAGE)
     except PackageNotFoundError:
@@ -26,10 +26,10 @@ def package_version() -> str:
 
 
 def is_temporary() -> bool:
-    """Whether this installation is in an environment of `uvx`, which does not last."""
+    """Whether this installation is in a temporary environment of `uvx`."""
     return _UV_CACHE.fullmatch(Path(sys.prefix).parent.name) is not None
 
 
 def schema_version() -> int:
-    """How many migrations of our tables this installation knows."""
+    """The number of migrations of our tables that this installation knows."""
     return len(list((Path(__file__).parent / "database" / "migrations").glob("*.sql")))

@@ -1,4 +1,4 @@
-"""The entries of our processes: the command line, and `python -m durable_workflows.entry MODULE ARGUMENTS…`, which calls the `main` of a module of ours."""
+"""The entries of our processes: the command line, and `python -m durable_workflows.entry MODULE ARGUMENTS…`, which calls the module's `main`."""
 
 import importlib
 import sys
@@ -12,15 +12,13 @@ def command_line() -> None:
 
 
 def main() -> None:
-    """Call the `main` of the module that the first argument names. It sees the arguments behind that one only."""
+    """Call the `main` of the module that the first argument names, with the remaining arguments."""
     _call(sys.argv.pop(1))
 
 
 def _call(name: str) -> None:
     with undisturbed():
-        module = importlib.import_module(
-            name
-        )  # by its name, so that all that it needs is imported here
+        module = importlib.import_module(name)  # by name: all its imports happen here
     module.main()
 
 

@@ -1,4 +1,4 @@
-"""Values of others made fit for where they go: the database, an answer, or the eyes of a person.
+"""Makes foreign values fit for where they go: the database, an answer, or the eyes of a person.
 
 Workflow code, callers, libraries and file names bring texts, numbers and depths that some of these cannot take. Nothing here raises,
 whatever the value.
@@ -13,14 +13,14 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 DEEPEST = 50  # levels: clients give up beyond a hundred or two, and PGlite's process ends somewhere beyond
-_MOST_BITS = 4000  # of a whole number: Python refuses to write much longer ones
-# Escapes in JSON: of a backslash, of a surrogate pair, and of a surrogate that has no other.
+_MOST_BITS = 4000  # of a whole number: Python refuses to write much longer numbers
+# Escapes in JSON: of a backslash, of a surrogate pair, and of a lone surrogate.
 _ESCAPES = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _UNSENDABLE = re.compile("[\ud800-\udfff]")
-# Control characters, lone surrogates, and what has no width or turns the direction of the text around it. Line feeds and tabs are none
-# of them, nor are the selectors and joiners' rest of an emoji: U+FE0E and U+FE0F.
+# Control characters, lone surrogates, and characters that have no width or turn the direction of the text around them. Line feeds and tabs
+# are not included, nor are the selectors and joiners of an emoji: U+FE0E and U+FE0F.
 _HIDDEN = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u070f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
     "\u3164\ud800-\udfff\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
@@ -40,12 +40,18 @@ def json_text(value: object) -> str:
 
 
 def json_value(value: object) -> JsonValue:
-    """A value that Postgres can store as `jsonb`: what JSON does not have (NaN, Infinity, objects) and what is too deep or too long is a text."""
+    """A value that Postgres can store as `jsonb`.
+
+    What JSON does not have (NaN, Infinity, objects), and what is too deep or too long, becomes text.
+    """
     return _fitted(value, ())
 
 
 def answer(value: JsonValue) -> JsonValue:
-    """A value that every client can read: NaN and Infinity are texts, lone surrogates are replaced, and what is too deep is given as JSON text."""
+    """A value that every client can read.
+
+    NaN and Infinity become texts, lone surrogates are replaced, and parts that are too deep become JSON text.
+    """
     if not is_deep(value):
         return _readable(value)
     try:
@@ -55,7 +61,10 @@ def answer(value: JsonValue) -> JsonValue:
 
 
 def escaped_surrogates(value: str) -> str:
-    """A JSON text with lone surrogates, as names of files have them that are not UTF-8, as escapes: Postgres takes no text that has them as such."""
+    """A JSON text with its lone surrogates as escapes.
+
+    Names of files that are not UTF-8 have them, and Postgres takes no text with them.
+    """
     return _UNSENDABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
 
 
@@ -66,7 +75,7 @@ def recorded_json(value: object) -> str:
 
 
 def part_of_json(value: str, *, with_cut: bool = True) -> Any:
-    """What a JSON text means of which the end may be missing; lone surrogates are replaced. `with_cut`: a text that was cut is a part of it.
+    """The meaning of a JSON text whose end may be missing; lone surrogates are replaced. `with_cut`: a cut text is a part of it.
 
     Raises:
         ValueError: the text is not JSON, or it is nested too deeply.
@@ -82,7 +91,7 @@ def is_storable(value: str) -> bool:
 
 
 def is_deep(value: object, levels: int = DEEPEST) -> bool:
-    """Whether a value has more than so many levels."""
+    """Whether a value has more levels than that."""
     level = [value]
     for _ in range(levels):
         level = [part for one in level for part in _parts(one)]
@@ -92,17 +101,20 @@ def is_deep(value: object, levels: int = DEEPEST) -> bool:
 
 
 def shown(value: str) -> str:
-    """A text as a person or a model may see it, on a terminal or in Markdown: what would act on the terminal, hide, or turn the text around is escaped as in JSON. Its lines and tabs stay."""
+    """A text that is safe to show to a person or a model, on a terminal or in Markdown. Lines and tabs stay.
+
+    Characters that act on a terminal, hide, or turn the text around are escaped as in JSON.
+    """
     return _HIDDEN.sub(_escaped, value.replace("\r\n", "\n"))
 
 
 def shown_line(value: str) -> str:
-    """As `shown`, in one line: line feeds and tabs are escaped, too."""
+    """As `shown`, in one line: line feeds and tabs are also escaped."""
     return _BREAKS.sub(_escaped, shown(value))
 
 
 def _fitted(value: object, inside: tuple[int, ...]) -> JsonValue:
-    """`inside` are the containers around the value: as many as it is deep, and none of them may be in it again."""
+    """`inside` are the containers around the value: as many as it is deep. The value must not contain any of them."""
     match value:
         case None | bool():
             return value
@@ -131,7 +143,7 @@ def _key(key: object) -> str:
 
 
 def _number(value: float) -> JsonValue:
-    """A number, or a text for one that JSON does not have, or that nobody reads."""
+    """A number, or a text for a number that JSON does not have or that no reader can take."""
     if isinstance(value, int):
         bits = value.bit_length()
         return int(value) if bits <= _MOST_BITS else f"(a whole number of {bits} bits)"
@@ -173,5 +185,5 @@ def _parts(value: object) -> list[object]:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """As JSON has it: in a call that an answer names, the escape means the character again."""
+    """As in JSON: in a call that an answer names, the escape stands for the character."""
     return json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""A report in parts: one that cannot be told is said to be so, and the others are told."""
+"""A report in parts: a part that fails is reported as such, and the other parts are told."""
 
 import logging
 from collections.abc import Generator
@@ -10,7 +10,10 @@ logger = logging.getLogger(__name__)
 
 
 class Parts:
-    """The parts of a report. `problems` says of those that failed why; with `away` the database does not answer, and all that ask it would fail."""
+    """The parts of a report.
+
+    `problems` gives the reason for each failed part. With `away` the database does not answer, so all parts that ask it would fail.
+    """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -18,7 +21,7 @@ class Parts:
 
     @contextmanager
     def part(self, what: str) -> Generator[None]:
-        """Around what one part needs; an error in it ends that part only."""
+        """Surrounds the work for one part; an error in it ends only that part."""
         try:
             yield
         except DatabaseUnavailable as error:
@@ -28,7 +31,7 @@ class Parts:
             self.problems.append(f"{what}: {error}")
         except (
             Exception
-        ) as error:  # whatever is broken, the rest of the report is wanted all the more
+        ) as error:  # whatever is broken, the reader wants the rest of the report all the more
             logger.exception("This part of a report failed: %s", what)
             self.problems.append(
                 f"{what}: not available because of an error ({type(error).__name__}), which is in the log."

@@ -21,45 +21,43 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 APPLICATION = (
     "durable-workflows"  # DBOS's application name: a constant, the project may be moved or renamed
 )
-QUEUE = "workflows"  # the queue that starts go to when the caller names none
+QUEUE = "workflows"  # the queue of starts whose caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
-FOREVER_SECONDS = 100 * 365 * 86_400.0  # how long to wait without a time limit: DBOS wants a number
+FOREVER_SECONDS = 100 * 365 * 86_400.0  # a wait without a limit: DBOS requires a number
 PARKED = "parked"  # the executor of runs that wait outside of any process
-NEVER_PARKS = (
-    "__does_not_park__"  # an attribute of the function of a workflow whose runs are not parked
-)
-PERSON = "person:"  # a topic that begins so takes messages from people only
+NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
+PERSON = "person:"  # a topic with this prefix takes messages from people only
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
 _URL = "DBOS_DATABASE_URL"
-_LONGEST_SLUG = 30  # schemas and channels have it in their names, which Postgres cuts at 63
+_LONGEST_SLUG = 30  # of the name in schemas and channels: Postgres cuts their names at 63
 
 
 @dataclass(frozen=True)
 class Database:
-    """Where a project's rows are: a database, and the two schemas in it that belong to the project.
+    """The place of a project's rows: a database, and the two schemas in it that belong to the project.
 
-    What is unique per schema in DBOS (names of versions, queues, schedules) is so unique per project.
+    Names that are unique per schema in DBOS (of versions, queues, schedules) are so unique per project.
     """
 
     url: str = field(repr=False)
     schema: str = "durable_workflows"  # our own tables
-    dbos_schema: str = "dbos"  # those of DBOS
+    dbos_schema: str = "dbos"  # the tables of DBOS
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it is the project's embedded database. The schemas of others have the project's name in theirs."""
+        """Whether it is the project's embedded database. Schemas in other databases have the project's name in theirs."""
         return self.dbos_schema == Database.dbos_schema
 
     @property
     def runs_channel(self) -> str:
-        """NOTIFY: status, queue and workflow_id at each change of a run's status, with tabs between."""
+        """NOTIFY: status, queue and workflow_id at each change of a run's status, separated by tabs."""
         return f"{self.schema}_runs"
 
     @property
     def wanted_channel(self) -> str:
-        """NOTIFY: a version of which a run wants a worker, where there is none."""
+        """NOTIFY: a version that has a run to execute and no worker."""
         return f"{self.schema}_wanted"
 
     @property
@@ -69,7 +67,7 @@ class Database:
 
 
 class Settings(BaseSettings):
-    """What can be set, by `DURABLE_WORKFLOWS_<NAME>` or by the CLI flag of the same name."""
+    """The settings, from `DURABLE_WORKFLOWS_<NAME>` or the CLI flag of the same name."""
 
     model_config = SettingsConfigDict(
         env_prefix=_OWN, env_ignore_empty=True, frozen=True, populate_by_name=True, extra="ignore"
@@ -181,12 +179,15 @@ class Settings(BaseSettings):
         return Database(url, f"durable_workflows_{slug}", f"dbos_{slug}")
 
     def as_environment(self) -> dict[str, str]:
-        """The environment for a process that shall have the same settings."""
+        """The environment for a process that must have the same settings."""
         given = {name: value for name, value in os.environ.items() if name != _URL}
         return {**given, **self._as_variables()}
 
     def chosen(self) -> dict[str, str]:
-        """The settings that somebody has set, as variables, but for the project. The others have the defaults of whatever release reads them."""
+        """The settings that were set explicitly, as variables, without the project.
+
+        The others have the defaults of the release that reads them.
+        """
         names = {_variable(name) for name in self.model_fields_set - {"project"}}
         return {name: value for name, value in self._as_variables().items() if name in names}
 
@@ -194,7 +195,10 @@ class Settings(BaseSettings):
         return {_variable(name): str(value) for name, value in self if value is not None}
 
     def dotenv(self) -> Mapping[str, str]:
-        """What the project's `.env` adds to the environment of workflow code: variables that are not set otherwise, and no settings of ours."""
+        """The variables that the project's `.env` adds to the environment of workflow code.
+
+        It adds no variable that is already set, and none of our settings.
+        """
         found = dotenv.dotenv_values(self.project / ".env")
         return {
             name: value
@@ -203,13 +207,13 @@ class Settings(BaseSettings):
         }
 
     def dotenv_names(self) -> list[str]:
-        """The variables of the project's `.env`, also those that are set otherwise; no settings of ours."""
+        """The variables of the project's `.env`, including those that are already set, without our settings."""
         return [
             name for name in dotenv.dotenv_values(self.project / ".env") if not _is_setting(name)
         ]
 
     def misplaced(self) -> list[str]:
-        """Settings of ours that the project's `.env` has: they are not read from there."""
+        """Our settings in the project's `.env`: they are not read from there."""
         return [name for name in dotenv.dotenv_values(self.project / ".env") if _is_setting(name)]
 
 
@@ -218,7 +222,7 @@ _hiding = threading.Lock()
 
 @contextmanager
 def without_variable(name: str) -> Generator[None]:
-    """Hide a variable from libraries in C for a moment. `os.environ` keeps it, and gives it back to them."""
+    """Hide a variable from C libraries for a moment. `os.environ` keeps it, and gives it back to them."""
     value = os.environ.get(name)
     if value is None:
         yield

@@ -1,4 +1,4 @@
-"""How a trace is worded: texts on one line and of a bounded length, numbers, and times."""
+"""The wording of a trace: texts on one line and of bounded length, numbers, and times."""
 
 import difflib
 import json
@@ -11,19 +11,19 @@ from typing import cast
 from durable_workflows import fitting, limits
 from durable_workflows.models import Run, Running, Step, Suspect
 
-SHOWN = 6  # of several things of a kind: waits, running steps, children, forks
+SHOWN = 6  # of several things of one kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
 NO_PLACE = (
     "other older versions use all the workers that --old-workers allows"  # why a run has no worker
 )
-# Parts of paths; the second is that of recorded errors of 0.1.0.
+# Parts of paths; the second part is in recorded errors of 0.1.0.
 _FOREIGN = ("-packages/dbos/", "/durable_workflows/dbos_internals.py", "/durable_workflows/seam/")
-# Where a worker keeps the files of a version.
+# The folder in which a worker keeps the files of a version.
 _SNAPSHOT = re.compile(r'"[^"\n]*/\.dbos/code/[^/"\n]+/')
 
 
 def line(text: str, width: int) -> str:
-    """One line of at most `width` characters; what is far beyond it is not even looked at."""
+    """One line of at most `width` characters; text far beyond it is not even looked at."""
     flat = fitting.shown(" ".join(text[: width * 4].split()))
     if len(flat) <= width and len(text) <= width * 4:
         return flat
@@ -31,18 +31,18 @@ def line(text: str, width: int) -> str:
 
 
 def short(text: str, width: int) -> str:
-    """A text of at most `width` characters, its lines as they are."""
+    """A text of at most `width` characters, with its lines unchanged."""
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def clamp(text: str, budget: int) -> str:
-    """The last guard of a budget."""
+    """The last check of a budget."""
     note = "\n… (cut)"
     return text if len(text) <= budget else text[: max(0, budget - len(note))] + note
 
 
 def joined(*parts: str | None) -> str:
-    """What there is of several facts, in one line."""
+    """The facts that are not empty, in one line."""
     return " · ".join(part for part in parts if part)
 
 
@@ -62,27 +62,27 @@ def times(number: int) -> str:
 
 
 def some(words: Iterable[str]) -> str:
-    """The first of several words, and how many more there are."""
+    """The first of several words, and the number of the rest."""
     found = list(words)
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return ", ".join(found[:SHOWN]) + more
 
 
 def fenced(text: str, language: str = "") -> str:
-    """A code block; its fence is longer than any in the text, within reason."""
+    """A code block; its fence is longer than any fence in the text, within reason."""
     longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * min(longest + 1, LONGEST_FENCE)
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def traceback_of_project(text: str) -> str:
-    """A traceback without the frames of dbos and of ours around them, its files as the project names them."""
+    """A traceback without the surrounding frames of dbos and of ours; files have their names in the project."""
     kept: list[str] = []
     foreign = False
     for row in text.splitlines(keepends=True):
         if row.startswith('  File "'):
             foreign = any(part in row for part in _FOREIGN)
-        elif not row.startswith("    "):  # no code of that frame any more
+        elif not row.startswith("    "):  # no more code of that frame
             foreign = False
         if not foreign:
             kept.append(row)
@@ -90,7 +90,7 @@ def traceback_of_project(text: str) -> str:
 
 
 def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """` Did you mean …?` where known words are like the one given, at most three; else nothing."""
+    """` Did you mean …?` with at most three known words that are like the given one; empty if there are none."""
     found = difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
@@ -101,7 +101,7 @@ def as_json(value: object) -> str:
 
 
 def how_it_goes(running: Running) -> str:
-    """What a run does now, how many of the runs that it started have ended, and what it says of its progress."""
+    """A run's current activity, the number of its ended child runs, and its own report of progress."""
     started = running.children + running.children_done
     return joined(
         line(running.step, limits.STEP) if running.step else None,
@@ -111,7 +111,10 @@ def how_it_goes(running: Running) -> str:
 
 
 def not_ok(output: object) -> str | None:
-    """What of an output failed, as it says itself, if its `ok` is false as in those of run_commands, fan_out and plan; "" where it does not say. None: it is no such output."""
+    """The failed parts of an output whose `ok` is false, as those of run_commands, fan_out and plan have it.
+
+    "" if it does not name them; None for any other output.
+    """
     fields = cast("dict[str, object]", output) if isinstance(output, dict) else {}
     if fields.get("ok") is not False:
         return None
@@ -119,7 +122,7 @@ def not_ok(output: object) -> str | None:
 
 
 def recorded_not_ok(output: str | None) -> str | None:
-    """As `not_ok`, of an output as it is recorded, or of its start."""
+    """As `not_ok`, for an output as it is recorded, or for its start."""
     try:
         return not_ok(fitting.part_of_json(output, with_cut=False)) if output else None
     except ValueError:
@@ -127,7 +130,7 @@ def recorded_not_ok(output: str | None) -> str | None:
 
 
 def suspicion(suspect: Suspect) -> str:
-    """What is known of a run that may end its worker, as the end of a sentence that the run begins."""
+    """The facts about a run that may end its worker, as the end of a sentence that begins with the run."""
     place = "a worker of its own"
     if suspect.others:
         other = "another run" if suspect.others == 1 else counted(suspect.others, "other run")
@@ -155,12 +158,12 @@ def how_ended(status: int) -> str:
         return f"exit status {status}"
     try:
         return f"killed by {signal.Signals(-status).name}"
-    except ValueError:  # one without a name
+    except ValueError:  # a signal without a name
         return f"killed by signal {-status}"
 
 
 def wake_up(recorded: str) -> datetime | None:
-    """When a sleep ends: DBOS records that when it begins, in seconds since 1970."""
+    """The end of a sleep: DBOS records it when the sleep begins, in seconds since 1970."""
     try:
         return datetime.fromtimestamp(float(recorded), UTC)
     except (ValueError, OverflowError):
@@ -187,12 +190,12 @@ def span(length: timedelta) -> str:
 
 
 def title_of(run: Run) -> str:
-    """The heading of all that is told of a run."""
+    """The heading of a run's report."""
     return f"# {fitting.shown_line(run.workflow_id)}: {line(run.name, limits.NAME)} {run.status}"
 
 
 def took(step: Step) -> str | None:
-    """How long a step took, where that is recorded."""
+    """The duration of a step, if it is recorded."""
     if step.started_at is None or step.completed_at is None:
         return None
     return span(step.completed_at - step.started_at)

@@ -1,4 +1,4 @@
-"""What is compared: this project, and plain DBOS on SQLite and on a native Postgres. All run `flow.py`."""
+"""The contenders: this project, and plain DBOS on SQLite and on a native Postgres. All run `flow.py`."""
 
 import functools
 import shutil
@@ -167,7 +167,7 @@ class Ours:
         return (await self._engine.prune(timedelta(days=300))).runs
 
     def looks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
-        """What reads many runs."""
+        """The calls that read many runs."""
         reader = self._engine.reader
         return {
             "list": reader.runs,

@@ -1,4 +1,4 @@
-"""What is measured. Each function gives samples by the key of a metric (`report.METRICS`); rates are per second, times in seconds."""
+"""The measures. Each function gives samples by the key of a metric (`report.METRICS`); rates are per second, times in seconds."""
 
 import json
 import random
@@ -118,7 +118,7 @@ async def batches(contender: Contender, effort: Effort) -> Samples:
 
 
 async def looks(contender: Ours, effort: Effort) -> Samples:
-    """What reads many runs, over so many."""
+    """The calls that read many runs, with that many runs."""
     await contender.fill(effort.filled)
     seconds: dict[str, list[float]] = {}
     for name, look in contender.looks().items():
@@ -277,7 +277,7 @@ async def _initialized(command: Sequence[str], folder: Path, log: Path) -> Async
 
 @dataclass(frozen=True)
 class Load:
-    """What one process costs while there is nothing to do; memory in bytes."""
+    """The cost of one process while there is nothing to do; memory in bytes."""
 
     role: str
     cpu_percent: float  # of one core
@@ -287,7 +287,7 @@ class Load:
 
 
 async def idle(groups: Mapping[str, list[psutil.Process]], seconds: float) -> dict[str, list[Load]]:
-    """What the processes of each group cost, all groups over the same time."""
+    """The cost of the processes of each group, over the same time for all groups."""
     began = time.monotonic()
     before = {process.pid: _cpu(process) for group in groups.values() for process in group}
     await anyio.sleep(seconds)

@@ -25,7 +25,7 @@ MB = 1_000_000.0
 
 @dataclass(frozen=True)
 class Target:
-    """What `ours` is to reach: `value`, or the ratio to native Postgres, on the right side of the limit."""
+    """A target for `ours`: `value`, or the ratio to native Postgres, on the right side of the limit."""
 
     text: str
     reached: Callable[[float, float | None], bool | None]
@@ -133,7 +133,7 @@ class Results:
     load_before: tuple[float, float, float] = field(default_factory=os.getloadavg)
 
     def add(self, key: str, samples: Mapping[str, list[float]]) -> None:
-        """Put new samples of a contender to those that are there."""
+        """Add new samples of a contender to the existing ones."""
         mine = self.samples.setdefault(key, {})
         for name, values in samples.items():
             mine.setdefault(name, []).extend(values)
@@ -163,7 +163,7 @@ class Results:
         return _statistic(ours, metric.statistic) / _statistic(native, metric.statistic)
 
     def reached(self, metric: Metric) -> bool | None:
-        """Whether the target was reached; None: there is none, or it cannot be known."""
+        """Whether the target was reached; None: there is none, or it is unknown."""
         value = self.value("ours", metric)
         if metric.target is None or value is None:
             return None

@@ -24,7 +24,7 @@ _COMMAND = [sys.executable, "-P", "-m", "durable_workflows"]
 
 
 class Result(NamedTuple):
-    """What a command left behind."""
+    """The outcome of a command."""
 
     status: int
     output: str
@@ -145,7 +145,7 @@ class Terminal:
 
 
 def _effect(sequence: re.Match[str]) -> str:
-    """What a control sequence does to the text: H and A move to another line."""
+    """The effect of a control sequence on the text: H and A move to another line."""
     return "\n" if sequence[0][-1] in "HA" else ""
 
 

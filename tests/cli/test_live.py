@@ -530,7 +530,7 @@ async def test_approve_refuses_to_run_where_a_step_of_a_run_has_started_it(
 
 
 def complete(line: str, folder: Path) -> list[str]:
-    """What a shell offers after the line."""
+    """The words that a shell offers after the line."""
     words = line.split(" ")
     output = succeed(
         folder=folder,

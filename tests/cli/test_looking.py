@@ -1,4 +1,4 @@
-"""Commands that look at runs, and at what can be started; and those that do many things at once."""
+"""Commands that show runs and workflows, and commands that do many things at once."""
 
 import json
 import re

@@ -123,7 +123,7 @@ Listed = Mapping[str, frozenset[str]]
 
 
 class Check(BaseModel):
-    """What the suite says of one requirement."""
+    """The suite's verdict on one requirement."""
 
     id: str
     status: str
@@ -165,7 +165,7 @@ class Suite:
 
 
 def outcomes(folder: Path) -> dict[str, list[Check]]:
-    """What a run of the suite has left there, by scenario."""
+    """The outcomes that a run of the suite left there, by scenario."""
     time = r"-\d{4}-\d\d-\d\dT[^/]*$"
     return {
         re.sub(time, "", path.parent.name).removeprefix("server-"): CHECKS.validate_json(
@@ -248,7 +248,7 @@ async def suites(
 
 
 def problems(scenario: str, checks: list[Check]) -> Iterator[str]:
-    """What is wrong in the outcome of a scenario."""
+    """The problems in the outcome of a scenario."""
     passed = scenario in PASSED
     for check in checks:
         complaint = check.status in ("FAILURE", "WARNING")

@@ -271,7 +271,7 @@ async def test_of_an_inspector_that_is_killed_nothing_is_left_but_the_run(
 
 
 def readme_words() -> list[str]:
-    """What the README has after the name of the package."""
+    """The words in the README after the name of the package."""
     text = README.read_text(encoding="utf-8")
     [found] = re.findall(r"`npx @modelcontextprotocol/inspector (.+?)`", text)
     return found.split()

@@ -1,4 +1,4 @@
-"""What the front's tests share: fronts of one's own, clients that are other processes, bytes on a bare socket."""
+"""Shared by the front's tests: private fronts, clients that are other processes, bytes on a bare socket."""
 
 import json
 import os

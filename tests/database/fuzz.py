@@ -125,7 +125,7 @@ def damaged_hello(chance: random.Random) -> bytes:
 
 
 def read_some(connection: socket.socket) -> None:
-    """What is there, without waiting for more: many messages have no answer."""
+    """The bytes that have arrived, without waiting for more: many messages have no answer."""
     connection.settimeout(0.005)
     try:
         while connection.recv(65536):

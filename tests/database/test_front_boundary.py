@@ -1,4 +1,4 @@
-"""What one client sends ends that client at most: never the process, never what others have."""
+"""A client's messages can end only that client: never the process, and never the state of other clients."""
 
 import socket
 import struct

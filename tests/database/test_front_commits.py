@@ -166,7 +166,7 @@ def recording(folder: Path) -> tuple[str, str]:
 
 
 def recorded(folder: Path) -> list[Event]:
-    """What Node has done until now."""
+    """What Node has done so far."""
     lines = (folder / "recorded").read_text(encoding="utf-8").splitlines()
     events = map(json.loads, lines)
     return [Event(kind, file, frozenset(marks), call) for kind, file, marks, call in events]

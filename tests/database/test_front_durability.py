@@ -1,4 +1,4 @@
-"""What was acknowledged stays, whatever happens to the process and to the disk."""
+"""Acknowledged data stays, whatever happens to the process and to the disk."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What comes before the first statement, and messages that no ordinary client sends."""
+"""Messages before the first statement, and messages that no ordinary client sends."""
 
 import socket
 import struct

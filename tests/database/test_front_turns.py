@@ -1,4 +1,4 @@
-"""One client must not keep the others waiting: those that die, stop, or do not read."""
+"""A client that dies, stops, or does not read must not keep the others waiting."""
 
 import signal
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under a heading of the second level, with the heading."""
+    """A heading of the second level, with the text under it."""
 
     document: str
     title: str
@@ -72,5 +72,5 @@ def sections(document: Path) -> list[Section]:
 
 
 def code_words(text: str) -> list[str]:
-    """What stands in single backticks."""
+    """The words in single backticks."""
     return _INLINE.findall(text)

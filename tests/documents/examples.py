@@ -45,7 +45,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Played:
-    """What came of an example: its run, the end of its replay, and the file that it was given."""
+    """The outcome of an example: its run, the end of its replay, and its file."""
 
     run: Run
     ended: Ended

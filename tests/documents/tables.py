@@ -49,7 +49,7 @@ def commands() -> Rows:
 
 
 def options(command: Any) -> Rows:
-    """Each argument and option of a command that is no setting, and what it means."""
+    """Each argument and option of a command that is not a setting, and its meaning."""
     for one in own_parameters(command):
         yield ", ".join(f"`{word}`" for word in words(one)), one.help or ""
 

@@ -68,7 +68,7 @@ async def play(scenario: Scenario, *, with_model: bool) -> Played:
 
 
 async def surface() -> str:
-    """What a model reads before it does anything: the instructions, and the tools with their schemas."""
+    """The texts that a model reads before it does anything: the instructions, and the tools with their schemas."""
     with tempfile.TemporaryDirectory() as folder:
         nowhere = Settings(project=Path(folder) / "nowhere")
         async with Client(build_server(nowhere)) as client:

@@ -1,4 +1,4 @@
-"""Who plays a scenario: a script, or a model that calls tools. What was called and read is counted for both."""
+"""The players of a scenario: a script, or a model that calls tools. Calls and reading are counted for both."""
 
 import json
 import os

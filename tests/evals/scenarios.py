@@ -1,4 +1,4 @@
-"""What an agent is asked to do in an evaluation, how the project stands before, and how to see that it was done."""
+"""The tasks of an agent in an evaluation, the state of the project before, and the check afterwards."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

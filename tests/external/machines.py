@@ -37,7 +37,7 @@ def helping(directory: Path) -> Generator["subprocess.Popen[str]"]:
 
 
 def identity(directory: Path) -> str:
-    """What the executor ids of the machine begin with."""
+    """The beginning of the executor ids of the machine."""
     found = state.identity(Settings(project=directory))
     assert found is not None
     return found

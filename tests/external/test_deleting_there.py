@@ -31,7 +31,7 @@ async def deleting(
 
 @asynccontextmanager
 async def being_deleted(engine: Engine, workflow_id: str) -> AsyncGenerator[None]:
-    """The run is deleted, and it is committed at the end, once somebody waits for that."""
+    """Deletes the run, and commits at the end, when another process waits for that."""
     database = engine.connection.database
     async with (
         await tables.connect(database, role="test") as connection,

@@ -1,4 +1,4 @@
-"""A DBOS_DATABASE_URL that cannot be used is refused at once, in a sentence, and nobody gets to read its password."""
+"""An unusable DBOS_DATABASE_URL is refused at once, in a sentence without its password."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What is shown of a run is of one moment, also where others write meanwhile."""
+"""Everything shown of a run is from one moment, even while others write."""
 
 import pytest
 

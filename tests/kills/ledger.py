@@ -1,4 +1,4 @@
-"""What runs of `killing.py` have written, and what is wrong with it."""
+"""What the runs of `killing.py` have written, and the mistakes in it."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ class Ledger:
         return {path.name: _lines(path) for path in self._folder.iterdir() if path.name != "over"}
 
     def problems(self) -> list[str]:
-        """What is wrong, of all runs."""
+        """The mistakes of all runs."""
         return [
             f"{run}: {problem}"
             for run, lines in self.runs().items()

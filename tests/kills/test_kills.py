@@ -49,7 +49,10 @@ PLACES = {
 
 @pytest.fixture
 def seed() -> int:
-    """That of `KILLS_SEED`, else another one each time. What is killed next follows from it; when, also from how fast the machine is."""
+    """The seed in `KILLS_SEED`, or a new one each time.
+
+    It determines what is killed next; the speed of the machine also determines when.
+    """
     found = int(os.environ.get("KILLS_SEED") or random.randrange(1_000_000))
     logger.warning("KILLS_SEED=%s", found)
     return found

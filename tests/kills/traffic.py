@@ -1,4 +1,4 @@
-"""Runs that wait for everything there is to wait for, and what they wait for, sent until it has surely come."""
+"""Runs with every kind of wait, and what they wait for, sent until it has surely arrived."""
 
 import random
 import sys
@@ -35,7 +35,7 @@ _CALL_SECONDS = 50.0
 
 
 class Message(NamedTuple):
-    """What is sent to a run."""
+    """A message for a run."""
 
     run: str
     topic: str
@@ -71,7 +71,10 @@ class Talk:
         return self.sent[-self.at_once :] == [LAST] * self.at_once
 
     def next(self, *, is_last: bool) -> Message:
-        """The message to send now, the same one until it is known to have come. What goes together is the last, or is not."""
+        """The message to send now, the same one until it is known to have arrived.
+
+        Messages that belong together are all the last ones, or none is.
+        """
         if self._next is None:
             number = len(self.sent) + 1
             begun = len(self.sent) % self.at_once
@@ -156,7 +159,7 @@ class Traffic:
         group.start_soon(self._let_expire)
 
     async def end(self) -> None:
-        """Send what ends all runs, from all machines; those that are not there by then are started."""
+        """Send the end of all runs, from all machines; missing runs are started."""
         (self._folder / "over").touch()
         self._is_over.set()
         for project in self._projects:

@@ -61,7 +61,7 @@ select status, workflow_uuid from dbos.workflow_status where status in ('PENDING
 
 
 class Watch:
-    """What was seen of the tables of a project, which may be on several machines."""
+    """The observed rows of a project, which may be on several machines."""
 
     def __init__(self, projects: Sequence[Project]) -> None:
         self._settings = projects[0].settings
@@ -77,7 +77,7 @@ class Watch:
         self._progress_at = 0.0
 
     async def look(self) -> None:
-        """Look again and again, for ever."""
+        """Look again and again, forever."""
         while True:
             with suppress(tables.Lost):
                 self.parks.update(await self._rows(_PARKED))

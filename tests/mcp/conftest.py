@@ -211,7 +211,7 @@ def a_preview(text: str, length: int | None = None) -> Preview:
 
 @pytest.fixture
 def held_supervisor_lock(nowhere: Settings) -> Iterator[None]:
-    """A project whose supervisor is for ever about to start: whoever needs it has to wait."""
+    """A project whose supervisor is forever about to start: every caller that needs it has to wait."""
     nowhere.project.mkdir()
     state.prepare(nowhere)
     with locks.held_lock(places.supervisor_lock(nowhere)):

@@ -279,7 +279,7 @@ class Agent:
         self._client = client
 
     async def call(self, tool: str, **arguments: Any) -> str:
-        """What a tool answers, be it an error."""
+        """The answer of a tool, even if it is an error."""
         result = await self._client.call_tool(tool, arguments)
         [content] = result.content
         assert isinstance(content, TextContent)

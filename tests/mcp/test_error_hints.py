@@ -1,4 +1,4 @@
-"""What an error says to do next is done, to the letter, and then the request succeeds. The texts themselves are in `test_errors.py`."""
+"""The hint of an error is followed to the letter, and then the request succeeds. The texts themselves are in `test_errors.py`."""
 
 import json
 import re
@@ -35,7 +35,7 @@ class Agent:
         self._client = client
 
     async def refused(self, tool: str, **arguments: Any) -> str:
-        """What the error says."""
+        """The text of the error."""
         is_error, text = await self._call(tool, arguments)
         assert is_error, text
         return text

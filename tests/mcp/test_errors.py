@@ -979,7 +979,7 @@ async def refusal(client: Client, method: str, arguments: Json) -> str:
 
 
 async def standing(engine: Engine) -> tuple[dict[str, int], list[str]]:
-    """What no refused request may change."""
+    """The state that no refused request may change."""
     files = sorted(str(path) for path in (engine.project / "workflows").rglob("*.py"))
     return await engine.reader.counts(), files
 

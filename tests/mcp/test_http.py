@@ -1,4 +1,4 @@
-"""The server over HTTP: the same as over stdio, for several clients at once, and for nobody without the token."""
+"""The server over HTTP: the same as over stdio, for several clients at once, and for no client without the token."""
 
 import itertools
 import json
@@ -171,7 +171,7 @@ async def test_what_is_read_and_offered_is_the_same_as_over_stdio(
 
 
 async def everything(client: Client, run: str) -> list[object]:
-    """What there is besides the tools: resources in pages, a prompt, words to complete."""
+    """Everything apart from the tools: resources in pages, a prompt, words for completion."""
     first = await client.list_resources()
     newest = await client.read_resource(uris.RUNS)
     cursor = json.loads(newest.contents[0].model_dump()["text"])["next_cursor"]
@@ -533,7 +533,7 @@ async def test_it_ends_without_complaint_though_the_database_does_not_answer(
 
 
 def send(served: Served, body: Json, headers: Mapping[str, str]) -> socket.socket:
-    """A connection on which a request was sent, and whose answer nobody has read."""
+    """A connection with a request whose answer was not read."""
     content = json.dumps(body)
     url = httpx2.URL(served.url)
     given = {"Host": url.netloc.decode(), **served.headers, **headers}
@@ -589,7 +589,7 @@ async def open_streams(served: Served, run: str, *, timeout_seconds: float = 45)
 
 
 def newer_headers(method: str, name: str | None = None) -> dict[str, str]:
-    """What a request of protocol 2026-07-28 says of itself beside its body."""
+    """The headers of a request of protocol 2026-07-28 that describe its body."""
     named = {"Mcp-Name": name} if name else {}
     return {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method, **named}
 

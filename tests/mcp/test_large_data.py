@@ -271,7 +271,7 @@ async def start_large_runs(engine: Engine) -> None:
 
 
 async def fill(connection: tables.Connection) -> None:
-    """Runs that would take long to run: copies of rows, which nobody executes."""
+    """Runs that would take long to run: copies of rows, which no worker executes."""
     await copies(connection, "run-", RUNS, "SUCCESS")
     await connection.execute(
         "insert into dbos.workflow_output (workflow_uuid, output)"

@@ -267,7 +267,7 @@ class Agent:
         return result.structured_content or {"text": content.text}
 
     async def told(self, workflow_id: str, why: str) -> str:
-        """What comes after **Next:**, once the cause begins like that."""
+        """The text after **Next:**, when the cause begins like that."""
         said = ""
 
         async def next_hint() -> str | None:
@@ -283,7 +283,7 @@ class Agent:
             pytest.fail(f"{workflow_id} is not said to be {why!r}:\n{said}")
 
     async def output(self, workflow_id: str) -> object:
-        """What the run returned."""
+        """The output of the run."""
         found = await self.call(WAIT, {"workflow_ids": [workflow_id], "timeout_seconds": 30})
         assert found["done"], (found, await self.call("inspect", {"workflow_id": workflow_id}))
         [ended] = found["done"]
@@ -291,7 +291,10 @@ class Agent:
         return ended["output"]
 
     async def follow(self, hint: str) -> list[str]:
-        """Make the first call that the hint names with all its arguments, and where that shows another run, the one named there. Return those that change something."""
+        """Make the first call that the hint names with all its arguments.
+
+        If that shows another run, make the call named there. Return the changing calls.
+        """
         whole = [one for one in calls(hint) if one[0] != "start_workflow"]
         for tool, arguments in whole[:1]:
             answer = await self.call(tool, arguments)

@@ -1,4 +1,4 @@
-"""Subscriptions: whoever subscribed hears soon of what changed, not too often, and costs nothing once it has gone. In both protocol eras."""
+"""Subscriptions: a subscriber hears of changes soon, not too often, and costs nothing after it has gone. In both protocol eras."""
 
 import math
 import os

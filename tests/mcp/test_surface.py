@@ -1,4 +1,4 @@
-"""What a client sees of the server before anything runs: its tools, its words, and how it answers wrong calls. In both protocol eras."""
+"""The server as a client sees it before anything runs: its tools, its words, and its answers to wrong calls. In both protocol eras."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the agent template lets a model do, and where it stops; the model is a command that replies as the task says."""
+"""What the agent template lets a model do, and where it stops. The model is a command that replies as the task says."""
 
 import json
 from pathlib import Path

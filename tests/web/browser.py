@@ -34,7 +34,7 @@ _IN_PAGE_SECONDS = 10.0
 
 
 class BrowserError(AssertionError):
-    """What was asked of a page did not come about."""
+    """A request to a page failed."""
 
 
 class Browser:
@@ -49,7 +49,7 @@ class Browser:
         self._numbers = count(1)
 
     async def ask(self, do: str, **arguments: object) -> Any:
-        """What the script answers to a request."""
+        """The script's answer to a request."""
         async with self._turn:
             request = {"id": next(self._numbers), "do": do, **arguments}
             with anyio.fail_after(_SECONDS):
@@ -98,7 +98,7 @@ class Page:
     number: int
 
     async def ask(self, do: str, **arguments: object) -> Any:
-        """What the script answers to a request about this page."""
+        """The script's answer to a request about this page."""
         try:
             return await self.browser.ask(do, page=self.number, **arguments)
         except BrowserError:
@@ -150,7 +150,7 @@ class Page:
         return await self.ask("count", at=at)
 
     async def value(self, at: str) -> str:
-        """What stands in a field."""
+        """The text in a field."""
         return await self.ask("value", at=at)
 
     async def attribute(self, at: str, name: str) -> str | None:
@@ -194,7 +194,7 @@ class Page:
         await self.ask("forgive")
 
     async def findings(self) -> list[str]:
-        """What axe finds wrong for people with disabilities."""
+        """The problems for people with disabilities that axe finds."""
         return [
             f"{one['rule']}: {one['help']}\n  " + "\n  ".join(one["where"])
             for one in await self.ask("findings")

@@ -64,7 +64,7 @@ class Site:
         return workflow_id
 
     async def output(self, workflow_id: str) -> JsonValue:
-        """What a run returns, once it has ended; until then it may wait for what the page sends."""
+        """The output of a run, when it has ended; until then it may wait for what the page sends."""
 
         async def ended() -> list[Ended]:
             return (await self.engine.reader.wait([workflow_id])).done
@@ -101,7 +101,7 @@ async def served(shared: Engine) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def visitor(served: Served) -> AsyncIterator[Visitor]:
-    """What a browser can ask of that server, once it is let in: for tests that need no page."""
+    """Requests of a browser with access to that server: for tests that need no page."""
     async with visiting(served) as visitor:
         yield visitor
 

@@ -37,7 +37,7 @@ async def start(
 async def refusal(
     visitor: Visitor, status: int, path: str, body: Json | None = None, **query: Any
 ) -> Json:
-    """What is said of a call that is refused."""
+    """The error of a call that is refused."""
     path = f"/api/{path}"
     answer = await (visitor.get(path, **query) if body is None else visitor.post(path, body))
     assert answer.status_code == status, answer.text

@@ -32,7 +32,7 @@ IDLE_SECONDS = 10.0  # two of the looks that a feed takes by itself
 
 
 class Ear:
-    """What a stream has told, and when."""
+    """The events of a stream, with their times."""
 
     def __init__(self) -> None:
         self.told: list[tuple[float, Json]] = []

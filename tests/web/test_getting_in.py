@@ -1,4 +1,4 @@
-"""Who gets in at the page: a browser that opened a link, once and soon, and nobody else."""
+"""Access to the page: only for a browser that opened a link, once and soon."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -133,7 +133,7 @@ async def test_codes_and_the_token_are_in_no_log(shared: Engine) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What the time is, for this module's codes and cookies."""
+    """The time for this module's codes and cookies."""
     now = {"is": time.time()}
     monkeypatch.setattr(time, "time", lambda: now["is"])
     return now

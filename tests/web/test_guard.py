@@ -1,4 +1,4 @@
-"""What the page's server refuses: each refusal says what is wrong and what to do, and changes nothing."""
+"""The refusals of the page's server: each says what is wrong and what to do, and changes nothing."""
 
 from typing import Any
 

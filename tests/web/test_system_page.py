@@ -1,4 +1,4 @@
-"""What runs here, in Chromium."""
+"""The view of the system, in Chromium."""
 
 from datetime import UTC, datetime
 

@@ -52,7 +52,7 @@ class Home:
         return run
 
     async def output(self, workflow_id: str, *, seconds: float = 40.0) -> Any:
-        """What the run returned."""
+        """The output of the run."""
         run = await self.ended(workflow_id, seconds=seconds)
         assert run.status == "SUCCESS", (run.status, run.error)
         return run.output
@@ -106,7 +106,7 @@ def write(folder: Path, flows: str) -> Path:
 
 @asynccontextmanager
 async def a_home(folder: Path, flows: str, **settings: Any) -> AsyncGenerator[Home]:
-    """A project in `folder` whose workflow file has the text `flows`. Afterwards nothing of it may run any longer."""
+    """A project in `folder` whose workflow file has the text `flows`. Afterwards none of its processes may run."""
     project = Project(Settings(project=write(folder, flows), **settings))
     home = Home(project, await project.engine())
     try:

@@ -167,7 +167,7 @@ def calls(home: Home) -> list[Args]:
 
 
 async def record(home: Home, workflow_id: str) -> Any:
-    """What the step of a task recorded."""
+    """The record of a task's step."""
     (step,) = await home.client.list_workflow_steps_async(workflow_id)
     return step["output"]
 

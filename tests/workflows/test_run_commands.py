@@ -33,7 +33,7 @@ def run(host: Host, *commands: Command, **arguments: object) -> dict[str, Any]:
 
 
 def run_one(host: Host, text: str | list[str], **fields: Any) -> dict[str, Any]:
-    """What came of one command."""
+    """The outcome of one command."""
     command = cast(Command, {"name": "one", "run": text, **fields})
     return run(host, command)["commands"]["one"]
 

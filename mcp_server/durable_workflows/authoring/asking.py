@@ -1,4 +1,4 @@
-"""What a wait asks for: handed from `authoring.receive` to whoever publishes the waits of a worker."""
+"""The question of a wait, passed from `authoring.receive` to the code that publishes the waits of a worker."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ _current: ContextVar["Question | None"] = ContextVar("question", default=None)
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, the JSON schema of a right answer, and whether only a person may give it."""
+    """The question, the JSON schema of a valid answer, and whether only a person may give it."""
 
     prompt: str | None = None
     schema: Schema | None = None
@@ -20,7 +20,7 @@ class Question:
 
     @contextmanager
     def shown(self) -> Generator[None]:
-        """Waits that begin inside, in this thread or task, ask for this."""
+        """Waits that begin inside, in this thread or task, show this question."""
         token = _current.set(self)
         try:
             yield
@@ -29,5 +29,5 @@ class Question:
 
 
 def current() -> Question:
-    """What a wait that begins here asks for; a plain `DBOS.recv` asks for nothing in particular."""
+    """The question of a wait that begins here; a plain `DBOS.recv` has none."""
     return _current.get() or Question()

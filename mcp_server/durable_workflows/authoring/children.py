@@ -14,11 +14,10 @@ from typing_extensions import TypedDict
 from durable_workflows import wording
 from durable_workflows.models import UNFINISHED
 
-# A queue without a limit of its own. In a limited one, runs that wait for others
-# could take all places, so that those others never start.
+# A queue without a limit of its own. In a limited queue, runs that wait for others could take all places, so that those others never start.
 _QUEUE = "children"
-_POLLING_SECONDS = 5.0  # beside the worker's doorbell
-# How DBOS calls the arguments of its own in which one of a workflow cannot be given by name.
+_POLLING_SECONDS = 5.0  # in addition to the worker's doorbell
+# DBOS's own argument names. A workflow's argument with one of these names cannot be given by name.
 _TAKEN = frozenset({"cls", "options"})
 
 Arguments = dict[str, JsonValue]
@@ -32,7 +31,7 @@ class Problem(TypedDict):
 
 
 class Returned(TypedDict):
-    """What a run returned: `output`, or of a long one its beginning (`output_start`) and its length as JSON (`output_characters`).
+    """The return value of a run: `output`, or its beginning (`output_start`) and its length as JSON (`output_characters`) if it is long.
 
     Empty for a run that did not succeed.
     """
@@ -73,7 +72,7 @@ async def start_child(
         "workflow_name": workflow,
         "queue_name": _QUEUE,
         "workflow_id": workflow_id,
-        # Somebody else's run of that id would be taken for the result.
+        # Another run with that id would be taken for the result.
         "workflow_id_reuse_policy": "reject",
         "app_version": DBOS.application_version,
     }
@@ -86,9 +85,9 @@ async def start_child(
 
 
 def ended_children(workflow_ids: Iterable[str]) -> Iterator[WorkflowStatus]:
-    """Those of the runs that have ended, in the order given, with their outputs or errors. Call it in a step: it reads the database.
+    """The ended runs among these, in the order given, with their outputs or errors. Call it in a step: it reads the database.
 
-    They come one at a time: a hundred large outputs need not be in memory together.
+    They come one at a time, so that a hundred large outputs are not in memory together.
     """
     ids = list(workflow_ids)
     found = DBOS.list_workflows(workflow_ids=ids, load_input=False, load_output=False)
@@ -99,7 +98,7 @@ def ended_children(workflow_ids: Iterable[str]) -> Iterator[WorkflowStatus]:
 
 
 def returned(run: WorkflowStatus, characters: int) -> Returned:
-    """What a run returned, as JSON of at most so many characters."""
+    """The return value of a run, as JSON of at most that many characters."""
     if run.status != "SUCCESS":
         return {}
     text = json.dumps(run.output, ensure_ascii=False, default=str)
@@ -109,9 +108,9 @@ def returned(run: WorkflowStatus, characters: int) -> Returned:
 
 
 def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
-    """What failed, for a run that succeeded but returned an object with `ok` false, as `run_commands` does; None for any other run.
+    """The failures of a run that succeeded but returned an object with `ok` false, as `run_commands` does; None for any other run.
 
-    The message has at most so many characters.
+    The message has at most that many characters.
     """
     failed = wording.not_ok(run.output)
     if failed is None:
@@ -121,7 +120,7 @@ def not_ok(run: WorkflowStatus, characters: int) -> Problem | None:
 
 
 def problem_of(run: WorkflowStatus, characters: int) -> Problem:
-    """Why a run that has ended did not succeed, in a message of at most so many characters."""
+    """Why an ended run did not succeed, in a message of at most that many characters."""
     error = run.error
     if error is None:
         return {"name": run.status, "message": "the run ended without a result"}
@@ -130,7 +129,7 @@ def problem_of(run: WorkflowStatus, characters: int) -> Problem:
 
 
 def _call(function: Callable[..., object], args: Arguments) -> tuple[tuple[Any, ...], Arguments]:
-    """The arguments by position and by name: by name, but for those whose names DBOS itself takes."""
+    """The call's arguments by position and by name: by name, except those whose names DBOS itself uses."""
     if not _TAKEN & args.keys():
         return (), args
     bound = inspect.signature(function).bind(**args)

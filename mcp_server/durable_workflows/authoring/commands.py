@@ -1,4 +1,4 @@
-"""A command that a step runs, in a process group of its own. What it has started ends with it when its time is over or the step is cancelled."""
+"""A command that a step runs, in a process group of its own. The whole group ends when its time is over or the step is cancelled."""
 
 import asyncio
 import os
@@ -9,21 +9,21 @@ from typing import cast
 
 _GRACE_SECONDS = 5.0
 _GRACE_LOOKS = 100
-# After a command has ended: the time for its last words, if something else still holds its output.
+# After a command has ended: the time for its last output, if another process still holds it.
 _DRAIN_SECONDS = 1.0
 
 
 class CommandListener(asyncio.SubprocessProtocol):
-    """Hears what a command writes, and of its end. A subclass takes what is written in `pipe_data_received(fd, data)`: 1 is its output, 2 its errors.
+    """Hears the output of a command, and its end. A subclass takes the output in `pipe_data_received(fd, data)`: 1 is output, 2 is errors.
 
     With `separate_errors` false the errors come as part of the output. Setting `settled` ends the command before its time is over.
 
-    A protocol and no `asyncio.create_subprocess_exec`: there, some versions of Python wait for the
-    end of the output too, which never comes as long as a process in the background holds it.
+    It is a protocol, not `asyncio.create_subprocess_exec`: with that, some versions of Python also wait for the
+    end of the output, which never comes while a process in the background holds it.
     """
 
     def __init__(self, *, separate_errors: bool = False) -> None:
-        self.separate_errors = separate_errors  # else they come as part of the output
+        self.separate_errors = separate_errors  # otherwise they come as part of the output
         self.settled = asyncio.Event()  # it has ended, or must be ended
         self.exited = asyncio.Event()
         self.silent = asyncio.Event()
@@ -71,7 +71,7 @@ async def run_command(
             start_new_session=True,
         )
     )
-    # Cancelled in between, asyncio would kill the command alone: without the grace, and not what it has started.
+    # On a cancellation in between, asyncio would kill only the command, without the grace period, and not its processes.
     is_cancelled = await _outlasted(starting)
     transport, _ = starting.result()
     group = transport.get_pid()
@@ -106,7 +106,7 @@ def inside_project(cwd: str) -> Path:
 
 
 def _write(pipe: asyncio.WriteTransport, text: bytes) -> None:
-    """Hand over the text; what does not fit into the pipe goes as the command reads."""
+    """Write the text; the part that does not fit into the pipe goes as the command reads."""
     pipe.write(text)
     pipe.write_eof()
 
@@ -121,7 +121,7 @@ async def _in_time(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def _end_group(group: int, listener: CommandListener) -> None:
-    """Ask every process of the group to end; after the grace, end what is left."""
+    """Ask every process of the group to end; after the grace period, kill the rest."""
     try:
         _signal_group(group, signal.SIGTERM)
         for _ in range(_GRACE_LOOKS):
@@ -134,7 +134,7 @@ async def _end_group(group: int, listener: CommandListener) -> None:
 
 
 def _signal_group(group: int, number: int) -> bool:
-    """Send a signal, 0 for none; whether there was a process to take it."""
+    """Send a signal, 0 for none; return whether there was a process to take it."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):  # macOS: the second, if only zombies are left
@@ -143,13 +143,13 @@ def _signal_group(group: int, number: int) -> bool:
 
 
 async def _to_its_end(work: Coroutine[object, object, None]) -> None:
-    """Await something short that a cancellation must not cut in two; then let that one through."""
+    """Await a short operation that a cancellation must not cut in two; then let the cancellation through."""
     if await _outlasted(asyncio.create_task(work)):
         raise asyncio.CancelledError
 
 
 async def _outlasted(task: asyncio.Task[object]) -> bool:
-    """Await the task to its end, whether or not the caller is cancelled meanwhile, which is returned."""
+    """Await the task to its end. A cancellation of the caller meanwhile is returned."""
     is_cancelled = False
     while not task.done():
         try:

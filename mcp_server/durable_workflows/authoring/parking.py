@@ -11,9 +11,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def does_not_park(function: Function) -> Function:
     """Keep runs of a workflow in memory while they wait. Put it below `@DBOS.workflow()`.
 
-    A run that has waited for some seconds is taken out of memory: its code is left by an exception, and when what it waits for is there, a replay of the
-    recorded steps brings it back. A workflow that cannot bear that, because its body holds something across a wait or is not deterministic, stays in memory
-    with this, and takes one of the places of its worker for as long as it waits.
+    A run that has waited for some seconds is taken out of memory: an exception ends its code. When its wait is over, a replay of the
+    recorded steps brings it back. This decorator is for a workflow that does not survive that, because its body holds something across a
+    wait or
+    is not deterministic. Its run stays in memory and takes a place of its worker for the whole wait.
     """
     setattr(function, NEVER_PARKS, True)
     return function

@@ -1,12 +1,12 @@
-"""Secrets, taken out of what is recorded of runs and of what a worker logs: one rule for commands, agents and logs.
+"""Secrets, removed from the records of runs and from a worker's log: one rule for commands, agents and logs.
 
-In a text a secret is replaced by the name of its variable in brackets. Secret are
+The name of its variable, in brackets, replaces a secret in a text. Secrets are
 
 - the value of an environment variable that is named like a secret, from 6 characters on,
-- a value of the project's `.env`, from 8 characters on, unless it is a plain word, a number or a path that exists,
-- the password in a URL that a variable holds, and that of the database, from 6 characters on.
+- a value of the project's `.env`, from 8 characters on, unless it is a plain word, a number or an existing path,
+- the password in a URL in a variable, and the password of the database, from 6 characters on.
 
-Shorter and more common values stay: taking `true` or `8080` out of every output would hide more than it protects.
+Shorter and more common values stay: removing `true` or `8080` from every output would hide more than it protects.
 """
 
 import os
@@ -28,23 +28,23 @@ _DATABASE = "database password"
 
 
 class Redactor:
-    """Takes secrets out of texts."""
+    """Removes secrets from texts."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
-        """`names` says for each secret how it is called."""
+        """`names` gives the name of each secret."""
         self._names = names
         longest_first = sorted(names, key=len, reverse=True)
         self._any = re.compile("|".join(map(re.escape, longest_first))) if names else None
 
     def __call__(self, text: str) -> str:
-        """The text with the names of secrets in the place of their values."""
+        """The text with the names of secrets in place of their values."""
         if self._any is None:
             return text
         return self._any.sub(lambda found: f"[{self._names[found[0]]}]", text)
 
 
 def of_process(password: str | None, more: Mapping[str, str] | None = None) -> Redactor:
-    """For the secrets in the environment of this process and in the variables of `more`, and the database's password."""
+    """A redactor for the secrets in the environment of this process and in the variables of `more`, and for the database's password."""
     variables = {**os.environ, **(more or {})}
     dotenv = variables.get(DOTENV, "").split()
     names = {
@@ -60,7 +60,7 @@ def of_process(password: str | None, more: Mapping[str, str] | None = None) -> R
 def redacted(
     text: str, *, variable: str | None = None, more: Mapping[str, str] | None = None
 ) -> str:
-    """The text with the names of secrets, in brackets, in the place of their values.
+    """The text with the names of secrets, in brackets, in place of their values.
 
     Secrets are those of this worker's environment and of the variables in `more`, by the rule at the top of this module, and the value of
     the environment variable `variable`, however short it is.
@@ -71,20 +71,20 @@ def redacted(
 
 
 def password_of(url: str) -> str | None:
-    """The password in a URL, as it is used."""
+    """The password in a URL, decoded."""
     try:
         found = urlsplit(url).password
-    except ValueError:  # no URL
+    except ValueError:  # not a URL
         return None
     return None if found is None else unquote(found)
 
 
 def _secrets(name: str, value: str, *, of_dotenv: bool) -> list[str]:
-    """The texts in the value of a variable that shall not be seen."""
+    """The texts in the value of a variable that must not be visible."""
     found: list[str] = []
     if "://" in value and (password := password_of(value)):
         found += _long_enough({password, urlsplit(value).password or ""}, _SHORTEST_NAMED)
-    lines = [line.strip() for line in value.splitlines()]  # what is logged comes line by line
+    lines = [line.strip() for line in value.splitlines()]  # logs come line by line
     if _NAMED.search(name):
         found += _long_enough(lines, _SHORTEST_NAMED)
     elif of_dotenv:
@@ -99,5 +99,5 @@ def _long_enough(texts: Iterable[str], shortest: int) -> list[str]:
 def _is_common(value: str) -> bool:
     try:
         return bool(_PLAIN.fullmatch(value)) or Path(value).exists()
-    except (OSError, ValueError):  # too long for a path, or no text of one
+    except (OSError, ValueError):  # too long for a path, or not valid in one
         return False

@@ -1,6 +1,6 @@
-"""Waits for messages that show what they ask for.
+"""Waits for messages that show their question.
 
-They are made of `DBOS.recv`, and as durable: a restarted run goes on waiting until the same deadline. Call them from the body of a
+They are made of `DBOS.recv`, and as durable: a restarted run keeps waiting until the same deadline. Call them from the body of a
 workflow, not from a step.
 """
 
@@ -61,14 +61,14 @@ def receive(
 ) -> Any:
     """Wait for a message on `topic` and return it; `default` when `timeout` seconds have passed (without one: no limit).
 
-    While it waits, `prompt` and `schema` are shown by inspect and list. `schema` is a JSON schema, or a Python type (a pydantic model, a
-    TypedDict, a Literal, bool, …): then the message is returned as that type. A message that does not fit is refused
-    at its sender; one that came before the wait began is skipped, which the log of the run notes. The wait goes on.
+    While it waits, `inspect` and `list` show `prompt` and `schema`. `schema` is a JSON schema, or a Python type (a pydantic model, a
+    TypedDict, a Literal, bool, …): then the message is returned as that type. The sender of a message that does not fit is refused.
+    An unfitting message that came before the wait began is skipped, which the log of the run notes; the wait continues.
 
-    A message may be `null`, which is None. To tell it from a timeout, give a `default` that no message is.
+    A message may be `null`, which is None. To distinguish it from a timeout, give a `default` that no message can be.
 
     Raises:
-        InvalidArguments: `schema` is no JSON schema.
+        InvalidArguments: `schema` is not a JSON schema.
     """
     return _Wait(topic, schema, prompt, timeout, default).run()
 
@@ -147,9 +147,10 @@ def ask_human(
 ) -> Any:
     """Ask a person, and return the answer; `default` when `timeout` seconds have passed (without one: no limit).
 
-    An answer is what somebody gave in a terminal (`durable-workflows approve`) or in the form of a client, and it is noted with who, when and
-    how. A worker takes nothing else: it skips a message on this topic, and the log of the run says so. Otherwise as `receive`. The topic
-    is `person:` and `topic`, or the number of the step that waits.
+    A person answers in a terminal (`durable-workflows approve`), on the page, or in the form of a client. The answer is recorded with
+    the person, the time and the way. A worker accepts nothing else: it skips a message on this topic, and the log of the run says so.
+    Otherwise
+    as `receive`. The topic is `person:` and `topic`, or the number of the step that waits.
     """
     return _Wait(_person_topic(topic), schema, prompt, timeout, default).run()
 
@@ -241,17 +242,17 @@ class _Wait:
                 left = await DBOS.run_step_async({"name": "time_left"}, self._left)
 
     def _left(self) -> float:
-        """A step, which runs only after a message that did not fit: what is left until the deadline of the first wait."""
+        """The rest of the time until the deadline of the first wait. A step, which runs only after a message that did not fit."""
         return dbos_calls.left_of_wait(self._first)
 
     def _came(self, step: int) -> bool:
-        """A step, which runs only where `null` and a timeout differ: whether the `DBOS.recv` of that number ended with a message."""
+        """Whether the `DBOS.recv` of that number ended with a message. A step, which runs only if `null` and a timeout differ."""
         if self._topic.startswith(PERSON):
             return dbos_calls.left_of_wait(step) > 0
         return dbos_calls.has_received(step)
 
     def _take(self, message: JsonValue) -> tuple[bool, object]:
-        """Whether the wait is over, and with what. All depends on the recorded message only."""
+        """Whether the wait is over, and its result. Both depend only on the recorded message."""
         try:
             return True, self._fitting(message)
         except ValueError as error:
@@ -260,7 +261,7 @@ class _Wait:
 
 
 def _checker(schema: Any) -> tuple[Schema | None, Callable[[JsonValue], object]]:
-    """The JSON schema to show, and a function that returns a message as the author wants it, or raises ValueError."""
+    """The JSON schema to show, and a function that returns a message in the author's type, or raises ValueError."""
     if schema is None:
         return None, lambda message: message
     if isinstance(schema, dict):

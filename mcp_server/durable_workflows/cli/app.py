@@ -1,6 +1,6 @@
-"""The command line: which commands there are, and how each gets its settings.
+"""The command line: its commands, and how each gets its settings.
 
-Exit status: 0; 1, it failed, with a sentence on standard error; 2, wrong usage. Results go to standard output, all else
+Exit status: 0; 1 for a failure, with a sentence on standard error; 2 for wrong usage. Results go to standard output, all other output
 to standard error. Help and errors are plain text: agents read them too. Logging is configured here and nowhere else.
 """
 
@@ -24,7 +24,8 @@ from durable_workflows.cli.command import Command
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.settings import Settings
 
-# A command imports the modules up to its own. `serve` is first: an MCP client waits for it, and it needs little of what the others import.
+# A command imports the modules up to its own. `serve` is first: an MCP client waits for it, and it needs little of the other commands'
+# imports.
 _MODULES = (
     "serving",
     "runs",
@@ -64,7 +65,7 @@ def build_app(some: Iterable[Command]) -> typer.Typer:
 
 
 class _Command(TyperCommand):
-    """A command whose help tells its own options apart from the settings, which all commands take."""
+    """A command whose help separates its own options from the settings, which all commands take."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the options and the settings, each with their heading."""
@@ -111,7 +112,7 @@ def _main(
 
 
 def _with_settings(command: Command) -> Callable[..., None]:
-    """The command with a flag for each setting; it gets the Settings made of them as its first argument."""
+    """The command with a flag for each setting; its first argument is the Settings made from them."""
     function = command.function
 
     @functools.wraps(function)
@@ -125,7 +126,7 @@ def _with_settings(command: Command) -> Callable[..., None]:
     own = list(inspect.signature(function).parameters.values())[1:]
     flags = list(_flags())
     signature = inspect.Signature([*own, *flags])
-    vars(typed)["__signature__"] = signature  # what typer makes the command's options of
+    vars(typed)["__signature__"] = signature  # typer makes the command's options from it
     typed.__annotations__ = {one.name: one.annotation for one in [*own, *flags]}
     return typed
 
@@ -160,9 +161,9 @@ def _flags() -> Iterator[inspect.Parameter]:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    """The settings of this process; from here on it logs as they say.
+    """The settings of this process, which from here on logs accordingly.
 
-    Without a wish, a command tells a person warnings only.
+    By default a command shows a person only warnings.
     """
     try:
         settings = Settings(**given)

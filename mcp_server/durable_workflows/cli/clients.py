@@ -1,6 +1,6 @@
-"""The configurations of MCP clients: where each is, and how this server gets into it.
+"""The configurations of MCP clients: their places, and how to add this server to them.
 
-Nothing that is there is changed: an entry is added, in one step, to a file that can be read, or not at all.
+Existing content never changes: an entry is added, in one step, to a readable file, or not at all.
 """
 
 import os
@@ -31,25 +31,25 @@ State = Literal["missing", "same", "different", "unreadable"]
 
 
 class Client(NamedTuple):
-    """A client: the file that it reads, the table in it that holds servers, and what its server is started with."""
+    """A client: the file that it reads, the table of servers in it, and the command for its server."""
 
     name: str
     file: str
     key: str
     arguments: tuple[str, ...]
-    then: str  # what a person does next
-    kind: str | None = "stdio"  # what the entry says of itself, where the client wants it said
-    own: bool = False  # the file is the user's, not the project's: paths of this machine are right
+    then: str  # the person's next action
+    kind: str | None = "stdio"  # the kind that an entry names, if the client wants one
+    own: bool = False  # the user's file, not the project's: paths of this machine are right
 
     def path(self, settings: Settings) -> Path:
-        """Where the file is."""
+        """The path of the file."""
         if not self.own:
             return settings.project / self.file
         return platformdirs.user_config_path("Claude", appauthor=False, roaming=True) / self.file
 
 
-# What a project's file holds is the same for everybody who has the project: no path of this machine. Each client says in its own way which
-# project it is in: Claude Code by CLAUDE_PROJECT_DIR in the server's environment, Codex by the working directory, the others by a variable.
+# A project's file is the same for all users of the project, without paths of this machine. Each client names its project in its own way:
+# Claude Code by CLAUDE_PROJECT_DIR in the server's environment, Codex by the working directory, the others by a variable.
 CLIENTS = (
     Client(
         "claude-code",
@@ -93,19 +93,19 @@ CLIENTS = (
 
 
 class Plan(NamedTuple):
-    """What would be done to a client's file."""
+    """The planned change of a client's file."""
 
     client: Client
     path: Path
     state: State
-    fragment: str  # the entry as one would paste it
-    text: str | None  # the whole file with it, where it can be added
-    reason: str = ""  # why the file cannot be read
-    warning: str = ""  # what has to be put right beside it
+    fragment: str  # the entry in the form for pasting
+    text: str | None  # the whole file with the entry, if it can be added
+    reason: str = ""  # why the file is unreadable
+    warning: str = ""  # a further problem to correct
 
 
 def plan(client: Client, settings: Settings, name: str, command: Sequence[str] | None) -> Plan:
-    """What has to be done so that the client has this server under `name`; nothing is changed yet.
+    """The change that gives the client this server under `name`; nothing is changed yet.
 
     Raises:
         UsageError: the name cannot be used.
@@ -138,13 +138,13 @@ def plan(client: Client, settings: Settings, name: str, command: Sequence[str] |
 
 
 def write(plan: Plan) -> None:
-    """Do what was planned. A reader sees the old file or the new one; its permissions stay.
+    """Carry out the plan. A reader sees the old file or the new one; its permissions stay.
 
     Raises:
         SetupError: the file cannot be written.
     """
     assert plan.text is not None, "there is something to write"
-    target = plan.path.resolve()  # where the file is a link, it stays one
+    target = plan.path.resolve()  # a link stays a link
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _replace(target, plan.text)
@@ -168,10 +168,10 @@ def _entry(client: Client, settings: Settings, command: list[str]) -> formats.En
 
 
 def _own_command(client: Client) -> list[str]:
-    """How the client starts this program: as its user does.
+    """The command with which the client starts this program, as its user does.
 
-    In a project's file by name, which everybody's PATH resolves; in a user's own file by its whole path, for an application that
-    was not started from a shell has another PATH. Out of an environment of `uvx`, which does not last, by `uvx`.
+    In a project's file it is a name, which every user's PATH resolves. In a user's own file it is a full path, since an application that
+    was not started from a shell has another PATH. From a temporary environment of `uvx` it is a call of `uvx`.
     """
     words = ["uvx", COMMAND] if content.is_temporary() else [COMMAND]
     if client.own:
@@ -194,7 +194,7 @@ def _warning(program: str) -> str:
 
 
 def _essence(entry: object) -> object:
-    """An entry without what says nothing."""
+    """An entry without empty fields."""
     if not isinstance(entry, dict):
         return entry
     fields = cast("formats.Entry", entry)

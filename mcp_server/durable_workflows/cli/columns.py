@@ -1,4 +1,4 @@
-"""Rows as aligned columns of plain text, cut to the room that there is."""
+"""Rows as aligned columns of plain text, cut to the available room."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,11 @@ GAP = "  "
 
 Shrinking = Sequence[
     tuple[int, int]
-]  # columns in the order in which they give up room, and how narrow each may become
+]  # columns in the order in which they give up room, with their smallest widths
 
 
 def lines(rows: Sequence[Sequence[str]], room: int | None, shrinking: Shrinking) -> Iterator[str]:
-    """The rows, each in a line. Without `room` nothing is cut; a column that does not shrink never is."""
+    """The rows, one per line. Without `room` nothing is cut; a column that does not shrink is never cut."""
     rows = [[fitting.shown_line(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     free = math.inf if room is None else room - len(GAP) * (len(widths) - 1)
@@ -26,5 +26,5 @@ def lines(rows: Sequence[Sequence[str]], room: int | None, shrinking: Shrinking)
 
 
 def cut(text: str, width: int) -> str:
-    """A text in a width, with an ellipsis where something is left out."""
+    """A text of that width, with an ellipsis if its end is left out."""
     return text if len(text) <= width else f"{text[: width - 1]}…" if width else ""

@@ -1,13 +1,13 @@
-"""What a command is."""
+"""The definition of a command."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """A command: its name, what it does, and how it is typed; `more` adds what is known at run time only to its help.
+    """A command: its name, its purpose, and how it is typed; `more` adds to its help what is known only at run time.
 
-    Its function gets the Settings first, and then what its own parameters say.
+    Its function gets the Settings first, then its own parameters.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Actions as a person types them: the commands that do what the tools do."""
+"""Actions in a person's words: the commands that correspond to the tools."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _PROGRAM = "durable-workflows"
 
 @dataclass(frozen=True)
 class Flag:
-    """An option without a value: it stands for this value of an argument. With `off`, that stands for the other one."""
+    """An option without a value, for this value of an argument. `off` is the option for the other value."""
 
     option: str
     value: JsonValue = True
@@ -24,7 +24,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Form:
-    """How a command takes the arguments of a tool: some as words, the others as options."""
+    """How a command takes the arguments of a tool: some as words, the rest as options."""
 
     command: str
     words: tuple[str, ...] = ()
@@ -95,12 +95,12 @@ FORMS = {
     ),
     "search_docs": Form("docs", ("query",)),
 }
-# Arguments of tools that a command takes in another way, and how.
+# Arguments of tools that a command takes in a different way.
 OTHERWISE = {
     ("start_workflow", "wait_seconds"): "--wait, which waits until the end",
 }
-_JSON = ("args", "message")  # arguments that are JSON in a command, too
-_FILES = ("batch", "source")  # a file has them
+_JSON = ("args", "message")  # arguments that are JSON in a command too
+_FILES = ("batch", "source")  # a file contains them
 _RUNS = {"workflow_id": " ID", "workflow_ids": " ID..."}
 _TOOL = re.compile(
     rf"\bCall ({'|'.join(FORMS)})\b|\b({'|'.join(name for name in FORMS if '_' in name)})\b"
@@ -108,7 +108,7 @@ _TOOL = re.compile(
 
 
 def as_command(tool: str, arguments: Mapping[str, JsonValue]) -> str:
-    """The command that does what a call does."""
+    """The command that does the same as a call."""
     form = FORMS[tool]
     words = [word for name in form.words if name in arguments for word in _words(name, arguments)]
     options = [
@@ -123,8 +123,8 @@ def as_command(tool: str, arguments: Mapping[str, JsonValue]) -> str:
 
 
 def in_terminal(hint: str) -> str:
-    """The hint of an error, in which each tool that it names is a command."""
-    parts = enumerate(hint.split("`"))  # each second one is code, and stays as it is
+    """The hint of an error, with a command in place of each tool that it names."""
+    parts = enumerate(hint.split("`"))  # every second part is code, and stays as it is
     return "`".join(part if place % 2 else _TOOL.sub(_named, part) for place, part in parts)
 
 
@@ -155,7 +155,7 @@ def _json(value: JsonValue) -> str:
 
 
 def _quoted(value: JsonValue) -> str:
-    """A word for a shell; one with characters that a terminal does not show is written with their escapes."""
+    """A word for a shell. If a terminal does not show some of its characters, they are escaped."""
     text = str(value)
     if isinstance(value, Blank):
         return text

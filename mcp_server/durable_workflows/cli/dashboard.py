@@ -1,4 +1,4 @@
-"""The overview of a project: its runs by status, the newest ones, who waits for what, queues, workers, and the newest log lines."""
+"""The overview of a project: its runs by status, the newest runs, waits, queues, workers, and the newest log lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from durable_workflows.models import (
     WorkerInfo,
 )
 
-_TEXT = 200  # characters of a prompt, an error or a log line, where there is room
+_TEXT = 200  # characters of a prompt, an error or a log line, if there is room
 
 
 class Line(NamedTuple):
@@ -52,8 +52,8 @@ def overview_lines(
 
 
 def _fair(said: Sequence[RunLine], room: int) -> list[RunLine]:
-    """So many of the newest lines that no run takes the room of another: of each run the last one, then of each the last but one."""
-    later: Counter[str] = Counter()  # lines of each run that are newer
+    """That many of the newest lines, shared fairly: the last line of each run, then the last but one of each."""
+    later: Counter[str] = Counter()  # the number of newer lines of each run
     turns: list[tuple[int, int]] = []
     for place, one in reversed([*enumerate(said)]):
         turns.append((later[one.workflow_id], -place))
@@ -62,7 +62,7 @@ def _fair(said: Sequence[RunLine], room: int) -> list[RunLine]:
 
 
 def age(moment: datetime, now: datetime) -> str:
-    """How long ago something was, in its largest unit."""
+    """The time since then, in its largest unit."""
     seconds = (now - moment).total_seconds()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -79,7 +79,7 @@ Row = Sequence[str]
 
 
 def _table(rows: Iterable[Row], shrinking: columns.Shrinking, width: int | None) -> Iterator[Line]:
-    """A blank line, then the rows; nothing for a table that has its heading only."""
+    """A blank line, then the rows; empty for a table with only its heading."""
     found = list(rows)
     if len(found) > 1:
         yield Line("")

@@ -1,7 +1,7 @@
 """The demo: an agent's session, played by a real MCP client with a real server, on a real directory.
 
-It has a project of its own in a temporary folder; the directory is only read. Whatever happens, no process stays. Each event is a
-line; what does not come true within `_DEADLINE_SECONDS` fails the demo.
+It has a project of its own in a temporary folder; the directory is only read. Whatever happens, no process remains. Each event is a
+line; an event that does not come within `_DEADLINE_SECONDS` fails the demo.
 """
 
 import os
@@ -46,18 +46,18 @@ from mcp import Client, MCPError, StdioServerParameters
 _DEADLINE_SECONDS = 90.0  # for each event; a slow machine takes its time to start a worker
 _POLL_SECONDS = 0.02
 _WORKFLOWS = Path(__file__).with_name("demo_workflow.py")
-_TOPIC = "approval"  # that of demo_workflow.py
+_TOPIC = "approval"  # the topic of demo_workflow.py
 _FORK_STEP = 3
 
 Step = tuple[str, str]  # workflow_id, number
 
 
 class DemoFailed(Exception):
-    """Something that was promised did not come true."""
+    """A promised event did not come."""
 
 
 async def play(settings: Settings, directory: Path, keep: bool) -> bool:
-    """Play the demo on a directory; return whether all of it came true. With `keep` the demo's project stays.
+    """Play the demo on a directory; return whether all events came. With `keep` the demo's project stays.
 
     After a failure it stays as well: its logs say more.
     """
@@ -84,7 +84,7 @@ _FAILURES = (DemoFailed, DurableWorkflowsError, MCPError, OSError, TimeoutError,
 
 
 class _Stage:
-    """Where the events appear: a line each, with the time since the beginning."""
+    """The place of the events: a line each, with the time since the beginning."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -100,7 +100,7 @@ class _Stage:
         self._line("✗", "red", str(error) or f"It took more than {_DEADLINE_SECONDS:.0f} seconds.")
 
     def working(self, text: str) -> Any:
-        """Show, on a terminal, that something is under way."""
+        """Show, on a terminal, that work is in progress."""
         return self._console.status(text) if self._console.is_terminal else nullcontext()
 
     def _line(self, mark: str, style: str, text: str) -> None:
@@ -111,7 +111,7 @@ class _Stage:
 
 @dataclass
 class _Demo:
-    """What the acts of the demo share."""
+    """The parts shared by the acts of the demo."""
 
     settings: Settings
     directory: Path
@@ -123,7 +123,7 @@ class _Demo:
         return self.settings.project / "effects.txt"
 
     def steps_begun(self) -> list[Step]:
-        """The steps that have begun, in their order; one that ran twice is there twice."""
+        """The steps that have begun, in order; a step that ran twice appears twice."""
         if not self.effects.exists():
             return []
         lines = self.effects.read_text(encoding="utf-8").splitlines()
@@ -150,14 +150,14 @@ class _Demo:
                     return result
 
     async def ended(self, workflow_id: str) -> Ended:
-        """Wait until a run has ended, as it should."""
+        """Wait until a run has ended, and check its end."""
         result = await self.wait(workflow_id)
         if not result.done or result.done[0].status != "SUCCESS":
             raise DemoFailed(f"{workflow_id} did not succeed: {result.model_dump_json()}")
         return result.done[0]
 
     async def worker(self) -> WorkerInfo:
-        """The worker of the newest version, once it is there."""
+        """The worker of the newest version, when it exists."""
         with anyio.fail_after(_DEADLINE_SECONDS):
             while True:
                 status = ServerStatus.model_validate(await self.call("server_status"))
@@ -251,13 +251,13 @@ async def _kill_worker(demo: _Demo) -> None:
 
 
 async def _see_the_rest(demo: _Demo, survey: str) -> None:
-    """All runs end, and no step that had finished ran again."""
+    """All runs end, and no finished step ran again."""
     killed = (
         demo.steps_begun()
     )  # the killed worker writes no more, and the next needs a second to start
     in_flight = {
         (one, step) for one, step in dict(killed).items() if one != survey
-    }  # their last ones
+    }  # their last steps
     finished = set(killed) - in_flight
     result = await demo.wait(survey)
     _check(bool(result.waiting), f"survey should wait for a message: {result.model_dump_json()}")
@@ -305,7 +305,7 @@ async def _fork(demo: _Demo, survey: str) -> None:
 
 
 async def _clean_up(settings: Settings, stage: _Stage) -> bool:
-    """End what the demo started, and see that all of it is gone."""
+    """End everything that the demo started, and check that it is gone."""
     try:
         await lifecycle.shut_down(settings)
         left = await anyio.to_thread.run_sync(_left, settings)
@@ -338,7 +338,7 @@ async def _until(fact: Callable[[], bool]) -> None:
 
 
 def _counts(output: Mapping[str, Any]) -> str:
-    """What the survey found: `3 files, 120 lines, 900 words`."""
+    """The findings of the survey: `3 files, 120 lines, 900 words`."""
     found = (
         wording.counted(output[name], name.removesuffix("s"))
         for name in ("files", "lines", "words")
@@ -356,7 +356,7 @@ def _new_folder() -> Path:
 
 
 def _something_in(directory: Path) -> Path:
-    """The directory, or this package's own where it is empty."""
+    """The directory, or this package's own if it is empty."""
     empty = next(directory.glob("[!.]*"), None) is None
     return _WORKFLOWS.parent if empty else directory.resolve()
 

@@ -1,7 +1,7 @@
 """The workflows of `durable-workflows demo`, which copies this file into the workflow folder of its project.
 
-Plain DBOS. Each step appends a line to `effects` when it begins, so that a step which ran twice shows. It takes `_PACE_SECONDS` at
-least, so that a kill meets steps in flight.
+Plain DBOS. Each step appends a line to `effects` when it begins, so a repeated step is visible. It takes at least `_PACE_SECONDS`,
+so that a kill meets steps in flight.
 """
 
 import itertools
@@ -16,7 +16,7 @@ TOPIC = "approval"
 _STEPS = 5  # of each `measure`
 _PACE_SECONDS = 0.4
 _MOST_FILES = 300
-_MOST_BYTES = 1_000_000  # a larger file is no text that a person wrote
+_MOST_BYTES = 1_000_000  # a larger file is not text written by a person
 _SKIPPED = {"node_modules", "__pycache__", "site-packages", "venv"}
 
 Figures = dict[str, int]
@@ -40,7 +40,7 @@ def measure(part: str, files: list[str], effects: str) -> Figures:
 
 @DBOS.step(name="find_parts")
 def find_parts(directory: str, effects: str) -> dict[str, list[str]]:
-    """The text files of the three largest sub-directories, or three equal parts where there are fewer."""
+    """The text files of the three largest sub-directories, or three equal parts if there are fewer."""
     _begin(effects)
     root = Path(directory)
     files = list(itertools.islice(_files(root), _MOST_FILES))
@@ -59,7 +59,7 @@ def find_parts(directory: str, effects: str) -> dict[str, list[str]]:
 
 @DBOS.step(name="count")
 def count(files: list[str], effects: str) -> Figures:
-    """How much text there is in the files."""
+    """The amount of text in the files."""
     _begin(effects)
     ready_at = time.monotonic() + _PACE_SECONDS
     texts = [Path(file).read_text(encoding="utf-8", errors="replace") for file in files]
@@ -73,13 +73,13 @@ def count(files: list[str], effects: str) -> Figures:
 
 @DBOS.step(name="sum_up")
 def sum_up(figures: list[Figures], effects: str) -> Figures:
-    """The sum of what the parts have."""
+    """The sum of the parts."""
     _begin(effects)
     return add_up(figures)
 
 
 def add_up(figures: list[Figures]) -> Figures:
-    """The same without a step: it has no effect, and gives the same again."""
+    """The same without a step: it has no effect, and always gives the same result."""
     return {name: sum(one[name] for one in figures) for name in ("files", "lines", "words")}
 
 

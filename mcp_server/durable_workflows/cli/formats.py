@@ -1,6 +1,6 @@
-"""Configuration files that hold a table of MCP servers, as JSON or as TOML: reading the table, and adding to it.
+"""Configuration files with a table of MCP servers, as JSON or as TOML: reading the table, and adding to it.
 
-Each is about one entry, `name` in the table `key`. A ValueError says why a file cannot be read, or cannot be added to.
+Each handles one entry, `name` in the table `key`. A ValueError says why a file cannot be read or changed.
 """
 
 import json
@@ -26,11 +26,11 @@ class Json:
         return json.dumps({self._key: {self._name: self._entry}}, indent=2, ensure_ascii=False)
 
     def servers(self, text: str) -> Mapping[str, object]:
-        """Those that the file has. A ValueError says why it cannot be read."""
+        """The servers in the file. A ValueError says why it cannot be read."""
         return self._table(self._content(text))
 
     def added(self, text: str) -> str:
-        """The file with the entry, indented as it was."""
+        """The file with the entry, in its own indentation."""
         whole = self._content(text)
         whole[self._key] = {**self._table(whole), self._name: self._entry}
         indent = _INDENT.search(text)
@@ -57,7 +57,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 class Toml:
-    """A TOML file with a table of servers. It is only added to at its end, so that comments and layout stay."""
+    """A TOML file with a table of servers. Text is only added at its end, so that comments and layout stay."""
 
     def __init__(self, key: str, name: str, entry: Entry) -> None:
         self._key = key
@@ -65,21 +65,21 @@ class Toml:
         self._entry = entry
 
     def fragment(self) -> str:
-        # A JSON string, and a list of them, are TOML as well.
+        # A JSON string, and a list of JSON strings, are also TOML.
         lines = [
             f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in self._entry.items()
         ]
         return "\n".join([f"[{self._key}.{self._name}]", *lines])
 
     def servers(self, text: str) -> Mapping[str, object]:
-        """Those that the file has. A ValueError says why it cannot be read."""
+        """The servers in the file. A ValueError says why it cannot be read."""
         table = tomllib.loads(text).get(self._key, {})
         if not isinstance(table, dict):
             raise ValueError(f"its {self._key!r} is not a table")
         return cast("dict[str, object]", table)
 
     def added(self, text: str) -> str:
-        """The file with the entry. A ValueError says that it takes none at its end."""
+        """The file with the entry. A ValueError says that it cannot be added at the end."""
         head = f"{text.rstrip()}\n\n" if text.strip() else ""
         whole = f"{head}{self.fragment()}\n"
         if self.servers(whole) != {**self.servers(text), self._name: self._entry}:

@@ -1,4 +1,4 @@
-"""Asking a person for a value on a terminal, by its JSON schema: a question for each thing, asked again until the answer fits."""
+"""Asking a person for a value on a terminal, by its JSON schema: a question for each part, repeated until the answer fits."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _NO = ("n", "no", "false")
 
 
 class _Left:
-    """What a person has left out."""
+    """A value that a person has left out."""
 
 
 _LEFT = _Left()
@@ -35,23 +35,23 @@ class _Choice(NamedTuple):
 
 
 def ask(schema: Schema | None) -> JsonValue:
-    """Ask for a value that fits the schema; without one, for any JSON or text.
+    """Ask for a value that fits the schema; without a schema, for any JSON or text.
 
-    The whole is asked for as JSON where the answers to its parts make no value that fits: a form cannot ask for everything that a schema can say.
+    If the answers to the parts make no value that fits, the whole is asked for as JSON: a form cannot express every schema.
     """
     root = schema or {}
     value = _ask(root, "Answer", root, required=True)
     problem = _problem(root, value, root)
     if problem is None:
         return cast("JsonValue", value)
-    terminal.out(problem)  # what is wrong with the whole, though each part fits
+    terminal.out(problem)  # a mistake in the whole, although each part fits
     shown = wording.short(json.dumps(root, ensure_ascii=False), _SCHEMA_SHOWN)
     terminal.out(f"Give the whole answer as JSON. Its schema: {fitting.shown_line(shown)}")
     return cast("JsonValue", _ask_line("Answer (JSON)", _json, check=_check(root, root)))
 
 
 def pick(label: str, options: list[str]) -> int:
-    """Ask for one of several things; return its place."""
+    """Ask for one of several things; return its index."""
     choices = [_Choice(place, text) for place, text in enumerate(options)]
     return cast("int", _ask_line(label, _choice_parser(choices), choices=choices))
 
@@ -59,7 +59,7 @@ def pick(label: str, options: list[str]) -> int:
 def _ask(
     schema: Schema | bool, label: str, root: Schema, *, required: bool, depth: int = 0
 ) -> _Answer:
-    """Ask for what a schema describes, in the way that suits it."""
+    """Ask for a value of the schema, in a suitable way."""
     found, nullable = resolved(schema, root)
     required = required and not nullable
     choices = _choices(found, root)
@@ -104,7 +104,7 @@ def _ask_line(
     default: Any = _LEFT,
     required: bool = True,
 ) -> _Answer:
-    """Ask until there is an answer that fits. An empty line is the default, or leaves the thing out."""
+    """Ask until there is an answer that fits. An empty line means the default, or leaves the value out."""
     for place, choice in enumerate(choices or [], 1):
         terminal.out(f"  {place}  {fitting.shown_line(choice.label)}")
     if not isinstance(default, _Left):
@@ -124,7 +124,7 @@ def _ask_line(
 def _read(
     text: str, parse: Callable[[str], JsonValue], check: Callable[[JsonValue], str | None]
 ) -> JsonValue:
-    """What a line means: as JSON, where only that fits.
+    """The value of a line. It is read as JSON if only that fits.
 
     Raises:
         ValueError: nothing fits; with the reason for the usual meaning.
@@ -147,14 +147,14 @@ def _read(
 
 
 def _has_fields(schema: Schema) -> bool:
-    """Whether it is an object that can be asked for field by field."""
+    """Whether it is an object whose fields can be asked for one by one."""
     properties: Schema = schema.get("properties", {})
     names = {*properties} >= {*schema.get("required", [])}
     return schema.get("type") == "object" and bool(properties) and names
 
 
 def _choices(schema: Schema, root: Schema, depth: int = 0) -> list[_Choice]:
-    """The values of a schema that allows only certain ones."""
+    """The values of a schema that allows only certain values."""
     if "const" in schema:
         return [_Choice(schema["const"], str(schema.get("title") or _text(schema["const"])))]
     if "enum" in schema:
@@ -177,16 +177,16 @@ def _check(schema: Schema | bool, root: Schema) -> Callable[[JsonValue], str | N
 
 
 def _problem(schema: Schema | bool, value: Any, root: Schema) -> str | None:
-    """What is wrong with a value, in a sentence."""
+    """The mistake in a value, in a sentence."""
     found = arguments.first_problem(schema, value, root)
     return None if found is None else f"That does not fit: {found}."
 
 
-# What a person types
+# A person's input
 
 
 def _parser(schema: Schema, choices: list[_Choice]) -> tuple[Callable[[str], JsonValue], str]:
-    """How a line becomes a value, and what is said about it."""
+    """The function that makes a value from a line, and the explanation for the person."""
     if choices:
         return _choice_parser(choices), ""
     match schema.get("type"):

@@ -1,4 +1,4 @@
-"""The page of a project in the browser of whoever asks: of a server that runs already, or of one of its own."""
+"""The project's page in the user's browser, from a running server or from a server of its own."""
 
 import functools
 import importlib
@@ -40,7 +40,7 @@ def show(settings: Settings, *, opens: bool) -> None:
 
 
 def _open(link: str) -> None:
-    """Open a browser with a window of its own; one in the terminal would take that away from this command."""
+    """Open a browser with a window of its own. A browser in the terminal would take the terminal from this command."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:

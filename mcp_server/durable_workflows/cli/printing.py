@@ -1,4 +1,4 @@
-"""What the command line's results look like, on a terminal and in a pipe."""
+"""The results of the command line, on a terminal and in a pipe."""
 
 import json
 import re
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from durable_workflows.code.checks.checking import Finding
 
 _EMPHASIZED = re.compile(r"#+ (.*)|\*\*([^*]+)\*\*")  # at the beginning of a line of a trace
-# Of a list. An id is never cut: it is there to be copied.
+# Of a list. An id is never cut, since a person copies it.
 _SHRINKING = ((4, 12), (1, 10), (2, 9), (4, 0))
 _RUN_HEADING = ("ID", "NAME", "STATUS", "AGE", "NOTE")
 _ERROR = 200  # characters of an error in a line
-_USE = 300  # of what a workflow does
+_USE = 300  # of a workflow's purpose
 _OUTPUT = 200  # of the output of one of several runs
 
 errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -59,7 +59,7 @@ errors_console = Console(stderr=True, soft_wrap=True, highlight=False, markup=Fa
 
 @contextmanager
 def progress(text: str) -> Generator[lifecycle.Progress]:
-    """Say what slow work is under way: on one changing line of a terminal, on lines elsewhere."""
+    """Show slow work in progress: on one changing line of a terminal, otherwise on separate lines."""
     if not errors_console.is_terminal:
         yield say
         return
@@ -68,23 +68,23 @@ def progress(text: str) -> Generator[lifecycle.Progress]:
 
 
 def say(text: str) -> None:
-    """Tell a person something beside the result."""
+    """Tell a person something apart from the result."""
     errors_console.print(fitting.shown(text))
 
 
 def show(progress: lifecycle.Progress) -> lifecycle.Progress:
-    """A way to show what is under way, on a terminal only: elsewhere it would be a line each time."""
+    """A function that shows the current activity, on a terminal only: otherwise it would print a line each time."""
     return progress if errors_console.is_terminal else lifecycle.no_progress
 
 
 def width() -> int | None:
-    """How wide standard output is; None: it is no terminal, and nothing has to be cut."""
+    """The width of standard output; None: it is not a terminal, and nothing must be cut."""
     console = Console()
     return console.width if console.is_terminal else None
 
 
 def fail(message: str, hint: str) -> NoReturn:
-    """End the command with status 1: what happened, and what to do."""
+    """End the command with status 1, the error, and the remedy."""
     errors_console.print(fitting.shown(f"Error: {message}"), style="red")
     say(command_words.in_terminal(hint))
     raise typer.Exit(1)
@@ -96,9 +96,9 @@ def print_model(model: BaseModel, as_json: bool, text: str) -> None:
 
 
 def print_trace(markdown: str) -> None:
-    """A trace, its headings and labels in bold on a terminal.
+    """A trace, with its headings and labels in bold on a terminal.
 
-    The rest stays as it is: it holds recorded data, whose underscores and asterisks are no Markdown.
+    The rest is unchanged: it holds recorded data, whose underscores and asterisks are not Markdown.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -126,7 +126,7 @@ def styled(line: Line) -> Text:
 
 
 def print_log(lines: Sequence[LogLine], as_json: bool) -> None:
-    """What a run printed and logged."""
+    """The output and log of a run."""
     if as_json:
         terminal.out(json.dumps([one.model_dump(mode="json") for one in lines], indent=2))
         return
@@ -138,7 +138,7 @@ def print_log(lines: Sequence[LogLine], as_json: bool) -> None:
 
 
 def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
-    """The templates, each with its use."""
+    """The templates, each with its purpose."""
     if as_json:
         terminal.out(json.dumps([one.model_dump(mode="json") for one in templates], indent=2))
         return
@@ -148,7 +148,7 @@ def print_templates(templates: Sequence[TemplateEntry], as_json: bool) -> None:
 
 
 def print_catalog(catalog: Catalog, query: str | None) -> None:
-    """The workflows, each with its use; the one of that name with its arguments."""
+    """The workflows, each with its purpose; the workflow of that name with its arguments."""
     named = [one for one in catalog.workflows if one.name == query]
     for one in named:
         _print_entry(one)
@@ -181,7 +181,7 @@ def _print_entry(entry: CatalogEntry) -> None:
 
 
 def written_text(written: Written) -> str:
-    """What became of a workflow file."""
+    """The outcome of writing a workflow file."""
     names = ", ".join(one.name for one in written.workflows)
     lines = [
         written.file,
@@ -194,7 +194,7 @@ def written_text(written: Written) -> str:
 
 
 def say_checked(files: int, found: "Sequence[Finding]") -> None:
-    """Say what a check has found."""
+    """Sum up the findings of a check."""
     numbers = Counter(one.severity for one in found)
     kinds = [
         wording.counted(numbers[kind], kind)
@@ -205,13 +205,13 @@ def say_checked(files: int, found: "Sequence[Finding]") -> None:
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Lines of a label and what belongs to it."""
+    """Lines of a label and its value."""
     for label, text in pairs:
         terminal.out(f"{label:<11}{text}")
 
 
 def print_ready(found: ServerStatus, catalog: Catalog, url: str) -> None:
-    """What `bootstrap` has got ready; of the URL only where it points to."""
+    """What `bootstrap` has made ready; of the URL only the address."""
     address = urlsplit(url)
     place = f"{address.hostname or 'localhost'}:{address.port or 5432}"
     terminal.out(f"Ready: durable workflows in {found.project}")
@@ -225,7 +225,7 @@ def _code_pairs(catalog: Catalog) -> list[tuple[str, str]]:
 
 
 def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool) -> None:
-    """A project whose database does not answer, or that nothing runs for."""
+    """A project whose database does not answer, or whose processes do not run."""
     if running:
         terminal.out(
             f"The supervisor of {settings.project} is running, but its database does not answer."
@@ -249,7 +249,7 @@ def print_stopped(settings: Settings, problems: Sequence[str], *, running: bool)
 
 
 def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
-    """What runs for a project."""
+    """The state of a project."""
     runs = [f"{number} {status}" for status, number in found.counts.items()]
     print_pairs(
         [
@@ -308,7 +308,7 @@ def print_autostart(found: Autostart) -> None:
 
 
 def print_runs(runs: RunList) -> None:
-    """A list of runs; how many there are in all goes to standard error."""
+    """A list of runs; their total number goes to standard error."""
     if not runs.workflows:
         terminal.out(_no_runs(runs))
         return
@@ -330,7 +330,7 @@ def _no_runs(runs: RunList) -> str:
 
 
 async def print_all_runs(pages: AsyncGenerator[list[RunSummary]], as_json: bool) -> None:
-    """Lists of runs as one, each when it comes: the columns of each are as wide as it needs. As JSON, a run is a line."""
+    """Lists of runs as one, each printed when it comes, with columns as wide as that list needs. As JSON, a run is a line."""
     heading = [_RUN_HEADING]
     async with aclosing(pages):
         async for runs in pages:
@@ -362,7 +362,7 @@ def _note(run: RunSummary) -> str:
 
 
 def print_payload(run: Run, as_json: bool) -> None:
-    """The whole error or output of a run, or its arguments where there is neither yet."""
+    """The whole error or output of a run, or its arguments if there is neither yet."""
     body = run.error or run.output or run.input
     text = body.text if body else "(nothing was recorded)"
     print_model(run, as_json, text)
@@ -384,7 +384,7 @@ def changed_text(changed: ChangedList) -> str:
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:
-    """The output of a run; one that did not succeed fails the command."""
+    """The output of a run; a run that did not succeed fails the command."""
     if ended.status == "SUCCESS" or as_json:
         text = json.dumps(ended.output, indent=2, ensure_ascii=False)
         print_model(ended, as_json, text)
@@ -394,7 +394,7 @@ def print_ended(ended: Ended, as_json: bool) -> None:
 
 
 def say_existing(started: Sequence[Started]) -> None:
-    """Say which runs were there before."""
+    """Name the runs that already existed."""
     for own in (one.workflow_id for one in started if one.existing):
         say(
             f"A run with the id {own} already exists with its original arguments; nothing new was started."
@@ -410,7 +410,7 @@ def print_started(started: Sequence[Started], as_json: bool) -> None:
 
 
 def waited_text(result: WaitResult) -> str:
-    """How things stand after waiting, a line for each run; the output of a single one is not cut."""
+    """The state after waiting, a line for each run; the output of a single run is not cut."""
     runs = len(result.done) + len(result.waiting) + len(result.running)
     ended = [
         f"{fitting.shown_line(one.workflow_id)}  {one.status}  {_outcome(one, cut=runs > 1)}"

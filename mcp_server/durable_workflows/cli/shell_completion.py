@@ -1,4 +1,4 @@
-"""Words for shell completion. Nothing is started for them: what does not run has none to offer."""
+"""Words for shell completion. Nothing is started for them: a project that does not run offers none."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from durable_workflows.engine.rows import Rows
 from durable_workflows.settings import PERSON, Settings
 from durable_workflows.system import state
 
-_SECONDS = 2.0  # longer than that nobody waits for a completion
+_SECONDS = 2.0  # no person waits longer for a completion
 _IDS = 100
 
 
@@ -23,13 +23,13 @@ def workflow_ids(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def topics(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The topics on which messages are waited for, by the run named before or by any."""
+    """The topics on which the run named before, or any run, waits for messages."""
     found = [one for one in _open_topics(ctx) if not one.startswith(PERSON)]
     return _beginning(found, incomplete)
 
 
 def questions(ctx: typer.Context, incomplete: str) -> list[str]:
-    """As `topics`, with those on which people are asked."""
+    """As `topics`, including the topics of questions to people."""
     return _beginning((one.removeprefix(PERSON) for one in _open_topics(ctx)), incomplete)
 
 
@@ -44,7 +44,7 @@ def names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def templates(incomplete: str) -> list[tuple[str, str]]:
-    """The templates, each with its use."""
+    """The templates, each with its purpose."""
     found = catalog.templates()
     return [(one.name, one.use_when) for one in found if one.name.startswith(incomplete)]
 
@@ -62,7 +62,7 @@ def _of_running(ctx: typer.Context, ask: Callable[[Reader], Awaitable[list[str]]
 
 
 async def _asked(settings: Settings, ask: Callable[[Reader], Awaitable[list[str]]]) -> list[str]:
-    """What the database of a project that runs answers, if it does at once."""
+    """The answer of a running project's database, if it comes at once."""
     connection = state.read_connection(settings)
     found: list[str] = []
     if connection is not None:
@@ -74,13 +74,13 @@ async def _asked(settings: Settings, ask: Callable[[Reader], Awaitable[list[str]
 
 
 def _settings(ctx: typer.Context) -> Settings:
-    """The settings as far as they were typed before what is being completed."""
+    """The settings typed before the word that is being completed."""
     given: dict[str, Any] = {name: ctx.params.get(name) for name in Settings.model_fields}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
-    """Those that begin so, and that a terminal can show as they are."""
+    """The words with this prefix that a terminal can show unchanged."""
     return [
         word
         for word in dict.fromkeys(words)

@@ -1,4 +1,7 @@
-"""What is written to a terminal, and asked there. Texts of others are in it everywhere, so all of it is made fit here: no character can act on the terminal, hide, or turn the text around it."""
+"""Output to a terminal, and questions there.
+
+It often contains foreign texts, so all of it is made fit here: no character can control the terminal, hide, or turn the text around it.
+"""
 
 from collections.abc import Iterable
 from typing import cast
@@ -30,5 +33,5 @@ def confirm(label: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A text of others inside of one of ours: each of its lines is marked, so that it cannot pass for ours."""
+    """A foreign text inside ours: each of its lines is marked, so that it cannot pass for ours."""
     return "\n".join(f"  | {line}".rstrip() for line in fitting.shown(text).split("\n"))

@@ -1,7 +1,7 @@
-"""Workflow files: which there are, what they hold, and their version.
+"""Workflow files: their list, their contents, and their version.
 
 A version is a hash over every file of the project's workflow folder and of the bundled one. Nothing is imported here. A folder called
-`workflows` may belong to something else: only files whose text defines a DBOS workflow count.
+`workflows` may belong to another program: only files whose text defines a DBOS workflow count.
 """
 
 import ast
@@ -23,24 +23,24 @@ from durable_workflows.settings import Settings
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
 MAX_FILE_BYTES = 4_000_000  # larger files are data, and do not belong in the code of a version
-# Limits for files other than Python: prompts, schemas, queries. Each version that changes one stores all of them again.
+# Limits for files other than Python: prompts, schemas, queries. Each version with a change to one stores all of them again.
 MAX_DATA_BYTES = 20_000_000
 MAX_DATA_FILES = 1000
 _ELSEWHERE = "keep data in the project, outside the workflow folder, and open it by its path relative to the project"
 _TOO_LARGE = f"it has more than {MAX_FILE_BYTES // 1_000_000} MB; {_ELSEWHERE}"
 _TOO_MUCH = f"only {MAX_DATA_BYTES // 1_000_000} MB and {MAX_DATA_FILES} non-Python files belong to a version, the smallest first; {_ELSEWHERE}"
 _VERSION_LENGTH = 12
-# An index of Postgres takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
+# A Postgres index takes rows of some 2,700 bytes; a character of UTF-8 has up to four.
 MAX_NAME = 500  # characters
 MAX_PATH_BYTES = 2000
 _UNREADABLE = "this user may not read it"
 _LET_READ = "Let this user read it. Until then nothing can be started; runs under way go on."
 _LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
-# What workflow code can rely on beside its own files. To change it makes all versions new ones, so that a run finishes with what it began.
+# What workflow code can rely on apart from its own files. A change here makes all versions new, so that a run keeps what it began with.
 _PROMISES = b"arguments are what their type hints say"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
-# What a text declares that does not parse, while it is edited.
+# The declarations in a text that does not parse, while it is edited.
 _DECLARED = re.compile(
     r"^[ \t]*@(?:\w+\.)*workflow\((?P<arguments>[^)]*)\)\s*\n(?:[ \t]*@.*\n)*[ \t]*(?:async\s+)?def\s+(?P<name>\w+)",
     re.MULTILINE,
@@ -50,7 +50,10 @@ _NAMED = re.compile(r"name\s*=\s*[\"']([^\"']+)[\"']")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The code as it is now: relative POSIX path to content, and the hash over all of it. `left_out` says of other files why they are not part of it."""
+    """The code as it is now: relative POSIX path to content, and the hash over all of it.
+
+    `left_out` gives the reason for each file that is not part of it.
+    """
 
     version: str
     files: Mapping[str, bytes]
@@ -58,7 +61,7 @@ class Snapshot:
 
 
 class Folder:
-    """The code of a project, read again only when a file has changed. For one thread at a time."""
+    """The code of a project, read again only when a file has changed. Only one thread may use it at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -72,20 +75,20 @@ class Folder:
         if self._snapshot is None or stamps != self._seen:
             self._snapshot = snapshot(self._settings)
             newest = max((stamp[1] for tree in stamps for stamp in tree), default=0) / 1e9
-            # A file that changed just now may change again within the same tick of the file system's clock.
+            # A file that changed just now may change again within the same clock tick of the file system.
             self._seen = stamps if newest < began - _CLOCK_SECONDS else None
         return self._snapshot
 
 
 def snapshot(settings: Settings) -> Snapshot:
-    """Read the project's workflow folder and the bundled one. A file that cannot be part of a version is left out.
+    """Read the project's workflow folder and the bundled one. Files that cannot be part of a version are left out.
 
     Raises:
         WorkflowUnavailable: the folder cannot be read.
     """
     own, left_out = _tree(settings.workflow_folder, settings.workflows.name)
     if not any(_is_workflow_file(path, data) for path, data in own.items()):
-        # The folder belongs to something else, unless its workflows are in what cannot be read.
+        # The folder belongs to another program, unless its workflows are in the unreadable part.
         own, left_out = {}, {name: why for name, why in left_out.items() if why == _UNREADABLE}
     bundled, _ = _tree(content.folder("workflows"), BUNDLED)
     files = {**own, **bundled}
@@ -95,7 +98,7 @@ def snapshot(settings: Settings) -> Snapshot:
 def version_of(files: Mapping[str, bytes]) -> str:
     """The version that has these files.
 
-    A version that was saved under another name is of a release before `_PROMISES`: it runs as it did there.
+    If a version was saved under another name, it is from a release before `_PROMISES`: it runs as it did there.
     """
     digest = hashlib.sha256(_PROMISES)
     for path in sorted(files):
@@ -113,13 +116,13 @@ def templates() -> list[TemplateEntry]:
 
 
 def workflow_files(files: Mapping[str, bytes]) -> list[str]:
-    """The paths that define workflows, the project's own before the bundled ones."""
+    """The paths that define workflows, the project's own paths before the bundled ones."""
     found = [path for path, data in files.items() if _is_workflow_file(path, data)]
     return sorted(found, key=lambda path: (path.startswith(f"{BUNDLED}/"), path))
 
 
 def declared_names(source: str) -> list[str]:
-    """The workflow names that a file's text declares, as far as text can show: methods with their class, and none in a function."""
+    """The workflow names that a file's text declares, as far as text can show: methods with their class, and no names inside functions."""
     text = source.removeprefix("\ufeff")
     try:
         functions = Module(ast.parse(text), text).functions
@@ -146,18 +149,18 @@ def write(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int, int, int]]:
-    """What tells, without reading, that files have changed."""
+    """Stamps that show, without reading, that files have changed."""
     found: list[tuple[str, int, int, int, int]] = []
     files, closed = _below(folder)
     for path in sorted([*files, *closed]):
-        with suppress(OSError):  # gone, or not to be read: said when it is read
+        with suppress(OSError):  # gone or unreadable: reported when it is read
             facts = path.stat()
             found.append((str(path), facts.st_mtime_ns, facts.st_size, facts.st_ino, facts.st_mode))
     return found
 
 
 def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files below a folder, and, of those that are left out, why."""
+    """The files below a folder, and the reasons for the files left out."""
     found: dict[str, bytes] = {}
     sizes: list[int] = []
     files, closed = _below(folder)
@@ -177,7 +180,7 @@ def _tree(folder: Path, prefix: str) -> tuple[dict[str, bytes], dict[str, str]]:
             else:
                 found[name] = path.read_bytes()
                 sizes += [size] if is_data else []
-        except FileNotFoundError:  # gone since it was listed: an editor at work
+        except FileNotFoundError:  # gone since the listing: an editor at work
             pass
         except UnicodeEncodeError:
             left_out[name] = "its name is not UTF-8"
@@ -191,7 +194,7 @@ def _name(path: Path, folder: Path, prefix: str) -> str:
 
 
 def _below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """What may belong to a version of what is below a folder, and the folders in it that cannot be listed.
+    """The files below a folder that may belong to a version, and the folders in it that cannot be listed.
 
     Raises:
         WorkflowUnavailable: the folder itself cannot be listed.
@@ -200,7 +203,7 @@ def _below(folder: Path) -> tuple[list[Path], list[Path]]:
     closed: list[Path] = []
 
     def note(error: OSError) -> None:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):  # there is none, or no more
+        if isinstance(error, FileNotFoundError | NotADirectoryError):  # it does not exist
             return
         if error.filename == str(folder):
             raise WorkflowUnavailable(
@@ -222,7 +225,7 @@ def _importance(path: Path) -> tuple[bool, int, str]:
     """The order in which files are taken: Python first, then data, the smallest first; with the size."""
     try:
         size = path.stat().st_size
-    except OSError:  # gone, or not to be read: said when it is read
+    except OSError:  # gone or unreadable: reported when it is read
         size = 0
     return path.suffix != ".py", size, str(path)
 
@@ -233,7 +236,7 @@ def _is_workflow_file(path: str, data: bytes) -> bool:
     try:
         tree = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # It is being edited, or too deep for Python: what its text declares has to do.
+        # It is being edited, or too deep for Python: the declarations in its text must do.
         return bool(declared_names(data.decode("utf-8", "replace")))
     return any(_is_workflow(node) for node in ast.walk(tree))
 

@@ -1,7 +1,7 @@
 """Copies of the code of versions on disk, from which workers import.
 
-A copy is made anew at each start of a worker, so that what is saved runs and nothing else. What a run wrote into one, beside `__file__`,
-is kept when the copy goes.
+Each start of a worker makes a new copy, so that exactly the saved files run. Files that a run wrote into a copy, beside `__file__`,
+are kept when the copy is removed.
 """
 
 import json
@@ -17,14 +17,17 @@ from durable_workflows.code import catalog
 from durable_workflows.settings import Settings
 from durable_workflows.system import places
 
-_LIST = ".files"  # the names of the files that a copy had at first
+_LIST = ".files"  # the names of the original files of the copy
 _SHOWN = 3
 
 logger = logging.getLogger(__name__)
 
 
 def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: str = "") -> Path:
-    """Write a version's files into a folder of its own. Copies that earlier processes of this worker had are removed; `apart` names one for suspects."""
+    """Write a version's files into a folder of its own; `apart` names a worker for suspects.
+
+    The copies of earlier processes of this worker are removed.
+    """
     code = places.code(settings)
     prefix = _prefix(version, apart)
     folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
@@ -35,12 +38,12 @@ def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: st
 
 
 def remove(settings: Settings, version: str, apart: str = "") -> None:
-    """Remove the copies that a worker had: it has ended."""
+    """Remove the copies of a worker that has ended."""
     _remove(settings, places.code(settings).glob(f"{_prefix(version, apart)}*"))
 
 
 def remove_all(settings: Settings) -> None:
-    """Remove the copies of all versions: no worker runs."""
+    """Remove the copies of all versions; no worker runs."""
     _remove(settings, places.code(settings).iterdir())
 
 
@@ -49,7 +52,7 @@ def _prefix(version: str, apart: str) -> str:
 
 
 def problem(settings: Settings) -> str | None:
-    """What is to be said of the files that runs wrote into copies."""
+    """The message about files that runs wrote into copies."""
     kept = places.kept(settings)
     files = sorted(path for path in kept.rglob("*") if path.is_file())
     if not files:
@@ -75,7 +78,7 @@ def _remove(settings: Settings, folders: Iterable[Path]) -> None:
 
 
 def _keep_written(folder: Path, target: Path) -> None:
-    """Move the files that were not in the copy at first. Without a list the copy was never complete: no run has seen it."""
+    """Move the files that were not in the copy at first. Without a list the copy was never complete, so no run has seen it."""
     try:
         own = {_LIST, *json.loads((folder / _LIST).read_text(encoding="utf-8"))}
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -1,13 +1,13 @@
-"""The environment in which a version of workflow code runs: what its files ask for in their script metadata (PEP 723).
+"""The environment in which a version of workflow code runs: with the libraries that its files name in their script metadata (PEP 723).
 
-All files of a version share one environment, beside which the libraries of this installation stay visible. Where these suffice,
-nothing is made. Otherwise uv makes an environment, once per user and set of requirements, and the worker runs with its interpreter.
-What the worker itself needs is never replaced by another version. A file whose requirements cannot be had gets an error, and the
+All files of a version share one environment, beside which the libraries of this installation stay visible. If these suffice,
+no environment is made. Otherwise uv makes one, once per user and set of requirements, and the worker runs with its interpreter.
+The libraries of the worker itself are never replaced by another version. A file whose requirements cannot be met gets an error, and the
 others work.
 
-Of the metadata `dependencies` and `requires-python` count; `[tool.uv]` does not, nor does the project's pyproject.toml: a version is its
-files. uv's own settings (UV_* variables, its user configuration) do, since they say where libraries come from. A requirement that
-leaves the version open stays at what was newest when the environment was made.
+Of the metadata only `dependencies` and `requires-python` count; `[tool.uv]` and the project's pyproject.toml do not: a version is its
+files. uv's own settings (UV_* variables, its user configuration) count, since they say where libraries come from. A requirement that
+leaves the version open gets the version that was newest when the environment was made.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ _OLDEST_PYTHON = (3, 11)
 _LIMIT_SECONDS = 600.0  # for all that uv does for one version
 _PROBE_SECONDS = 60.0
 _UNUSED_SECONDS = 60 * 86400.0
-_HEAD_CHARACTERS = 400  # of what uv says when it fails: a build that fails says thousands of lines
+_HEAD_CHARACTERS = 400  # of uv's output when it fails: a failed build prints thousands of lines
 _TAIL_CHARACTERS = 800
 _NAMES_SHOWN = 4
 _COLUMNS = "10000"  # uv wraps its sentences to the width of a terminal
@@ -63,7 +63,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where a version's code runs: the interpreter, the variables of its process, and why files, by path, cannot run there."""
+    """The environment of a version's code: the interpreter, and the variables of its process.
+
+    It also has the reasons, by path, why files cannot run there.
+    """
 
     python: Path
     environment: Mapping[str, str] = field(repr=False)
@@ -71,7 +74,7 @@ class Prepared:
 
 
 class _Refused(Exception):
-    """Requirements cannot be had; the text says why."""
+    """Requirements cannot be met; the text says why."""
 
     def __init__(self, text: str, *, unreachable: bool = False) -> None:
         super().__init__(text)
@@ -79,9 +82,9 @@ class _Refused(Exception):
 
 
 def prepare(settings: Settings, files: Mapping[str, bytes], progress: Progress) -> Prepared:
-    """Find or make the environment for a version's files. Blocks: for minutes where much has to be downloaded.
+    """Find or make the environment for a version's files. It blocks, for minutes if much must be downloaded.
 
-    Without any need, and where all needs are met here, it is that of this process.
+    If there are no requirements, or all are met here, it is the environment of this process.
     """
     asked, errors = needs(files)
     maker = _Maker(settings, lambda line: progress(_without_secrets(line)))
@@ -96,7 +99,7 @@ def check_interpreter(python: Path) -> None:
     """Return if workers can run with that interpreter: it is new enough and has our version of this package.
 
     Raises:
-        PythonUnusable: they cannot; the message says why, the hint what to install.
+        PythonUnusable: they cannot; the message gives the reason, the hint says what to install.
     """
     found = _output(python, "-c", _VERSION_PROBE)
     if not re.fullmatch(r"\d+\.\d+\.\d+", found):
@@ -130,7 +133,7 @@ class _Maker:
         return own_libraries()
 
     def fault(self, need: Need) -> str | None:
-        """Why no environment can meet the need, as far as that is plain without uv."""
+        """The reason why no environment can meet the need, if it is clear without uv."""
         ours = "{}.{}.{}".format(*sys.version_info[:3])
         wanted = need.requires_python
         if wanted is not None and not SpecifierSet(wanted).contains(ours, prereleases=True):
@@ -148,13 +151,13 @@ class _Maker:
         return None
 
     def best(self, asked: Sequence[Need]) -> tuple[Path, dict[str, str]]:
-        """The interpreter of an environment for them all; else for those that fit those before them, with the errors of the others."""
+        """The interpreter of an environment for all needs; otherwise for as many as possible, in order, with the errors of the others."""
         try:
             return self._interpreter(asked), {}
         except _Refused as error:
             if len(asked) == 1:
                 return Path(sys.executable), {asked[0].path: str(error)}
-            if error.unreachable:  # each further attempt would take many seconds to find that out
+            if error.unreachable:  # each further attempt would take many seconds
                 self._given["UV_HTTP_RETRIES"] = "1"
         python = Path(sys.executable)
         accepted: list[Need] = []
@@ -169,7 +172,7 @@ class _Maker:
         return python, refused
 
     def _interpreter(self, asked: Sequence[Need]) -> Path:
-        """That of the environment for them all, found or made."""
+        """The interpreter of the environment for all of them, found or made."""
         requirements = self._to_install(asked)
         if not requirements:
             return Path(sys.executable)
@@ -189,7 +192,7 @@ class _Maker:
             if not _is_ready(folder):
                 self._root.mkdir(parents=True, exist_ok=True)
                 with held_lock(_lock(folder), wait_seconds=self._seconds_left()) as lock:
-                    if not _is_ready(folder):  # nobody has made it while we waited
+                    if not _is_ready(folder):  # no process made it during the wait
                         self._make(folder, requirements, [need.path for need in asked], lock)
             os.utime(folder / "ready")
         except LockHeld as held:
@@ -201,10 +204,10 @@ class _Maker:
         return _python(folder)
 
     def _to_install(self, asked: Iterable[Need]) -> list[str]:
-        """What uv has to install, or nothing where all needs are met here.
+        """The requirements that uv must install; empty if all needs are met here.
 
-        A requirement that the worker's own libraries meet is met in every environment. One that another library of this installation
-        meets is not: the environment may get another version of that.
+        A requirement that the worker's own libraries meet is met in every environment. If only another library of this installation
+        meets it, uv must install it: the environment may get another version of that library.
         """
         chosen: set[str] = set()
         all_met = True
@@ -219,13 +222,13 @@ class _Maker:
         return [] if all_met else sorted(chosen)
 
     def _name(self, requirements: Sequence[str]) -> str:
-        """Another interpreter, installation or requirement is another environment."""
+        """The name of the environment: another interpreter, installation or requirement is another environment."""
         facts = [sys.executable, os.path.realpath(sys.executable), sys.version]
         described = json.dumps([facts, requirements, self._constraints(), _site_lines()])
         return hashlib.sha256(described.encode()).hexdigest()[:16]
 
     def _constraints(self) -> list[str]:
-        """The worker's own libraries at exactly the versions that run here."""
+        """The worker's own libraries at exactly their versions here."""
         return [f"{name}=={version}" for name, version in sorted(self._own.items()) if name != OURS]
 
     def _make(
@@ -233,7 +236,7 @@ class _Maker:
     ) -> None:
         began = time.monotonic()
         self._progress(f"Installing {_named(requirements)} for {_listed(paths)}.")
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         folder.mkdir(mode=0o700)
         try:
             self._fill(folder, requirements, lock)
@@ -255,7 +258,7 @@ class _Maker:
         }
         options = [f"{option}={_write(folder, option, lines)}" for option, lines in lists.items()]
         self._uv(lock, folder, "pip", "install", "--python", str(python), *options)
-        # The name is to come last: our libraries come after all that the environment has.
+        # A name that sorts last: our libraries come after all libraries of the environment.
         _link(venv).write_text("\n".join(_site_lines()) + "\n", encoding="utf-8")
         status, said = _run([str(python), "-P", "-c", _PROBE], self._given, folder, _PROBE_SECONDS)
         if status != 0:
@@ -267,7 +270,7 @@ class _Maker:
         command = [find_uv_bin(), *arguments, "--color=never", "--no-progress"]
         status, said = self._run_uv(command, lock, folder)
         if status != 0 and _DISTRUSTED in said and "UV_SYSTEM_CERTS" not in self._given:
-            # uv brings its own list of authorities; behind a company's proxy that of the system is right.
+            # uv has its own list of authorities; behind a company's proxy the system's list is right.
             self._given["UV_SYSTEM_CERTS"] = "true"
             status, said = self._run_uv(command, lock, folder)
         if status != 0:
@@ -278,7 +281,7 @@ class _Maker:
             if _TELLING.match(line):
                 self._progress(line)
 
-        # uv holds the lock too: should we be killed, nobody else works on the folder while uv still does.
+        # uv holds the lock too: if this process is killed, no other works on the folder while uv still does.
         return _run(command, self._given, folder, self._seconds_left(), lock.descriptors, hear)
 
     def _refusal(self, said: str, status: int) -> _Refused:
@@ -298,7 +301,7 @@ class _Maker:
         return _Refused(text + self._remarks(said), unreachable=unreachable)
 
     def _remarks(self, said: str) -> str:
-        """What uv does not know."""
+        """The facts that uv does not know."""
         remarks = ""
         pins = [
             f"{name} {version}"
@@ -317,7 +320,7 @@ class _Maker:
 
 
 def _beside(accepted: Sequence[Need], error: str) -> str:
-    """The error, with the files whose requirements have a part in it."""
+    """The error, with the files whose requirements contribute to it."""
     partners = [
         need.path
         for need in accepted
@@ -349,7 +352,7 @@ def _link(venv: Path) -> Path:
 
 
 def _site_lines() -> list[str]:
-    """What that file holds: our directories of libraries with their own such files, and this package, should it be elsewhere."""
+    """The lines of that file: our directories of libraries with their own such files, and this package, if it is elsewhere."""
     folders = site.getsitepackages()
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
@@ -358,7 +361,7 @@ def _site_lines() -> list[str]:
 
 
 def _environment(settings: Settings, python: Path) -> dict[str, str]:
-    """That of this process; where an environment was made, as after activating it, so that its commands are found first."""
+    """The environment variables of this process; for a made environment as after activating it, so that its commands are found first."""
     given = settings.as_environment()
     if python == Path(sys.executable):
         return given
@@ -367,10 +370,10 @@ def _environment(settings: Settings, python: Path) -> dict[str, str]:
 
 
 def _remove_unused(root: Path) -> None:
-    """Remove the environments with which no worker has begun for long, and none runs."""
+    """Remove the environments that no worker has started with for long, and that no worker uses."""
     for stamp in root.glob("*/ready"):
         folder = stamp.parent
-        with suppress(LockHeld, OSError):  # somebody else is at it
+        with suppress(LockHeld, OSError):  # another process is doing it
             if time.time() - stamp.stat().st_mtime > _UNUSED_SECONDS:
                 with held_lock(_lock(folder)):
                     if not _is_running(_python(folder)):
@@ -398,7 +401,7 @@ def _run(
     inherit: Sequence[int] = (),
     hear: Progress = lambda _: None,
 ) -> tuple[int, str]:
-    """Run a command in a session of its own, and end all of that when the time is over or we fail; its status and what it said."""
+    """Run a command in a session of its own; return its status and output. End the whole session when the time is over or on an error."""
     process = subprocess.Popen(
         command,
         env={**environment, "COLUMNS": _COLUMNS},
@@ -427,7 +430,7 @@ def _run(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    if process.returncode is None:  # not waited for: its number is not another one's yet
+    if process.returncode is None:  # not waited for: no other process has its number yet
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -437,7 +440,7 @@ def _is_unreachable(said: str) -> bool:
 
 
 def _essence(said: str) -> str:
-    """What uv's message is about, without its advice, which is for people who call uv."""
+    """The core of uv's message, without its advice, which is for people who call uv."""
     text = said.partition("error: ")[2].partition("\nhint:")[0] or said
     text = text.removeprefix("No solution found when resolving dependencies\n")
     text = text.replace(", we can conclude that your requirements are unsatisfiable.", ".")
@@ -456,7 +459,7 @@ def _without_secrets(text: str) -> str:
 
 
 def _named(requirements: Sequence[str]) -> str:
-    """Their number and first names: `3 libraries (httpx, polars, rich)`."""
+    """Their number and the first names: `3 libraries (httpx, polars, rich)`."""
     names = sorted({Requirement(text).name for text in requirements})
     shown = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
     return f"{wording.counted(len(names), 'library', 'libraries')} ({shown})"
@@ -468,7 +471,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 def _output(python: Path, *arguments: str, hint: str = _NAME_ANOTHER) -> str:
-    """What the interpreter prints."""
+    """The output of the interpreter."""
     try:
         done = subprocess.run(
             [str(python), *arguments],
@@ -489,7 +492,7 @@ def _output(python: Path, *arguments: str, hint: str = _NAME_ANOTHER) -> str:
 
 
 def _installable() -> str:
-    """What to give to pip to get this version of this package."""
+    """The text for pip to get this version of this package."""
     checkout = Path(content.__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
         return str(checkout)

@@ -1,6 +1,6 @@
-"""What workflow files need: their script metadata (PEP 723), and what of it this installation has already.
+"""The requirements of workflow files: their script metadata (PEP 723), and which of them this installation already meets.
 
-Of the metadata `dependencies` and `requires-python` count; `[tool.uv]` does not.
+Of the metadata only `dependencies` and `requires-python` count; `[tool.uv]` does not.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from durable_workflows.code import catalog
 
 OURS = "durable-workflows"
-# As the PEP has it.
+# As in the PEP.
 _BLOCK = re.compile(
     r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$", re.ASCII
 )
@@ -26,7 +26,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Need:
-    """What one file asks for."""
+    """The requirements of one file."""
 
     path: str
     requires_python: str | None
@@ -39,7 +39,7 @@ class _Block(BaseModel):
 
 
 def needs(files: Mapping[str, bytes]) -> tuple[list[Need], dict[str, str]]:
-    """What the workflow files with script metadata ask for, and, by path, what is wrong with the metadata of others."""
+    """The needs of the workflow files with script metadata, and, by path, the mistakes in the metadata of others."""
     found: list[Need] = []
     errors: dict[str, str] = {}
     for path in catalog.workflow_files(_with_a_block(files)):
@@ -51,12 +51,12 @@ def needs(files: Mapping[str, bytes]) -> tuple[list[Need], dict[str, str]]:
 
 
 def _with_a_block(files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The files that may have script metadata: to find out which define workflows, each is parsed."""
+    """The files that may have script metadata. Each is parsed to find out which define workflows."""
     return {path: data for path, data in files.items() if b"# /// script" in data}
 
 
 def _need(path: str, source: str) -> list[Need]:
-    """The file's need, if it has one; a ValueError says what is wrong with it."""
+    """The file's need, if it has one; a ValueError names a mistake in it."""
     blocks = [
         match["content"]
         for match in _BLOCK.finditer(source.replace("\r\n", "\n"))
@@ -83,7 +83,7 @@ def _check(dependency: str) -> None:
 
 
 def _first(error: ValueError) -> str:
-    """What is wrong, in one line."""
+    """The mistake, in one line."""
     if isinstance(error, ValidationError):
         detail = error.errors()[0]
         return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
@@ -93,7 +93,7 @@ def _first(error: ValueError) -> str:
 def applicable(texts: Iterable[str], extras: Iterable[str] = ()) -> Generator[Requirement]:
     """The requirements whose markers are true here, without the markers."""
     for text in texts:
-        with suppress(InvalidRequirement):  # in the metadata of some old library
+        with suppress(InvalidRequirement):  # in the metadata of an old library
             requirement = Requirement(text)
             marker, requirement.marker = requirement.marker, None
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in [*extras, ""]):
@@ -103,7 +103,7 @@ def applicable(texts: Iterable[str], extras: Iterable[str] = ()) -> Generator[Re
 def _tree(
     requirement: Requirement, seen: set[tuple[str, frozenset[str]]]
 ) -> Generator[tuple[Requirement, str | None]]:
-    """The requirement and all that it entails, each with the version that is installed here."""
+    """The requirement and all that it entails, each with the version installed here."""
     try:
         found = metadata.distribution(requirement.name)
     except metadata.PackageNotFoundError:
@@ -118,17 +118,17 @@ def _tree(
 
 
 def own_libraries() -> dict[str, str]:
-    """The versions of this package and of all that it needs, by canonical name."""
+    """The versions of this package and of all its requirements, by canonical name."""
     found = [
         (requirement.name, version) for requirement, version in _tree(Requirement(OURS), set())
     ]
-    if found == [(OURS, None)]:  # a checkout that is not installed: what it needs is not known
+    if found == [(OURS, None)]:  # a checkout that is not installed: its requirements are unknown
         found = [(each.name, each.version) for each in metadata.distributions()]
     return {str(canonicalize_name(name)): version for name, version in found if version is not None}
 
 
 def unmet(requirement: Requirement) -> list[Requirement]:
-    """What is missing here of the requirement and all that it entails."""
+    """The missing parts of the requirement and all that it entails."""
     return [
         each
         for each, version in _tree(requirement, set())
@@ -137,7 +137,7 @@ def unmet(requirement: Requirement) -> list[Requirement]:
 
 
 def fits(requirement: Requirement, version: str) -> bool:
-    """Whether the installed version is one that is required. From where it was installed nobody knows, but there is only one of us."""
+    """Whether the installed version meets the requirement. The origin of our own package is unknown, but there is only one."""
     if requirement.url:
         return canonicalize_name(requirement.name) == OURS
     return requirement.specifier.contains(version, prereleases=True)

@@ -1,4 +1,4 @@
-"""The code of versions in the database: what was saved once is what a worker runs, whatever became of the files since."""
+"""The code of versions in the database: a worker runs what was saved once, whatever has happened to the files since."""
 
 import hashlib
 
@@ -7,7 +7,7 @@ from durable_workflows.database import tables
 
 
 async def save(connection: tables.Connection, snapshot: Snapshot) -> None:
-    """Save the snapshot's files, if they are not saved yet. A version is there as a whole or not at all."""
+    """Save the snapshot's files, unless they are saved. A version is saved as a whole or not at all."""
     if await state(connection, snapshot.version) is not None:
         return
     async with connection.transaction():
@@ -24,6 +24,9 @@ async def save(connection: tables.Connection, snapshot: Snapshot) -> None:
 
 
 async def state(connection: tables.Connection, version: str) -> tuple[str, str | None] | None:
-    """`saved` (with how far it is), `ready` (its catalog is published) or `failed` (with the reason); None for a version that was never saved."""
+    """The state of a version; None for a version that was never saved.
+
+    It is `saved` (with its progress), `ready` (its catalog is published) or `failed` (with the reason).
+    """
     rows = await tables.fetch(connection, "version_states", version=version)
     return (rows[0]["state"], rows[0]["note"]) if rows else None

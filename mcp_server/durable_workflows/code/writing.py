@@ -1,6 +1,6 @@
-"""Putting files into a project's workflow folder: checked, as a whole, and nowhere else.
+"""Writing files into a project's workflow folder: checked, as a whole, and to no other place.
 
-A file that is there stays as it is unless its replacement is asked for.
+An existing file stays unless its replacement is requested.
 """
 
 import ast
@@ -18,13 +18,13 @@ from durable_workflows.errors import InvalidProject, UsageError
 from durable_workflows.settings import Settings
 from durable_workflows.system import files
 
-_LONGEST = 100  # characters of a name: a file's name has to take it
+_LONGEST = 100  # characters of a name, which must fit into a file name
 
 
 def write_workflow(settings: Settings, name: str, source: str, *, overwrite: bool = False) -> Path:
     """Write the workflow file NAME.py; return its path. A reader sees all of it or nothing.
 
-    With `overwrite` a file of that name is replaced; a link there is replaced too, never what it points to.
+    With `overwrite` a file of that name is replaced. A link is also replaced, but never its target.
 
     Raises:
         UsageError: the name cannot be that of a workflow file, or is taken.
@@ -35,7 +35,7 @@ def write_workflow(settings: Settings, name: str, source: str, *, overwrite: boo
         raise InvalidProject(f"{settings.project} is not a directory.")
     folder = settings.workflow_folder
     target = folder / f"{name}.py"
-    if (folder / name).is_dir():  # an import of the name would find it instead of the file
+    if (folder / name).is_dir():  # an import of the name would find the folder instead of the file
         raise _taken(name, f"the folder {_shown(folder / name, settings)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def write_workflow(settings: Settings, name: str, source: str, *, overwrite: boo
 
 
 def from_template(settings: Settings, template: str, name: str, *, overwrite: bool = False) -> str:
-    """The text of a template as a workflow of one's own: with `name` wherever the template has its own name.
+    """The text of a template as a workflow of your own: `name` replaces the name of the template everywhere.
 
-    With `overwrite` it may take the place of what the file NAME.py defines now.
+    With `overwrite` it may replace what the file NAME.py defines now.
 
     Raises:
         UsageError: there is no such template, or the name cannot be that of a new workflow.
@@ -91,7 +91,7 @@ def _template(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """See to it that a file of this name can be imported, also by its neighbours, and that the name means it and nothing else.
+    """Check that a file of this name can be imported, also by its neighbours, and that the name means only this file.
 
     Raises:
         UsageError: it does not.
@@ -143,7 +143,10 @@ def _shown(path: Path, settings: Settings) -> str:
 
 
 def _publish(target: Path, text: str, *, overwrite: bool) -> bool:
-    """Let the whole text appear at once, unless it may not replace what is there. Its temporary name begins with a dot: no catalog reads it."""
+    """Make the whole text appear at once, unless it may not replace an existing file.
+
+    No catalog reads its temporary name, which begins with a dot.
+    """
     temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as file:
@@ -151,7 +154,7 @@ def _publish(target: Path, text: str, *, overwrite: bool) -> bool:
         if overwrite:
             os.replace(temporary, target)
         else:
-            os.link(temporary, target)  # unlike a rename it never replaces anything
+            os.link(temporary, target)  # unlike a rename, a link never replaces a file
     except FileExistsError:
         return False
     finally:

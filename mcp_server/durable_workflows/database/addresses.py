@@ -1,8 +1,9 @@
-"""How the project's own connections name the embedded database: with every parameter, so that libpq looks for none.
+"""How the project's own connections name the embedded database: with every parameter, so that libpq looks up none.
 
-libpq takes what a URL leaves open from the environment (PGOPTIONS, PGCLIENTENCODING, PGSSLROOTCERT, …), which belongs to workflow code
-and its author's other databases, and so does `.env`. (What a URL cannot prevent: alone.py, and login.mjs.) An external database keeps
-libpq's behaviour: there it is a feature.
+libpq takes parameters that a URL leaves open from the environment (PGOPTIONS, PGCLIENTENCODING, PGSSLROOTCERT, …). The environment and
+`.env`
+belong to workflow code and its author's other databases. (A URL cannot prevent everything: see alone.py and login.mjs.) An external
+database keeps libpq's behaviour: there it is a feature.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from psycopg.pq import Conninfo
 
 from durable_workflows.settings import Database
 
-APPLICATION_NAME = "durable-workflows"  # the front knows by it who is the project's own (login.mjs)
+APPLICATION_NAME = "durable-workflows"  # the front knows the project's own by it (login.mjs)
 _EXPLICIT = {
     "application_name": APPLICATION_NAME,
     "client_encoding": "UTF8",
@@ -28,24 +29,24 @@ _EXPLICIT = {
     "sslcertmode": "disable",
 }
 _IN_URL = {"user", "password", "host", "port", "dbname"}
-_NONE = " "  # no value; an empty one SQLAlchemy drops from a URL
+_NONE = " "  # no value; SQLAlchemy drops an empty one from a URL
 
 
 def own_url(database: Database) -> str:
-    """The URL for the project's own connections, by whatever library."""
+    """The URL for the project's own connections, for any library."""
     if not database.is_embedded:
         return database.url
     return f"{urlsplit(database.url)._replace(query='').geturl()}?{_parameters()}"
 
 
 def is_own(parameters: Mapping[str, object]) -> bool:
-    """Whether these parameters of a connection are those of a URL of `own_url` to the embedded database."""
+    """Whether these parameters of a connection come from a URL of `own_url` to the embedded database."""
     return parameters.get("passfile") == _NONE
 
 
 @cache
 def _parameters() -> str:
-    """All that this libpq would look up, with its own default where there is one."""
+    """All parameters that this libpq would look up, with its own defaults where it has one."""
     looked_up = {
         option.keyword.decode(): (option.compiled or b"").decode() or _NONE
         for option in Conninfo.get_defaults()

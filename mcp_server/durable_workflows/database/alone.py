@@ -1,7 +1,7 @@
-"""Connections of the project's own that no service of libpq's can touch.
+"""Connections of the project's own that no libpq service can affect.
 
-A URL can give every parameter but one: libpq looks up PGSERVICE even so, and fails where there is no such service. The variable is workflow
-code's, and stays in the environment; it is hidden from libpq only for the moment in which that reads it.
+A URL can give every parameter but one: libpq looks up PGSERVICE even then, and fails if there is no such service. The variable belongs to
+workflow code and stays in the environment; it is hidden from libpq only while libpq reads the environment.
 """
 
 from typing import Any, Self
@@ -16,7 +16,7 @@ _SERVICE = "PGSERVICE"
 
 
 def begun(generator: PQGenConn[Any]) -> PQGenConn[Any]:
-    """The same generator; its first step, in which libpq reads the environment, finds no service."""
+    """The same generator. Its first step, in which libpq reads the environment, finds no service."""
     with without_variable(_SERVICE):
         wanted = next(generator)
     try:

@@ -13,7 +13,7 @@ from durable_workflows.settings import Database
 def noted(
     database: Database, connection: object, workflow_id: str, step: int
 ) -> tuple[JsonValue] | None:
-    """What a person answered at this step of the run; None if there is no answer yet. The connection is one of psycopg."""
+    """A person's answer at this step of the run; None if there is no answer yet. The connection is one of psycopg."""
     query = tables.queries(database.schema, database.dbos_schema)["find_answer"]
     own = cast("psycopg.Connection[object]", connection)
     with own.cursor(row_factory=dict_row) as cursor:

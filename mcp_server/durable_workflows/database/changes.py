@@ -1,4 +1,4 @@
-"""Hints that runs have changed, for those who wait for it: LISTEN, with a look from time to time in case a hint was lost."""
+"""Hints that runs have changed: LISTEN, with a look from time to time in case a hint was lost."""
 
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -23,7 +23,7 @@ class Changes:
         self._workflow_ids = None if workflow_ids is None else frozenset(workflow_ids)
 
     async def listen(self) -> None:
-        """Begin to listen; what happens from now on is heard.
+        """Begin to listen; changes from now on are heard.
 
         Raises:
             DatabaseUnavailable: the connection was lost.
@@ -58,7 +58,7 @@ class Changes:
 async def changes(
     database: Database, workflow_ids: Iterable[str] | None
 ) -> AsyncGenerator[Changes]:
-    """Listen for changes of these runs, or of all, on a connection of its own.
+    """Listen for changes of these runs, or of all runs, on a separate connection.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
@@ -66,7 +66,7 @@ async def changes(
     try:
         connection = await tables.connect(database, role="wait")
     except psycopg.OperationalError as error:
-        await anyio.sleep(_AGAIN_SECONDS)  # whoever waits tries again
+        await anyio.sleep(_AGAIN_SECONDS)  # the waiting caller tries again
         raise DatabaseUnavailable() from error
     async with connection:
         hints = Changes(connection, workflow_ids)

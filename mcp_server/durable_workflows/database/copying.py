@@ -1,6 +1,6 @@
-"""Copying all rows of a project from one database into another, by one transaction there: it has all of them, or none.
+"""Copies all rows of a project from one database into another, in one transaction there: it copies all rows or none.
 
-The transaction also leaves a mark, so that the target itself can tell whether it was carried out.
+The transaction also leaves a mark, so that the target itself can tell whether it was committed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,15 +15,15 @@ from durable_workflows.database.tables import Connection
 from durable_workflows.errors import SetupError
 
 _SLICE_BYTES = 8_000_000  # as they are stored; PGlite answers a statement from memory
-_AFTER_ALL = "(4294967295,0)"  # where no row can be
-_LOCK_SECONDS = 10  # for clients who look at the target's tables
+_AFTER_ALL = "(4294967295,0)"  # after the place of any row
+_LOCK_SECONDS = 10  # for clients that look at the target's tables
 
 Key = tuple[bool, str]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of the project; the other database has it under another schema."""
+    """A table of the project; in the other database it is in another schema."""
 
     schema: str
     of_dbos: bool
@@ -43,7 +43,7 @@ class _Table:
 
 
 async def is_marked(connection: Connection, mark: str) -> bool:
-    """Whether a `copy` with that mark was carried out in this database."""
+    """Whether a `copy` with that mark was committed in this database."""
     if not (await tables.fetch(connection, "has_migrations"))[0]["there"]:
         return False
     return mark in [row["name"] for row in await tables.fetch(connection, "applied_migrations")]
@@ -58,13 +58,15 @@ async def copy(
     before_commit: Callable[[], None],
     progress: Callable[[str], None],
 ) -> int:
-    """Put all rows of the source in place of those of the target, and return how many. Both have the newest tables.
+    """Replace the rows of the target by all rows of the source, and return their number. Both databases have the newest tables.
 
-    From before `before_change` on nobody else can write in the target; it may raise to have nothing changed. In the source nobody writes.
+    No other process can write in the target from before `before_change` on; it may raise to leave everything unchanged. In the source no
+    process writes.
 
     Raises:
         SetupError: the source's tables are newer than this software.
-        psycopg.Error: one of the databases refused or is gone. After `before_commit` was called it may have been done all the same.
+        psycopg.Error: one of the databases refused or is gone. After the call of `before_commit` the copy may have been committed all the
+        same.
     """
     theirs, ours = await _tables(source), await _tables(target)
     _check_fit(theirs, ours)
@@ -102,7 +104,7 @@ def _check_fit(theirs: Mapping[Key, _Table], ours: Mapping[Key, _Table]) -> None
 
 
 def _in_order(all_tables: Mapping[Key, _Table]) -> list[Key]:
-    """Tables after those that they refer to."""
+    """The tables, each after the tables that it refers to."""
     needs = {
         key: [(table.of_dbos, name) for name in table.needs] for key, table in all_tables.items()
     }
@@ -124,7 +126,7 @@ async def _copy_table(source: Connection, theirs: _Table, target: Connection, ou
 
 
 async def _begins(source: Connection, table: _Table) -> list[str]:
-    """Where slices of the table begin, each of about `_SLICE_BYTES`."""
+    """The beginnings of slices of the table, each of about `_SLICE_BYTES`."""
     size = sql.SQL(" + ").join(
         sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(column))
         for column in table.columns
@@ -150,7 +152,7 @@ async def _copy_slice(
 
 
 async def _renumber(target: Connection, table: _Table, column: str) -> None:
-    """Let the column's sequence go on after the rows that are there."""
+    """Continue the column's sequence after the existing rows."""
     statement = sql.SQL(
         "select setval(pg_get_serial_sequence({}, {}), coalesce(max({}), 0) + 1, false) from {}"
     ).format(

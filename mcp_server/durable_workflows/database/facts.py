@@ -1,4 +1,4 @@
-"""What has become of the runs that no other run started: which have ended, which ask something, which go on."""
+"""Facts about root runs (those that no other run started): which have ended, which ask something, which are unfinished."""
 
 from datetime import UTC, datetime
 
@@ -6,21 +6,21 @@ from durable_workflows.database.tables import Fetch, Row
 from durable_workflows.models import Asking, Fact, Going, News, Preview
 from durable_workflows.settings import APPLICATION
 
-CONNECTED_SECONDS = 90.0  # servers tell every 30 seconds that their clients are there
-_MOST = 1000  # facts of one look
+CONNECTED_SECONDS = 90.0  # servers report every 30 seconds that their clients are connected
+_MOST = 1000  # facts in one look
 _NEWEST = 20
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _FIRST = datetime.fromtimestamp(0, UTC)
 
 
 async def since(fetch: Fetch, after: datetime) -> list[Fact]:
-    """The ends and questions since then, the oldest first."""
+    """The ends and questions since that moment, the oldest first."""
     ends = await _ended(fetch, after, _MOST)
     return sorted([*ends, *await _asking(fetch, after)], key=lambda one: one.at)
 
 
 async def news(fetch: Fetch) -> News:
-    """How the project stands for somebody who comes back."""
+    """The state of the project, for a returning user."""
     going = await fetch("unfinished_roots", application=APPLICATION, count=_NEWEST)
     here = await fetch("last_here", seconds=CONNECTED_SECONDS)
     return News(

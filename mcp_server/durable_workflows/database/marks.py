@@ -1,4 +1,4 @@
-"""In short what is shown of runs, to see whether it has changed: one connection and a few small statements a look, for all who want to know it in this process."""
+"""Fingerprints of runs, to detect change: one connection and a few small statements per look, for all readers in this process."""
 
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,23 +13,26 @@ from durable_workflows.models import Connection
 from durable_workflows.settings import APPLICATION
 
 _LOOK_SECONDS = 5.0
-_SOON_SECONDS = 10.0  # by the next look, twice as long as it may be away
+_SOON_SECONDS = 10.0  # until the next look, twice as long as it may be away
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What is shown, as far as it was asked for. Where two marks differ, something has changed."""
+    """Fingerprints of the wanted parts. If two marks differ, something has changed."""
 
-    runs: Mapping[str, str]  # by workflow_id; a run that is not there has none
-    moving: bool  # whether one of the runs may change without a hint, before long
-    listed: str | None  # which runs are the newest
-    states: str | None  # how these stand
-    waits: str | None  # what all runs wait for
+    runs: Mapping[str, str]  # by workflow_id; a missing run has none
+    moving: bool  # whether one of the runs may soon change without a hint
+    listed: str | None  # the newest runs
+    states: str | None  # their states
+    waits: str | None  # the waits of all runs
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked at: runs, the list of so many newest ones (0: no list), and what all runs wait for. With `whole` also the log of each run, and the numbers of all runs."""
+    """What to look at: runs, the list of the newest runs (0: no list), and the waits of all runs.
+
+    With `whole`, also the log of each run, and the numbers of all runs.
+    """
 
     workflow_ids: Collection[str]
     newest: int
@@ -38,7 +41,7 @@ class Wanted:
 
 
 class Looker:
-    """Looks at runs, and hears when it may be worth while to look again."""
+    """Looks at runs, and hears when another look may be worthwhile."""
 
     def __init__(self, connection: tables.Connection) -> None:
         self._connection = connection
@@ -46,14 +49,14 @@ class Looker:
         connection.add_notify_handler(self._hint)
 
     async def look(self, wanted: Wanted) -> Marks:
-        """The marks of what is wanted.
+        """The marks of the wanted parts.
 
         Raises:
             DatabaseUnavailable: the connection was lost, or the database has a problem.
         """
         self._hinted = False
         try:
-            # To cut off a statement costs the connection, and a warning.
+            # Cutting off a statement would cost the connection, and a warning.
             with anyio.move_on_after(_LOOK_SECONDS, shield=True):
                 return await self._marks(wanted)
         except psycopg.Error as error:
@@ -61,9 +64,9 @@ class Looker:
         raise DatabaseUnavailable()
 
     async def hint(self) -> None:
-        """Return when anything was announced since the last look began, or the connection was lost. It may be cancelled."""
+        """Return when anything was announced since the last look began, or when the connection was lost. It may be cancelled."""
         if not self._hinted:
-            # Not by psycopg: a wait of its own that is cancelled leaves the connection unusable. What there is to read, the next look reads.
+            # Not by psycopg: cancelling its own wait leaves the connection unusable. The next look reads what has arrived.
             with suppress(psycopg.Error, OSError):
                 await anyio.wait_readable(self._connection.fileno())
 
@@ -106,10 +109,10 @@ class Looker:
 
 @asynccontextmanager
 async def looker(connection: Connection) -> AsyncGenerator[Looker]:
-    """Look at the runs in this database, on a connection of its own.
+    """Look at the runs in this database, on a separate connection.
 
     Raises:
-        DatabaseUnavailable: the database does not answer, or DBOS's tables are not there yet.
+        DatabaseUnavailable: the database does not answer, or DBOS's tables do not exist yet.
     """
     try:
         async with await tables.connect(connection.database, role="subscriptions") as opened:

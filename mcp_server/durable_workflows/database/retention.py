@@ -1,7 +1,7 @@
-"""What is deleted of a project, and what must stay: a run that has ended is deleted with all that it started, or not at all.
+"""Which runs of a project are deleted, and which must stay: an ended run is deleted with all runs that it started, or not at all.
 
-`on_dbos.sql` has the statements that decide and delete. A tree of runs stays while one of its runs has not ended, while a run that stays started one
-of them or took its result, and while an unfinished run was forked from one of them or waits for one.
+`on_dbos.sql` has the statements that decide and delete. A tree of runs stays while one of its runs has not ended, while a kept run started
+one of them or took its result, and while an unfinished run was forked from one of them or waits for one.
 """
 
 import json
@@ -16,16 +16,20 @@ from durable_workflows.models import Kept, Pruned
 from durable_workflows.settings import APPLICATION, Settings
 
 _TREES = 500  # in one statement
-_RUNS = 500  # in one statement, which keeps the clients of the embedded database waiting
+_RUNS = 500  # in one statement, during which the other clients of the embedded database wait
 _KEEP_SESSIONS = timedelta(days=90)
-_VACUUM_RUNS = 20_000  # deleted runs: a vacuum of many more would keep others waiting
+_VACUUM_RUNS = 20_000  # deleted runs: a vacuum of many more would make other clients wait
 DELETED, LATER = "deleted", "later"  # verdicts
-_MAY_FOLLOW = {"named", "parent"}  # reasons that may be gone once others are deleted
+_MAY_FOLLOW = {"named", "parent"}  # reasons that may disappear when other trees are deleted
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Trees of ended runs, by their roots: those without a change since `older_than`, with this status and name if given, but for each workflow's newest `keep_last`."""
+    """A choice of trees of ended runs, by their roots.
+
+    Chosen are the trees without a change since `older_than`, with this status and name if given, except the newest `keep_last` of each
+    workflow.
+    """
 
     older_than: datetime
     status: str | None = None
@@ -40,10 +44,11 @@ async def delete(
     older_than: datetime | None = None,
     really: bool = True,
 ) -> AsyncGenerator[tables.Row]:
-    """Delete the trees of these runs, some hundred runs at a time. Yields rows of `delete_trees`, as they come; of a large tree several.
+    """Delete the trees of these runs, some hundred runs at a time. Yields rows of `delete_trees`, as they come; several for a large tree.
 
-    Runs that refer to each other are deleted if they are given together and fit in one statement. A tree of more than 500 runs is deleted in several,
-    from the top: what is left after an interruption is whole trees.
+    Runs that refer to each other are deleted if they are given together and fit in one statement. A tree of more than 500 runs is deleted
+    in several
+    statements, from the top: an interruption leaves whole trees.
 
     Raises:
         DatabaseUnavailable: the database does not answer; some trees may be deleted.
@@ -60,7 +65,7 @@ async def delete(
 
 
 async def prune(rows: tables.LastingConnection, choice: Choice, *, really: bool = True) -> Pruned:
-    """Delete the trees of a choice; without `really` only count them. Errors as for `delete`."""
+    """Delete the trees of a choice; without `really`, only count them. Errors as for `delete`."""
     trees, runs = 0, 0
     while True:
         once = await _prune_once(rows, choice, really=really)
@@ -73,7 +78,10 @@ async def prune(rows: tables.LastingConnection, choice: Choice, *, really: bool 
 
 
 async def prune_old(rows: tables.LastingConnection, settings: Settings) -> int:
-    """Delete what is older than the settings let it be, and what runs have left behind; give the space back. Return how many runs were deleted. Errors as for `delete`."""
+    """Delete the runs that are too old by the settings, and leftovers of deleted runs; give the space back. Errors as for `delete`.
+
+    Return how many runs were deleted.
+    """
     now, runs = datetime.now(UTC), 0
     if settings.keep_days is not None:
         choice = Choice(now - timedelta(days=settings.keep_days))
@@ -96,7 +104,7 @@ class _Count:
     def add(self, row: tables.Row, roots: Collection[str]) -> None:
         verdict = row["verdict"]
         if verdict == DELETED:
-            self.trees += row["workflow_id"] in roots  # and no lower part of a large tree
+            self.trees += row["workflow_id"] in roots  # but not a lower part of a large tree
             self.runs += row["runs"]
             return
         first = Kept(reason=verdict, trees=0, workflow_id=row["workflow_id"], about=row["about"])

@@ -1,4 +1,4 @@
-"""The space that deleted rows leave in the embedded database: its files shrink again. A Postgres server looks after its own."""
+"""The space of deleted rows in the embedded database: its files shrink again. A Postgres server manages its own space."""
 
 from typing import LiteralString
 
@@ -6,8 +6,8 @@ from psycopg import sql
 
 from durable_workflows.database import tables
 
-_LEAST_BYTES = 1 << 20  # of a file that is worth it
-_QUICK_BYTES = 10 << 20  # of rows that are written anew in some tenths of a second
+_LEAST_BYTES = 1 << 20  # of a file that is worth shrinking
+_QUICK_BYTES = 10 << 20  # of rows that can be rewritten in some tenths of a second
 _RUN_TABLES = ("operation_outputs", "workflow_status", "workflow_input", "workflow_output")
 
 
@@ -23,11 +23,14 @@ async def vacuum(rows: tables.LastingConnection) -> None:
 
 
 async def shrink(rows: tables.LastingConnection, *, quick: bool) -> None:
-    """Shrink files that are mostly empty. All clients wait while a file is written anew, so `quick` skips tables with many rows; errors as for `vacuum`."""
+    """Shrink files that are mostly empty.
+
+    All clients wait while a file is rewritten, so `quick` skips tables with many rows; errors as for `vacuum`.
+    """
     async with rows.connection() as connection:
         if not connection.database.is_embedded:
             return
-        # How many rows a vacuum believes to be there is wrong where it had skipped pages.
+        # A vacuum's estimate of rows is wrong if it has skipped pages.
         await _tidy_run_tables(connection, "analyze {}")
         other = connection.database.dbos_schema
         for row in await tables.fetch(

@@ -42,16 +42,16 @@ _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
 _DISK_FULL = "53100"
 _CROWDED = ("too many clients", "too many connections", "connection slots")
-# Starting up, in recovery mode, shutting down; or killed while it answered.
+# Starting up, in recovery mode, shutting down; or killed while it was answering.
 _NOT_NOW = (*_CROWDED, "the database system is", "server closed the connection unexpectedly")
-_TOO_LARGE = "54"  # how the codes begin of what is too long, too deep or too wide
-_LOCK = 7_203_011  # any constant: it keeps two migrating processes of one database apart
+_TOO_LARGE = "54"  # the beginning of the codes for values that are too long, too deep or too wide
+_LOCK = 7_203_011  # any constant: it keeps two migrating processes apart in one database
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
 _SCHEMES = ("postgresql://", "postgres://")
 _HEADING = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _SCHEMA = re.compile(r"\b(?:durable_workflows|dbos(?=\.))")
 
-# What any statement may raise; and the one of them that says that the database does not answer, or the connection is gone.
+# The errors that any statement may raise, and the one that says that the database does not answer or the connection is gone.
 Error = psycopg.Error
 Lost = psycopg.OperationalError
 
@@ -59,11 +59,11 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 Explain = Callable[[BaseException | None], DurableWorkflowsError | None]
-Fetch = Callable[..., Awaitable[list[Row]]]  # runs the named statement with values by name
+Fetch = Callable[..., Awaitable[list[Row]]]  # runs the named statement, with values by name
 
 
 class Connection(AsyncConnectionAlone):
-    """A connection that knows in which schemas the project's tables are."""
+    """A connection that knows the schemas of the project's tables."""
 
     database: Database
 
@@ -73,9 +73,9 @@ class Connection(AsyncConnectionAlone):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close at once, also in a cancelled task; the server rolls back what is open.
+        """Close at once, even in a cancelled task; the server rolls back an open transaction.
 
-        psycopg rolls back first. A cancellation strikes again there, and the connection stays open.
+        psycopg rolls back first. A cancellation strikes again there, and the connection would stay open.
         """
         await self.close()
 
@@ -87,7 +87,7 @@ async def connect(database: Database, *, role: str) -> Connection:
         psycopg.OperationalError: the database does not answer, or refuses.
     """
     connection: Connection | None = None
-    # One whose making is cancelled holds its socket until garbage is collected.
+    # If the making of a connection is cancelled, it holds its socket until garbage collection.
     with anyio.CancelScope(shield=True):
         connection = await Connection.connect(
             own_url(database),
@@ -102,10 +102,10 @@ async def connect(database: Database, *, role: str) -> Connection:
 
 
 async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
-    """Look whether an external Postgres can be used; it takes some seconds at most.
+    """Check whether an external Postgres can be used; this takes some seconds at most.
 
     Raises:
-        DatabaseRefused: why not, in a sentence that has no password in it.
+        DatabaseRefused: the reason, in a sentence without a password.
     """
     _check_url(database.url)
     try:
@@ -139,7 +139,7 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
 
 
 def _check_url(url: str) -> None:
-    """See to it that libpq and dbos can read the URL: what they say of a wrong one has parts of it, perhaps of the password."""
+    """Make sure that libpq and dbos can read the URL: their messages about a wrong URL contain parts of it, perhaps of the password."""
     try:
         parts = conninfo_to_dict(url) if url.startswith(_SCHEMES) else {}
     except psycopg.ProgrammingError:
@@ -155,7 +155,7 @@ def _check_url(url: str) -> None:
 
 
 def first_sentence(error: BaseException | None) -> str:
-    """What the error says, without the details that libpq adds in further lines."""
+    """The message of the error, without the details that libpq adds in further lines."""
     line = str(error).partition("\n")[0].removeprefix("connection failed: ")
     return " ".join(line.split()).rstrip(".") + "."
 
@@ -173,8 +173,9 @@ def queries(schema: str, dbos_schema: str) -> Mapping[str, LiteralString]:
 class LastingConnection:
     """A connection that is made when it is needed, and again after it was lost; statements run one at a time.
 
-    A database that does not answer is given `patience_seconds` to come back; `explain` may know why one does not. A statement that meets a lost connection is
-    sent once more: all of `queries.sql` may be repeated. One that has no answer after `limit_seconds` is given up.
+    A database that does not answer has `patience_seconds` to come back; `explain` may know why it does not answer. A statement that meets a
+    lost connection is sent once more: all statements of `queries.sql` may be repeated. A statement without an answer after `limit_seconds`
+    is given up.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class LastingConnection:
         return await self._twice(lambda connection: run(connection, name, **values))
 
     async def in_snapshot(self, read: Callable[[Fetch], Awaitable[T]]) -> T:
-        """What `read` makes of rows that it fetches by name, all of them as they were at one moment. It may be called twice.
+        """The result of `read`, which fetches rows by name, all from one snapshot. `read` may be called twice.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -229,18 +230,18 @@ class LastingConnection:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
-        """The connection for one's own use for a while; it answered a moment ago.
+        """The connection for exclusive use for a while; it answered a moment ago.
 
         Raises:
             DatabaseUnavailable: the database does not answer, or was lost meanwhile.
             NoSpaceLeft: its disk is full.
-            InvalidArguments: it can have no such value.
+            InvalidArguments: it cannot store such a value.
         """
         async with self._lock:
             try:
                 yield await self._answering()
             except (psycopg.DataError, UnicodeEncodeError) as error:
-                # A text has NUL or a lone surrogate in it, a number is beyond all bounds.
+                # A text contains NUL or a lone surrogate, or a number is out of bounds.
                 raise InvalidArguments(
                     f"The database rejected this: {first_sentence(error)} Nothing was done.",
                     hint="Correct that argument and call again.",
@@ -253,7 +254,7 @@ class LastingConnection:
                     await self._drop()
 
     async def close(self) -> None:
-        """Close the connection for good, and at once: a statement that still runs on it fails."""
+        """Close the connection for good, and at once: a statement that is still running on it fails."""
         self._closed = True
         if not self._lock.locked():
             await self._drop()
@@ -302,14 +303,14 @@ class LastingConnection:
 
 
 def unavailable(error: BaseException | None, explain: Explain) -> DurableWorkflowsError:
-    """The error for a caller whose statement the database could not take; psycopg's own has no secrets in its text."""
+    """The error for the caller of a statement that the database could not take. psycopg's text contains no secrets."""
     if getattr(error, "sqlstate", None) == _DISK_FULL:
         return NoSpaceLeft()
     return explain(error) or DatabaseUnavailable(f"The database does not answer: {error}")
 
 
 def is_crowded(error: BaseException | None) -> bool:
-    """Whether a Postgres has no connection left for us. libpq tells it in words only, those of a server that speaks English."""
+    """Whether a Postgres has no free connection for us. libpq says so only in words, and only servers that speak English are recognized."""
     return any(words in str(error) for words in _CROWDED)
 
 
@@ -320,7 +321,7 @@ async def fetch(connection: Connection, name: str, /, **values: object) -> list[
 
 
 async def write(rows: Sequence[T], statement: Callable[[Sequence[T]], Awaitable[object]]) -> None:
-    """Write rows by the statement. What the database refuses costs those rows, which are logged; the others are written.
+    """Write rows by the statement. Rows that the database refuses are logged and skipped; the others are written.
 
     Raises:
         psycopg.OperationalError: the database does not answer.
@@ -338,18 +339,18 @@ async def write(rows: Sequence[T], statement: Callable[[Sequence[T]], Awaitable[
 
 
 def _is_refusal(error: psycopg.Error) -> bool:
-    """Whether it is because of the values, and the next statement may do better."""
+    """Whether the values are the cause, so that the next statement may succeed."""
     is_lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return not is_lost or (error.sqlstate or "").startswith(_TOO_LARGE)
 
 
 async def listen(connection: Connection, channel: str) -> None:
-    """Hear the notifications of one of the database's channels on this connection."""
+    """Listen on this connection for the notifications of one of the database's channels."""
     await connection.execute(sql.SQL("listen {}").format(sql.SQL(cast(LiteralString, channel))))
 
 
 async def heard(connection: Connection, seconds: float) -> AsyncGenerator[str]:
-    """The payloads of notifications: those that are there, and those that come within `seconds`.
+    """The payloads of notifications: those that have arrived, and those that arrive within `seconds`.
 
     Raises:
         psycopg.OperationalError: the connection is lost.
@@ -383,12 +384,12 @@ def fingerprint() -> str:
 
 
 def _set_up() -> str:
-    """The name under which it is noted that DBOS's tables, and what builds on them, are there as this installation wants them."""
+    """The name of the note that DBOS's tables, and our additions to them, are as this installation needs them."""
     return f"dbos {installed_version('dbos')} {fingerprint()}"
 
 
 async def is_set_up(connection: Connection) -> bool:
-    """Whether `migrate`, DBOS's own migration, and `follow_dbos` have nothing to do, as far as was noted."""
+    """Whether a note says that `migrate`, DBOS's own migration, and `follow_dbos` have nothing to do."""
     if not (await fetch(connection, "has_migrations"))[0]["there"]:
         return False
     return (await fetch(connection, "is_set_up", name=_set_up()))[0]["found"]
@@ -408,7 +409,7 @@ async def migrate(connection: Connection) -> None:
 
 
 async def follow_dbos(connection: Connection) -> None:
-    """Put in place what builds on DBOS's tables (`on_dbos.sql`), which must be there. May be repeated."""
+    """Install our additions to DBOS's tables (`on_dbos.sql`). The tables must exist. May be repeated."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         await connection.execute(_file(connection, "on_dbos.sql"))
@@ -416,7 +417,7 @@ async def follow_dbos(connection: Connection) -> None:
 
 
 def _is_lost(connection: Connection) -> bool:
-    """Whether the other side has closed, as far as it can be known without asking."""
+    """Whether the other side has closed, if that is visible without asking it."""
     if connection.closed or connection.broken:
         return True
     try:
@@ -427,7 +428,10 @@ def _is_lost(connection: Connection) -> bool:
 
 
 def _cut(connection: Connection) -> None:
-    """Have the statement that runs on a connection fail, whose task closes it then: libpq's memory must not be freed under it."""
+    """Make the running statement of a connection fail.
+
+    Its task then closes the connection: libpq's memory must not be freed during the statement.
+    """
     if not connection.closed:
         with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
             wire.shutdown(socket.SHUT_RDWR)
@@ -444,7 +448,7 @@ def _file(connection: Connection, name: str) -> LiteralString:
 
 
 def _in_schemas(sql: str, schema: str, dbos_schema: str) -> str:
-    """The SQL files are written for the embedded database; others have the project's name in those of the schemas."""
+    """SQL for these schemas. The files are written for the embedded database; other databases have the project's name in their schemas."""
     return _SCHEMA.sub(lambda found: dbos_schema if found[0] == "dbos" else schema, sql)
 
 

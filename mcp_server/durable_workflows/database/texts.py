@@ -1,4 +1,4 @@
-"""Texts that workflow code brings to the database: names of steps, topics, keys and ids may have characters that Postgres takes in no text."""
+"""Texts from workflow code for the database: names of steps, topics, keys and ids may have characters that Postgres does not store."""
 
 from typing import cast
 
@@ -10,12 +10,12 @@ from durable_workflows import fitting
 
 
 def take_any_text(connection: object) -> None:
-    """Have a connection of psycopg write every text."""
+    """Make a connection of psycopg accept every text."""
     cast("Connection[object]", connection).adapters.register_dumper(str, AnyText)
 
 
 class AnyText(StrDumperUnknown):
-    """Writes every text: NUL and lone surrogates are replaced, so what was written with them is found with them, too."""
+    """Writes every text: NUL and lone surrogates are replaced. Lookups replace them too, so they find what was written."""
 
     def dump(self, obj: str) -> Buffer | None:
         try:

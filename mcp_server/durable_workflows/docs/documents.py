@@ -28,13 +28,13 @@ class Document:
 
     @property
     def modified(self) -> datetime:
-        """When the file was written, or installed."""
+        """The time when the file was written, or installed."""
         return datetime.fromtimestamp(self.path.stat().st_mtime, UTC)
 
 
 @cache
 def templates() -> list[Document]:
-    """Workflow files to begin with; the summary says when."""
+    """Workflow files to begin with; the summary says when to use each."""
     folder = content.folder("templates")
     return [
         Document(
@@ -50,7 +50,7 @@ def templates() -> list[Document]:
 
 @cache
 def references() -> list[Document]:
-    """Texts about one subject each, without their index; the summary is the first paragraph."""
+    """Texts on one subject each, without their index; the summary is the first paragraph."""
     return [_reference(path) for path in sorted(content.folder("references").glob("[a-z]*.md"))]
 
 

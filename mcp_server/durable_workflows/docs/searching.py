@@ -1,7 +1,7 @@
 """Search in the references and templates of this installation: passages that stand alone, the best one first. It needs no network.
 
-A passage of a reference is what stands under a heading; of a template its description, or one function. They are ranked by SQLite's
-full-text search, which comes with Python: BM25, words by their stems. Identifiers are found whole and by their parts.
+A passage of a reference is the text under a heading; a passage of a template is its description, or one function. SQLite's
+full-text search, which comes with Python, ranks them: BM25, words by their stems. Identifiers are found whole and by their parts.
 """
 
 import ast
@@ -16,11 +16,11 @@ from durable_workflows import limits, wording
 from durable_workflows.docs import documents
 from durable_workflows.docs.documents import Document
 
-_LONGEST_QUERY = 1000  # characters; nobody asks for so much
+_LONGEST_QUERY = 1000  # characters; far more than a person asks
 _LONGEST = 2600  # characters of a passage; the sections of the references are shorter
-_LEAST = 600  # characters: a passage that would have to be cut shorter is only named
-_POINTER = 160  # characters of a line that only names
-_FRAME = 250  # characters for what stands around the passages
+_LEAST = 600  # characters: a passage that would be cut shorter is only named
+_POINTER = 160  # characters of a line that only names a passage
+_FRAME = 250  # characters for the text around the passages
 _TITLE_WEIGHT = 4.0  # of a word in a title, compared to one in the text
 _STOP_WORDS = """
     about an and any are as at be but by can could do does for from get give had has have how if in into is it its me
@@ -29,14 +29,14 @@ _STOP_WORDS = """
 """
 _CAMEL_CASE = re.compile(r"\b(?=\w*(?:[a-z][A-Z]|[A-Z]{2}[a-z]))\w+")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-# A fence with what is in it, a heading, or lines without an empty one in between.
+# A fence with its content, a heading, or lines without an empty line in between.
 _BLOCKS = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence)[ \t]*$"
     r"|^(?P<level>\#{1,3})[ ](?P<heading>[^\n]+)$"
     r"|(?:^(?!\ *(?:`{3}|~{3})|\#{1,3}\ )[^\n]*\S[^\n]*(?:\n|\Z))+",
     re.MULTILINE | re.DOTALL,
 )
-# A word with underscores, quoted in a query, is a phrase of its parts there.
+# SQLite reads a word with underscores, quoted in a query, as a phrase of its parts.
 _SCHEMA = "CREATE VIRTUAL TABLE passages USING fts5(title, body, tokenize = porter)"
 _BEST = "SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY bm25(passages, ?, 1.0), rowid LIMIT ?"
 
@@ -51,7 +51,7 @@ class Passage:
 
 
 class Index:
-    """The passages of some documents, to be searched, in any thread."""
+    """The passages of some documents, searchable from any thread."""
 
     def __init__(self, texts: Iterable[Document]) -> None:
         self._passages = [passage for text in texts for passage in passages(text)]
@@ -75,12 +75,12 @@ class Index:
 
 
 def search(query: str, *, limit: int = 6) -> list[Passage]:
-    """The passages of the references and templates that fit a question, or some words, best; none if no word of it occurs."""
+    """The passages of the references and templates that best match a question, or some words; none if no word of it occurs."""
     return _installed().search(query, limit)
 
 
 def render(query: str, found: Sequence[Passage], budget: int = limits.ANSWER) -> str:
-    """The passages as Markdown of at most `budget` characters: the best ones in full as far as they fit, the others by their titles."""
+    """The passages as Markdown of at most `budget` characters: the best ones in full while they fit, the others by their titles."""
     if not found:
         return wording.clamp(_nothing(query), budget)
     parts = [f"# Passages for {_quoted(query)}"]
@@ -122,7 +122,7 @@ def _documents() -> list[Document]:
 
 
 def passages(document: Document) -> Iterator[Passage]:
-    """The parts of a document, in its order."""
+    """The parts of a document, in order."""
     text = document.path.read_text(encoding="utf-8")
     for heading, part in _of_template(text) if _is_template(document) else _of_reference(text):
         title = f"{document.name} › {heading or document.title}"
@@ -138,7 +138,7 @@ def _uri(document: Document) -> str:
 
 
 def _of_reference(text: str) -> Iterator[tuple[str, str]]:
-    """What stands under each heading of the second and third level, and before the first of them."""
+    """The text under each heading of the second and third level, and before the first heading."""
     headings: list[str] = []
     blocks: list[str] = []
     for found in _BLOCKS.finditer(text):
@@ -148,14 +148,14 @@ def _of_reference(text: str) -> Iterator[tuple[str, str]]:
         if blocks:
             yield " › ".join(headings), "\n\n".join(blocks)
         blocks = []
-        depth = len(found["level"]) - 1  # the only one of the first level is the document's title
+        depth = len(found["level"]) - 1  # the first level is the document's title
         headings = [*headings[: depth - 1], found["heading"].strip()] if depth else []
     if blocks:
         yield " › ".join(headings), "\n\n".join(blocks)
 
 
 def _block(found: re.Match[str]) -> str:
-    """A block of text; of a fence the language only: what else stands there is for tests."""
+    """A block of text; of a fence's first line only the language, since the rest is for tests."""
     if found["fence"] is None:
         return found[0].strip("\n")
     return f"{found['fence']}{found['language']}\n{found['code']}{found['fence']}"
@@ -204,12 +204,12 @@ def _cut_block(text: str, width: int) -> str:
 
 
 def _spread(text: str) -> str:
-    """The text with the parts of each name like `DBOSUnexpectedStepError` behind it."""
+    """The text with the parts of each name like `DBOSUnexpectedStepError` added after it."""
     return _CAMEL_CASE.sub(lambda found: " ".join([found[0], *_PARTS.findall(found[0])]), text)
 
 
 def _searched(query: str) -> list[str]:
-    """The words to search for, each once; of identifiers also the parts."""
+    """The words to search for, each once, with the parts of identifiers."""
     stop_words = frozenset(_STOP_WORDS.split())
     whole = re.findall(r"\w+", query[:_LONGEST_QUERY])
     words = [part.lower() for word in whole for part in [word, *_PARTS.findall(word)]]

@@ -1,4 +1,4 @@
-"""Writing a workflow file for somebody who is told at once what is wrong with it: checked, written, loaded by a worker."""
+"""Writing a workflow file, with immediate feedback for its author: checked, written, loaded by a worker."""
 
 from pathlib import PurePosixPath
 
@@ -68,7 +68,7 @@ _SHOWN = {"name", "summary", "args_schema"}
 def _checked(
     settings: Settings, name: str, source: str | None, template: str | None, overwrite: bool
 ) -> tuple[str, list[checking.Finding]]:
-    """The text to write, and what is to be said of it."""
+    """The text to write, and the findings about it."""
     if template is not None:
         text = writing.from_template(settings, template, name, overwrite=overwrite)
     else:

@@ -1,4 +1,4 @@
-"""Two runs side by side: their steps aligned by name and occurrence, and in what they differ."""
+"""Two runs side by side: their steps, aligned by name and occurrence, and the differences."""
 
 import functools
 from collections import deque
@@ -30,9 +30,9 @@ _Values = Mapping[int, Step]
 async def read(
     fetch: Fetch, workflow_ids: tuple[str, str], *, preview: int, after: int
 ) -> Compared | str:
-    """Two runs, or the id that no run has. `fetch` runs a named statement, all in one snapshot.
+    """Two runs, or the id of a run that does not exist. `fetch` runs a named statement, all in one snapshot.
 
-    Outputs and errors are read of the first `MOST_VALUES` steps that differ after the first `after` of these, cut to `preview` characters.
+    Outputs and errors are read for the first `MOST_VALUES` steps that differ after the first `after` of these, cut to `preview` characters.
     """
     runs: list[dict[str, Any]] = []
     for workflow_id in workflow_ids:
@@ -104,7 +104,10 @@ def _taken_over(
 
 
 def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of `compared_steps` in the order in which the runs did the steps: those of `b` alone come before what `b` did next."""
+    """Rows of `compared_steps` in the order in which the runs did the steps.
+
+    Steps that only `b` has come before the next common step of `b`.
+    """
     found = list(rows)
     alone = deque(row for row in found if row["a_step"] is None)
     for row in found:
@@ -117,7 +120,7 @@ def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _step(row: Row, *, related: bool) -> ComparedStep:
-    """A row of `compared_steps`. What DBOS records of a sleep is when it ends."""
+    """A row of `compared_steps`. DBOS's record of a sleep is its end."""
     a, b = _side(row, "a"), _side(row, "b")
     differs = list[str]()
     if a is None or b is None:

@@ -1,4 +1,7 @@
-"""All that runs hold, in pages and whole: steps, payloads and streams of one run, and what all of them wait for. For readers with room for it."""
+"""The contents of runs, in pages and whole: steps, payloads and streams of one run, and the waits of all runs.
+
+For readers with room for it.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -41,11 +44,11 @@ class Contents:
         return [records.step(row) for row in rows]
 
     async def step_count(self, workflow_id: str) -> int:
-        """How many steps a run has finished; 0 where there is no such run."""
+        """The number of finished steps of a run; 0 if there is no such run."""
         return (await self._rows.fetch("count_steps", workflow_id=workflow_id))[0]["steps"]
 
     async def payload(self, workflow_id: str, which: str, *, length: int) -> Preview | None:
-        """The `input`, `output` or `error` of a run, `length` characters of it at most; errors as for `steps`."""
+        """The `input`, `output` or `error` of a run, at most `length` characters of it; errors as for `steps`."""
         rows = await self._rows.fetch(
             "run_payload", workflow_id=workflow_id, which=which, limit=length
         )
@@ -55,7 +58,7 @@ class Contents:
         return Preview.recorded(row["payload"], row["payload_length"], row["serialization"])
 
     async def streams(self, workflow_id: str) -> list[Stream]:
-        """What a run wrote to streams, the last values of each; errors as for `steps`."""
+        """The streams of a run, with the last values of each; errors as for `steps`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch(
             "run_streams",
@@ -67,7 +70,7 @@ class Contents:
         return [_stream([row for row in rows if row["key"] == key]) for key in keys]
 
     async def parents(self, workflow_ids: Sequence[str]) -> list[str]:
-        """Those of the runs that have started others.
+        """The runs among these that have started others.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -76,7 +79,7 @@ class Contents:
         return [row["workflow_id"] for row in rows]
 
     async def inbox(self) -> list[InboxItem]:
-        """What runs wait for, the longest first, 500 at most.
+        """The waits of runs, the longest first, at most 500.
 
         Raises:
             DatabaseUnavailable: the database does not answer.

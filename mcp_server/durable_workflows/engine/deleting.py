@@ -1,4 +1,4 @@
-"""Deleting runs that have ended: those that are named, and those of a choice."""
+"""Deleting ended runs: those that are named, and those of a choice."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ class Deleter:
         return ChangedList(workflows=changed, note=deleted if children and number else None)
 
     async def _with_others(self, workflow_ids: Sequence[str]) -> dict[str, str]:
-        """A note for each run that started others which the caller does not name."""
+        """A note for each run that started others that the caller does not name."""
         notes: dict[str, str] = {}
         for one in workflow_ids:
             rows = await self._rows.fetch("descendant_ids", workflow_id=one)

@@ -1,4 +1,4 @@
-"""All about one run, read in one snapshot: what `inspect`, the traces and `run` show."""
+"""All about one run, read in one snapshot: for `inspect`, the traces and `run`."""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from durable_workflows.system import processes, state
 
 _MAX_STEPS = 1000  # in one answer
 _LAST_STEPS = 20
-_HOLDERS = 6  # runs in the places of a queue that are named
+_HOLDERS = 6  # runs in the places of a queue that are listed
 
 M = TypeVar("M", bound=Model)
 
@@ -35,7 +35,8 @@ async def read(
 ) -> Run | None:
     """The run with its steps, waits, children, forks, events and answers, or None if there is no such run.
 
-    `fetch` runs a named statement, all in one snapshot; `report` is what the supervisor of this machine has noted. Payloads are cut to `preview` characters.
+    `fetch` runs a named statement, all in one snapshot; `report` has the notes of this machine's supervisor. Payloads are cut to `preview`
+    characters.
     """
     ask = functools.partial(fetch, workflow_id=workflow_id)
     rows = await ask("run_details", limit=preview)
@@ -77,7 +78,7 @@ def _as(model: type[M], rows: Iterable[Row]) -> list[M]:
 
 
 async def _running(ask: Fetch, row: Row, *, is_alive: bool) -> list[RunningStep]:
-    """The steps that run now. One of a cancelled run goes on until it returns, if its worker lives."""
+    """The steps that run now. A step of a cancelled run continues until it returns, if its worker lives."""
     if row["status"] in UNFINISHED or (row["status"] == "CANCELLED" and is_alive):
         return _as(RunningStep, await ask("run_running"))
     return []
@@ -97,9 +98,9 @@ async def _waits(ask: Fetch, row: Row) -> list[Waiting]:
 
 
 async def _steps(ask: Fetch, after_step: int, preview: int) -> list[Step]:
-    """The steps after `after_step`; of more than a thousand the first ones, the last ones, and the last that failed."""
+    """The steps after `after_step`. If there are more than a thousand: the first ones, the last ones, and the last failed one."""
     steps = await ask("run_steps", after=after_step, limit=preview, count=_MAX_STEPS)
-    if len(steps) == _MAX_STEPS:  # what matters most may lie beyond
+    if len(steps) == _MAX_STEPS:  # the most important steps may be beyond
         steps += await ask("failed_steps", limit=preview)
         steps += await ask("last_steps", limit=preview, count=_LAST_STEPS)
     found = {step["step"]: step for step in steps}
@@ -115,7 +116,7 @@ async def _stopped_children(fetch: Fetch, row: Row) -> int:
 
 
 async def _why_unavailable(fetch: Fetch, row: Row) -> str | None:
-    """Why the code of an unfinished run cannot be run."""
+    """The reason why the code of an unfinished run cannot run."""
     if row["status"] not in UNFINISHED or row["version"] is None:
         return None
     rows = await fetch("catalog_entry", version=row["version"], name=row["name"])
@@ -126,7 +127,7 @@ async def _why_unavailable(fetch: Fetch, row: Row) -> str | None:
 
 
 async def _place(ask: Fetch, row: Row) -> QueuePlace | None:
-    """Where an enqueued run is in its queue."""
+    """The place of an enqueued run in its queue."""
     if row["status"] != "ENQUEUED":
         return None
     rows = await ask("queue_place", count=_HOLDERS)
@@ -136,12 +137,12 @@ async def _place(ask: Fetch, row: Row) -> QueuePlace | None:
 async def _absence(
     fetch: Fetch, report: Mapping[str, str], row: Row, apart: str | None
 ) -> str | None:
-    """What the supervisor of this machine says of a version's worker, for the case that none runs."""
+    """What this machine's supervisor says about a version's worker, if none runs."""
     if row["version"] in report.get("waiting_versions", "").split():
         return wording.NO_PLACE
     which = processes.apart_of(apart) if apart else ""
     said = report.get(state.worker_entry(row["version"], which), "")
-    if said.startswith("running"):  # it has ended a moment ago, or has not come up yet
+    if said.startswith("running"):  # it ended a moment ago, or is not up yet
         rows = await fetch("version_states", version=row["version"])
         note = rows[0]["note"] if rows else None
         return f"it is being started: {note}" if note else "it is being started"

@@ -1,7 +1,8 @@
-"""The façade: all that can be done with workflows, for tools, resources and the command line alike.
+"""The façade: everything that can be done with workflows, for tools, resources and the command line alike.
 
-SQL reads what DBOS owns, starts runs and sends messages: nothing is unpickled, and only what was asked for is loaded. dbos's client makes all other
-changes. All errors of dbos and psycopg become those of `errors.py`.
+SQL reads DBOS's tables, starts runs and sends messages: nothing is unpickled, and only what was asked for is loaded. dbos's client makes
+all other
+changes. All errors of dbos and psycopg become errors of `errors.py`.
 """
 
 import os
@@ -44,12 +45,15 @@ from durable_workflows.settings import Settings
 
 
 class Engine:
-    """Workflows of one project, in the database that `connection` names; `reader` looks at their runs, `contents` has all that is in them. Close it after use (`aclose`)."""
+    """Workflows of one project, in the database of `connection`. Close it after use (`aclose`).
+
+    `reader` looks at the runs, `contents` has everything that is in them.
+    """
 
     def __init__(
         self, settings: Settings, connection: Connection, progress: Callable[[str], None]
     ) -> None:
-        """`progress` is told what takes long before a version's code can be started."""
+        """`progress` is told about slow work before a version's code can be started."""
         self._rows = Rows(settings, connection)
         self._calls = Calls(self._rows)
         self.reader = Reader(self._rows)
@@ -69,7 +73,7 @@ class Engine:
 
     @property
     def connection(self) -> Connection:
-        """How the project's database is reached."""
+        """How to reach the project's database."""
         return self._rows.connection
 
     def reconnected(self, connection: Connection) -> None:
@@ -82,7 +86,7 @@ class Engine:
         self._calls.close()
 
     async def catalog(self, query: str | None = None) -> Catalog:
-        """The workflows of the newest version, and the templates, in whose name or summary `query` is.
+        """The workflows of the newest version, and the templates, with `query` in their name or summary.
 
         Raises:
             WorkflowUnavailable: no worker could load that version, or has not yet.
@@ -93,7 +97,7 @@ class Engine:
     async def write(
         self, name: str, source: str | None, template: str | None, *, overwrite: bool
     ) -> Written:
-        """Write the workflow file NAME.py, of a text or of a template, and wait until a worker has loaded it.
+        """Write the workflow file NAME.py, from a text or a template, and wait until a worker has loaded it.
 
         Raises:
             UsageError: the text or the name cannot be used; nothing was written.
@@ -116,7 +120,7 @@ class Engine:
     async def start_all(
         self, requests: Sequence[StartRequest], *, session: str | None = None
     ) -> list[Started]:
-        """Start several runs, in their order; errors as for `start`. Either all start or none does."""
+        """Start several runs, in the given order; errors as for `start`. Either all start or none does."""
         return await self._starter.start_all(requests, session=session)
 
     async def send(
@@ -134,21 +138,21 @@ class Engine:
     async def answer(
         self, wait: OpenWait, value: JsonValue, *, who: str, how: str, shown: str | None = None
     ) -> Delivered:
-        """Give a run the answer of a person to what it waits for; noted is who gave it, how, when, and the text that was shown (default: the prompt).
+        """Give a run a person's answer to its wait. Recorded are who gave it, how, when, and the text that was shown (default: the prompt).
 
         Raises:
             PeopleOnly: a step of a run has started this process.
-            NotWaiting: the run does not wait at that step any more.
-            AlreadyAnswered: somebody was quicker.
+            NotWaiting: the run no longer waits at that step.
+            AlreadyAnswered: another person was quicker.
             InvalidArguments: the answer does not fit the schema.
             UnknownWorkflowId, WorkflowFinished, MessageTooLarge, DatabaseUnavailable
         """
         return await self._messenger.answer(wait, value, who=who, how=how, shown=shown)
 
     async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
-        """What these runs, and those that they started, ask people now, the oldest question first.
+        """The present questions of these runs and their child runs to people, the oldest question first.
 
-        An answer that was noted by a process that was killed before it had sent it is sent now, and its question is not among them.
+        If a process was killed after it noted an answer and before it sent it, the answer is sent now, and its question is left out.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -158,9 +162,9 @@ class Engine:
     async def leave_open(
         self, wait: OpenWait, action: Unanswered, *, who: str, how: str, why: str | None = None
     ) -> None:
-        """Note what a person did with a question instead of answering it: they declined, closed it, or gave an answer that was not taken, and `why`.
+        """Note what a person did with a question instead of answering it: declined it, closed it, or gave a refused answer, and `why`.
 
-        The run keeps waiting, and anybody may still answer.
+        The run keeps waiting, and any person may still answer.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -185,7 +189,7 @@ class Engine:
         )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
-        """Cancel runs: what runs now ends at its next step. Each is answered for; unknown ids raise before anything is changed.
+        """Cancel runs: an active run ends at its next step. The result covers each run; unknown ids raise before anything is changed.
 
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
@@ -193,14 +197,15 @@ class Engine:
         return await self._stopper.cancel(workflow_ids, children=children)
 
     async def resume(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
-        """Let cancelled and dead-lettered runs go on after their last finished step. Answers as `cancel`; errors, too."""
+        """Let cancelled and dead-lettered runs continue after their last finished step. Results and errors as for `cancel`."""
         return await self._stopper.resume(workflow_ids, children=children)
 
     async def delete(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
-        """Delete runs that have ended, with their steps, messages, events and log lines. Answers as `cancel`; errors, too.
+        """Delete ended runs, with their steps, messages, events and log lines. Results and errors as for `cancel`.
 
-        With `children` also what they started. A run whose children are kept, or that something else needs, is kept: its note says why. What people
-        answered to it is kept, too.
+        With `children` the runs that they started are deleted too. A run is kept if its children are kept, or if another run needs it: its
+        note says why.
+        Answers of people to it are kept too.
         """
         return await self._deleter.delete(workflow_ids, children=children)
 
@@ -213,10 +218,11 @@ class Engine:
         keep_last: int = 0,
         dry_run: bool = False,
     ) -> Pruned:
-        """Delete the runs that no other run started, with all that they started, if none of these has changed for so long.
+        """Delete root runs, with all runs that they started, if none of these has changed for that long.
 
-        `status` and `name` are those of the first run of each tree; of each workflow the newest `keep_last` are kept. Deletes the versions of the code
-        that no run has any more, too. With `dry_run` it only counts.
+        `status` and `name` are those of the first run of each tree; the newest `keep_last` of each workflow are kept. Versions of the code
+        without runs
+        are also deleted. With `dry_run` it only counts.
 
         Raises:
             DatabaseUnavailable: the database does not answer; some may be deleted.
@@ -226,7 +232,7 @@ class Engine:
         )
 
     async def pause_schedule(self, name: str) -> ScheduleInfo:
-        """Have a schedule start nothing until it is resumed. Workers notice it within 30 seconds. One that is paused stays so.
+        """Pause a schedule until it is resumed. Workers notice it within 30 seconds. A paused schedule stays paused.
 
         Raises:
             UnknownSchedule, DatabaseUnavailable
@@ -234,7 +240,7 @@ class Engine:
         return await self._scheduler.pause(name)
 
     async def resume_schedule(self, name: str) -> ScheduleInfo:
-        """Have a paused schedule go on, at its next time. Workers notice it within 30 seconds. One that is active stays so.
+        """Resume a paused schedule, at its next time. Workers notice it within 30 seconds. An active schedule stays active.
 
         Raises:
             UnknownSchedule, DatabaseUnavailable
@@ -242,7 +248,9 @@ class Engine:
         return await self._scheduler.resume(name)
 
     async def run_schedule(self, name: str) -> Started:
-        """Start what a schedule starts, now, on the newest version of the code, also while it is paused. It gets the present time and the schedule's context.
+        """Start a schedule's workflow now, on the newest version of the code, even while it is paused.
+
+        It gets the present time and the schedule's context.
 
         Raises:
             UnknownSchedule, WorkflowUnavailable, DatabaseUnavailable
@@ -252,7 +260,10 @@ class Engine:
     async def note_session(
         self, session_id: str, client: str, version: str, transport: str, *, tasks: bool
     ) -> None:
-        """Note that a client is connected; to be repeated every 30 seconds while it is. One with `tasks` tells its sessions itself how their runs end."""
+        """Note that a client is connected; repeat it every 30 seconds while it is.
+
+        A client with `tasks` reports the ends of its runs itself.
+        """
         await self._rows.run(
             "session_seen",
             session_id=session_id,

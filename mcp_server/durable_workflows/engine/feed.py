@@ -1,8 +1,8 @@
-"""What changes in runs, told to one listener for as long as somebody wants to know.
+"""Changes of runs, reported to one listener while it is interested.
 
-However many subscribers there are, the database sees one connection and one small question at a time. Ends of steps are not announced by
-it (a NOTIFY for each would be paid by every run, also when nobody subscribes): while a watched run is under way there is a look twice a
-second, or more often where that is wanted. Otherwise hints wake the feed, and it looks from time to time in case one was lost.
+However many subscribers there are, the database sees one connection and one small query at a time. It does not announce ends of steps
+(every run would pay for a NOTIFY per step, even without subscribers): while a watched run is active the feed looks twice a
+second, or more often on request. Otherwise hints wake the feed, and it looks from time to time in case a hint was lost.
 """
 
 import importlib
@@ -25,8 +25,8 @@ if (
 ):  # importing it imports psycopg, which the first message of a server has no time for
     from durable_workflows.database.marks import Looker, Marks, Wanted
 
-_PAUSE_SECONDS = 0.5  # what changes in that time is told at once: subscribers are not flooded
-_RECHECK_SECONDS = 5.0  # where nothing is announced
+_PAUSE_SECONDS = 0.5  # changes in that time are told together: subscribers are not flooded
+_RECHECK_SECONDS = 5.0  # when nothing is announced
 _AGAIN_SECONDS = 0.5  # while the database is away
 _SETTLE_SECONDS = 1.0
 
@@ -35,21 +35,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class News:
-    """What has changed since the look before."""
+    """The changes since the last look."""
 
     workflow_ids: frozenset[str]  # watched runs whose traces have changed
     listed: bool  # other runs are the newest ones now
-    states: bool  # one of these stands in another way
-    waits: bool  # runs wait for something else
+    states: bool  # one of these has another state
+    waits: bool  # the waits of runs have changed
 
 
 Tell = Callable[[News], Awaitable[None]]
 
 
 class Feed:
-    """Tells what changes in the runs of one project that are watched; `newest` is how long the list of the newest runs is.
+    """Reports changes of the watched runs of one project; `newest` is the length of the list of the newest runs.
 
-    With `whole`, new log lines are a change of a run, and another number of runs in a status is one of the list.
+    With `whole`, new log lines count as a change of a run, and a changed number of runs in a status as a change of the list.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Feed:
     def watch(
         self, workflow_ids: Collection[str], *, lists: bool, waits: bool = False
     ) -> Generator[None]:
-        """Tell about these runs, about the list of the newest ones, and about what all runs wait for, until the block ends."""
+        """Report on these runs, on the list of the newest runs, and on the waits of all runs, until the block ends."""
         self._add(workflow_ids, 1, lists=lists, waits=waits)
         try:
             yield
@@ -88,14 +88,14 @@ class Feed:
             self._add(workflow_ids, -1, lists=lists, waits=waits)
 
     async def settle(self) -> None:
-        """Return once every change of what is watched is told from now on, or soon in any case."""
+        """Return when every change of the watched things is reported from now on, or soon in any case."""
         with anyio.move_on_after(_SETTLE_SECONDS):
             while not self._marks.keys() >= self._watched.keys():
                 await self._looked.wait()
         self._late |= self._watched.keys() - self._marks.keys()
 
     async def run(self) -> None:
-        """Do so, for ever. Nothing is asked of the database while nobody watches; while it is away, it is looked for again and again."""
+        """Report, forever. Without watchers nothing is asked of the database; while it is away, try again and again."""
         while True:
             while not self._is_wanted:
                 await self._rewatched.wait()
@@ -120,14 +120,14 @@ class Feed:
 
     async def _follow(self) -> None:
         connection = state.read_connection(self._settings)
-        if connection is None:  # a project that was shut down is not started by a subscription
+        if connection is None:  # a subscription does not start a project that was shut down
             raise DatabaseUnavailable("Nothing runs for this project.")
         marks = await anyio.to_thread.run_sync(
             importlib.import_module, "durable_workflows.database.marks"
         )
         async with marks.looker(connection) as looker:
             while self._is_wanted:
-                rewatched = self._rewatched  # whoever comes during the look is not in it
+                rewatched = self._rewatched  # a watcher that comes during the look is not in it
                 wanted = marks.Wanted(
                     workflow_ids=list(self._watched),
                     newest=self._newest if self._lists else 0,
@@ -140,7 +140,7 @@ class Feed:
                 await self._pause(looker, rewatched, moving=found.moving)
 
     def _news(self, wanted: "Wanted", found: "Marks") -> News | None:
-        """What the look has found that differs from the one before."""
+        """The differences between this look and the last."""
         watched = wanted.workflow_ids
         changed = [one for one in watched if self._has_changed(one, found.runs.get(one))]
         lists = (found.listed, found.states) if wanted.newest else self._list_marks
@@ -172,7 +172,7 @@ class Feed:
 
 
 async def _either(*waits: Callable[[], Awaitable[None]]) -> None:
-    """Return as soon as one of them does."""
+    """Return as soon as one of them returns."""
 
     async def first(wait: Callable[[], Awaitable[None]]) -> None:
         await wait()

@@ -1,6 +1,6 @@
-"""Following runs: what happens in one as it happens, and waiting for several.
+"""Following runs: the live events of one run, and waiting for several runs.
 
-Whoever follows changes nothing: the runs go on without it.
+Following changes nothing: the runs continue without it.
 """
 
 import shlex
@@ -29,9 +29,9 @@ from durable_workflows.telling import causes
 
 _SHORTEST_PAUSE = 0.1  # seconds between two looks; longer while nothing happens
 _LONGEST_PAUSE = 1.0
-_TELL_SECONDS = 2.0  # within which is told that one of several runs waits for a message
+_TELL_SECONDS = 2.0  # a wait of one of several runs is reported within this time
 _CONCURRENT_STEPS = 100  # they may finish in any order
-_PAGE = 1000  # steps that one look brings
+_PAGE = 1000  # steps in one look
 _LOG_LINES = 5000
 _NAME = 60
 _PROMPT = 100
@@ -41,7 +41,7 @@ Tell = Callable[[str], None]
 
 
 async def follow(reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> Ended:
-    """Tell each thing that happens in a run, in a line, and show what is under way; return once it has ended."""
+    """Report each event of a run, in a line, and show its current activity; return when it has ended."""
     follower = _Follower(reader, workflow_id, tell, show)
     pause = _SHORTEST_PAUSE
     while await follower.look():
@@ -52,7 +52,7 @@ async def follow(reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> En
 
 
 async def log(reader: Reader, workflow_id: str, *, lines: int) -> AsyncGenerator[list[LogLine]]:
-    """What a run has printed and logged, its newest `lines`, and then what it prints and logs, until it has ended."""
+    """The newest `lines` of a run's log, then each new line until the run has ended."""
     last, limit, pause = 0, lines, _SHORTEST_PAUSE
     while True:
         has_ended = await reader.has_ended(workflow_id)
@@ -75,9 +75,9 @@ async def wait(
     tell: Tell,
     show: Tell,
 ) -> WaitResult:
-    """Wait as `Reader.wait`, or with "ended" until all have ended, whatever they wait for meanwhile.
+    """Wait as `Reader.wait`; with "ended", until all have ended, whatever they wait for meanwhile.
 
-    Tells each message that a run waits for, and shows how the waiting goes.
+    Reports each message that a run waits for, and shows the progress of the waiting.
     """
 
     async def progress(text: str) -> None:
@@ -106,7 +106,7 @@ async def wait(
 
 
 def wait_line(workflow_id: str, topic: str, prompt: str | None) -> str:
-    """What a run waits for, and the command that gives it."""
+    """The wait of a run, and the command that answers it."""
     what = "a person" if topic.startswith(PERSON) else "a message"
     named = topic.removeprefix(PERSON)
     on = f" on {named!r}" if named and not (topic.startswith(PERSON) and named.isdigit()) else ""
@@ -115,7 +115,7 @@ def wait_line(workflow_id: str, topic: str, prompt: str | None) -> str:
 
 
 def answer_command(workflow_id: str, topic: str) -> str:
-    """The command that gives a run what it waits for."""
+    """The command that gives a run its message or answer."""
     own = shlex.quote(workflow_id)
     if topic.startswith(PERSON):
         return f"durable-workflows approve {own}"
@@ -125,14 +125,14 @@ def answer_command(workflow_id: str, topic: str) -> str:
 
 @dataclass(frozen=True)
 class _News:
-    """A line about what has happened, and when."""
+    """A line about an event, and its time."""
 
     at: datetime
     text: str
 
 
 class _Follower:
-    """Looks at a run again and again, and tells what is new since the look before."""
+    """Looks at a run again and again, and reports the news since the last look."""
 
     def __init__(self, reader: Reader, workflow_id: str, tell: Tell, show: Tell) -> None:
         self._reader = reader
@@ -140,16 +140,16 @@ class _Follower:
         self._tell = tell
         self._show = show
         self._steps: set[int] = set()
-        self._settled = 0  # no step up to this one is still to come
-        self._states: set[str] = set()  # events and waits as they were told
+        self._settled = 0  # all steps up to this one have been reported
+        self._states: set[str] = set()  # events and waits as they were reported
         self._last_line = 0
         self.has_news = False
 
     async def look(self) -> bool:
-        """Finished steps and log lines in their order, then what the run waits for. Return whether there may be more."""
+        """Report finished steps and log lines in order, then the waits of the run. Return whether there may be more."""
         run = await self._reader.run(self._workflow_id, after_step=self._settled)
         log = await self._reader.log(self._workflow_id, after=self._last_line, limit=_LOG_LINES)
-        steps = run.steps[:_PAGE]  # beyond them are samples, which are told when their turn comes
+        steps = run.steps[:_PAGE]  # beyond them are samples, which are reported in their turn
         news = sorted([*self._new_steps(run, steps), *self._new_lines(log)], key=lambda one: one.at)
         lines = [one.text for one in news] + self._new_states(run)
         for text in lines:
@@ -163,7 +163,7 @@ class _Follower:
             if step.step not in self._steps:
                 self._steps.add(step.step)
                 yield _News(step.completed_at or run.updated_at, _step_line(step))
-        # Steps may finish in any order, and not every number is a step: later ones settle it.
+        # Steps may finish in any order, and not every number is a step: later steps settle it.
         while self._settled + 1 in self._steps:
             self._settled += 1
         self._settled = max([self._settled, *(one.step - _CONCURRENT_STEPS for one in steps)])
@@ -177,7 +177,7 @@ class _Follower:
         found = [_event_line(one) for one in reversed(run.events)]
         found += [wait_line(one.workflow_id, one.topic, one.prompt) for one in run.waiting]
         new = [text for text in found if text not in self._states]
-        self._states = set(found)  # a run may wait for the same again
+        self._states = set(found)  # a run may wait again for the same thing
         return new
 
 

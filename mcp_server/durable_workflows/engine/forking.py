@@ -1,4 +1,4 @@
-"""Forks: new runs that take over the finished steps of other ones."""
+"""Forks: new runs that take over the finished steps of other runs."""
 
 import uuid
 
@@ -34,7 +34,7 @@ class Forker:
         head = await self._rows.head(workflow_id)
         last = (
             await self._reader.last_step(workflow_id) + 1
-        )  # the one that runs now, or would come next
+        )  # the step that runs now, or would come next
         if not 1 <= from_step <= last:
             raise UnknownStep(f"{workflow_id} has no step {from_step}: give one from 1 to {last}.")
         version = head["version"] if same_version else await self._published.newest()
@@ -60,7 +60,7 @@ class Forker:
         )
 
     async def _forkable(self, head: tables.Row, from_step: int, version: str) -> None:
-        """That the code as it is now has the workflow."""
+        """Check that the present code has the workflow."""
         try:
             await self._published.entry(head["name"], version)
         except (UnknownWorkflow, WorkflowUnavailable) as error:
@@ -78,7 +78,7 @@ class Forker:
 
 
 def _taken_over(answer: Answer) -> str:
-    """What is said of an answer that a fork takes over instead of asking."""
+    """The note about an answer that a fork takes over instead of asking."""
     question = wording.line(answer.shown, limits.NAME)
     given = wording.line(answer.answer.text, limits.NAME)
     return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."

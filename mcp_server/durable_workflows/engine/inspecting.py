@@ -1,4 +1,4 @@
-"""One run, or two side by side, as pages of text: what the tools `inspect` and `compare` and the commands of these names show."""
+"""One run, or two side by side, as pages of text: for the tools `inspect` and `compare` and the commands of these names."""
 
 import re
 from typing import TYPE_CHECKING, Literal
@@ -66,7 +66,7 @@ async def _payload(reader: "Reader", workflow_id: str, which: str | None, offset
 
 
 def _where(cursor: str | None) -> tuple[str | None, int]:
-    """Where a page begins: `7000`, or, for the payloads of the run itself, `input:7000`."""
+    """The place where a page begins: `7000`, or, for the payloads of the run itself, `input:7000`."""
     found = _CURSOR.fullmatch(cursor or "0")
     if found is None:
         raise InvalidArguments(

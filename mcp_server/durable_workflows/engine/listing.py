@@ -14,17 +14,20 @@ from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import RunSummary, Wanted
 from durable_workflows.settings import APPLICATION
 
-_NO_RUN = ""  # the parent of a run that no other started
-_PAGE = 200  # runs that are read at a time, where all are wanted
+_NO_RUN = ""  # the parent of a root run
+_PAGE = 200  # runs that are read at a time if all are wanted
 _OLDEST = "oldest first"  # in a cursor
-# What is looked through for one page of runs with a text, which no index has.
+# The limits of a search for a page of runs with a text, which has no index.
 _LOOKED_RUNS = 2_000
 _LOOKED_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
 class Page:
-    """Some runs of a list, and where the next page begins, if there is one; `looked_through` counts the runs in which a text was looked for."""
+    """Some runs of a list, and the beginning of the next page, if there is one.
+
+    `looked_through` counts the runs that were searched for a text.
+    """
 
     runs: list[RunSummary]
     next_cursor: str | None
@@ -32,9 +35,9 @@ class Page:
 
 
 async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[Wanted]) -> Page:
-    """A page of runs, newest first if nothing else is wanted; `cursor` is the `next_cursor` of the page before.
+    """A page of runs, newest first by default; `cursor` is the `next_cursor` of the page before.
 
-    For a text 2,000 runs are looked through at most, or those that have recorded 5 MB together: such a page may have few runs, or none, and a next one.
+    For a text it searches at most 2,000 runs, and at most 5 MB of records: such a page may have few runs or none, and yet a next page.
 
     Raises:
         InvalidArguments, UnknownWorkflowId, DatabaseUnavailable
@@ -52,7 +55,7 @@ async def page(rows: Rows, *, limit: int, cursor: str | None, **wanted: Unpack[W
 async def _page_with_text(
     rows: Rows, asked: Mapping[str, object], text: str, *, limit: int
 ) -> Page:
-    """As `page`. The text is also found as JSON writes it: with its quotes and line feeds escaped."""
+    """As `page`. The text is also found in its JSON form, with escaped quotes and line feeds."""
     found = await rows.fetch(
         "runs_with_text",
         **asked,
@@ -98,7 +101,7 @@ async def _asked(rows: Rows, cursor: str | None, wanted: Wanted) -> Mapping[str,
 
 
 async def pages(rows: Rows, **wanted: Unpack[Wanted]) -> AsyncGenerator[list[RunSummary]]:
-    """All runs, some at a time; errors as for `page`."""
+    """All runs, in parts; errors as for `page`."""
     cursor = None
     while True:
         found = await page(rows, limit=_PAGE, cursor=cursor, **wanted)
@@ -123,17 +126,17 @@ async def _parent(rows: Rows, wanted: Wanted) -> str | None:
 
 
 def _write_cursor(row: Row, *, oldest_first: bool) -> str:
-    """Where a page of runs ended."""
+    """The place where a page of runs ended."""
     order = [_OLDEST] if oldest_first else []
     text = json.dumps([row["created_at"], row["workflow_id"], *order])
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
 def _read_cursor(cursor: str | None, *, oldest_first: bool) -> tuple[int | None, str | None]:
-    """What `_write_cursor` wrote, for a list in the same order.
+    """The content of a `_write_cursor`, for a list in the same order.
 
     Raises:
-        InvalidArguments: it did not write this, or for a list in the other order.
+        InvalidArguments: it is not from `_write_cursor`, or is for a list in the other order.
     """
     if cursor is None:
         return None, None

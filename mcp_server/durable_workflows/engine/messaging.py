@@ -54,7 +54,7 @@ class Messenger:
     async def _sent_before(
         self, workflow_id: str, topic: str, message: JsonValue, key: str
     ) -> Delivered | None:
-        """What became of the message that was sent with this key; the run may have ended since."""
+        """The fate of the message that was sent with this key; the run may have ended since."""
         rows = await self._rows.fetch("message_of_key", workflow_id=workflow_id, key=key)
         if not rows:
             return None
@@ -72,7 +72,7 @@ class Messenger:
     async def _not_awaited(
         self, workflow_id: str, topic: str, awaited: Sequence[str]
     ) -> str | None:
-        """What to say of a message for which the run does not wait now."""
+        """The note about a message for which the run does not wait now."""
         if topic in awaited:
             return None
         kept = f"{workflow_id} gets this message when it receives on {topic!r}"
@@ -109,7 +109,7 @@ class Messenger:
             ),
             answer=fitting.json_text(value),
         )
-        # Noted and sent are two transactions: each process that finds a note sends what it says; its key makes that count once.
+        # The note and the message are two transactions. Each process that finds a note sends the message; its key makes it count once.
         noted = rows[0]
         sent = await self._send(wait.workflow_id, wait.topic, noted["answer"], noted["message_key"])
         if (noted["who"], noted["answer"]) != (who, value):
@@ -130,7 +130,7 @@ class Messenger:
             state = states[wait.workflow_id, wait.step]
             if state["answered_by"] is None:
                 found.append(records.question(wait, state))
-            else:  # whoever noted it was killed before it was sent
+            else:  # its process was killed after the note and before the message
                 await self._send(
                     wait.workflow_id, wait.topic, state["answer"], state["message_key"]
                 )
@@ -151,7 +151,7 @@ class Messenger:
         )
 
     async def _awaited(self, workflow_id: str, message: JsonValue) -> list[OpenWait]:
-        """What an unfinished run waits for."""
+        """The wait of an unfinished run."""
         arguments.check_size(message, "message")
         head = await self._rows.head(workflow_id)
         if head["status"] not in UNFINISHED:
@@ -173,7 +173,7 @@ class Messenger:
 
 
 def _receiving_again(workflow_id: str, status: str) -> str:
-    """How a run that has ended, or one in its place, takes a message after all."""
+    """How an ended run, or a run in its place, can still take a message."""
     if status in STOPPED:
         resumed = actions.call("resume", workflow_ids=[workflow_id])
         return f"{resumed} lets it go on; then send again. Nothing was sent."

@@ -1,4 +1,4 @@
-"""A project as an MCP server or a command has it: the engine, got when it is needed, with all processes behind it."""
+"""A project for an MCP server or a command: its engine, made when needed, with all processes behind it."""
 
 import importlib
 import logging
@@ -19,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def _engine_module() -> ModuleType:
-    """Importing it takes a fifth of a second, since it imports psycopg: behind the first message of a server, and never for `--help`."""
+    """Import the engine late: this takes a fifth of a second, since it imports psycopg.
+
+    It must not delay a server's first message, or `--help`.
+    """
     return importlib.import_module("durable_workflows.engine.engine")
 
 
@@ -36,11 +39,11 @@ class Project:
         self._shown: locks.Lock | None = None
 
     async def engine(self) -> "Engine":
-        """The engine for the database as it runs now; what does not run is started.
+        """The engine for the running database; missing processes are started.
 
         Raises:
-            SetupError: something on this machine has to be put right first.
-            InvalidProject: the project directory is none.
+            SetupError: something on this machine must be corrected first.
+            InvalidProject: the project directory is not a directory.
         """
         async with self._lock:
             connection = await lifecycle.ensure_running(
@@ -57,7 +60,7 @@ class Project:
             return self._engine
 
     def hold(self) -> None:
-        """Show that a client is connected, from which on the supervisor stays until `aclose`. May be repeated: the file may have been removed."""
+        """Show that a client is connected, so that the supervisor stays until `aclose`. May be repeated: the file may have been removed."""
         if self._is_shown:
             return
         path = places.clients_lock(self.settings)
@@ -65,7 +68,7 @@ class Project:
             return
         try:
             shown = locks.shared_lock(path)
-        except (locks.LockHeld, OSError) as error:  # the next call may do better
+        except (locks.LockHeld, OSError) as error:  # the next call may succeed
             logger.info("The lock of the connected clients was not taken: %s", error)
             return
         self._shown, old = shown, self._shown
@@ -81,7 +84,7 @@ class Project:
         return state.read_connection(self.settings) is not None
 
     async def aclose(self) -> None:
-        """Close the engine's connections at once. The project's processes go on."""
+        """Close the engine's connections at once. The project's processes continue."""
         await self._close_engine()
         if self._shown is not None:
             self._shown.close()

@@ -1,4 +1,4 @@
-"""The code that can be started: the version of the files as they are now, with its catalog."""
+"""The code that can be started: the version of the present files, with its catalog."""
 
 from collections.abc import Callable
 
@@ -17,17 +17,17 @@ _POLL_SECONDS = 0.05
 
 
 class Published:
-    """The versions of the code, as workers have loaded and published them."""
+    """The versions of the code that workers have loaded and published."""
 
     def __init__(self, rows: Rows, calls: Calls, progress: Callable[[str], None]) -> None:
-        """`progress` is told what takes long before a version can be started."""
+        """`progress` is told about slow work before a version can be started."""
         self._rows = rows
         self._calls = calls
         self._progress = progress
         self._folder = catalog.Folder(rows.settings)
         self._reading = anyio.Lock()
         self._ready: set[str] = set()
-        # Those of ready versions, which do not change.
+        # The catalogs of ready versions, which do not change.
         self._entries: dict[tuple[str, str], CatalogEntry] = {}
 
     async def catalog(self, query: str | None = None) -> Catalog:
@@ -43,7 +43,7 @@ class Published:
         return Catalog(workflows=entries, templates=templates, version=version)
 
     async def newest(self) -> str:
-        """The version of the files as they are now, with its catalog published."""
+        """The version of the present files, with its catalog published."""
         async with self._reading:
             snapshot = await self._calls.in_thread(self._folder.snapshot)
         if snapshot.version not in self._ready:

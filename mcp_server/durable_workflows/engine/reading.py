@@ -1,4 +1,4 @@
-"""Looking at runs: all that can be read of a project. It reads by SQL, so that nothing is unpickled and nothing is loaded that nobody asked for."""
+"""Reading a project's runs. It reads by SQL: nothing is unpickled, and only what was asked for is loaded."""
 
 import functools
 import time
@@ -53,10 +53,10 @@ from durable_workflows.system import places, state
 _SESSIONS = 10
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
-_COUNTED = 10_000  # runs; of more than that, `storage` tells an estimate
-_OLD_DAYS = 30.0  # the age that `storage` asks for where runs are kept for ever
+_COUNTED = 10_000  # runs; above that, `storage` gives an estimate
+_OLD_DAYS = 30.0  # the age that `storage` uses if runs are kept forever
 
-# The parts of a status that cannot be told.
+# The parts of a status that failed.
 _UNTOLD: Mapping[str, Any] = {
     "version": None,
     "workers": [],
@@ -71,7 +71,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """The runs of one project, and what is said of it."""
+    """The runs of one project, and its status."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -84,7 +84,7 @@ class Reader:
     async def runs(
         self, *, limit: int = 20, cursor: str | None = None, **wanted: Unpack[Wanted]
     ) -> RunList:
-        """A page of runs, newest first if nothing else is wanted; `cursor` is the `next_cursor` of the page before.
+        """A page of runs, newest first by default; `cursor` is the `next_cursor` of the page before.
 
         Raises:
             InvalidArguments, UnknownWorkflowId, DatabaseUnavailable
@@ -106,11 +106,11 @@ class Reader:
         return await listing.page(self._rows, limit=limit, cursor=cursor, **wanted)
 
     def all_runs(self, **wanted: Unpack[Wanted]) -> AsyncGenerator[list[RunSummary]]:
-        """All runs, some at a time, as they are when those are read; errors as for `runs`."""
+        """All runs, in parts, as they are when each part is read; errors as for `runs`."""
         return listing.pages(self._rows, **wanted)
 
     async def counts(self) -> dict[str, int]:
-        """How many runs there are, by status."""
+        """The numbers of runs, by status."""
         rows = await self._rows.fetch("count_runs", application=APPLICATION)
         return {str(row["status"]): row["runs"] for row in rows}
 
@@ -124,8 +124,9 @@ class Reader:
     ) -> WaitResult:
         """Wait until all, or any, of the runs have ended or wait for a message, or until anything about them changes.
 
-        A run whose child asks for something (a wait with a prompt) counts as waiting, too.
-        Reports what is under way to `progress` from time to time. A timeout is an answer, not an error.
+        A run whose child asks for something (a wait with a prompt) counts as waiting too. Current activity is reported to `progress` from
+        time to time.
+        A timeout is an answer, not an error.
 
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
@@ -136,7 +137,7 @@ class Reader:
         while True:
             try:
                 return await self._wait(workflow_ids, until, first, deadline, progress)
-            except DatabaseUnavailable:  # it is started again; the wait goes on
+            except DatabaseUnavailable:  # it is restarted; the wait continues
                 if time.monotonic() >= deadline:
                     raise
 
@@ -158,17 +159,17 @@ class Reader:
                     return result.model_copy(update={"timed_out": True})
                 if progress is not None:
                     await progress(records.progress_line(result))
-                # Of what children do nobody gives a hint to who waits for their parent.
+                # No hint about a child reaches a caller that waits for its parent.
                 parents = any(one.children for one in result.running)
                 await hints.next(left, often=parents or until == "change")
 
     async def look(self, workflow_ids: Sequence[str]) -> WaitResult:
-        """How the runs stand now, as `wait` tells it; errors as for `wait`."""
+        """The present state of the runs, in the form of `wait`; errors as for `wait`."""
         await self._rows.heads(workflow_ids)
         return await self._states(workflow_ids)
 
     async def heads(self, workflow_ids: Sequence[str]) -> list[RunHead]:
-        """What identifies the runs, in the order asked for; errors as for `wait`."""
+        """The identities of the runs, in the given order; errors as for `wait`."""
         found = await self._rows.heads(workflow_ids)
         return [records.run_head(found[one]) for one in workflow_ids]
 
@@ -208,9 +209,9 @@ class Reader:
     async def compare(
         self, workflow_id: str, other: str, *, preview: int = limits.PREVIEW, after: int = 0
     ) -> Compared:
-        """Two runs side by side, the first as `a`: in what they differ, and their steps, aligned by name and occurrence.
+        """Two runs side by side, the first as `a`: their differences, and their steps, aligned by name and occurrence.
 
-        Outputs and errors are there of the first 200 steps that differ after the first `after` of these, cut to `preview` characters.
+        Outputs and errors are there for the first 200 steps that differ after the first `after` of these, cut to `preview` characters.
 
         Raises:
             UnknownWorkflowId, DatabaseUnavailable
@@ -241,7 +242,7 @@ class Reader:
         return (await self._rows.head(workflow_id))["status"] not in UNFINISHED
 
     async def last_step(self, workflow_id: str) -> int:
-        """The highest number of a finished step; 0 where there is none."""
+        """The highest number of a finished step; 0 if there is none."""
         return (await self._rows.fetch("highest_step", workflow_id=workflow_id))[0]["step"]
 
     async def messages(self, workflow_id: str, *, count: int = 100) -> list[Message]:
@@ -253,19 +254,19 @@ class Reader:
         return [records.message(row) for row in rows]
 
     async def answers(self, workflow_id: str) -> list[Answer]:
-        """What people answered to a run, and to those whose steps it took over as a fork, by step; errors as for `run`."""
+        """The answers of people to a run, and to the runs whose steps it took over as a fork, by step; errors as for `run`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch("run_answers", workflow_id=workflow_id, limit=limits.PREVIEW)
         return [records.answer(row) for row in rows]
 
     async def tree(self, workflow_id: str) -> list[Child]:
-        """The runs that a run started, and those that they started, at most 1,000; errors as for `run`."""
+        """The runs that a run started, and their child runs, at most 1,000; errors as for `run`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch("run_descendants", workflow_id=workflow_id)
         return [records.child(row) for row in rows]
 
     async def source(self, workflow_id: str) -> tuple[str, str]:
-        """Path and text of the file that a run's version has of its workflow; errors as for `run`."""
+        """Path and text of the file of a run's workflow in the run's version; errors as for `run`."""
         head = await self._rows.head(workflow_id)
         rows = await self._rows.fetch("version_source", version=head["version"], name=head["name"])
         if not rows:
@@ -276,7 +277,7 @@ class Reader:
         return rows[0]["path"], bytes(rows[0]["content"]).decode(errors="replace")
 
     async def status(self, problems: Iterable[str] = ()) -> ServerStatus:
-        """What runs, and what is wrong; `problems` are those that the caller knows of. It always answers: a part that cannot be told is a problem."""
+        """What runs, and any problems; `problems` are those that the caller knows. It always answers: a part that fails is a problem."""
         parts = Parts()
         told = dict(_UNTOLD)
         for name, ask in self._parts_of_status().items():
@@ -366,7 +367,7 @@ class Reader:
         return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
 
     async def _suspects(self) -> list[str]:
-        """The runs that end their worker, and those that may."""
+        """The runs that end their worker, and the runs that may."""
         rows = await self._rows.fetch("suspects_apart", limit=_SUSPECTS)
         return [
             f"{wording.line(row['workflow_id'], limits.NAME)} ({wording.line(row['name'], limits.NAME)}) {wording.suspicion(records.suspect(row))}: {actions.inspect(row['workflow_id'])}"
@@ -374,7 +375,7 @@ class Reader:
         ]
 
     async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
-        """What takes long before a worker of this machine can take up runs."""
+        """Slow work before a worker of this machine can take up runs."""
         report = state.read_report(self._settings)
         up = {worker.version for worker in workers}
         return [
@@ -385,24 +386,24 @@ class Reader:
         ]
 
     async def waits(self, workflow_id: str) -> list[OpenWait]:
-        """What a run waits for now, with the schema of what would be right; errors as for `run`."""
+        """The present waits of a run, with the schemas of valid messages; errors as for `run`."""
         head = await self._rows.head(workflow_id)
         if head["status"] not in UNFINISHED:
             return []
         return await self.open_waits(workflow_id)
 
     async def open_waits(self, workflow_id: str) -> list[OpenWait]:
-        """As `waits`, of a run that has not ended."""
+        """As `waits`, for a run that has not ended."""
         rows = await self._rows.fetch("run_waits", workflow_id=workflow_id)
         return [records.open_wait(row) for row in rows]
 
     async def questions(self, workflow_id: str) -> list[OpenWait]:
-        """What a run waits for now, then what the runs ask that it started, and theirs; errors as for `run`."""
+        """The present waits of a run, then the questions of its child runs and their children; errors as for `run`."""
         asked = await self._asking([workflow_id], limit=None)
         return [*await self.waits(workflow_id), *map(records.open_wait, asked)]
 
     async def asked_of_people(self, workflow_ids: Sequence[str]) -> list[OpenWait]:
-        """What these runs, and those that they started, ask people now, the oldest question first."""
+        """The present questions of these runs and their child runs to people, the oldest question first."""
         own = await self._rows.fetch("waits_for_people", workflow_ids=list(workflow_ids))
         asked = [*own, *await self._asking(workflow_ids, limit=None)]
         found = {(row["workflow_id"], row["function_id"]): row for row in asked}
@@ -410,13 +411,13 @@ class Reader:
         return sorted(waits, key=lambda one: (one.since, one.workflow_id, one.step))
 
     async def _asking(self, workflow_ids: Sequence[str], *, limit: int | None) -> list[tables.Row]:
-        """What the runs ask that these started, and theirs; prompts cut to `limit` characters, if there is one."""
+        """The questions of the child runs of these runs and of their children; prompts are cut to `limit` characters, if there is one."""
         return await self._rows.fetch(
             "asking_descendants", workflow_ids=list(workflow_ids), limit=limit, count=_ASKING
         )
 
     async def log(self, workflow_id: str, *, after: int = 0, limit: int = 200) -> list[LogLine]:
-        """What a run printed and logged: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""
+        """The output and log of a run: the newest `limit` lines with an id above `after`, oldest first; errors as for `run`."""
         await self._rows.head(workflow_id)
         rows = await self._rows.fetch(
             "log_lines", workflow_id=workflow_id, after=after, limit=limit
@@ -424,20 +425,20 @@ class Reader:
         return [LogLine.model_validate(row) for row in rows]
 
     async def sessions(self) -> list[SessionInfo]:
-        """The clients that are connected to MCP servers of this project, and those that were last."""
+        """The clients that are connected to MCP servers of this project, and the last ones that were."""
         rows = await self._rows.fetch("sessions", seconds=facts.CONNECTED_SECONDS, limit=_SESSIONS)
         return [SessionInfo.model_validate(row) for row in rows]
 
     async def news(self) -> News:
-        """What is unfinished, what is asked, what ended last, and when clients were here last."""
+        """The unfinished runs, the open questions, the runs that ended last, and the last visits of clients."""
         return await self._rows.in_snapshot(facts.news)
 
     async def facts(self, after: datetime) -> list[Fact]:
-        """What has become of root runs since then, the oldest first."""
+        """The events of root runs since then, the oldest first."""
         return await self._rows.in_snapshot(lambda fetch: facts.since(fetch, after))
 
     async def overview(self, *, newest: int = 10) -> Overview:
-        """How the project stands: counts, the newest runs, who waits, queues, workers."""
+        """The state of the project: counts, the newest runs, waits, queues, workers."""
         runs = await self.runs(limit=newest)
         waits = await self._rows.fetch("all_waits", limit=newest)
         return Overview(
@@ -456,7 +457,7 @@ class Reader:
         return [QueueInfo.model_validate(row) for row in await self._rows.fetch("queues")]
 
     async def _doing(self, runs: Iterable[RunSummary]) -> dict[str, str]:
-        """What unfinished runs do now, of those that do not wait for a message."""
+        """The current activity of unfinished runs that do not wait for a message."""
         ids = [one.workflow_id for one in runs if one.status in UNFINISHED]
         rows = await self._rows.fetch(
             "run_states", workflow_ids=ids, limit=limits.NAME, progress=limits.EVENT
@@ -465,33 +466,33 @@ class Reader:
         return {one.workflow_id: one.step for one in result.running if one.step}
 
     async def newest_lines(self, *, limit: int, of_one: int) -> list[RunLine]:
-        """The newest log lines of all runs, oldest first: of each run that has said something lately, at most `of_one`."""
+        """The newest log lines of all runs, oldest first: at most `of_one` of each run with recent lines."""
         rows = await self._rows.fetch("newest_lines", limit=limit, of_one=of_one)
         return [
             RunLine(workflow_id=row["workflow_id"], line=LogLine.model_validate(row))
             for row in rows
         ]
 
-    # Words to complete what somebody types
+    # Words for completion
 
     async def ids_beginning(self, text: str, *, limit: int) -> list[str]:
-        """The workflow_ids that begin so, newest runs first."""
+        """The workflow_ids with this prefix, newest runs first."""
         rows = await self._rows.fetch(
             "ids_beginning", beginning=text, application=APPLICATION, limit=limit
         )
         return [row["workflow_id"] for row in rows]
 
     async def startable_names(self) -> list[str]:
-        """The workflows that can be started; of the newest version that a worker has loaded, not of the files as they are now."""
+        """The workflows that can be started: of the newest version that a worker has loaded, not of the present files."""
         return [row["name"] for row in await self._rows.fetch("startable_names")]
 
     async def open_topics(self, workflow_id: str | None, *, limit: int) -> list[str]:
-        """The topics on which runs wait, or this one."""
+        """The topics on which runs wait, or on which this run waits."""
         rows = await self._rows.fetch("open_topics", workflow_id=workflow_id, limit=limit)
         return [row["topic"] for row in rows]
 
     async def steps_under_way(self, workflow_ids: Sequence[str]) -> dict[str, str]:
-        """The steps that run now, whatever the status of their runs is."""
+        """The steps that run now, whatever the status of their runs."""
         rows = await self._rows.fetch("steps_under_way", workflow_ids=list(workflow_ids))
         return {
             row["workflow_id"]: f"step {row['step']} {row['name']}"

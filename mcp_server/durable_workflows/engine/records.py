@@ -1,7 +1,7 @@
-"""From rows to models: what the database holds of runs, as the engine gives it out.
+"""From rows to models: the database's records of runs, in the form that the engine returns.
 
 DBOS keeps values as JSON text beside a label of their format. Text in another format than portable JSON (Python's pickle, which
-executes what it reads) is not looked into.
+executes what it reads) is not read.
 """
 
 import json
@@ -99,7 +99,7 @@ def wait_result(
 
 
 def is_enough(result: WaitResult, until: str, first: WaitResult | None) -> bool:
-    """Whether what was waited for has come about; `first` is how the runs stood before, for a change of that."""
+    """Whether the awaited event has come; `first` is the earlier state of the runs, to detect a change."""
     if until == "change":
         return result != first or not (result.running or result.waiting)
     if until == "any":
@@ -108,7 +108,7 @@ def is_enough(result: WaitResult, until: str, first: WaitResult | None) -> bool:
 
 
 def progress_line(result: WaitResult) -> str:
-    """How the waiting goes, for a person."""
+    """The progress of the waiting, for a person."""
     parts = [f"{len(result.done)} done"]
     parts += [
         f"{fitting.shown_line(one.workflow_id)} waits for {one.topic!r}"
@@ -123,7 +123,7 @@ def progress_line(result: WaitResult) -> str:
 
 
 def own_fields(row: Row) -> dict[str, Any]:
-    """The fields of a `Run` that a row of `run_details` has."""
+    """The fields of a `Run` in a row of `run_details`."""
     label = row["serialization"]
     return {
         **{key: row[key] for key in _SAME},
@@ -167,7 +167,7 @@ def event(row: Row) -> Event:
 
 
 def step(row: Row) -> Step:
-    """A row of `run_steps` and its like."""
+    """A row of `run_steps`, or a similar row."""
     return Step(
         step=row["step"],
         name=row["name"],
@@ -235,12 +235,12 @@ def waiting_run(row: Row) -> WaitingRun:
 
 
 def topic(text: str | None) -> str:
-    """A topic as it was given: DBOS has a name of its own for none."""
+    """A topic as it was given: DBOS has its own name for no topic."""
     return "" if text in (None, _NULL_TOPIC) else text
 
 
 def recorded_topic(given: str) -> str:
-    """A topic as DBOS records it."""
+    """A topic in DBOS's recorded form."""
     return given or _NULL_TOPIC
 
 
@@ -250,7 +250,7 @@ def suspect(row: Row) -> Suspect:
 
 
 def worker_of(version: str | None, apart: str | None, rows: Iterable[Row]) -> WorkerInfo | None:
-    """The newest common worker of a version, of rows of `workers`; or the one with the executor id `apart`."""
+    """The newest common worker of a version, from rows of `workers`; or the worker with the executor id `apart`."""
     theirs = [
         row
         for row in rows
@@ -261,7 +261,7 @@ def worker_of(version: str | None, apart: str | None, rows: Iterable[Row]) -> Wo
 
 
 def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
-    """Rows of `workers`. A worker of this machine is alive if its process is; of another one, if it was heard of lately."""
+    """Rows of `workers`. A worker of this machine is alive if its process is; a worker of another machine, if it has reported recently."""
     here = socket.gethostname()
     return [
         WorkerInfo(
@@ -277,7 +277,7 @@ def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
 
 
 def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
-    """A recorded value; one that is too long, or in another format, as a text that says so."""
+    """A recorded value. If it is too long, or in another format, a text that says so."""
     found = Preview.recorded(text, length, label)
     if found is None:
         return None
@@ -290,7 +290,7 @@ def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
 
 
 def error_text(text: str | None, label: str | None) -> str | None:
-    """`Name: message` of a recorded error, of which `text` may be a part."""
+    """`Name: message` of a recorded error; `text` may be a part of it."""
     if text is None:
         return None
     if label not in (None, PORTABLE):
@@ -306,7 +306,7 @@ def error_text(text: str | None, label: str | None) -> str | None:
 
 
 def moment(milliseconds_: int) -> datetime:
-    """DBOS keeps times as milliseconds since 1970. One that no calendar has is the first or the last there is."""
+    """DBOS keeps times as milliseconds since 1970. A time outside of the calendar becomes the first or the last one in it."""
     try:
         return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -319,7 +319,7 @@ def moment_or_none(milliseconds_: int | None) -> datetime | None:
 
 
 def milliseconds(value_: datetime | None) -> int | None:
-    """The other way round."""
+    """The reverse."""
     return None if value_ is None else int(value_.timestamp() * 1000)
 
 
@@ -333,7 +333,7 @@ def _ended(row: Row) -> Ended:
 
 
 def _error(row: Row) -> str | None:
-    """The error of a run, of whose message the end may be missing."""
+    """The error of a run, whose message may lack its end."""
     text = error_text(row["error"], row["serialization"])
     found = Preview.recorded(row["error"], row["error_length"], row["serialization"])
     cut = found is not None and found.cut and '"traceback":' not in found.text
@@ -368,7 +368,7 @@ def _running(row: Row) -> Running:
 
 
 def _under_way(step_: Mapping[str, Any]) -> str:
-    """A step that runs, or that failed and will be tried again."""
+    """A step that is running, or that failed and will be retried."""
     named = f"step {step_['function_id']} {step_['name']}"
     if step_["retry_at"] is None:
         return named
@@ -379,7 +379,7 @@ def _under_way(step_: Mapping[str, Any]) -> str:
 
 
 def _progress(event_: Mapping[str, Any] | None) -> str | None:
-    """What a run says of its progress, in one line."""
+    """A run's own report of its progress, in one line."""
     if event_ is None:
         return None
     found = Preview.recorded(event_["value"], event_["length"], event_["serialization"])
@@ -403,5 +403,5 @@ def _ok(row: Row) -> bool | None:
 
 
 def _listed(row: Row, key: str) -> list[dict[str, object]]:
-    """What `jsonb_agg` gave: null where there was nothing."""
+    """The result of `jsonb_agg`: null if there was nothing."""
     return row[key] or []

@@ -1,4 +1,4 @@
-"""The rows of a project: named statements, once a worker of this release has made its tables and DBOS's."""
+"""The rows of a project, by named statements, after a worker of this release has made its tables and DBOS's."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -21,10 +21,8 @@ from durable_workflows.system import state
 
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
-_PATIENCE_SECONDS = 10.0  # in which the supervisor starts a database again
-_ANSWER_SECONDS = (
-    30.0  # after which a database that says nothing is given up: clients wait for a minute
-)
+_PATIENCE_SECONDS = 10.0  # in which the supervisor restarts a database
+_ANSWER_SECONDS = 30.0  # after which a silent database is given up: clients wait for a minute
 NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
 _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
 _ELSEWHERE = (
@@ -36,7 +34,7 @@ T = TypeVar("T")
 
 
 class Rows:
-    """What is asked of the database that `connection` names. Close it after use (`aclose`)."""
+    """Queries to the database of `connection`. Close it after use (`aclose`)."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         self.settings = settings
@@ -53,7 +51,7 @@ class Rows:
         self._migrated = False
 
     def explain(self, error: BaseException | None) -> DurableWorkflowsError | None:
-        """Why the database does not answer, as far as it can be known from here."""
+        """The reason why the database does not answer, as far as it can be known from here."""
         if self.connection.mode == "external":
             said = tables.first_sentence(error)
             hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
@@ -83,7 +81,10 @@ class Rows:
         return await self._lasting.fetch(name, **values)
 
     async def change(self, name: str, /, **values: object) -> list[tables.Row]:
-        """As `fetch`, for a statement that starts or sends something: of one that has no answer it is said that it may have been carried out."""
+        """As `fetch`, for a statement that starts or sends something.
+
+        If there is no answer, the error says that it may have been carried out.
+        """
         try:
             return await self.fetch(name, **values)
         except DatabaseSilent as error:
@@ -94,7 +95,7 @@ class Rows:
         return await self._lasting.run(name, **values)
 
     async def in_snapshot(self, read: Callable[[tables.Fetch], Awaitable[T]]) -> T:
-        """What `read` makes of rows of one moment; errors as for `fetch`."""
+        """The result of `read`, from rows of one moment; errors as for `fetch`."""
         await self._until_migrated()
         return await self._lasting.in_snapshot(read)
 
@@ -125,7 +126,7 @@ class Rows:
         return found
 
     async def unknown(self, workflow_id: str) -> UnknownWorkflowId:
-        """The error for an id that no run has, with those that are close to it."""
+        """The error for an id that no run has, with similar ids."""
         rows = await self.fetch("similar_ids")
         known = [row["workflow_id"] for row in rows]
         return UnknownWorkflowId(

@@ -1,4 +1,4 @@
-"""Schedules, which workflow code creates: pausing and resuming them, and starting now what they start."""
+"""Schedules, which workflow code creates: pausing them, resuming them, and starting their workflows now."""
 
 from datetime import UTC, datetime
 

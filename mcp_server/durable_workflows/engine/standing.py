@@ -1,4 +1,4 @@
-"""How a project stands, in all that can be told, whatever is broken."""
+"""The state of a project, as far as it can be known, whatever is broken."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ _CATALOG_SECONDS = 10.0  # until a version that is being loaded is reported as a
 
 
 async def status(settings: Settings, engine: "Callable[[], Awaitable[Engine]]") -> ServerStatus:
-    """What runs, and any problems. It always answers: a part that cannot be told is a problem."""
+    """What runs, and any problems. It always answers: a part that fails is a problem."""
     parts = Parts()
     found = problems.unavailable(settings)
     with parts.part("processes"):

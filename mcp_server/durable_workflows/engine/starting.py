@@ -1,4 +1,4 @@
-"""Starting runs: what is checked before, and the rows that make a run."""
+"""Starting runs: the checks before, and the rows that make a run."""
 
 import json
 import time
@@ -70,7 +70,7 @@ class Starter:
     def _row(
         self, workflow_id: str, request: StartRequest, version: str, session: str | None
     ) -> Mapping[str, JsonValue]:
-        # A queue takes runs up by this time: no two have the same.
+        # A queue takes up runs in the order of this time, so no two runs have the same.
         self._moment = max(self._moment + 1, time.time_ns() // 1_000_000)
         row = queued_runs.row(
             request.name,
@@ -87,7 +87,7 @@ class Starter:
         return {**row, "creator_xid": str(uuid.uuid4())}
 
     async def _start_rows(self, rows: Sequence[Mapping[str, JsonValue]]) -> dict[str, tables.Row]:
-        """Start all, or none if an id is that of a run of another workflow; return the runs of these ids, or only those others."""
+        """Start all runs, or none if an id belongs to a run of another workflow; return the runs of these ids, or only those others."""
         found = await self._rows.change("start_runs", runs=json.dumps(rows))
         return {row["workflow_id"]: row for row in found}
 
@@ -110,13 +110,13 @@ def _check_workflow(workflow_id: str, name: str, request: StartRequest) -> None:
 
 @contextmanager
 def _of_batch(place: int, requests: int) -> Generator[None]:
-    """Say of an error in which item of a batch it is."""
+    """Add to an error the number of its item in the batch."""
     try:
         yield
     except UsageError as error:
         if requests == 1:
             raise
-        none = " Nothing was started."  # which the hint says of the whole batch
+        none = " Nothing was started."  # the hint says this of the whole batch
         message = f"batch[{place}]: {error.message.removesuffix(none)}"
         hint = f"{error.hint.removesuffix(none)} Nothing of the batch was started."
         raise type(error)(message, hint=hint) from error

@@ -1,4 +1,4 @@
-"""Stopping runs, and letting stopped ones go on."""
+"""Stopping runs, and letting stopped runs continue."""
 
 import itertools
 from collections import Counter
@@ -14,7 +14,7 @@ from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.models import STOPPED, UNFINISHED, Changed, ChangedList
 
-_SEEN_SECONDS = 1.0  # after which the steps are known that the workers of other machines are in
+_SEEN_SECONDS = 1.0  # after which the steps on other machines' workers are known
 
 
 class Stopper:
@@ -29,7 +29,7 @@ class Stopper:
         """As `Engine.cancel`."""
         active = await self._cancel(workflow_ids)
         targets = list(workflow_ids)
-        if children:  # now that they start no more
+        if children:  # now that they start no more runs
             targets = await self._with_descendants(workflow_ids)
             active |= await self._cancel(targets)
         notes = dict.fromkeys(active, "cancelled")
@@ -46,14 +46,14 @@ class Stopper:
     async def _descendants_in(
         self, workflow_ids: Sequence[str], statuses: Iterable[str]
     ) -> dict[str, tuple[int, str]]:
-        """For each run that started such ones: how many, and one of them."""
+        """For each run with such child runs: their number, and one of them."""
         rows = await self._rows.fetch(
             "descendants_in", workflow_ids=list(workflow_ids), statuses=list(statuses)
         )
         return {row["root"]: (row["runs"], row["first"]) for row in rows}
 
     async def _cancel(self, workflow_ids: Sequence[str]) -> set[str]:
-        """Cancel those that have not ended; return which."""
+        """Cancel the runs that have not ended; return them."""
         heads = await self._rows.heads(workflow_ids)
         active = [one for one in workflow_ids if heads[one]["status"] in UNFINISHED]
         if active:
@@ -87,9 +87,10 @@ class Stopper:
         return await self._changed(notes, left, workflow_ids, "were not stopped")
 
     async def _busy(self, heads: Sequence[tables.Row]) -> tuple[dict[str, str], dict[str, str]]:
-        """The runs a step of which still runs: those that can begin after it, with the step, and those that cannot, with a note.
+        """The runs with a step that is still running.
 
-        A worker knows its own steps. Another one might take the run, and would do the step at the same time.
+        Some can begin after it: they come with the step. The others come with a note.
+        A worker knows its own steps. Another worker might take the run, and would do the step at the same time.
         """
         known = records.workers(await self._rows.fetch("workers"))
         workers = Counter(worker.version for worker in known if worker.alive)
@@ -102,9 +103,9 @@ class Stopper:
         return busy, {one: note.format(step) for one, step in steps.items() if one in shared}
 
     async def _resume(self, heads: Sequence[tables.Row]) -> None:
-        """Resume runs, in the opposite order: a run must find those going on that it waits for.
+        """Resume runs in the opposite order: a run must find the runs that it waits for active.
 
-        Each goes into its queue: in a limited one, runs that wait for others must not take all places.
+        Each goes into its queue: in a limited queue, runs that wait for others must not take all places.
         """
         for queue, group in itertools.groupby(reversed(heads), lambda head: head["queue"]):
             await self._put_back([head["workflow_id"] for head in group], queue)
@@ -119,7 +120,7 @@ class Stopper:
         named: Sequence[str],
         why_left: str,
     ) -> ChangedList:
-        """What was said of each run, and why others were left as they were; of the runs that the caller did not name only how many."""
+        """The note on each run, and why others were left unchanged; of the runs that the caller did not name only the number."""
         said = {**left, **changed}
         notes = {one: said[one] for one in named if one in said} | changed
         heads = await self._rows.heads(list(notes))

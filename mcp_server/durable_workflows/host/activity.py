@@ -1,7 +1,7 @@
-"""What the runs of one worker do right now, published in our tables: DBOS writes a step when it has ended, and a wait never.
+"""The current activity of a worker's runs, published in our tables: DBOS writes a step when it has ended, and never writes a wait.
 
-Only what lasts is written: a step that ends within `_SETTLE_SECONDS` costs no statement. Nothing is polled:
-with nothing new to say the publisher sleeps. A published row is a report; no process acts on it.
+Only lasting activity is written: a step that ends within `_SETTLE_SECONDS` costs no statement. Nothing is polled:
+without news the publisher sleeps. A published row is a report; no process acts on it.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class RunningStep:
 
 @dataclass(frozen=True)
 class Wait:
-    """A `DBOS.recv` in flight, and what it asks for."""
+    """A `DBOS.recv` in flight, and its question."""
 
     topic: str
     question: Question
@@ -55,7 +55,7 @@ Entry = RunningStep | Wait
 
 
 class Activity:
-    """The observer that a worker hands to `observing.observe`, and the publisher of what it saw.
+    """The observer that a worker gives to `observing.observe`, and the publisher of its observations.
 
     The observing methods are called in the threads of the runs; `publish` runs in the worker's own event loop.
     """
@@ -63,7 +63,7 @@ class Activity:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, executor_id: str, *, at_once: bool = False
     ) -> None:
-        """`at_once`: a step begins when it is published, for a step that may end the process. The loop must not be that of a run."""
+        """`at_once`: a step begins only after it is published, for steps that may end the process. The loop must not be a run's loop."""
         self._loop = loop
         self._executor_id = executor_id
         self._at_once = at_once
@@ -79,7 +79,7 @@ class Activity:
         self._idle.set()
 
     def step_began(self, workflow_id: str, step: int, name: str) -> None:
-        """See `observing.Observer`. Once `drain` was called, a thread that would begin a step stays here."""
+        """See `observing.Observer`. After a call of `drain`, a thread that would begin a step stays here."""
         if self._stopping.is_set() and not _in_event_loop():
             threading.Event().wait()
         self._set((workflow_id, step), RunningStep(name))
@@ -114,9 +114,9 @@ class Activity:
             self._remove((workflow_id, step))
 
     def drain(self, seconds: float) -> bool:
-        """Let no further step begin, and wait that long for those in flight; return whether all have ended.
+        """Let no further step begin, and wait that long for the steps in flight; return whether all have ended.
 
-        Steps of async workflows share one event loop, which must go on for those in flight: they still begin.
+        Steps of async workflows share one event loop, which must continue for the steps in flight: such steps still begin.
         """
         self._stopping.set()
         return self._idle.wait(seconds)
@@ -126,7 +126,7 @@ class Activity:
         return self._stopping.is_set()
 
     async def publish(self, database: Database) -> None:
-        """Write what changes into the database, for ever; while it is away, try again."""
+        """Write changes into the database, forever; while it is away, try again."""
         while True:
             try:
                 async with await tables.connect(database, role="activity") as connection:
@@ -138,7 +138,7 @@ class Activity:
                 await anyio.sleep(_RETRY_SECONDS)
 
     def waits_of(self, workflow_id: str) -> list[dict[str, object]]:
-        """What a run waits for, as rows of `note_waits`."""
+        """A run's waits, as rows of `note_waits`."""
         with self._lock:
             waits = {key: one for key, one in self._current.items() if key[0] == workflow_id}
         return _wait_rows(waits)
@@ -149,7 +149,7 @@ class Activity:
         return self._idle.is_set()
 
     def _await_published(self, key: Key) -> None:
-        """Wait until the entry is written; not for ever, since the database may be away."""
+        """Wait until the entry is written, but not forever, since the database may be away."""
         with self._rounds:
             self._rounds.wait_for(lambda: key in self._published, _AT_ONCE_SECONDS)
 
@@ -188,7 +188,7 @@ class Activity:
             self._woken = False
 
     async def _publish_once(self, connection: tables.Connection) -> bool:
-        """Write the differences; return whether to look again soon: for what is too young yet, or ended meanwhile."""
+        """Write the differences; return whether to look again soon, for entries that are too young yet or ended meanwhile."""
         now = datetime.now(UTC)
         with self._lock:
             current = dict(self._current)
@@ -255,7 +255,7 @@ def _wait_rows(entries: Mapping[Key, Entry]) -> list[dict[str, object]]:
 
 
 def _in(seconds: float) -> datetime | None:
-    """The moment then; None: beyond all calendars."""
+    """The moment in that many seconds; None: beyond all calendars."""
     try:
         return datetime.now(UTC) + timedelta(seconds=seconds)
     except (OverflowError, ValueError):

@@ -1,6 +1,6 @@
-"""What earlier releases offered to workflow files under other names than `authoring` has.
+"""Names that earlier releases offered to workflow files and that `authoring` does not have.
 
-A saved version runs on its own code for as long as it has unfinished runs, on whatever release is installed then. `tests/releases` has the
+A saved version runs on its own code while it has unfinished runs, on the release that is installed then. `tests/releases` has the
 code of each release.
 """
 

@@ -1,8 +1,8 @@
-"""Isolation of imports: a workflow file may treat the process as a script treats its own, and others do not notice.
+"""Isolation of imports: a workflow file may treat the process as a script treats its own, without effect on other files.
 
-Restored are the working directory, the umask, signals, the locale, warnings, the standard streams, and logging as far as dbos and this
-package rely upon it. Kept is what the file itself needs later: environment variables, the import path, its own loggers. Of a file that does not
-load nothing is needed: its variables and its places in the import path go, too. Threads that it started cannot be ended.
+An import restores the working directory, the umask, signals, the locale, warnings, the standard streams, and logging as far as dbos and
+this package rely on it. It keeps what the file itself needs later: environment variables, the import path, its own loggers. A file that
+does not load needs nothing: its variables and its entries in the import path are removed too. Threads that it started cannot be ended.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Restore = Callable[[], object]
 
 @contextmanager
 def isolated() -> Generator[None]:
-    """Undo at the end what happened to the process, and more where an exception leaves it. For the main thread, while no event loop runs in it."""
+    """Undo changes to the process at the end, and more of them after an exception. For the main thread, while no event loop runs in it."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for keep in (_directory, _umask, _marker, _signals, _locale, _streams, _loggers, _loop):
@@ -104,7 +104,7 @@ def _streams() -> Restore:
 
 
 def _loggers() -> Restore:
-    """Of other loggers only that they are enabled: `logging.config` disables all that it is not told of."""
+    """Of other loggers only whether they are enabled: `logging.config` disables all loggers that it is not told of."""
     known = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]  # fmt: skip
     enabled = [one for one in [logging.root, *known] if not one.disabled]
     ours = [
@@ -126,7 +126,7 @@ def _loggers() -> Restore:
 
 
 def _loop() -> Restore:
-    """The main thread of a script has an event loop that does not run."""
+    """The main thread of a script has an event loop that is not running."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 

@@ -1,4 +1,4 @@
-"""Importing the workflow files of a version, one after the other, so that none is harmed by another that does not load."""
+"""Imports the workflow files of a version, one after the other, so that a file that does not load harms no other."""
 
 import importlib.util
 import inspect
@@ -16,7 +16,7 @@ from durable_workflows.errors import NameTaken
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file of a version that was imported, with the names that it has registered; or with the error that says why not."""
+    """A file of a version that was imported, with the names that it has registered, or with the error."""
 
     path: str
     names: tuple[str, ...]
@@ -24,10 +24,10 @@ class LoadedFile:
 
 
 class Names:
-    """Which file of a version has which workflow name: the first that registers it, or that declares it and does not load."""
+    """Maps each workflow name to its file: the first file that registers it, or that declares it and does not load."""
 
     def __init__(self, folder: Path, unregister: Callable[[Sequence[str]], None]) -> None:
-        """`folder` holds the files of the version. `unregister` is called with the names that a file had registered before it failed."""
+        """`folder` holds the files of the version. `unregister` is called with the names that a file registered before it failed."""
         self._folder = folder
         self._unregister = unregister
         self._registered: dict[str, str] = {}
@@ -51,7 +51,7 @@ class Names:
                 raise NameTaken(f"The name {name!r} is already used in {home}.")
 
     def fail(self, path: str, declared: Sequence[str]) -> tuple[str, ...]:
-        """Note that a file does not load. Return the names for which it stands: those that no other file has, or else its path."""
+        """Note that a file does not load. Return the names that it stands for: its names that no other file has, or else its path."""
         self._unregister_lost()
         free = tuple(
             name for name in declared if len(name) <= MAX_NAME and self.are_free([name])
@@ -64,11 +64,11 @@ class Names:
         return tuple(name for name, home in self._registered.items() if home == path)
 
     def are_free(self, names: Sequence[str]) -> bool:
-        """Whether no file has any of them."""
+        """Whether none of the names belongs to a file."""
         return (self._registered.keys() | self._reserved.keys()).isdisjoint(names)
 
     def paths(self) -> list[str]:
-        """The files that have registered names."""
+        """The paths of files that have registered names."""
         return sorted(set(self._registered.values()))
 
     def _unregister_lost(self) -> None:
@@ -97,11 +97,13 @@ def load(
     around: Callable[[str], AbstractContextManager[object]],
     project: Path,
 ) -> Iterator[LoadedFile]:
-    """Import the workflow files of a version that `write` put below `folder`, one after the other; not those with `faults`, by path.
+    """Import the workflow files of a version that `write` put below `folder`, one after the other, without those with `faults`, by path.
 
-    Each import happens inside of what `around` makes of the file's path, and an exception leaves it where the import fails. `names` hears of what they register (`Names.claim`).
-    A file that fails does not keep the others from loading. A bundled file steps aside for a project's file that has a
-    workflow of the same name.
+    Each import happens inside the context manager that `around` makes for the file's path; if the import fails, an exception leaves it.
+    `names` is told
+    of the registered names (`Names.claim`). A file that fails does not keep the others from loading. If a project's file has a workflow
+    with the
+    same name, a bundled file is not loaded.
     """
     _extend_import_path(folder, files)
     done: set[str] = set()
@@ -116,14 +118,14 @@ def load(
         found = names.of(path) if error is None else names.fail(path, declared)
         yield LoadedFile(path, found, error)
     for path in names.paths():
-        if path not in done:  # a neighbour, whose text does not show that it makes workflows
+        if path not in done:  # neighbours whose text does not show that they make workflows
             yield LoadedFile(path, names.of(path))
 
 
 def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
     """Let workflow files import their neighbours.
 
-    The folders come last: a file named like a library must not hide the library from this process.
+    The folders come last: a file with the name of a library must not hide the library from this process.
     """
     tops = dict.fromkeys(PurePosixPath(path).parts[0] for path in files)
     for entry in [*(str(folder / top) for top in tops), str(folder)]:
@@ -132,7 +134,7 @@ def _extend_import_path(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 class _DoesNotLoad(Exception):
-    """The import of a file has failed; the message says why."""
+    """The import of a file has failed; the message gives the reason."""
 
 
 def _imported(
@@ -142,7 +144,7 @@ def _imported(
     around: Callable[[str], AbstractContextManager[object]],
     project: Path,
 ) -> str | None:
-    """Import a file; return the error if it fails. Nothing is left then of it, nor of the neighbours that only it has imported."""
+    """Import a file; return the error if it fails. After a failure nothing is left of it, or of neighbours that only it has imported."""
     before = {*sys.modules}
     try:
         with around(path):
@@ -154,7 +156,10 @@ def _imported(
 
 
 def _forget(modules: Collection[str], folder: Path, kept: Collection[Path]) -> None:
-    """Let the next file that needs these neighbours import them anew: what they did to the process was undone. Those with workflows are `kept`."""
+    """Let the next file that needs these neighbours import them again: their changes to the process were undone.
+
+    Those with workflows are `kept`.
+    """
     for name in modules:
         file = Path(getattr(sys.modules[name], "__file__", None) or "/")
         if file.is_relative_to(folder) and file not in kept:
@@ -176,7 +181,7 @@ def _import(path: str, folder: Path, project: Path) -> None:
     except NameTaken as error:
         del sys.modules[name]
         raise _DoesNotLoad(error.message) from error
-    except BaseException as error:  # code that is not ours: what it raises is its answer
+    except BaseException as error:  # foreign code: whatever it raises is its answer
         del sys.modules[name]
         raise _DoesNotLoad(
             _own_traceback(file) + _place_of_helpers(error, project, PurePosixPath(path).parts[0])
@@ -184,7 +189,7 @@ def _import(path: str, folder: Path, project: Path) -> None:
 
 
 def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> str:
-    """What to add where a file looks for a module that is in the project, and not in the workflow folder."""
+    """The advice for a file that looks for a module in the project, outside of the workflow folder."""
     top = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     for place in (project / f"{top}.py", project / top) if top else ():
         if place.exists():
@@ -193,7 +198,7 @@ def _place_of_helpers(error: BaseException, project: Path, workflows: str) -> st
 
 
 def _module_name(path: str, file: Path) -> str:
-    """The name under which a neighbour would import the file, or one of our own where that name means something else."""
+    """The name by which a neighbour would import the file, or a name of ours if that name has another meaning."""
     natural = ".".join(PurePosixPath(path).with_suffix("").parts[1:])
     try:
         found = importlib.util.find_spec(natural)

@@ -1,8 +1,8 @@
-"""What runs print and log, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
+"""The output and logs of runs, kept per run in our tables: bounded, and written in batches, so that a print costs no statement.
 
-What is printed outside of runs goes where it went before: to the log of the worker. Up to `_FLUSH_SECONDS` of a run's lines are lost when
-a worker is killed; the last ones are there once the run has ended (`settle`). A run that is started again prints again what its own code
-prints; steps that are not repeated print nothing.
+Output outside of runs goes to the log of the worker, as before. When a worker is killed, up to `_FLUSH_SECONDS` of a run's lines are lost.
+When a run has ended, its last lines are there (`settle`). A run that is started again repeats the output of its own code;
+steps that are not repeated print nothing.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import bodies, observing
 from durable_workflows.settings import Database
 
-TRIM_LINES = 500  # a run's oldest lines are removed after so many new ones
+TRIM_LINES = 500  # the oldest lines of a run are removed after this many new lines
 _LINE = 2000  # characters of a line
-_LONGEST = 2 * _LINE  # of a line that is not complete: secrets are taken out of it before it is cut
-_PENDING = 10_000  # lines that wait to be written; beyond it the oldest are dropped
+_LONGEST = 2 * _LINE  # of an incomplete line: secrets are removed from it before it is cut
+_PENDING = 10_000  # lines that wait to be written; above it the oldest are dropped
 _FLUSH_SECONDS = 0.3
-_SETTLE_SECONDS = 1.0  # the end of a run waits no longer for its last lines
+_SETTLE_SECONDS = 1.0  # the longest that the end of a run waits for its last lines
 _RETRY_SECONDS = 2.0  # while the database is away
 
 Source = tuple[str, int | None, str]  # workflow_id, step, stream
@@ -43,27 +43,27 @@ class RunLog:
     """Collects lines, from any thread, and publishes them."""
 
     def __init__(self, redact: Redactor) -> None:
-        """`redact` takes secrets out of all that is kept, and out of what is printed outside of runs."""
+        """`redact` removes secrets from everything that is kept, and from output outside of runs."""
         self.redact = redact
         self._lock = threading.Condition()
-        self._batch = 1  # the number of those that are collected now
-        self._written = 0  # up to this one they are in the database
-        # By run: the batch of its newest lines, until that is written.
+        self._batch = 1  # the number of the batch that is being collected
+        self._written = 0  # batches up to this one are in the database
+        # By run: the batch of its newest lines, until that batch is written.
         self._newest: dict[str, int] = {}
         self._publish_now: Callable[[], object] | None = None  # None: the database is away
         self._publish_soon: Callable[[], object] = _nothing
         self._lines: deque[dict[str, object]] = deque(maxlen=_PENDING)
-        # Lines that have no line feed yet, with the time at which they began; and those that were published without one.
+        # Lines without a line feed yet, with their start times; and lines that were published without one.
         self._partial: dict[Source, tuple[float, str]] = {}
         self._cut: set[Source] = set()
         self._new_lines: Counter[str] = Counter()
 
     def capture(self) -> None:
-        """Take over standard output, standard error and logging of this process, as far as runs use them. Once, at its start."""
+        """Take over standard output, standard error and logging of this process, as far as runs use them. Call it once, at the start."""
         sys.stdout = _Stream(self, "out", sys.stdout)
         sys.stderr = _Stream(self, "err", sys.stderr)
         root = logging.getLogger()
-        for handler in root.handlers:  # they write to the standard error of before
+        for handler in root.handlers:  # they write to the original standard error
             handler.addFilter(_outside_of_runs)
             handler.setFormatter(_Redacting(handler.formatter, self.redact))
         handler = _Handler(self)
@@ -71,14 +71,14 @@ class RunLog:
         observing.log_to(handler)
 
     def add(self, source: Source, text: str) -> None:
-        """Add text. A line is complete with its line feed, when none came for a while, or when its run ends."""
+        """Add text. A line is complete with its line feed, after a while without one, or when its run ends."""
         if source[1] is None and bodies.is_muted():
             return
         with self._lock:
             if not self._newest:
                 self._publish_soon()
             self._newest[source[0]] = self._batch
-            if source in self._cut:  # the line feed of a line that is published comes late
+            if source in self._cut:  # the line feed of a published line comes late
                 self._cut.remove(source)
                 text = text.removeprefix("\n")
             began, before = self._partial.pop(source, (time.monotonic(), ""))
@@ -89,7 +89,10 @@ class RunLog:
                 self._partial[source] = (time.monotonic() if lines else began, rest[:_LONGEST])
 
     def settle(self, workflow_id: str) -> None:
-        """Return once all that the run has written so far is in the database; not later than in a second, and at once while that is away."""
+        """Return when all output of the run so far is in the database.
+
+        At the latest it returns after a second, and at once while the database is away.
+        """
         with self._lock:
             for source in [one for one in self._partial if one[0] == workflow_id]:
                 self._cut_line(source)
@@ -100,7 +103,7 @@ class RunLog:
                 self._lock.wait_for(lambda: self._written >= batch, _SETTLE_SECONDS)
 
     async def publish(self, database: Database) -> None:
-        """Write what is new into the database, for ever; while it is away, try again."""
+        """Write new lines into the database, forever; while it is away, try again."""
         while True:
             try:
                 async with await tables.connect(database, role="log") as connection:
@@ -131,7 +134,7 @@ class RunLog:
                 self._publish_soon = _nothing
 
     async def flush(self, database: Database) -> None:
-        """Write what is new now: before the process ends.
+        """Write all new lines now, before the process ends.
 
         Raises:
             tables.Lost: the database does not answer.
@@ -154,7 +157,7 @@ class RunLog:
                 "function_id": step,
                 "at": datetime.now(UTC).isoformat(),
                 "stream": stream,
-                # Of a line that overwrites itself (progress bars) the last state counts.
+                # For a line that overwrites itself (progress bars) the last state counts.
                 "text": self.redact(line.rstrip("\r").rpartition("\r")[2])[:_LINE],
             }
         )
@@ -174,12 +177,15 @@ class RunLog:
             self._lock.notify_all()
 
     async def _write(self, connection: tables.Connection, lines: Sequence[dict[str, Any]]) -> None:
-        async with connection.transaction():  # nobody sees a log that is longer than it may be
+        async with connection.transaction():  # readers never see a log that is too long
             await tables.run(connection, "write_log", rows=fitting.json_text(lines))
             await self._trim(connection, Counter(line["workflow_id"] for line in lines))
 
     def _take(self, seconds: float) -> tuple[list[dict[str, object]], int]:
-        """The lines of the batch that is collected, and its number; another one begins. `print` writes a line feed by itself: it gets so many seconds to come."""
+        """The lines of the collected batch, and its number; another batch begins.
+
+        `print` writes a line feed separately, which has that many seconds to come.
+        """
         with self._lock:
             now = time.monotonic()
             for source in [one for one, (at, _) in self._partial.items() if now - at >= seconds]:
@@ -187,12 +193,12 @@ class RunLog:
             lines = list(self._lines)
             self._lines.clear()
             self._batch += 1
-            for source in self._partial:  # so that somebody looks again
+            for source in self._partial:  # so that the publisher looks again
                 self._newest[source[0]] = self._batch
             return lines, self._batch - 1
 
     async def _trim(self, connection: tables.Connection, added: Counter[str]) -> None:
-        if len(self._new_lines) > _PENDING:  # runs that have ended; a trim too many does no harm
+        if len(self._new_lines) > _PENDING:  # of runs that have ended; an extra trim is harmless
             self._new_lines.clear()
         for workflow_id, number in added.items():
             first = workflow_id not in self._new_lines
@@ -205,13 +211,13 @@ class RunLog:
 
 
 def _nothing() -> None:
-    """While the database is away."""
+    """Does nothing, while the database is away."""
 
 
 class _Stream(io.TextIOWrapper):
-    """In place of `sys.stdout` or `sys.stderr`: what runs write goes to their log, the rest to the original.
+    """Replaces `sys.stdout` or `sys.stderr`: output of runs goes to their log, the rest to the original.
 
-    It is a whole text file, as scripts expect one, and all runs share it: whoever closes or detaches it, it goes on.
+    It is a complete text file, as scripts expect, and all runs share it: it keeps working even if it is closed or detached.
     """
 
     def __init__(self, log: RunLog, name: str, original: TextIO) -> None:
@@ -251,7 +257,7 @@ class _Stream(io.TextIOWrapper):
 
 
 class _Bytes(io.BufferedIOBase):
-    """The `buffer` of a stream: what runs write is read as UTF-8."""
+    """The `buffer` of a stream: output of runs is read as UTF-8."""
 
     def __init__(self, log: RunLog, name: str, original: BinaryIO) -> None:
         self._log = log
@@ -300,14 +306,14 @@ class _Bytes(io.BufferedIOBase):
 
 
 class _Formatter(logging.Formatter):
-    """Of tracebacks the part that is about the project's code: a run keeps so many lines only."""
+    """Of tracebacks only the part about the project's code: a run keeps a limited number of lines."""
 
     def formatException(self, ei: Any) -> str:
         return wording.traceback_of_project(super().formatException(ei))
 
 
 class _Redacting(logging.Formatter):
-    """Another formatter, without the secrets."""
+    """Another formatter, with secrets removed."""
 
     def __init__(self, formatter: logging.Formatter | None, redact: Redactor) -> None:
         super().__init__()
@@ -319,7 +325,7 @@ class _Redacting(logging.Formatter):
 
 
 class _Handler(logging.Handler):
-    """What runs log goes to their log, what dbos logs outside of runs to the root's handlers."""
+    """Logs of runs go to their log, logs of dbos outside of runs to the root's handlers."""
 
     def __init__(self, log: RunLog) -> None:
         super().__init__()

@@ -1,9 +1,12 @@
 """Finding the run that ends its worker.
 
-A worker that ends unasked has been ended by a run that had code under way: a step, or what is between steps. Suspects are taken up one after the other
-then; if that ends the worker again, it was likely one of those taken up last. They are set apart, so that the others go on at once. In a worker apart
-the suspects are divided at each further end, until one is alone: it is the culprit.
-All that is known of this is in rows; a worker judges what ended the process before it, before it takes up a run.
+If a worker ends without being asked, a run ended it that had code in progress: a step, or code between steps. Afterwards suspects are taken
+up one
+after the other. If the worker ends again, one of the runs taken up last is the likely cause. They are set apart, so that the others
+continue at
+once. In a worker apart the suspects are divided at each further end, until one is alone: it is the culprit.
+
+All knowledge about this is in rows. Before it takes up a run, a worker judges what ended its predecessor.
 """
 
 import json
@@ -15,34 +18,37 @@ from datetime import datetime, timedelta
 from durable_workflows.database import tables
 from durable_workflows.system import processes
 
-_ENDS_HERE = 2  # at the same step: then a run is set apart
-_ENDS = 5  # in all, for one that gets a step further each time
-_SURELY = 4  # at the same step: then a run is set apart even if others are more likely
-_AT_ONCE_SECONDS = 1.0  # most culprits end their worker so soon after they are taken up
+_ENDS_HERE = 2  # ends at the same step after which a run is set apart
+_ENDS = 5  # ends in all, for a run that gets a step further each time
+_SURELY = 4  # ends at the same step after which a run is set apart even if others are more likely
+_AT_ONCE_SECONDS = 1.0  # most culprits end their worker within this time
 _PAUSE_SECONDS = 0.2  # between suspects that are taken up,
-_PAUSES_SECONDS = 5.0  # at most so long for all
+_PAUSES_SECONDS = 5.0  # and the most for all pauses
 _SOON_SECONDS = 60.0
 _UNEXPLAINED = (
-    3  # ends in a row, soon after the start, that no code under way explains: then all are suspects
+    3  # ends in a row, soon after the start, without code in progress: then all runs are suspects
 )
 MOST_ALONE = 5  # ends of a worker of its own, after which a run is dead-lettered
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who is taken up with a pause, and counts it as an attempt; and who is dead-lettered instead."""
+    """Which runs are taken up with a pause, which counts as an attempt, and which are dead-lettered instead."""
 
     suspects: Sequence[str] = ()
     condemned: Sequence[str] = ()
 
     @property
     def pause_seconds(self) -> float:
-        """Before the next suspect is taken up."""
+        """The pause before the next suspect is taken up."""
         return min(_PAUSE_SECONDS, _PAUSES_SECONDS / max(len(self.suspects), 1))
 
 
 async def judge(connection: tables.Connection, executor_id: str, *, apart: bool) -> Verdict:
-    """Find who may have ended the process that was this worker before, and say where each may run from now on. To be called before any run is taken up."""
+    """Find the run that may have ended this worker's predecessor, and say where each run may run from now on.
+
+    Call it before any run is taken up.
+    """
     async with connection.transaction():
         await tables.run(connection, "acquit_ended")
         await tables.run(connection, "clear_left_activity")
@@ -81,7 +87,10 @@ def _halves(chosen: Sequence[tables.Row]) -> list[Sequence[tables.Row]]:
 async def _is_one_too_many(
     connection: tables.Connection, executor_id: str, end: tables.Row
 ) -> bool:
-    """Whether this worker ends again and again without code under way, as a run does whose wait and whose step are under way at the same time."""
+    """Whether this worker ends again and again without code in progress.
+
+    A run can cause this if its wait and its step are active at the same time.
+    """
     number = end["unexplained"] + 1 if end["soon"] else 0
     found = number >= _UNEXPLAINED
     await tables.run(
@@ -109,7 +118,7 @@ async def _judge_apart(
         await _set_apart(connection, executor_id, _halves(noted))
     else:
         await tables.run(connection, "set_apart", workflow_ids=names, executor_id=executor_id)
-    if alone and noted[0]["alone"] % MOST_ALONE == 0:  # one that was resumed has as many again
+    if alone and noted[0]["alone"] % MOST_ALONE == 0:  # a resumed run has as many again
         return Verdict(condemned=names)
     return Verdict(suspects=names)
 
@@ -121,7 +130,7 @@ async def _accuse(
     *,
     alone: bool = False,
 ) -> list[tables.Row]:
-    """Note that they were there, and return with each how often it was by now; in the order given."""
+    """Note that they were there, and return each with the number of its ends so far, in the order given."""
     rows = [{key: row[key] for key in ("workflow_id", "after_step", "step")} for row in suspects]
     noted = await tables.fetch(
         connection, "accuse", rows=json.dumps(rows), status=end["status"], alone=int(alone)
@@ -133,7 +142,7 @@ async def _accuse(
 async def _set_apart(
     connection: tables.Connection, executor_id: str, parts: Sequence[Sequence[tables.Row]]
 ) -> None:
-    """Give each part a worker apart; a new one, since its executor id says what it recovers."""
+    """Give each part a worker apart: a new one, since its executor id determines what it recovers."""
     identity, version = executor_id.split("-")[0], executor_id.rpartition("-")[2]
     for part in parts:
         if part:

@@ -1,8 +1,8 @@
-"""The worker: hosts DBOS for one version of the code, from the files that the database holds of it.
+"""The worker: hosts DBOS for one version of the code, from the version's files in the database.
 
-It takes the lock of its executor id, migrates DBOS's schema, loads the version's files, publishes the catalog, launches DBOS (which
-takes up the runs that a worker of the same executor id left behind), and from then on reports what the runs do. On SIGTERM it lets the
-steps in flight end, for a moment, and goes. It also goes when the pipe from its supervisor closes.
+It takes the lock of its executor id, migrates DBOS's schema, loads the version's files, publishes the catalog, and launches DBOS, which
+takes up the runs of an earlier worker with the same executor id. From then on it reports what the runs do. On SIGTERM it gives the
+steps in flight a moment to finish, and exits. It also exits when the pipe from its supervisor closes.
 """
 
 import argparse
@@ -67,23 +67,22 @@ from durable_workflows.system import locks, places, processes, state
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
 _DRAIN_SECONDS = 5.0
-_POLLING_SECONDS = 15.0  # of queues, beside the doorbell: for a hint that was lost
+_POLLING_SECONDS = 15.0  # of queues, in addition to the doorbell: a hint may be lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
-_ASKED = 100  # bytes, each of which asks whether it has nothing to do
-_DONE_SECONDS = 2.0  # how often a worker apart looks whether it is done
+_ASKED = 100  # bytes; each asks whether the worker has nothing to do
+_DONE_SECONDS = 2.0  # how often a worker apart checks whether it is done
 _LAST_LINES_SECONDS = 1.0
 _SLOW_IMPORT_SECONDS = 5.0
 _AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
-# Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one
-# backend nor on a Postgres with two cores, and a server allows a hundred in all.
+# Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one backend
+# nor on a Postgres with two cores, and a server allows a hundred in all.
 _POOL = 8
-_ADOPT_SECONDS = (
-    90.0  # without a sign of life from a worker on another machine, its runs are taken over
-)
+# Without a sign of life for this long from a worker on another machine, its runs are taken over.
+_ADOPT_SECONDS = 90.0
 
 logger = logging.getLogger(__name__)
 
@@ -99,12 +98,16 @@ def run(
 ) -> None:
     """Be the worker of `version` until told to stop. Does not return.
 
-    `parent` is the pipe from the supervisor: a byte comes when the database is up and has the version, each later one asks this worker to leave if it has
-    no run, and its end comes when the supervisor is gone.
-    One that is `apart` runs suspects only, and ends by itself when it has no code of a run under way. `faults` says, by path, which files cannot run in this process's environment; None: it has to be made, or found, first.
+    `parent` is the pipe from the supervisor. The first byte comes when the database is up and has the version; each later byte asks this
+    worker to exit
+    if it has no run; the end of the pipe means that the supervisor is gone. With `apart` the worker runs only suspects, and exits by itself
+    when it has
+    no code of a run in progress. `faults` says, by path, which files cannot run in this process's environment; None: the environment must
+    first be
+    made or found.
     """
     _import_ahead()
-    # Where `faults` are known, an earlier program of this process has read it.
+    # If `faults` are known, an earlier program of this process has read it.
     if faults is None and not os.read(parent, 1):
         _leave(0)
     try:
@@ -119,8 +122,8 @@ def run(
 
 
 def _import_ahead() -> None:
-    """Import what the bundled workflows will, while the database starts."""
-    with suppress(ImportError):  # told of the file that needs it
+    """Import the libraries of the bundled workflows while the database starts."""
+    with suppress(ImportError):  # reported with the file that needs it
         importlib.import_module("httpx2")
 
 
@@ -131,7 +134,7 @@ def _leave(status: int) -> NoReturn:
 
 
 async def migrate(database: Database) -> None:
-    """Make or renew all tables: DBOS's and our own. The caller sees to it that nobody else does so at the same time.
+    """Make or update all tables: DBOS's and our own. The caller makes sure that no other process does so at the same time.
 
     Raises:
         tables.Error: the database does not answer, or refuses.
@@ -181,17 +184,17 @@ class _Worker:
         self._has_left = False
 
     def main(self) -> None:
-        """Work until told to stop. Files are imported between two event loops, in the main thread: as by plain Python."""
+        """Work until told to stop. Files are imported between two event loops, in the main thread, as in plain Python."""
         files, faults = asyncio.run(self._settle())
         self._prepare_dbos()
-        if catalog.version_of(files) == self._version:  # else of an earlier release
+        if catalog.version_of(files) == self._version:  # otherwise of an earlier release
             typed_arguments.convert_arguments(Signature)
         entries = self._load(files, faults)
         asyncio.run(self._work(entries))
 
     async def _settle(self) -> tuple[Mapping[str, bytes], Mapping[str, str]]:
-        """See to the tables and to the environment; return the version's files, and which of them cannot run here."""
-        # DBOS keeps migrating processes apart by an advisory lock of the session, and PGlite's clients share one session.
+        """Prepare the tables and the environment; return the version's files, and which of them cannot run here."""
+        # DBOS keeps migrating processes apart by a session advisory lock, and PGlite's clients share one session.
         with await locks.awaited_lock(
             places.lock_files(self._settings) / "migrate", wait_seconds=120
         ):
@@ -226,7 +229,7 @@ class _Worker:
             recover = queues.recover_without_counting(verdict.suspects, verdict.condemned)
             await self._announce(
                 connection
-            )  # before it takes up a run, which else nobody could adopt
+            )  # first: otherwise no worker could adopt the runs that it takes up
             await anyio.to_thread.run_sync(self._launch)
             if self._settings.embedded and not self._apart:
                 await self._take_over(connection)
@@ -235,19 +238,19 @@ class _Worker:
         await self._serve(activity, functools.partial(self._take_up, verdict, recover))
 
     async def _judge(self, connection: tables.Connection) -> suspects.Verdict:
-        """Find out which run may have ended the process before this one."""
+        """Find out which run may have ended the predecessor of this process."""
         if not self._apart:
             await self._let_in_again(connection)
         return await suspects.judge(connection, self._executor_id, apart=self._apart)
 
     async def _let_in_again(self, connection: tables.Connection) -> None:
-        """Let runs go on that were set apart by a state directory that is gone. Whoever holds an embedded database has all its runs."""
+        """Let runs continue that were set apart by a lost state directory. The owner of an embedded database has all its runs."""
         identity = processes.identity_of(self._executor_id)
         seconds = 0.0 if self._settings.embedded else _ADOPT_SECONDS
         await tables.run(connection, "let_in_again", identity=identity, seconds=seconds)
 
     async def _take_up(self, verdict: suspects.Verdict, recover: queues.Recover) -> None:
-        """Take up one suspect after the other: whoever was the last when the worker ends is the first to be looked at."""
+        """Take up one suspect after the other: when the worker ends, the last one is examined first."""
         for workflow_id in verdict.suspects:
             await anyio.to_thread.run_sync(
                 recover, workflow_id, self._executor_id, abandon_on_cancel=True
@@ -266,7 +269,7 @@ class _Worker:
             group.start_soon(self._end_cancelled)
             group.start_soon(take_up)
             orphaned = await self._stop_asked(activity)
-            # Without its supervisor the embedded database is gone too: no step could be recorded.
+            # Without its supervisor the embedded database is gone too, so no step could be recorded.
             seconds = 0.0 if orphaned and self._settings.embedded else _DRAIN_SECONDS
             drained = await anyio.to_thread.run_sync(activity.drain, seconds)
             logger.info("Stopping; steps in flight: %s.", "none" if drained else "interrupted")
@@ -276,7 +279,10 @@ class _Worker:
         await self._keep_last_lines()
 
     async def _leave(self) -> bool:
-        """Give up the place of this worker, if it has no run; return whether it did. Nothing of a run is cut off: from here on it claims none."""
+        """Give up the place of this worker if it has no run; return whether it did.
+
+        No run is cut off: from here on the worker claims none.
+        """
         try:
             if await anyio.to_thread.run_sync(self._claims.stop):
                 async with await tables.connect(self._database, role="worker") as connection:
@@ -292,7 +298,7 @@ class _Worker:
         return False
 
     async def _until_done(self, activity: Activity) -> None:
-        """Return when a worker apart has nothing to do: its runs have ended, or wait for something, which they can do as well elsewhere."""
+        """Return when a worker apart has nothing to do: its runs have ended, or wait for something that any worker can await."""
         while True:
             await anyio.sleep(_DONE_SECONDS)
             try:
@@ -308,7 +314,7 @@ class _Worker:
         return rows[0]["found"]
 
     async def _give_back(self) -> None:
-        """Let the common worker have the runs that this one has. What fails here the next process of this worker does."""
+        """Give the runs of this worker to the common worker. If this fails, the next process of this worker does it."""
         async with await tables.connect(self._database, role="worker") as connection:
             await tables.run(connection, "acquit_apart", executor_id=self._executor_id)
             await anyio.to_thread.run_sync(dbos_calls.recover, [self._executor_id])
@@ -364,9 +370,9 @@ class _Worker:
             "run_migrations": False,
             "log_level": "WARNING",
             "db_engine_kwargs": {
-                # A connection that died is noticed by its next statement, which dbos repeats; the ping costs a tenth of the speed.
+                # The next statement notices a dead connection, and dbos repeats it; the ping costs a tenth of the speed.
                 "pool_pre_ping": False,
-                # PGlite's front refuses DBOS under the name that it gives itself: not patched as here, it would keep everybody waiting.
+                # PGlite's front refuses DBOS under its own name: without the patches here it would make all clients wait.
                 "connect_args": {"application_name": f"{APPLICATION_NAME} dbos"},
             },
         }
@@ -374,7 +380,7 @@ class _Worker:
     async def _move_in(
         self, connection: tables.Connection, files: Mapping[str, bytes]
     ) -> Mapping[str, str]:
-        """Go on as a process in the environment that the files ask for; where that is this one, return which files cannot run in it."""
+        """Continue as a process in the environment that the files need. If this one is right, return which files cannot run in it."""
 
         async def note(text: str) -> None:
             logger.info("%s", text)
@@ -383,14 +389,14 @@ class _Worker:
         def report(text: str) -> None:
             anyio.from_thread.run(note, text)
 
-        await self._note_progress(connection, None)  # what a worker before this one left
+        await self._note_progress(connection, None)  # left by the worker before this one
         prepared = await anyio.to_thread.run_sync(
             environments.prepare, self._settings, files, report
         )
         if prepared.python != Path(sys.executable):
             again = [str(prepared.python), *sys.orig_argv[1:]]
             faults = json.dumps(dict(prepared.errors))
-            # The executor's lock is free for a moment then: whoever started this process waits for it, and starts no other.
+            # The executor's lock is free for a moment then: the process that started this one waits for it, and starts no other.
             processes.become([*again, "--faults", faults], prepared.environment, [self._parent])
         return prepared.errors
 
@@ -425,7 +431,7 @@ class _Worker:
 
     @contextmanager
     def _around_import(self, path: str) -> Generator[None]:
-        """Keep the import to itself. Say which file is imported if that takes long: it may never end, and nothing else goes on meanwhile."""
+        """Run the import in isolation. If it takes long, report the file: the import may never end, and blocks everything else."""
         timer = threading.Timer(_SLOW_IMPORT_SECONDS, lambda: anyio.run(self._say_slow, path))
         timer.daemon = True
         timer.start()
@@ -444,7 +450,7 @@ class _Worker:
         try:
             async with await tables.connect(self._database, role="worker") as connection:
                 await self._note_progress(connection, text)
-        except (DatabaseUnavailable, tables.Error) as error:  # then the log alone says it
+        except (DatabaseUnavailable, tables.Error) as error:  # then only the log reports it
             logger.info("The database does not answer: %s", error)
 
     async def _note_progress(self, connection: tables.Connection, text: str | None) -> None:
@@ -485,9 +491,9 @@ class _Worker:
             threading.Thread(target=work, daemon=True).start()
 
     async def _take_over(self, connection: tables.Connection) -> None:
-        """Take up the runs of this version that were begun under another identity of the state directory: it was lost, or the project copied.
+        """Take up the runs of this version that began under another identity of the state directory, which was lost or copied.
 
-        Whoever holds an embedded database has all its runs.
+        The owner of an embedded database has all its runs.
         """
         identity = processes.identity_of(self._executor_id)
         rows = await tables.fetch(
@@ -512,29 +518,29 @@ class _Worker:
         )
 
     async def _listen(self) -> None:
-        """Ring the bell when a run enters a queue or leaves one; between that, say that this worker lives."""
+        """Ring the bell when a run enters or leaves a queue; between rings, report that this worker is alive."""
         while True:
             try:
                 async with await tables.connect(self._database, role="doorbell") as connection:
                     await tables.listen(connection, self._database.runs_channel)
-                    self._bell.ring_all()  # for what was missed, or failed, while not listening
+                    self._bell.ring_all()  # for hints that were missed, or failed, while not listening
                     await self._hear(connection)
             except tables.Lost as error:
                 logger.info("The database does not answer: %s", error)
                 await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _look_again(self) -> None:
-        """Have runs find what was sent before DBOS's own listener was connected, again or for the first time."""
+        """Make runs find messages that were sent before DBOS's own listener was connected, or connected again."""
         seen: object = None
         while True:
             if (listener := dbos_calls.listener()) is not seen:
                 seen = listener
-                # A database that is away again must not keep this process from ending.
+                # If the database is away again, this must not keep the process from ending.
                 await anyio.to_thread.run_sync(dbos_calls.look_again, abandon_on_cancel=True)
             await anyio.sleep(_RECONNECT_SECONDS)
 
     async def _end_cancelled(self) -> None:
-        """End what cancelled runs wait for here, when a hint says so, and from time to time."""
+        """End the waits of cancelled runs here, when a hint says so, and from time to time."""
         while True:
             with anyio.move_on_after(_HEARTBEAT_SECONDS):
                 await self._cancelling.wait()
@@ -549,12 +555,12 @@ class _Worker:
             async for payload in tables.heard(connection, _HEARTBEAT_SECONDS):
                 self._heard(payload)
             if not self._settings.embedded:
-                await self._adopt(connection)  # by what was seen before this beat
+                await self._adopt(connection)  # based on the rows before this beat
             await tables.run(connection, "worker_seen", executor_id=self._executor_id)
             await self._follow_newest(connection)
 
     async def _follow_newest(self, connection: tables.Connection) -> None:
-        """Have schedules start runs of the newest version, also when an edit was taken back: by DBOS's clock another one is later."""
+        """Make schedules start runs of the newest version, even after an edit was undone: by DBOS's clock another version is later."""
         rows = await tables.fetch(connection, "newest_version")
         was_newest = self._is_newest
         self._is_newest = bool(rows) and rows[0]["version"] == self._version
@@ -562,7 +568,7 @@ class _Worker:
             await DBOS.set_latest_application_version_async(self._version)
 
     async def _adopt(self, connection: tables.Connection) -> None:
-        """Put the runs of workers that have gone, on whatever machine, back into their queues. It does no harm if several do."""
+        """Put the runs of vanished workers, on any machine, back into their queues. It is harmless if several workers do so."""
         rows = await tables.fetch(
             connection,
             "lost_executors",
@@ -580,7 +586,7 @@ class _Worker:
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)
         if status == "WOKEN":
-            if queue == self._version:  # in its place
+            if queue == self._version:  # the version stands in the queue's place
                 self._bell.ring(waking.BELL)
             return
         if status in ("ENQUEUED", "DELAYED"):
@@ -588,12 +594,12 @@ class _Worker:
         if status == "CANCELLED":
             self._cancelled.add(workflow_id)
             self._cancelling.set()
-        # The end of a run may let another one of its queue begin, which may have a limit over all workers.
+        # The end of a run may let another run of its queue begin, which may have a limit over all workers.
         if status == "ENQUEUED" or queue != QUEUE:
             self._bell.ring(queue)
 
     async def _stop_asked(self, activity: Activity) -> bool:
-        """Return when the supervisor asks for the end, or nothing is left to do (False), or the supervisor has gone (True)."""
+        """Return when the supervisor asks for the end, or nothing is left to do (False), or the supervisor is gone (True)."""
         orphaned = False
         async with anyio.create_task_group() as group:
 
@@ -659,8 +665,8 @@ def _entry(
 def main() -> None:
     """The process's entry: `python -m durable_workflows.entry durable_workflows.host.worker --project DIR --version V --executor ID --parent FD`.
 
-    With `--migrate` in place of the last three it makes the tables in the database of DBOS_DATABASE_URL, and ends: those of the
-    project in a Postgres that may be shared, or, with `--migrate embedded`, those of an embedded database.
+    With `--migrate` in place of the last three it makes the tables in the database of DBOS_DATABASE_URL, and exits. The tables are
+    those of the project in a Postgres that may be shared or, with `--migrate embedded`, those of an embedded database.
     """
     parser = argparse.ArgumentParser(prog="worker")
     parser.add_argument("--project", required=True, help="the project directory, for ps")

@@ -1,4 +1,4 @@
-"""Structured answers that keep within the budget, whatever the data: what is cut or left out is said in `note`, with the call that brings it."""
+"""Structured answers that keep within the budget, whatever the data: `note` says what is cut or left out, and the call that brings it."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -41,8 +41,8 @@ _WIDTHS = [
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
-_MARGIN = 700  # characters for what stands beside a schema in its entry
-_LONGEST_SCHEMA = 4000  # characters of a schema, beyond which only its fields are told
+_MARGIN = 700  # characters for the other fields beside a schema in its entry
+_LONGEST_SCHEMA = 4000  # characters of a schema; of a longer schema only the fields are given
 _LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") shows it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
 _WARNINGS, _ERROR_END = 8, 2000  # of a written file
@@ -129,7 +129,7 @@ def length(item: Model) -> int:
 def fit_started(
     started: Sequence[Started], result: WaitResult | None, *, single: bool
 ) -> StartAnswer:
-    """What became of a start; of a batch, what all runs have in common is said once."""
+    """The outcome of a start. For a batch, facts common to all runs are given once."""
     waits = _waiting_note(result.waiting) if result else ""
     versions = {one.version for one in started}
     version = versions.pop() if len(versions) == 1 else None
@@ -147,7 +147,7 @@ def fit_started(
 def _outcomes(
     started: Sequence[Started], result: WaitResult | None, *, with_version: bool
 ) -> list[StartedRun]:
-    """The runs with their status as it is after the waiting, and what came of them."""
+    """The runs with their status after the waiting, and their outcomes."""
     told = {"status", "output", "error"}
     after = [*result.done, *result.running] if result else []
     known = {one.workflow_id: one.model_dump(include=told) for one in after}
@@ -183,7 +183,7 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
 
 
 def fit_waited(result: WaitResult) -> WaitAnswer:
-    """All runs, with as much about each as there is room for; those that need an answer or failed come before the rest."""
+    """All runs, each with as much as there is room for; runs that need an answer or failed come first."""
     done = sorted(result.done, key=lambda one: one.status == "SUCCESS")
     room = limits.ITEMS - min(limits.ITEMS // 3, _sizes(_cut(one, 0, 0) for one in done))
     waiting, running = _with_texts(result, prompt=500, step=200)
@@ -216,13 +216,13 @@ def _with_texts(
 
 
 def _with_short_example(wait: Waiting, width: int) -> Waiting:
-    """A part of an example would be none."""
+    """Shorten or drop an example: a part of an example would not be valid."""
     is_long = len(_json(wait.example)) > width
     return wait.model_copy(update={"example": None}) if is_long else wait
 
 
 def fit_changed(result: ChangedList) -> ChangedAnswer:
-    """Those that were left as they were come first: they are what the caller does not expect."""
+    """Unchanged runs come first: the caller does not expect them."""
     ordered = sorted(result.workflows, key=lambda one: one.changed)
     shown, left = _first(ordered, limits.ITEMS)
     if not left:
@@ -253,7 +253,10 @@ def fit_resumed(changed: ChangedAnswer, result: WaitResult) -> ResumeAnswer:
 
 
 def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
-    """The workflow of that name comes first, with all that its schema says. From the end on, other schemas are the first to go; at last names are all that is told."""
+    """The workflow of that name comes first, with its whole schema.
+
+    Other schemas are dropped first, from the end on; at last only names are left.
+    """
     exact = any(one.name == query for one in catalog.workflows)
     templates = [] if exact else [_shortened(one, use_when=200) for one in catalog.templates]
     templates, left_templates = _first(templates, limits.ITEMS // 4)
@@ -274,7 +277,7 @@ def fit_catalog(catalog: Catalog, query: str | None = None) -> CatalogAnswer:
 
 
 def _without_schemas(entries: Sequence[CatalogEntry], room: int) -> list[CatalogEntry]:
-    """The entries, the last ones with a text instead of a schema as far as there is no room for them."""
+    """The entries; if there is no room, the last ones have a text instead of a schema."""
     shown, too_much = list(entries), _sizes(entries) - room
     for place in reversed(range(len(shown))):
         whole = shown[place]
@@ -287,7 +290,7 @@ def _without_schemas(entries: Sequence[CatalogEntry], room: int) -> list[Catalog
 
 
 def _left_names(names: Sequence[str], room: int) -> str:
-    """What is told of a catalog without schemas."""
+    """The note about a catalog without schemas."""
     how = "Schemas were left out for length: workflow_catalog(query=NAME) shows one."
     if not names:
         return how
@@ -300,7 +303,7 @@ def _left_names(names: Sequence[str], room: int) -> str:
 
 
 def _undescribed(entry: CatalogEntry) -> CatalogEntry:
-    """Without what the docstring says beyond the summary."""
+    """Without the docstring beyond the summary."""
     schema = {key: value for key, value in entry.args_schema.items() if key != "description"}
     return entry.model_copy(update={"args_schema": schema})
 
@@ -314,18 +317,18 @@ def _with_short_texts(entry: CatalogEntry, longest: int = _LONGEST_SCHEMA) -> Ca
 
 
 def _bare(entry: CatalogEntry) -> CatalogEntry:
-    """What tells one workflow from another."""
+    """The fields that identify a workflow."""
     update = {"error": _end(entry.error, 80), "args_schema": {"description": "left out"}}
     return _shortened(entry, name=200, summary=80).model_copy(update=update)
 
 
 def _end(text: str | None, width: int) -> str | None:
-    """The end of a traceback, which tells most."""
+    """The end of a traceback, which says most."""
     return text if text is None or len(text) <= width else f"…{text[-width:]}"
 
 
 def _outline(schema: Schema, where: str) -> Schema:
-    """What a schema says of names and types, as far as there is room."""
+    """The names and types in a schema, as far as there is room."""
     fields: dict[str, Schema] = schema.get("properties", {})
     needed: list[str] = schema.get("required", [])
     names = [name for name in [*needed, *fields] if name in fields and len(name) <= 100]
@@ -355,7 +358,7 @@ def fit_runs(runs: RunList) -> RunList:
 
 
 def fit_written(written: Written) -> Written:
-    """What matters of a written file: the error with its end, the first warnings."""
+    """The important parts of a written file: the error with its end, the first warnings."""
     shown = [short(one, 500) for one in written.warnings[:_WARNINGS]]
     if written.warnings[_WARNINGS:]:
         more = len(written.warnings) - _WARNINGS
@@ -378,7 +381,7 @@ def fit_written(written: Written) -> Written:
 
 
 def fit_status(status: ServerStatus) -> StatusAnswer:
-    """The first of what there may be any number of; `note` says of what there is more."""
+    """The first items of unbounded lists; `note` says which lists have more."""
     versions = list(status.versions_with_unfinished_runs.items())
     shown = dict(versions[:_VERSIONS])
     if versions[_VERSIONS:]:
@@ -405,13 +408,13 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
     return answer
 
 
-# Payloads, and what else there may be much of
+# Payloads, and other long lists
 
 
 def _fit(items: Sequence[Outcome], room: int) -> tuple[list[Outcome], int]:
-    """As many items as fit, their payloads as long as there is room for, and the number of those left out.
+    """As many items as fit, with payloads as long as there is room for, and the number of those left out.
 
-    That a run is listed matters more than its payload, and an error more than an output.
+    Listing a run matters more than its payload, and an error more than an output.
     """
     shown = items
     for output, error in _WIDTHS:
@@ -422,7 +425,7 @@ def _fit(items: Sequence[Outcome], room: int) -> tuple[list[Outcome], int]:
 
 
 def _cut(item: Outcome, output: int, error: int) -> Outcome:
-    """The item with a payload of at most so many characters; with 0 it is left out."""
+    """The item with a payload of at most that many characters; with 0 the payload is left out."""
     if item.error is not None:
         return item.model_copy(update={"error": _cut_text(item.error, error)})
     text = item.output if isinstance(item.output, str) else _json(item.output)

@@ -1,4 +1,7 @@
-"""What tasks ask people, and what came back: each question of a run is a form under a key, and what is sent for a key counts for that question only."""
+"""Questions of tasks to people, and the answers.
+
+Each question of a run is a form under a key, and an answer to a key counts for that question only.
+"""
 
 import hashlib
 import json
@@ -28,7 +31,7 @@ _LATE = (AlreadyAnswered, NotWaiting, WorkflowFinished, UnknownWorkflowId)
 
 
 def key(question: Question) -> str:
-    """The key of a question: another text, another schema or another time of asking has another one. No server needs to keep it."""
+    """The key of a question: a new text, a new schema or another attempt gives another key. No server needs to keep it."""
     wait = question.wait
     about = [wait.topic, wait.prompt, wait.message_schema, question.attempt]
     bound = json.dumps([wait.workflow_id, wait.step, *about])
@@ -42,7 +45,7 @@ def requests(questions: Sequence[Question]) -> dict[str, object]:
 
 
 def told(question: Question) -> str:
-    """What is said of a question that a person has not answered, if they did anything with it."""
+    """The note about a question that a person did something with but did not answer."""
     wait = question.wait
     if question.closed:
         again = actions.call("answer_in_person", workflow_id=wait.workflow_id, topic=wait.topic)
@@ -53,9 +56,9 @@ def told(question: Question) -> str:
 async def take(
     engine: "Engine", questions: Sequence[Question], responses: Mapping[str, Any], who: str
 ) -> list[str]:
-    """Give the runs what a person answered; return what has to be said of it.
+    """Give the runs a person's answers; return the note about them.
 
-    What is for no open question changes nothing.
+    An answer to a question that is not open changes nothing.
 
     Raises:
         DatabaseUnavailable: the database does not answer; some answers may have been sent. All of them may be sent again.
@@ -93,7 +96,7 @@ async def _take(engine: "Engine", question: Question, response: object, who: str
     wait = question.wait
     if result.action != "accept":
         await engine.leave_open(wait, result.action, who=who, how=_HOW)
-        return ""  # the question itself tells it from now on
+        return ""  # the question itself says it from now on
     try:
         given = elicitation.value(wait, result.content)
         await engine.answer(wait, given, who=who, how=_HOW, shown=_message(question))
@@ -106,7 +109,7 @@ async def _take(engine: "Engine", question: Question, response: object, who: str
 
 
 async def _why_not(engine: "Engine", name: str) -> str:
-    """Why nothing was done with what was sent for a key of no open question."""
+    """Why an answer to the key of a question that is not open was ignored."""
     _, _, rest = name.partition(".")
     step, _, workflow_id = rest.partition(".")
     try:

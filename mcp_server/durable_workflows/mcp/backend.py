@@ -1,4 +1,4 @@
-"""The project behind an MCP server: started when the server is, and again when it is needed."""
+"""The project behind an MCP server: it starts with the server, and again when it is needed."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 
 _CHECK_SECONDS = 5.0  # how long a killed supervisor may be away
 _REPORT_SECONDS = 5.0
-_START_SECONDS = 40.0  # clients cut calls at 60 s; the start goes on behind the answer
+_START_SECONDS = 40.0  # clients cut calls at 60 s; the start continues after the answer
 _GOODBYE_SECONDS = 0.15
-_CLOSE_SECONDS = 0.45  # beside that; the process goes after 0.7
+_CLOSE_SECONDS = 0.45  # in addition; the process exits after 0.7
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,7 +30,7 @@ Report = Callable[[str], Awaitable[None]]
 
 
 class Backend:
-    """What the server holds for its tools and resources while it runs."""
+    """The objects that the server holds for its tools and resources while it runs."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -38,13 +38,13 @@ class Backend:
         self._news = "Starting the workflow engine"
         self._starting: asyncio.Task[Engine] | None = None
         self._next_beat = 0.0
-        self._limiter = anyio.CapacityLimiter(2)  # never the threads that stdio uses
+        self._limiter = anyio.CapacityLimiter(2)  # never the threads of stdio
         self.sessions = Sessions()
 
     async def engine(self, report: Report | None = None) -> "Engine":
-        """The engine, once everything behind it runs.
+        """The engine, when everything behind it runs.
 
-        The start is a task of its own: a call that is cancelled, or has no more time, does not interrupt it.
+        The start is a task of its own: a call that is cancelled, or runs out of time, does not interrupt it.
 
         Raises:
             DurableWorkflowsError: why it cannot start, or that it has not started yet.
@@ -68,7 +68,7 @@ class Backend:
         seconds: float,
         otherwise: T,
     ) -> T:
-        """The engine's answer, or `otherwise`: where nothing runs (nothing is started for it), or no answer comes in time.
+        """The engine's answer, or `otherwise` if nothing runs (nothing is started for it), or no answer comes in time.
 
         Raises:
             UsageError: the question is wrong.
@@ -84,7 +84,7 @@ class Backend:
         return otherwise
 
     async def keep(self) -> None:
-        """Start everything, hold the lock that shows that a server is connected, and bring back a supervisor that was killed."""
+        """Start everything, hold the lock that shows that a server is connected, and restart a supervisor that was killed."""
         start = self._start()
         while True:
             await asyncio.wait({start})
@@ -97,13 +97,13 @@ class Backend:
             start = self._start()
 
     async def aclose(self) -> None:
-        """Close the connections. The project's processes go on."""
+        """Close the connections. The project's processes continue."""
         with anyio.move_on_after(_GOODBYE_SECONDS, shield=True):
             await self._say_goodbye()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             if self._starting is not None:
                 self._starting.cancel()
-                # Its error too is taken note of: else asyncio complains that nobody has asked for it.
+                # Its error is also retrieved: otherwise asyncio complains about it.
                 await asyncio.gather(self._starting, return_exceptions=True)
         await self._project.aclose()
 
@@ -120,9 +120,9 @@ class Backend:
         self._next_beat = time.monotonic() + BEAT_SECONDS
         try:
             await self.sessions.beat(engine)
-        except DurableWorkflowsError as error:  # the next one may do better
+        except DurableWorkflowsError as error:  # the next attempt may succeed
             logger.info("The connected clients were not recorded: %s", error)
-        except Exception:  # whatever it is: it must not end the server, which has better to do
+        except Exception:  # no error may end the server, which has other work
             logger.exception("The connected clients were not recorded")
 
     async def _say_goodbye(self) -> None:
@@ -143,11 +143,14 @@ class Backend:
         return self._starting
 
     def _was_killed(self) -> bool:
-        """Whether the supervisor was killed or got a SIGTERM. One that `shutdown` has ended has removed its connection file, and stays away until a tool needs it."""
+        """Whether the supervisor was killed or got a SIGTERM.
+
+        A supervisor that `shutdown` has ended has removed its connection file, and stays away until a tool needs it.
+        """
         left = places.connection(self.settings)
         try:
             return left.exists() and not self._project.is_running()
-        except (SetupError, OSError):  # the next tool call tells what is wrong there
+        except (SetupError, OSError):  # the next tool call reports the error
             return False
 
     async def _in_thread(self, function: Callable[[], T]) -> T:

@@ -1,6 +1,6 @@
-"""What a call of a tool has begun, and the id of its task: nothing is kept for a task, so its id says of which runs it is, and of which call.
+"""The runs that a tool call has begun, and the id of its task. Nothing is stored for a task, so its id names its runs and its call.
 
-The task of the start of one run has the run's workflow_id. Other ids begin with what the call was, and a dot.
+The task of the start of one run has the run's workflow_id. Other ids begin with the kind of call and a dot.
 """
 
 import base64
@@ -22,7 +22,7 @@ from durable_workflows.wording import short
 
 Kind = Literal["start", "batch", "fork", "resume"]
 _KINDS = get_args(Kind)
-_LONGEST_ID = 8000  # HTTP has it in a header; a batch of runs with longer ids is no task
+_LONGEST_ID = 8000  # HTTP has it in a header; a batch of runs with longer ids is not a task
 _LONGEST_LIST = 200_000  # of workflow_ids, unpacked
 _IDS = TypeAdapter(list[str])
 
@@ -36,7 +36,7 @@ class Begun:
 
     @property
     def task_id(self) -> str:
-        """The id of its task, from which `read` makes the same again, in any server of the project."""
+        """The id of its task, from which `read` rebuilds it in any server of the project."""
         if self.kind == "batch":
             packed = zlib.compress(json.dumps(self.workflow_ids).encode(), 9)
             return f"batch.{base64.urlsafe_b64encode(packed).decode()}"
@@ -46,7 +46,7 @@ class Begun:
 
 
 def read(task_id: str) -> Begun:
-    """What the task of that id is of; whether there are such runs is not known here.
+    """The runs and the call of the task with that id; whether such runs exist is not known here.
 
     Raises:
         UnknownWorkflowId: no task has such an id.
@@ -59,7 +59,7 @@ def read(task_id: str) -> Begun:
 
 
 def of_call(params: CallToolRequestParams, result: HandlerResult) -> Begun | None:
-    """What a call has begun that may go on, if that can be a task."""
+    """The unfinished work that a call has begun, if that can be a task."""
     if not isinstance(result, CallToolResult) or result.is_error:
         return None
     find = _FINDERS.get(params.name)
@@ -98,7 +98,7 @@ def _kind_of(task_id: str) -> Kind | None:
 
 
 def _listed(given: object) -> list[object]:
-    """A list as a caller gave it; some models give its JSON as a text."""
+    """A list as given by a caller; some models give its JSON as a text."""
     return json.loads(given) if isinstance(given, str) else cast("list[object]", given)
 
 

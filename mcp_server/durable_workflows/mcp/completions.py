@@ -1,6 +1,6 @@
-"""Completion of what a person types into a client: workflow_ids, names, topics, templates, references.
+"""Completion of a person's typing in a client: workflow_ids, names, topics, templates, references.
 
-It answers soon and starts nothing: what is not known by then has no words.
+It answers quickly and starts nothing: if the words are not known in time, there are none.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,8 +17,8 @@ from durable_workflows.docs import documents
 from durable_workflows.mcp import uris
 from durable_workflows.mcp.backend import Backend
 
-_SECONDS = 1.0  # somebody is typing
-_MOST = 100  # that the protocol allows
+_SECONDS = 1.0  # a person is typing
+_MOST = 100  # the maximum of the protocol
 
 Reference = PromptReference | ResourceTemplateReference
 Words = Callable[[str, Mapping[str, str]], Awaitable[list[str]]]
@@ -46,7 +46,7 @@ class Completions:
         argument: CompletionArgument,
         context: CompletionContext | None,
     ) -> Completion:
-        """The words that begin with what was typed; none for an argument that takes any text."""
+        """The words that begin with the typed text; none for an argument that takes any text."""
         words = self._of_arguments.get(argument.name)
         if isinstance(reference, ResourceTemplateReference):
             words = self._of_documents.get(reference.uri, words)

@@ -1,6 +1,6 @@
-"""Asking the person at the client, by elicitation, in both protocol eras: what is asked, how a client can show it, and what came back.
+"""Asking the person at the client, by elicitation, in both protocol eras: the question, its form for the client, and the answer.
 
-Clients show flat forms only. What does not fit into one is asked for as JSON in a text field.
+Clients show flat forms only. Anything else is asked for as JSON in a text field.
 """
 
 import json
@@ -30,7 +30,7 @@ from durable_workflows.processes import http_access
 from durable_workflows.schemas.schemas import read_json, resolved
 from durable_workflows.settings import Settings
 
-_FIELD = "answer"  # the form's one field, where the answer is no object
+_FIELD = "answer"  # the form's only field, if the answer is not an object
 _KEPT = (
     "type",
     "title",
@@ -43,25 +43,25 @@ _KEPT = (
     "maxLength",
     "format",
 )
-_FORMATS = ("email", "uri", "date", "date-time")  # that a form may have
+_FORMATS = ("email", "uri", "date", "date-time")  # possible in a form
 _PRIMITIVES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
     "boolean": (bool,),
 }
-# What an object may have to be beside its fields, which a form cannot show.
+# Conditions on an object beyond its fields, which a form cannot show.
 _BEYOND_FIELDS = {
     *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "const", "enum"),
     *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
     *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties"),
 }
 _SCHEMA_SHOWN = 1500
-_OPEN_SECONDS = 30 * 24 * 3600.0  # for so long a person may leave a question open
+_OPEN_SECONDS = 30 * 24 * 3600.0  # the time for which a person may leave a question open
 
 
 def security(settings: Settings) -> RequestStateSecurity:
-    """How a newer client keeps what it was asked until its person has answered: for a month, and whichever server of the project it calls then."""
+    """How a newer client keeps a question until its person has answered: for a month, and for whichever server it calls then."""
     return RequestStateSecurity(codec=_ProjectSeal(settings), ttl=_OPEN_SECONDS)
 
 
@@ -72,19 +72,22 @@ def can_ask(capabilities: ClientCapabilities | None) -> bool:
 
 
 async def ask(ctx: Context[Any], wait: OpenWait) -> ElicitResult | InputRequiredResult:
-    """Ask for what a run waits for. An InputRequiredResult is the tool's answer: the client then calls again with the person's."""
+    """Ask for what a run waits for.
+
+    The tool's answer may be an InputRequiredResult: then the client calls again with the person's answer.
+    """
     params = ElicitRequestFormParams(message=message(wait), requested_schema=form(wait))
     if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         return await ctx.session.elicit_form(params.message, params.requested_schema)
     response = (ctx.input_responses or {}).get(_FIELD)
-    if response is None or ctx.request_state != _state(wait):  # asked now, or about something else
+    if response is None or ctx.request_state != _state(wait):  # asked now, or about another one
         request = ElicitRequest(params=params)
         return InputRequiredResult(input_requests={_FIELD: request}, request_state=_state(wait))
     return ElicitResult.model_validate(response, from_attributes=True)
 
 
 def message(wait: OpenWait) -> str:
-    """What the person reads above the form: who asks, and below it, with each line marked, the author's text, so that it cannot pass for ours."""
+    """The text above the form: who asks, then the author's text with each line marked, so that it cannot pass for ours."""
     until = f", until {wording.time(wait.deadline)}" if wait.deadline else ""
     who = fitting.shown_line(wait.workflow_id)
     about = (
@@ -97,7 +100,7 @@ def message(wait: OpenWait) -> str:
 
 
 def in_terminal(settings: Settings, wait: OpenWait) -> str:
-    """The command with which the person answers from any directory, also where our command is on no PATH."""
+    """The command with which the person answers from any directory, even if our command is not on the PATH."""
     name = "durable-workflows"
     program = shutil.which(name) or os.fspath(Path(sys.executable).with_name(name))
     given = ["--topic", wait.topic, "--project", os.fspath(settings.project)]
@@ -105,7 +108,7 @@ def in_terminal(settings: Settings, wait: OpenWait) -> str:
 
 
 def form(wait: OpenWait) -> Schema:
-    """The answer's schema as clients can show it: an object of primitives."""
+    """The answer's schema in a form that clients can show: an object of primitives."""
     schema = wait.message_schema
     if schema is None:
         return _one_field({"type": "string", "title": "Answer"})
@@ -122,7 +125,7 @@ def form(wait: OpenWait) -> Schema:
 
 
 def value(wait: OpenWait, content: Any) -> JsonValue:
-    """The answer that the person gave in the form of `form`.
+    """The person's answer in the form of `form`.
 
     Raises:
         InvalidArguments: it should be JSON and is not.
@@ -148,7 +151,7 @@ def _one_field(field: Schema) -> Schema:
 
 
 def _flat(schema: Schema) -> dict[str, Schema]:
-    """The fields of an object of primitives; nothing for any other schema."""
+    """The fields of an object of primitives; empty for any other schema."""
     if schema.get("type") != "object" or schema.keys() & _BEYOND_FIELDS:
         return {}
     properties: dict[str, Schema | bool] = schema.get("properties", {})
@@ -158,7 +161,7 @@ def _flat(schema: Schema) -> dict[str, Schema]:
 
 
 def _primitive(schema: Schema | bool, root: Schema) -> Schema | None:
-    """A schema of one text, number or boolean, with what clients know of it; None for others."""
+    """A schema of one text, number or boolean, with the keywords that clients know; None for other schemas."""
     found, _nullable = resolved(schema, root)
     if "const" in found:
         found = Schema(enum=[found["const"]]) | found
@@ -179,19 +182,19 @@ def _are_texts(choices: list[JsonValue]) -> bool:
 
 
 def _can_show(key: str, value: object, kind: str) -> bool:
-    """Whether a form can have this: clients refuse a form whose default is of another type, or whose format they do not know."""
+    """Whether a form can have this: clients refuse a form if its default has another type, or if they do not know its format."""
     if key == "default":
         return isinstance(value, _PRIMITIVES[kind]) and isinstance(value, bool) == (kind == "boolean")  # fmt: skip
     return value in _FORMATS if key == "format" else value is not None
 
 
 def _state(wait: OpenWait) -> str:
-    """What was asked: an answer to something else must not count."""
+    """The question: an answer to another question must not count."""
     return json.dumps([wait.workflow_id, wait.step, wait.prompt, wait.message_schema])
 
 
 class _ProjectSeal:
-    """Seals with the project's token, which outlasts this process, and which is not there before the project is."""
+    """Seals with the project's token, which outlasts this process and does not exist before the project."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

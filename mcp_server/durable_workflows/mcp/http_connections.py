@@ -1,4 +1,4 @@
-"""How many HTTP connections the server keeps, and for how long one may be silent: who has no token cannot lock out who has one."""
+"""Limits on HTTP connections, their number and their silent time: a client without the token cannot lock out a client that has it."""
 
 import asyncio
 import logging
@@ -10,10 +10,10 @@ from typing import cast
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 ACCEPTED_AT_ONCE = 64
-"""asyncio accepts so many connections before it looks after those it has, and may log an error for each."""
+"""The number of connections that asyncio accepts before it serves the others; it may log an error for each."""
 
 REQUEST_SECONDS = 5.0
-"""How long a connection may take for the head of a request, and be idle between two."""
+"""The time for the head of a request, and for idling between two requests."""
 
 _MOST = 256
 _SHARE = 4  # of the descriptors that this process may have
@@ -21,9 +21,9 @@ _LOG_SECONDS = 60.0
 
 
 class HTTPConnection(H11Protocol):
-    """A connection that ends when it sends no request in time, or when newer ones need its place.
+    """A connection that ends if it sends no request in time, or if newer ones need its place.
 
-    Without the token every request is answered at once, so only a holder of the token can have one under way.
+    Without the token every request is answered at once, so only a client with the token can have a request in progress.
     """
 
     _since = 0.0
@@ -58,11 +58,11 @@ class HTTPConnection(H11Protocol):
             self.transport.abort()
 
     def _is_idle(self) -> bool:
-        """Whether no request is under way; `cycle` is None before the first."""
+        """Whether no request is in progress; `cycle` is None before the first."""
         return not self.cycle or self.cycle.response_complete
 
     def _make_room(self) -> None:
-        """End the oldest idle connection, this one if all others are at work."""
+        """End the oldest idle connection; this one if all others are busy."""
         kept = cast(
             Collection[HTTPConnection], self.connections
         )  # uvicorn makes no other kind here
@@ -71,7 +71,7 @@ class HTTPConnection(H11Protocol):
 
 
 class AcceptErrors(logging.Filter):
-    """Lets asyncio say once a minute that it can accept no connection; it tries 64 times a second."""
+    """Lets asyncio report once a minute that it cannot accept a connection; it tries 64 times a second."""
 
     _said = -_LOG_SECONDS
 

@@ -1,6 +1,6 @@
-"""The prompts: what a person picks in a client to set an agent to work. Each is a text that names the tools to call, in their order.
+"""The prompts: a person picks one in a client to give an agent a task. Each is a text that names the tools to call, in order.
 
-`PROMPTS` is what the server walks.
+`PROMPTS` is the list that the server uses.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping
@@ -113,7 +113,7 @@ Find out why the run {workflow_id} is where it is, and get it to finish.
 {waiting}
 """
 
-# How a client hears of ends and questions: by itself, where it takes tasks.
+# How a client learns of ends and questions: by itself, if it takes tasks.
 _FOLLOW = """
 6. wait_for_workflows with all their ids; call it again after a timeout. If a run waits for a message, inspect it, then send_message. If a person has to
    decide, answer_in_person.
@@ -165,7 +165,7 @@ async def _debug_workflow(backend: Backend, given: Arguments, *, tasks: bool) ->
 
 
 class Text(Protocol):
-    """Makes the one message of a prompt of the arguments given; `tasks` is whether the client takes tasks."""
+    """Makes the one message of a prompt from the given arguments; `tasks` says whether the client takes tasks."""
 
     def __call__(self, backend: Backend, given: Arguments, /, *, tasks: bool) -> Awaitable[str]: ...
 
@@ -252,7 +252,7 @@ class Prompts:
         """The text of a prompt.
 
         Raises:
-            UsageError: there is no such prompt or run, or the arguments are not those of the prompt.
+            UsageError: there is no such prompt or run, or the arguments do not belong to the prompt.
         """
         found = next((one for one in PROMPTS if one.name == params.name), None)
         if found is None:

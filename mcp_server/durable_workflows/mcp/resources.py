@@ -1,4 +1,4 @@
-"""The resources: what a person attaches to a conversation, or a client reads by itself. Nothing is changed by reading one."""
+"""The resources: a person attaches them to a conversation, or a client reads them by itself. Reading one changes nothing."""
 
 import difflib
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -31,16 +31,14 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
     from durable_workflows.engine.engine import Engine
 
 _PAGE = 50  # runs in a page of the list
-_LISTED = 200  # runs in all pages: many clients fetch all of them, again and again
-_LIST_SECONDS = (
-    1.0  # the list is asked for when a client starts: what is not there by then is announced later
-)
+_LISTED = 200  # runs in all pages: many clients fetch all pages again and again
+_LIST_SECONDS = 1.0  # a client asks for the list at its start: later runs are announced
 _PAYLOAD = 20_000  # characters of each payload in a trace as JSON
 _FEW_STEPS = 100
 _SHORT_PAYLOAD = 2000  # if there are more steps: a client holds all of it in memory
-_DETAIL = 200  # characters of an error, or of what a run waits for, in the list
+_DETAIL = 200  # characters of an error, or of a wait, in the list
 
-# A workflow_id may look like a path, and names no file.
+# A workflow_id may look like a path, but names no file.
 _ANY_TEXT = ResourceSecurity(reject_path_traversal=False, reject_absolute_paths=False)
 _FOR_BOTH = Annotations(audience=["user", "assistant"])
 _FOR_MODELS = Annotations(audience=["assistant"])
@@ -152,7 +150,7 @@ async def _text(kind: str, known: Iterable[Document], name: str) -> str:
 
 @asynccontextmanager
 async def _engine(backend: Backend) -> AsyncGenerator["Engine"]:
-    """The engine; our own errors reach the client as they read."""
+    """The engine; our own errors reach the client unchanged."""
     try:
         yield await backend.engine()
     except (UnknownWorkflowId, InvalidArguments) as error:
@@ -165,7 +163,7 @@ async def _engine(backend: Backend) -> AsyncGenerator["Engine"]:
 
 
 class Listing:
-    """The list of resources in pages: what is always there, then the traces of the newest runs."""
+    """The list of resources in pages: first the fixed ones, then the traces of the newest runs."""
 
     def __init__(self, server: MCPServer[Backend], backend: Backend) -> None:
         self._server = server
@@ -177,7 +175,7 @@ class Listing:
         """`resources/list`. The first page never waits for the engine: without it, it has no runs.
 
         Raises:
-            InvalidArguments: the cursor is none of this list.
+            InvalidArguments: the cursor does not belong to this list.
         """
         if params.cursor is not None:
             shown, cursor = _read_cursor(params.cursor)

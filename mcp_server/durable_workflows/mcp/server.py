@@ -1,7 +1,7 @@
 """The MCP server over stdio, in both protocol eras.
 
-It answers the first message before anything else is ready: what takes time (importing psycopg, starting the supervisor) happens behind it,
-and a failure there is told by the tool that needs it. It holds nothing that matters: runs go on without it.
+It answers the first message before anything else is ready. Slow work (importing psycopg, starting the supervisor) happens in the
+background, and the tool that needs it reports a failure. The server holds nothing important: runs continue without it.
 """
 
 import logging
@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 Params = TypeVar("Params", bound=BaseModel)
 Handler = Callable[[ServerRequestContext[Backend, object], Params], Awaitable[BaseModel]]
 
-_UNKNOWN_RESOURCE = "Unknown resource"  # how the SDK's error begins
-_LEAVE_SECONDS = 0.7  # then the process goes, whatever its threads do: clients kill after 2 s
+_UNKNOWN_RESOURCE = "Unknown resource"  # the beginning of the SDK's error
+_LEAVE_SECONDS = 0.7  # then the process exits, whatever its threads do: clients kill after 2 s
 
 _INSTRUCTIONS = """
 Durable workflows for this project: Python functions whose every finished step is recorded in Postgres, run by workers outside this session. A run
@@ -96,7 +96,7 @@ INSTRUCTIONS_WITH_TASKS = _INSTRUCTIONS.format(waiting=_AS_TASK)
 
 
 class Server(MCPServer[Backend]):
-    """The server of one project. `backend` is what is behind it while it runs, `subscriptions` is what its clients want to hear of."""
+    """The server of one project. `backend` is the project behind it while it runs; `subscriptions` are the wishes of its clients."""
 
     def __init__(self, settings: Settings, *, own_process: bool) -> None:
         self.backend = backend = Backend(settings)
@@ -124,7 +124,7 @@ class Server(MCPServer[Backend]):
         self._answer_subscribers()
 
     def _answer(self, method: str, params: type[Params], handler: Handler[Params]) -> None:
-        """What MCPServer does in another way, or not at all."""
+        """Methods that MCPServer handles differently or not at all."""
         self._lowlevel_server.add_request_handler(method, params, handler)
 
     def _answer_subscribers(self) -> None:
@@ -139,14 +139,14 @@ class Server(MCPServer[Backend]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Backend, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """Call a tool. What there is instead of an unknown one is said."""
+        """Call a tool. For an unknown tool, name the similar ones."""
         names = [spec.function.__name__ for spec in TOOLS]
         if name not in names:
             raise ToolError(f"There is no tool {name[:100]!r}. Use one of {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
 
     async def run_stdio_async(self) -> None:
-        """Serve on standard input and output until the client goes."""
+        """Serve on standard input and output until the client is gone."""
         async with bounded_stdio() as (incoming, outgoing):
             lowlevel = self._lowlevel_server
             await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
@@ -154,7 +154,7 @@ class Server(MCPServer[Backend]):
     @asynccontextmanager
     async def _lifespan(self, backend: Backend, *, own_process: bool) -> AsyncGenerator[Backend]:
         if own_process:
-            # The transport has taken the real one by now. Before that, the protocol itself would go to stderr.
+            # The transport has taken the real one by now. If it were earlier, the protocol itself would go to stderr.
             sys.stdout = sys.stderr
         async with anyio.create_task_group() as group:
             group.start_soon(backend.keep)
@@ -171,12 +171,15 @@ class Server(MCPServer[Backend]):
 
 
 def build_server(settings: Settings, *, own_process: bool = False) -> Server:
-    """An MCP server for the project of `settings`; with `own_process` it may take the process's signals and its standard output."""
+    """An MCP server for the project of `settings`; with `own_process` it may use the process's signals and standard output."""
     return Server(settings, own_process=own_process)
 
 
 async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """The error boundary of all but tools, which have their own: our errors as they read, of others nothing but that there was one."""
+    """The error boundary of everything but tools, which have their own.
+
+    Our errors are passed on unchanged; of other errors only the fact is reported.
+    """
     try:
         return await call_next(ctx)
     except MCPError as error:
@@ -196,7 +199,10 @@ async def _boundary(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
 
 
 async def _instruct(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Tell a client that takes tasks what is true for it. The tools are the same for all clients, as the protocol wants it, and their texts are true for all."""
+    """Adapt the instructions to a client that takes tasks.
+
+    The tools are the same for all clients, as the protocol requires, and so are their texts.
+    """
     result = await call_next(ctx)
     if ctx.method == "server/discover" and isinstance(result, dict) and declares(ctx):
         result["instructions"] = INSTRUCTIONS_WITH_TASKS
@@ -204,14 +210,17 @@ async def _instruct(ctx: ServerRequestContext[Any, Any], call_next: CallNext) ->
 
 
 async def serve(settings: Settings) -> None:
-    """Serve the project of `settings` on standard input and output until the client goes, then end the process. Runs and workers go on."""
+    """Serve the project of `settings` on standard input and output until the client is gone, then end the process.
+
+    Runs and workers continue.
+    """
     log_plainly()
     await build_server(settings, own_process=True).run_stdio_async()
     leave()
 
 
 def log_plainly() -> None:
-    """Log to standard error, unless the process does already; else MCPServer would, as for a terminal."""
+    """Log to standard error, unless the process already does. Otherwise MCPServer would log as for a terminal."""
     if not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
@@ -230,8 +239,8 @@ async def _leave_on_signal(backend: Backend) -> None:
 
 
 def leave_soon(seconds: float = _LEAVE_SECONDS) -> None:
-    """End the process shortly, even if a thread hangs that would keep it."""
-    # Queries are cut off then, of which psycopg warns.
+    """End the process shortly, even if a thread hangs that would keep it alive."""
+    # This cuts off queries, and psycopg warns of it.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     timer = threading.Timer(seconds, leave)
     timer.daemon = True
@@ -240,6 +249,6 @@ def leave_soon(seconds: float = _LEAVE_SECONDS) -> None:
 
 def leave() -> NoReturn:
     """End the process now, with status 0."""
-    # Without the interpreter's shutdown, which waits for threads (one blocks in a read of standard input), and which would write what was
-    # printed but not flushed to the protocol's pipe.
+    # Without the interpreter's shutdown, which waits for threads (one blocks in a read of standard input), and which would write unflushed
+    # output to the protocol's pipe.
     os._exit(0)

@@ -1,7 +1,7 @@
-"""The MCP server over HTTP, in both protocol eras and for several clients at once: for whoever has the project's token. Beside it, the page for people.
+"""The MCP server over HTTP, in both protocol eras and for several clients at once, for clients with the project's token.
 
-It listens on the loopback interface unless it is told otherwise. Requests from other origins and for other host names are refused, and there is no
-CORS: a browser gets the page of `web/`, where a person lets it in, and nothing else.
+Beside it is the page for people. By default it listens on the loopback interface. Requests from other origins and for other host names are
+refused, and there is no CORS: a browser gets only the page of `web/`, where a person gives it access.
 """
 
 import errno
@@ -36,16 +36,16 @@ from durable_workflows.web.site import Site
 PATH = "/mcp"
 
 _BODY_BYTES = 4 * 1024 * 1024  # four times the largest arguments
-_GRACE_SECONDS = 0.3  # for answers that are on their way
-_LEAVE_SECONDS = 1.8  # then the process goes, whatever hangs
+_GRACE_SECONDS = 0.3  # for answers in progress
+_LEAVE_SECONDS = 1.8  # then the process exits, whatever hangs
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def address(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `HOST` or `PORT`; without a host the loopback interface, without a port any free one.
+    """Host and port of `HOST:PORT`, `HOST` or `PORT`; by default the loopback interface and any free port.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it has another form.
     """
     if text.isdecimal():
         text = f":{text}"
@@ -68,9 +68,9 @@ async def serve_http(
     allow_remote: bool,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the project of `settings` over HTTP until SIGTERM or SIGINT, then end the process. Runs and workers go on.
+    """Serve the project of `settings` over HTTP until SIGTERM or SIGINT, then end the process. Runs and workers continue.
 
-    Port 0 is any free one. The URL is written to standard error, the token never; `ready` is told the URL, too.
+    Port 0 means any free port. The URL is written to standard error, but never the token; `ready` also gets the URL.
 
     Raises:
         PortTaken: another program has the port.
@@ -94,7 +94,7 @@ async def serve_http(
         http = _Http(
             uvicorn.Config(
                 _Both(_Guard(app, token), web.app),
-                lifespan="off",  # `_run` sees to it
+                lifespan="off",  # `_run` handles it
                 ws="none",
                 log_config=None,
                 access_log=False,
@@ -122,7 +122,7 @@ class _Both:
 
 
 class _Guard:
-    """Lets those in who have the token."""
+    """Admits requests that have the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -146,7 +146,7 @@ def _refusal(given: str) -> PlainTextResponse:
 
 
 class _Http(uvicorn.Server):
-    """Signals are the caller's business: uvicorn would end the process by them."""
+    """The caller handles signals: uvicorn would end the process by them."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -157,7 +157,7 @@ class _Http(uvicorn.Server):
 def _announced(
     settings: Settings, url: str, ready: Callable[[str], None] | None
 ) -> Generator[None]:
-    """Let others find the server until the block ends."""
+    """Make the server visible to other processes until the block ends."""
     with http_access.announced(settings, url):
         sys.stderr.write(f"Serving MCP on {url}; the token is in {places.token(settings)}.\n")
         sys.stderr.flush()
@@ -187,12 +187,12 @@ async def _stop_on_signal(server: Server, http: _Http) -> None:
             leave_soon(_LEAVE_SECONDS)
             server.subscriptions.close()
             await anyio.sleep(_GRACE_SECONDS)
-            # What is open now is cut off, which uvicorn calls an error.
+            # Open connections are cut off, which uvicorn calls an error.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             http.should_exit = True
 
 
-# Where it listens
+# The address
 
 
 def _bind(host: str, port: int, *, allow_remote: bool) -> socket.socket:
@@ -224,7 +224,10 @@ def _translated(error: OSError, host: str, port: int) -> SetupError | UsageError
 
 
 def _names(host: str, bound: socket.socket) -> Iterable[str]:
-    """The host names by which requests may ask for what is bound: no other, as browsers can be made to believe that any name means this machine."""
+    """The host names that requests may use for the bound address.
+
+    Browsers can be made to believe that any other name means this machine.
+    """
     at = ipaddress.ip_address(bound.getsockname()[0])
     yield from (_in_url(name) for name in _LOOPBACK)
     if at.is_loopback:

@@ -1,4 +1,4 @@
-"""Which clients are connected to this server. Each gets a session_id, which the runs that it starts carry; nothing is bound to it."""
+"""The clients that are connected to this server. Each gets a session_id, which its runs carry; nothing is bound to it."""
 
 import secrets
 import time
@@ -12,8 +12,8 @@ from mcp.server.mcpserver import Context
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
 
-BEAT_SECONDS = 30.0  # how often connected clients are noted as such
-_IDLE_SECONDS = 600.0  # over HTTP nobody says good-bye
+BEAT_SECONDS = 30.0  # how often connected clients are noted
+_IDLE_SECONDS = 600.0  # over HTTP clients do not say good-bye
 _SESSION_HEADER = "mcp-session-id"
 
 TASKS = "io.modelcontextprotocol/tasks"  # the extension of `tasks.py`
@@ -31,7 +31,7 @@ def declares(ctx: ServerRequestContext[Any, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Session:
-    """A client, as it introduced itself."""
+    """A client, by its introduction."""
 
     client: str
     version: str
@@ -41,12 +41,12 @@ class Session:
 
     @property
     def person(self) -> str:
-        """Who answers there."""
+        """The name of the person there."""
         return f"the person at {self.client} {self.version}".strip()
 
 
 class Sessions:
-    """The clients that this server has heard of."""
+    """The clients that have called this server."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Session] = {}
@@ -54,11 +54,11 @@ class Sessions:
         self._noted: set[str] = set()
 
     def of(self, ctx: Context[Any]) -> Session:
-        """The session to which a tool's call belongs."""
+        """The session of a tool call."""
         return self.of_request(ctx.request_context)
 
     def of_request(self, ctx: ServerRequestContext[Any, Any]) -> Session:
-        """The session to which a request belongs. Over HTTP clients of the newer protocol are told apart by name and version only."""
+        """The session of a request. Over HTTP, clients of the newer protocol are distinguished only by name and version."""
         params = ctx.session.client_params
         client = params.client_info.name if params else "unknown client"
         version = params.client_info.version if params else ""
@@ -80,7 +80,7 @@ class Sessions:
             self._noted.add(session.session_id)
 
     async def beat(self, engine: "Engine") -> None:
-        """Note who is still there: the client on stdio, and over HTTP those that called lately. Errors as for `note`."""
+        """Note the present clients: the client on stdio, or over HTTP the clients with recent calls. Errors as for `note`."""
         for key, session in list(self._known.items()):
             idle = time.monotonic() - self._called_at[session.session_id]
             if session.transport == "stdio" or idle < _IDLE_SECONDS:
@@ -89,7 +89,7 @@ class Sessions:
                 del self._known[key], self._called_at[session.session_id]
 
     async def leave(self, engine: "Engine") -> None:
-        """Note that all of them have gone: the server ends. Errors as for `note`."""
+        """Note that all of them are gone: the server ends. Errors as for `note`."""
         if self._noted:
             await engine.note_sessions_left(list(self._noted))
 

@@ -1,7 +1,7 @@
-"""Standard input and output as a transport, with what the SDK's own one leaves open.
+"""Standard input and output as a transport, stricter than the SDK's own.
 
-What cannot be read as a message is answered with an error. Of a client that does not read its answers no more requests are taken: they
-stay in its pipe, so that they cost it, not this process.
+Input that is not a message is answered with an error. If a client does not read its answers, no further requests are taken: they
+stay in its pipe, at its own cost.
 """
 
 import json
@@ -24,7 +24,7 @@ from mcp.types import (
 )
 from pydantic import ValidationError
 
-_MOST_OPEN = 250  # requests that are not answered yet; further ones wait in the pipe
+_MOST_OPEN = 250  # requests without an answer yet; further requests wait in the pipe
 
 Incoming = SessionMessage | Exception
 Streams = tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]
@@ -32,7 +32,7 @@ Streams = tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[Sess
 
 @asynccontextmanager
 async def bounded_stdio() -> AsyncGenerator[Streams]:
-    """What the client sends, and where its answers go, as `MCPServer` takes them."""
+    """The client's messages, and the way for its answers, in the form of `MCPServer`."""
     to_server, incoming = anyio.create_memory_object_stream[Incoming]()
     outgoing, from_server = anyio.create_memory_object_stream[SessionMessage]()
     requests = _Requests()
@@ -59,14 +59,14 @@ async def bounded_stdio() -> AsyncGenerator[Streams]:
 
 
 class _Requests:
-    """Those that are not answered yet."""
+    """The requests without an answer yet."""
 
     def __init__(self) -> None:
         self._open: set[str | int] = set()
         self._changed = anyio.Event()
 
     async def note(self, item: SessionMessage) -> None:
-        """Note what comes in; a request has to wait for its turn."""
+        """Note an incoming message; a request has to wait for its turn."""
         match item.message:
             case JSONRPCRequest(id=number):
                 while len(self._open) >= _MOST_OPEN:
@@ -78,7 +78,7 @@ class _Requests:
                 pass
 
     def note_answer(self, item: SessionMessage) -> None:
-        """Note what went out."""
+        """Note an outgoing message."""
         if isinstance(item.message, JSONRPCResponse | JSONRPCError):
             self._close(item.message.id)
 
@@ -89,7 +89,7 @@ class _Requests:
 
 
 def _refusal(error: Exception) -> SessionMessage | None:
-    """The answer to a line that is no message; None for one that is empty."""
+    """The answer to a line that is not a message; None for an empty line."""
     code, said, number = INVALID_REQUEST, "Invalid request", None
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False)
@@ -104,7 +104,7 @@ def _refusal(error: Exception) -> SessionMessage | None:
 
 
 def _id(given: object) -> str | int | None:
-    """The id of what was meant as a request, as far as it can be found."""
+    """The id of an intended request, if it can be found."""
     try:
         found = json.loads(given) if isinstance(given, str | bytes) else given
     except (ValueError, RecursionError):

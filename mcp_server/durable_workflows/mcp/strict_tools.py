@@ -31,16 +31,16 @@ _ARGUMENT = re.compile(r"^- (\w+): (.+(?:\n  .+)*)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool as the server adds it. The function's docstring describes it, and in lines `- name: text` at its end its arguments."""
+    """A tool for the server. The function's docstring describes it, and in lines `- name: text` at its end its arguments."""
 
     function: Callable[..., Awaitable[Any]]
     title: str
     reads: bool = False  # and changes nothing
     destroys: bool = False
     repeatable: bool = False
-    open_world: bool = False  # what a workflow does reaches as far as its author lets it
+    open_world: bool = False  # the effects of a workflow reach as far as its author lets them
     structured: bool = True
-    unknown: str = ""  # what to say of arguments that it does not have
+    unknown: str = ""  # the advice about arguments that it does not have
 
     @property
     def annotations(self) -> ToolAnnotations:
@@ -54,7 +54,7 @@ class ToolSpec:
 
 
 def strict_tool(spec: ToolSpec) -> Tool:
-    """The tool of a specification, which refuses unknown arguments."""
+    """The tool of a specification; it refuses unknown arguments."""
     described = inspect.cleandoc(spec.function.__doc__ or "")
     tool = _StrictTool.from_function(
         spec.function,
@@ -76,10 +76,10 @@ def strict_tool(spec: ToolSpec) -> Tool:
 
 
 def _advertised(schema: Any) -> Any:
-    """A schema as clients get it: shorter than pydantic's, and in forms that all of them read.
+    """A schema for clients: shorter than pydantic's, and in forms that all of them read.
 
-    `JsonValue`, which takes anything, does not appear as a reference: some clients drop an argument that is only a reference. A null is accepted
-    for an optional argument, but not advertised: models should omit the argument.
+    `JsonValue`, which takes anything, does not appear as a reference: some clients drop an argument that is only a reference. A null is
+    accepted for an optional argument, but not advertised: models should omit the argument.
     """
     if isinstance(schema, list):
         return [_advertised(part) for part in cast("list[Any]", schema)]
@@ -101,7 +101,7 @@ def _advertised(schema: Any) -> Any:
 
 
 class _AsGiven(FuncMetadata):
-    """Takes a text as a text where any value is taken: the base reads a JSON object or list that is in one."""
+    """Keeps a text as a text where any value is accepted: the base class parses JSON objects and lists in texts."""
 
     def pre_parse_json(self, data: dict[str, object]) -> dict[str, object]:
         parsed = super().pre_parse_json(data)
@@ -112,7 +112,7 @@ class _AsGiven(FuncMetadata):
 
 
 def _unwrapped(text: str) -> str:
-    """A text without the line breaks that its width asked for."""
+    """A text without its line breaks for width."""
     paragraphs = text.strip().split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -159,7 +159,7 @@ class _StrictTool(Tool):
 
 
 def _answer(result: object) -> CallToolResult | InputRequiredResult:
-    """Text for the tools that give Markdown; for the others the same data twice, as clients show their models one or the other."""
+    """Text for the tools that give Markdown; for the others the same data twice, since clients show their models one or the other."""
     if isinstance(result, InputRequiredResult):  # the client asks its person, and calls again
         return result
     if not isinstance(result, BaseModel):

@@ -1,7 +1,8 @@
 """Subscriptions to traces and to the list of runs, in both eras of the protocol.
 
-A client of the newer one keeps a request open, on which it hears what it asked for. An earlier one subscribes by URI, and hears of changed lists
-unasked. Behind both is one `Feed`.
+A client of the newer era keeps a request open, on which it gets the notifications that it asked for. An earlier client subscribes by URI,
+and is
+notified of changed lists unasked. Behind both is one `Feed`.
 """
 
 from collections.abc import Collection, Generator
@@ -36,15 +37,15 @@ from durable_workflows.mcp import uris
 from durable_workflows.mcp.sessions import TASKS
 from durable_workflows.settings import Settings
 
-NEWEST = 50  # runs of which the list of runs consists
+NEWEST = 50  # runs in the list of runs
 
-_KEY = "durable-workflows subscriptions"  # in the notes that the SDK keeps for a connection
+_KEY = "durable-workflows subscriptions"  # in the SDK's notes about a connection
 
 Call = ServerRequestContext[Any, Any]
 
 
 class Subscriptions:
-    """What the clients of one server want to hear of. The handlers are for the protocol's methods of their names."""
+    """The subscriptions of one server's clients. The handlers are for the protocol's methods of their names."""
 
     def __init__(self, settings: Settings) -> None:
         self.bus = InMemorySubscriptionBus()
@@ -56,13 +57,13 @@ class Subscriptions:
     async def run(
         self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Serve them, for ever."""
+        """Serve them, forever."""
         async with anyio.create_task_group() as self._group:
             task_status.started()
             await self._feed.run()
 
     def close(self) -> None:
-        """End the open streams, with an answer that tells their clients that this was meant."""
+        """End the open streams, with an answer that tells the clients that this is intended."""
         self._listen.close()
 
     # Handlers
@@ -70,9 +71,12 @@ class Subscriptions:
     async def listen(
         self, ctx: Call, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """`subscriptions/listen`: tell what was asked for until the client goes. What never changes is not promised."""
+        """`subscriptions/listen`: send the requested notifications until the client is gone.
+
+        Resources that never change are not promised.
+        """
         asked = params.notifications
-        if "taskIds" in (asked.model_extra or {}):  # of tasks nothing is told; they are polled
+        if "taskIds" in (asked.model_extra or {}):  # tasks are not notified of, but polled
             require_client_extension(ctx, TASKS)
         changing = [one for one in asked.resource_subscriptions or () if uris.may_change(one)]
         never = {"prompts_list_changed": None, "tools_list_changed": None}
@@ -82,11 +86,11 @@ class Subscriptions:
             return await self._listen(ctx, params.model_copy(update={"notifications": honoured}))
 
     async def initialized(self, ctx: Call, _params: NotificationParams) -> None:
-        """`notifications/initialized`: from now on an earlier client hears of changed lists."""
+        """`notifications/initialized`: from now on an earlier client is notified of changed lists."""
         self._client(ctx).hear_lists()
 
     async def subscribe(self, ctx: Call, params: SubscribeRequestParams) -> EmptyResult:
-        """`resources/subscribe`; once more is the same as once.
+        """`resources/subscribe`; repeating it changes nothing.
 
         Raises:
             InvalidArguments: the resource never changes.
@@ -101,23 +105,26 @@ class Subscriptions:
         return EmptyResult()
 
     async def unsubscribe(self, ctx: Call, params: UnsubscribeRequestParams) -> EmptyResult:
-        """`resources/unsubscribe`; where there is nothing to end, nothing happens."""
+        """`resources/unsubscribe`; without a subscription nothing happens."""
         self._client(ctx).unwatch(params.uri)
         return EmptyResult()
 
     async def declare(self, ctx: Call, call_next: CallNext) -> HandlerResult:
-        """A middleware: clients are told that the list of resources changes, and no other. The SDK says none to earlier ones, and all to newer ones."""
+        """A middleware that tells clients that the list of resources changes, and no other list.
+
+        The SDK tells earlier clients none, and newer ones all.
+        """
         result = await call_next(ctx)
         if ctx.method in ("initialize", "server/discover") and isinstance(result, dict):
             for kind in ("prompts", "resources", "tools"):
                 result["capabilities"][kind]["listChanged"] = kind == "resources"
         return result
 
-    # Who is told what
+    # Which clients are told what
 
     @contextmanager
     def watch(self, watched: Collection[str], *, lists: bool = False) -> Generator[None]:
-        """Have changes of these resources, and of the list of resources, published on the bus until the block ends."""
+        """Publish changes of these resources, and of the list of resources, on the bus until the block ends."""
         workflow_ids = {uris.workflow_id_of(uri) for uri in watched} - {None}
         lists = lists or uris.RUNS in watched
         for uri in watched:
@@ -140,7 +147,7 @@ class Subscriptions:
 
     def _client(self, ctx: Call) -> "_EarlierClient":
         assert self._group is not None
-        # Not public, but nothing else tells when a client of many has gone.
+        # Not public, but nothing else reports that one of many clients is gone.
         connection: Connection = vars(ctx.session)["_connection"]
         if _KEY not in connection.state:
             client = connection.state[_KEY] = _EarlierClient(ctx.session, self)
@@ -150,7 +157,7 @@ class Subscriptions:
 
 
 class _EarlierClient:
-    """A client that is told on its one connection, at its own pace: of what it has not heard yet it hears once."""
+    """A client that is notified on its only connection, at its own pace: a pending notification is sent once."""
 
     def __init__(self, session: ServerSession, subscriptions: Subscriptions) -> None:
         self._session = session
@@ -159,7 +166,7 @@ class _EarlierClient:
         self._open.callback(subscriptions.bus.subscribe(self._put))
         self._watched: dict[str, ExitStack] = {}
         self._hears_lists = False
-        self._news: dict[ServerEvent, None] = {}  # in their order
+        self._news: dict[ServerEvent, None] = {}  # in order
         self._has_news = anyio.Event()
         self._scope = anyio.CancelScope()
 

@@ -1,6 +1,7 @@
 """Runs as tasks, an extension of the protocol of 2026-07-28.
 
-A client that declares it gets the result of a call when it is there, and asks its person what the runs ask. A task is runs by another name: its id says which (`begun.py`), and nothing is kept for it. Any server of the project, now or later, knows it as well.
+A client that declares the extension gets the result of a call when it is ready, and asks its person the runs' questions. A task is runs by
+another name: its id names them (`begun.py`), and nothing is stored for it. Any server of the project knows it, now or later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,10 +41,10 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
     from durable_workflows.engine.engine import Engine
 
 _POLL_MILLISECONDS = 2000
-_PLAIN_SECONDS = 2.0  # what has ended by then needs no task
-_SHOWN = 3  # runs and questions that a message tells of
+_PLAIN_SECONDS = 2.0  # runs that end within this time need no task
+_SHOWN = 3  # runs and questions that a message names
 _MOST_ASKED = 20
-_NOTES = 100  # tasks for which a note is remembered
+_NOTES = 100  # tasks whose notes are remembered
 _NOTE = "durable-workflows/note"  # in the answer to an update
 
 Call = ServerRequestContext[Any, Any]
@@ -60,7 +61,7 @@ class TaskParams(RequestParams):
 
 @dataclass(frozen=True)
 class _State:
-    """How the runs of a task stand."""
+    """The state of a task's runs."""
 
     heads: Sequence[RunHead]
     questions: Sequence[Question]
@@ -71,11 +72,11 @@ class _State:
 
     @property
     def open(self) -> list[Question]:
-        """The questions that nobody has closed, at most so many as a person can bear at once: then come the next."""
+        """The open questions, as many as a person can handle at once; the rest come later."""
         return [one for one in self.questions if not one.closed][:_MOST_ASKED]
 
     def status(self, *, asks: bool) -> TaskStatus:
-        """A run that failed is completed, too: its start has a result, which says so."""
+        """A failed run is completed too: its start has a result, which says so."""
         statuses = {one.status for one in self.heads}
         if statuses & UNFINISHED:
             return "input_required" if asks and self.open else "working"
@@ -89,7 +90,7 @@ class Tasks(Extension):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._notes: dict[str, str] = {}  # what was said of the last answers: lost with the server
+        self._notes: dict[str, str] = {}  # the notes on the last answers: lost with the server
 
     def methods(self) -> Sequence[MethodBinding]:
         """The methods of a task; an unknown one raises UnknownWorkflowId."""
@@ -116,7 +117,7 @@ class Tasks(Extension):
         return {"resultType": "task", **shown, "status": "working"}
 
     async def get(self, ctx: Call, params: TaskParams) -> HandlerResult:
-        """`tasks/get`: how the runs stand, what they ask, and once all have ended what the call would have answered had it waited."""
+        """`tasks/get`: the state of the runs, their questions, and at the end the answer that a waiting call would have given."""
         require_client_extension(ctx, TASKS)
         found = begun.read(params.task_id)
         engine = await self._backend.engine()
@@ -131,7 +132,10 @@ class Tasks(Extension):
         return task
 
     async def update(self, ctx: Call, params: TaskParams) -> EmptyResult:
-        """`tasks/update`: give the runs what the person answered. What does not count is passed over, as the extension wants it, and told."""
+        """`tasks/update`: give the runs the person's answers.
+
+        Answers that do not count are skipped, as the extension requires, and reported.
+        """
         require_client_extension(ctx, TASKS)
         found = begun.read(params.task_id)
         engine = await self._backend.engine()
@@ -158,9 +162,9 @@ class Tasks(Extension):
             del self._notes[next(iter(self._notes))]
 
     async def _shown(self, ctx: Call, engine: "Engine", found: Begun, state: _State) -> Json:
-        """The fields that a task has whatever its status."""
+        """The fields of a task in any status."""
         asks = elicitation.can_ask(ctx.session.client_capabilities)
-        # What is new comes first: a client may show no more than 200 characters.
+        # News comes first: a client may show only 200 characters.
         said = [self._notes.get(found.task_id, "")]
         said += [text for one in state.questions if (text := asking.told(one))][:_SHOWN]
         said.append(await _how_it_stands(engine, state))
@@ -193,7 +197,7 @@ async def _how_it_stands(engine: "Engine", state: _State) -> str:
 
 
 def _progress(runs: int, result: WaitResult) -> str:
-    """How far several runs are, those that need something first."""
+    """The progress of several runs; runs that need something come first."""
     failed = [one.workflow_id for one in result.done if one.status != "SUCCESS"]
     parts = [f"{len(result.done)} of {counted(runs, 'run')} ended"]
     if failed:
@@ -210,7 +214,7 @@ def _progress(runs: int, result: WaitResult) -> str:
 def _outcome(
     result: WaitResult, found: Begun, heads: Sequence[RunHead], told: Mapping[str, Any] | None
 ) -> CallToolResult:
-    """What the call would have answered had it waited until now; `told` is what it answered, if that is known."""
+    """The answer that the call would have given after waiting until now; `told` is its actual answer, if known."""
     match found.kind:
         case "fork":
             answer: BaseModel = answers.fit_forked(_forked(heads[0], told), result)

@@ -1,4 +1,4 @@
-"""The URIs of the resources: what is shown of runs, and the files of this installation."""
+"""The URIs of the resources: texts about runs, and the files of this installation."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ def expand(template: str, **values: str) -> str:
 
 
 def workflow_id_of(uri: str) -> str | None:
-    """The run whose trace the URI names, if it names one."""
+    """The run whose trace the URI names, if any."""
     for template in (TRACE, TRACE_JSON):
         found = (_PARSED[template].match(uri) or {}).get("workflow_id")
         if isinstance(found, str):
@@ -32,5 +32,5 @@ def workflow_id_of(uri: str) -> str | None:
 
 
 def may_change(uri: str) -> bool:
-    """Whether it is worth while to subscribe to the URI."""
+    """Whether a subscription to the URI is worthwhile."""
     return uri == RUNS or workflow_id_of(uri) is not None

@@ -13,13 +13,13 @@ from durable_workflows.settings import Settings
 from durable_workflows.system.locks import awaited_lock
 from durable_workflows.system.trees import appearing
 
-FOLDER = Path(__file__).with_name("front")  # of pglite.mjs, package.json and its lock file
+FOLDER = Path(__file__).with_name("front")  # with pglite.mjs, package.json and its lock file
 PGLITE = Path("@electric-sql", "pglite")
 
 _INSTALL_SECONDS = 300
 _LOG = "npm.log"
 _TAIL_CHARACTERS = 1000  # of npm's output, in the error
-_UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB: never read
+_UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB, never read
 
 _logger = getLogger(__name__)
 
@@ -30,11 +30,12 @@ def node() -> Path:
 
 
 def lock_hash() -> str:
-    """Names the exact PGlite: another lock file is another installation."""
+    """The name of the exact PGlite: another lock file is another installation."""
     return hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()[:12]
 
 
-# glibc gives back what compiling PGlite took: 150 MB stay instead of 245, at the same speed. The second alone would cost a third of it.
+# glibc gives back the memory that compiling PGlite took: 150 MB stay instead of 245, at the same speed. The second setting alone would cost
+# a third of the speed.
 _MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -44,7 +45,7 @@ _WANTED = ("NODE_EXTRA_CA_CERTS", "NODE_USE_SYSTEM_CA")  # npm behind a company'
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment for a Node of ours: not the one that a user wants for other Nodes, and without secrets."""
+    """The environment for our own Node, without settings for other Nodes and without secrets."""
     given = settings.as_environment()
     return _MALLOC | {
         name: value
@@ -54,13 +55,13 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 async def installed_modules(settings: Settings) -> Path:
-    """The `node_modules` that holds PGlite; installed now if it is not yet.
+    """The `node_modules` that holds PGlite; it is installed now if it is missing.
 
     Raises:
         PGliteNotInstalled: npm could not do it.
         OSError: the cache directory cannot be written.
     """
-    packaged = FOLDER / "node_modules"  # a wheel may be built with it
+    packaged = FOLDER / "node_modules"  # a wheel may contain it
     if (packaged / PGLITE).is_dir():
         return packaged
     target = settings.cache / f"pglite-{lock_hash()}"
@@ -86,7 +87,7 @@ async def _install(settings: Settings, target: Path) -> None:
 
 
 async def npm_ci(settings: Settings, folder: Path) -> int | None:
-    """Install exactly what the lock file in the folder names; what npm says goes into `npm.log` there. No script of a package runs.
+    """Install exactly the packages of the lock file in the folder. npm's output goes into `npm.log` there. No script of a package runs.
 
     Returns:
         npm's exit status; None if it was ended because it took too long.

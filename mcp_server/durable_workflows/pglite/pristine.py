@@ -1,6 +1,7 @@
-"""A project's data directory, copied from a pristine one that is made once per user.
+"""A project's data directory, copied from a pristine directory that is made once per user.
 
-Making one (initdb, then the tables of DBOS and our own) takes seconds and much memory; copying it takes a fraction of a second.
+Making a data directory (initdb, then the tables of DBOS and our own) takes seconds and much memory; copying it takes a fraction of a
+second.
 """
 
 import json
@@ -23,15 +24,15 @@ from durable_workflows.system import places, processes, state
 from durable_workflows.system.locks import Lock, awaited_lock
 from durable_workflows.system.trees import appearing
 
-_FORMAT = 1  # to be raised when backend.mjs has initdb make something else of the same PGlite
+_FORMAT = 1  # raise it when initdb in backend.mjs makes a different directory of the same PGlite
 _MAKE_SECONDS = 180
-_TAIL_CHARACTERS = 1500  # of what a failing process said, in an error
+_TAIL_CHARACTERS = 1500  # of a failing process's output, in an error
 
 _logger = getLogger(__name__)
 
 
 async def data_directory(settings: Settings, modules: Path) -> Path:
-    """The project's data directory; made now if it is not there. The caller holds its lock.
+    """The project's data directory; it is made now if it does not exist. The caller holds its lock.
 
     Raises:
         DataDirectoryLost, DataDirectoryDamaged: the project had one.
@@ -46,14 +47,14 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
 
 
 def _location(settings: Settings, modules: Path) -> Path:
-    """Another PGlite, dbos or table of ours is another directory."""
+    """The directory of this combination: another PGlite, dbos or table of ours needs another directory."""
     package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
     contents = f"{package['version']}-{version('dbos')}-{tables.fingerprint()}-{_FORMAT}"
     return settings.cache / f"pristine-{contents}"
 
 
 async def pristine_directory(settings: Settings, modules: Path) -> Path:
-    """The pristine data directory of this user; made now if it is not there.
+    """The pristine data directory of this user; it is made now if it does not exist.
 
     Raises:
         SetupError: Node or the making of the tables failed.
@@ -89,10 +90,10 @@ async def _make(settings: Settings, modules: Path, target: Path, lock: Lock) -> 
 
 
 async def make_tables(settings: Settings, url: str, mode: Literal["embedded", "external"]) -> None:
-    """Make or renew the project's tables in the database, by a process of its own: this one does not import dbos.
+    """Make or update the project's tables in the database, in a separate process: this process does not import dbos.
 
     Raises:
-        SetupError: it failed; with what the process said.
+        SetupError: it failed; with the output of the process.
     """
     command = processes.python("host.worker", "--project", str(settings.project), "--migrate", mode)
     environment = settings.as_environment() | {"DBOS_DATABASE_URL": url}

@@ -24,16 +24,16 @@ from durable_workflows.system.locks import Lock
 
 NODE_FLAGS: tuple[str, ...] = (
     "--no-warnings",
-    "--max-semi-space-size=2",  # garbage is collected sooner: less memory
-    "--stack-size=6000",  # Postgres' own limit is to be met first, by an error and not a crash
-    # Five times V8's own: a start takes a quarter less processor time, and hot code is optimized all the same.
+    "--max-semi-space-size=2",  # more frequent garbage collection: less memory
+    "--stack-size=6000",  # so that Postgres' own limit is met first, by an error and not a crash
+    # Five times V8's default: a start takes a quarter less processor time, and hot code is still optimized.
     "--wasm-tiering-budget=65000000",
 )
 
 _READY_SECONDS = 60
 _STOP_SECONDS = 6  # pglite.mjs ends itself after less
 _TAIL_CHARACTERS = 1500  # of the log, in an error
-_LOG_BYTES = 5_000_000  # beyond it a start begins a new log file and keeps one old one
+_LOG_BYTES = 5_000_000  # above it a start begins a new log file and keeps one old file
 _EVENT_BYTES = 65_536
 _REASONS: dict[str, type[DurableWorkflowsError]] = {
     "port-taken": PortTaken,
@@ -44,7 +44,7 @@ _REASONS: dict[str, type[DurableWorkflowsError]] = {
 
 @dataclass(frozen=True)
 class Launch:
-    """What a Node process is to serve."""
+    """The files and settings that a Node process serves."""
 
     data: Path
     modules: Path
@@ -54,7 +54,7 @@ class Launch:
     idle_transaction_seconds: float
     locks: tuple[
         Lock, ...
-    ]  # on `data`, at last on the directory itself: Node keeps them for its life
+    ]  # on `data`, the last on the directory itself: Node keeps them for its life
 
 
 class PGliteProcess:
@@ -73,12 +73,12 @@ class PGliteProcess:
 
     @property
     def url(self) -> str:
-        """How clients connect, password and all."""
+        """The URL for clients, with the password."""
         password = quote(self._password, safe="")
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres?sslmode=disable"
 
     def is_in_place(self) -> bool:
-        """Whether its data directory is still at its path. Node goes on in the one that it has opened, wherever that is now."""
+        """Whether its data directory is still at its path. Node keeps using the directory that it opened, wherever it is now."""
         return self._locks[-1].is_in_place()
 
     def is_named(self) -> bool:
@@ -86,7 +86,7 @@ class PGliteProcess:
         return self._locks[0].names(self.pid)
 
     def name_holder(self) -> None:
-        """Have the file beside the data name this process, if it does not any more."""
+        """Make the file beside the data name this process, if it no longer does."""
         self._locks[0].name_holder(self.pid)
 
     async def wait(self) -> int:
@@ -94,12 +94,12 @@ class PGliteProcess:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Have Node finish and write everything to the disk; kill it if that takes too long."""
+        """Let Node finish and write everything to the disk; kill it if that takes too long."""
         await stop(self._process)
 
 
 async def launched(settings: Settings, launch: Launch) -> PGliteProcess:
-    """Start Node and wait until it accepts clients; on an error it is gone again.
+    """Start Node and wait until it accepts clients. After an error Node does not run any more.
 
     Raises:
         PortTaken, NoSpaceLeft, DataDirectoryDamaged, NodeFailed: as their names say.
@@ -115,7 +115,7 @@ async def launched(settings: Settings, launch: Launch) -> PGliteProcess:
 
 
 async def stop(process: Process) -> None:
-    """End Node by the end of its stdin, at the latest after some seconds by SIGKILL."""
+    """End Node by closing its stdin, after some seconds by SIGKILL."""
     if process.stdin is not None:
         await process.stdin.aclose()
     with anyio.move_on_after(_STOP_SECONDS):
@@ -145,7 +145,7 @@ async def _open(settings: Settings, launch: Launch) -> Process:
             stderr=descriptor,
             cwd=launch.data.parent,
             env=environment(settings),
-            start_new_session=True,  # a terminal's Ctrl-C is not for it
+            start_new_session=True,  # a terminal's Ctrl-C must not reach it
             pass_fds=[number for lock in launch.locks for number in lock.descriptors],
         )
     finally:

@@ -1,8 +1,8 @@
 """The embedded database: PGlite in a Node process, for one project, from start to stop.
 
-The data directory itself is locked, by this process and by Node: the lock is free when both are gone, so that two PGlites can
-never be on one data directory, whichever processes were killed and whichever files were removed. The file `<state>/pgdata.lock`
-names Node, and is locked while the directory is made.
+This process and Node lock the data directory itself: the lock is free when both are gone. So two PGlites can never use one data
+directory, whichever processes were killed and whichever files were removed. The file `<state>/pgdata.lock` names Node, and is locked while
+the directory is made.
 """
 
 from collections.abc import AsyncGenerator, Generator
@@ -63,7 +63,7 @@ async def running_pglite(
 
 
 def _check_alone(settings: Settings, data: Path) -> None:
-    """The second guard, for file systems whose locks do not hold: Postgres's own file names the process that has the data open."""
+    """The second guard, for file systems whose locks do not work: Postgres's own file names the process that has the data open."""
     first = files.read_text(data / "postmaster.pid").partition("\n")[0]
     project = str(settings.project)
     if first.isdecimal() and processes.is_ours(int(first), "pglite.mjs", project):
@@ -86,5 +86,5 @@ def _translated_errors(settings: Settings) -> Generator[None]:
         raise files.translate(error, settings.state) from error
     except (
         LockHeld
-    ) as error:  # in the cache: another process has not finished its installation for minutes
+    ) as error:  # in the cache: for minutes another process has not finished its installation
         raise StateDirectoryUnusable(f"The cache has been in use for too long: {error}.") from error

@@ -1,7 +1,7 @@
 """Autostart: the user's service manager starts a project's supervisor at login or boot.
 
-What it runs is this module. It starts the supervisor and ends, as `bootstrap` does, but it does not wait for the code: a workflow file that does not load is
-no failed start.
+The service manager runs this module. It starts the supervisor and exits, like `bootstrap`, but it does not wait for the code: a workflow
+file that does not load is not a failed start.
 """
 
 import argparse
@@ -32,22 +32,22 @@ logger = logging.getLogger(__name__)
 async def switch_on(
     settings: Settings, progress: lifecycle.Progress = lifecycle.no_progress
 ) -> None:
-    """Have the project started from now on, with the settings and the PATH of this process; start it now, too. May be repeated.
+    """Switch autostart on for the project, with the settings and the PATH of this process, and start the project now. May be repeated.
 
     Raises:
-        InvalidProject: the project directory is none.
+        InvalidProject: the project directory is not a directory.
         UsageError: its name, or a setting, cannot be written down.
         AutostartFailed: there is no service manager, it does not answer, or it does not start the project.
     """
     if not settings.project.is_dir():
         raise InvalidProject(f"{settings.project} is not a directory.")
     await anyio.to_thread.run_sync(_register, settings)
-    # The service manager takes it for started, too, when it has ended since.
+    # The service manager also counts it as started if it has exited since.
     await lifecycle.ensure_running(settings, progress)
 
 
 def _register(settings: Settings) -> None:
-    """Write the service manager's file, and have it read that."""
+    """Write the service manager's file, and make it read the file."""
     manager = service_managers.manager_of(settings)
     if why := manager.silence():
         raise AutostartFailed(f"The service manager does not answer this user: {why}")
@@ -63,7 +63,7 @@ def _register(settings: Settings) -> None:
 
 
 def switch_off(settings: Settings) -> None:
-    """Have the project not started any more. What runs goes on. May be repeated.
+    """Switch autostart off. Running processes continue. May be repeated.
 
     Raises:
         AutostartFailed: the file cannot be removed, or this system has no service manager.
@@ -77,7 +77,7 @@ def switch_off(settings: Settings) -> None:
 
 
 def look(settings: Settings) -> Autostart:
-    """Whether it is on, and what is wrong. Changes and starts nothing.
+    """Whether autostart is on, and what is wrong. Changes and starts nothing.
 
     Raises:
         AutostartFailed: this system has no service manager.
@@ -109,7 +109,7 @@ def look(settings: Settings) -> Autostart:
 
 
 def _command() -> list[str]:
-    """What runs this module later: the interpreter that runs now, or `uvx` if that does not last."""
+    """The command that runs this module later: with the current interpreter, or with `uvx` if the interpreter is temporary."""
     command = processes.python("processes.autostart")
     if not content.is_temporary():
         return command
@@ -123,7 +123,7 @@ def _command() -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write the file, for this user only: a URL in it may hold a password."""
+    """Write the file, readable by this user only: a URL in it may hold a password."""
     try:
         text.encode()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,13 +145,13 @@ def _unusable(path: Path, error: OSError) -> AutostartFailed:
 
 
 def main() -> None:
-    """What the service manager runs: `python -m durable_workflows.entry durable_workflows.processes.autostart --project DIR`."""
+    """The entry for the service manager: `python -m durable_workflows.entry durable_workflows.processes.autostart --project DIR`."""
     parser = argparse.ArgumentParser(prog="autostart")
     parser.add_argument("--project", required=True, type=Path)
     logging.basicConfig(format="%(message)s")
     try:
         anyio.run(lifecycle.ensure_running, Settings(project=parser.parse_args().project))
-    except InvalidProject as error:  # a failure would be tried again, every minute
+    except InvalidProject as error:  # after a failure it would try again, every minute
         logger.error("%s", error)
     except DurableWorkflowsError as error:
         logger.error("%s", error)

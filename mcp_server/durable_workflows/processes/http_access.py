@@ -1,4 +1,4 @@
-"""How clients get in over HTTP: the project's token, and where its HTTP servers are. Both are in the state directory."""
+"""Access over HTTP: the project's token, and the addresses of its HTTP servers. Both are in the state directory."""
 
 import secrets
 from collections.abc import Generator
@@ -10,15 +10,15 @@ from durable_workflows.settings import Settings
 from durable_workflows.system import files, locks, places, state
 
 _TOKEN_BYTES = 32
-_SHORTEST = 32  # characters; a file that somebody has emptied lets nobody in
+_SHORTEST = 32  # characters; an emptied file gives no access
 _SERVER = "http-"
 
 
 def token(settings: Settings) -> str:
-    """The project's token, made at the first call and always the same, in a file that this user only may read.
+    """The project's token, made at the first call and constant from then on, in a file that only this user may read.
 
     Raises:
-        SetupError: the file holds none.
+        SetupError: the file has no token.
         InvalidProject, StateDirectoryUnusable, NoSpaceLeft
     """
     state.prepare(settings)
@@ -35,7 +35,7 @@ def token(settings: Settings) -> str:
 
 @contextmanager
 def announced(settings: Settings, url: str) -> Generator[None]:
-    """Let `urls` find a server of this process until the block ends, or the process."""
+    """Make `urls` find a server of this process until the end of the block, or of the process."""
     path = places.lock_files(settings) / f"{_SERVER}{quote(url, safe='')}"
     with locks.held_lock(path):
         yield
@@ -43,6 +43,6 @@ def announced(settings: Settings, url: str) -> Generator[None]:
 
 
 def urls(settings: Settings) -> list[str]:
-    """Where HTTP servers of the project run now."""
+    """The addresses of the project's running HTTP servers."""
     found = places.lock_files(settings).glob(f"{_SERVER}*")
     return sorted(unquote(path.name.removeprefix(_SERVER)) for path in found if locks.is_held(path))

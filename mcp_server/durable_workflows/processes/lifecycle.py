@@ -1,4 +1,4 @@
-"""Starting the supervisor of a project when somebody needs it, and stopping all that it runs."""
+"""Starting a project's supervisor when it is needed, and stopping everything that it runs."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from durable_workflows.system import files, locks, places, processes, state
 
 _START_SECONDS = 180.0  # the first start on a machine installs PGlite and makes a data directory
 _STOP_SECONDS = 25.0
-_HANDOVER_SECONDS = 2.0  # from the end of a process to its lock's being free
+_HANDOVER_SECONDS = 2.0  # between the end of a process and the release of its lock
 _POLL_SECONDS = 0.05
 
 Progress = Callable[[str], None]
 
 
 def no_progress(_text: str) -> None:
-    """Nobody is interested in the progress."""
+    """Ignore progress."""
 
 
 async def ensure_running(
@@ -37,15 +37,15 @@ async def ensure_running(
     *,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> Connection:
-    """Return where the project's database is; start the supervisor first where none runs. Any number of processes may call at once.
+    """The place of the project's database. If no supervisor runs, start one first. Any number of processes may call this at once.
 
     `meanwhile` is called, in a thread, while a supervisor starts.
 
     Raises:
         SetupError: the supervisor cannot start; its subclass and hint say what to do.
-        InvalidProject: the project directory is none.
-        OtherDatabase: the project runs on another database than the settings name.
-        ProjectMoved: its runs are in an external Postgres now, which the settings do not name.
+        InvalidProject: the project directory is not a directory.
+        OtherDatabase: the project runs on a different database from the one in the settings.
+        ProjectMoved: its runs are in an external Postgres now, which is not in the settings.
     """
     await anyio.to_thread.run_sync(state.prepare, settings)
     deadline = time.monotonic() + _START_SECONDS
@@ -56,11 +56,11 @@ async def ensure_running(
             if not _is_outdated(settings, connection):
                 return connection
             progress(f"Ending the processes of durable-workflows {connection.versions[PACKAGE]}")
-            await shut_down(settings)  # runs go on where they were, on the new ones
+            await shut_down(settings)  # runs continue in their place, on the new processes
             continue
         try:
             lock = _take_lock(settings, 0)
-        except locks.LockHeld as held:  # one is about to start, or to end, or it rests
+        except locks.LockHeld as held:  # a supervisor is about to start or to end, or it rests
             _end_rest(settings, held.holder)
             await anyio.sleep(_POLL_SECONDS)
         else:
@@ -74,15 +74,15 @@ async def ensure_running(
 
 
 async def shut_down(settings: Settings) -> bool:
-    """End all processes of the project: workers, database, supervisor. Return whether there were any. What is recorded stays."""
+    """End all processes of the project: workers, database, supervisor. Return whether there were any. All records stay."""
     return await anyio.to_thread.run_sync(_shut_down, settings)
 
 
 def lend_machine(settings: Settings) -> NoReturn:
-    """Become a supervisor in the foreground, whose workers take part in what is started elsewhere on the same external Postgres.
+    """Become a supervisor in the foreground, whose workers share the work of other machines on the same external Postgres.
 
     Raises:
-        UsageError: the database is the embedded one, or the project's processes run here already.
+        UsageError: the database is the embedded one, or the project's processes already run here.
         SetupError: the state directory cannot be used.
     """
     if settings.embedded:
@@ -112,7 +112,7 @@ def _take_lock(settings: Settings, seconds: float) -> locks.Lock:
     """Take the supervisor's lock, waiting for that long.
 
     Raises:
-        LockHeld: another process holds it, still.
+        LockHeld: another process still holds it.
         SetupError: its file cannot be opened.
     """
     lock = places.supervisor_lock(settings)
@@ -129,7 +129,7 @@ def _end_rest(settings: Settings, holder: int | None) -> None:
 
 
 def _check_same(settings: Settings, connection: Connection) -> None:
-    """Without DBOS_DATABASE_URL whatever runs is right: `connection.json` names it."""
+    """Check that the running database is the one in the settings. Without DBOS_DATABASE_URL any is right: `connection.json` names it."""
     if settings.database_url is None:
         return
     if settings.database(settings.database_url) != connection.database:
@@ -139,22 +139,25 @@ def _check_same(settings: Settings, connection: Connection) -> None:
 
 
 def _is_outdated(settings: Settings, connection: Connection) -> bool:
-    """Whether this installation is newer than the one that runs. An older one leaves things as they are: two would end each other's for ever."""
+    """Whether this installation is newer than the running one.
+
+    An older one changes nothing: otherwise two installations would keep ending each other's processes.
+    """
     if settings.embedded and connection.mode == "external":
-        return False  # started from here it would come up on the embedded database
+        return False  # a start from here would use the embedded database
     theirs = connection.versions.get(PACKAGE)
     if theirs is None:
         return False
-    # A checkout may have new tables under the same version.
+    # A checkout may have new tables under the same version number.
     ours = (Version(content.package_version()), content.schema_version())
     try:
         return (Version(theirs), int(connection.versions.get("schema", 0))) < ours
-    except ValueError:  # written over
+    except ValueError:  # overwritten
         return False
 
 
 def _check_not_moved(settings: Settings) -> None:
-    """An embedded database whose runs go on elsewhere must not do them again."""
+    """Check that the embedded database was not moved: runs that continue in another database must not run here as well."""
     if settings.embedded and (moved_to := state.moved_to(settings)):
         raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
 
@@ -182,7 +185,7 @@ async def _start(
     finally:
         os.close(theirs)
     async with await anyio.open_file(ours, encoding="utf-8") as events:
-        # It leaves at once; the supervisor is its child.
+        # It exits at once; the supervisor is its child.
         await anyio.to_thread.run_sync(process.wait)
         await anyio.to_thread.run_sync(meanwhile)
         await _until_ready(settings, events, progress)
@@ -203,7 +206,7 @@ async def _until_ready(settings: Settings, lines: AsyncIterable[str], progress: 
 
 
 async def _until_gone(settings: Settings) -> None:
-    """Return once the lock is free for another attempt, or names another process, which has begun one already."""
+    """Return when the lock is free for another attempt, or names another process, which has already begun one."""
     lock, deadline = places.supervisor_lock(settings), time.monotonic() + _STOP_SECONDS
     failed = locks.named_holder(lock)
     while locks.is_held(lock) and locks.named_holder(lock) == failed:
@@ -218,22 +221,22 @@ def _as_error(failed: dict[str, str]) -> errors.DurableWorkflowsError:
 
 
 def _shut_down(settings: Settings) -> bool:
-    """End what runs now. What somebody else starts meanwhile is not ours to end."""
+    """End the processes that run now, but not those that another process starts meanwhile."""
     if not settings.state.is_dir():
         return False
     lock = places.supervisor_lock(settings)
-    # By SIGTERM it would leave its connection file, at which connected servers bring it back.
+    # After a SIGTERM it would leave its connection file, and connected servers would bring it back.
     was_there = _end_holder(lock, "supervisor", signal.SIGINT, settings)
     try:
         held = _take_lock(settings, _HANDOVER_SECONDS)
-    except locks.LockHeld:  # by a new supervisor, which clears up as we would
+    except locks.LockHeld:  # by a new supervisor, which also clears up
         return was_there
     with held:
         return _clear_up(settings) or was_there
 
 
 def _clear_up(settings: Settings) -> bool:
-    """End what a killed supervisor has left; whether there was anything. The caller holds the supervisor's lock."""
+    """End the leftovers of a killed supervisor; return whether there were any. The caller holds the supervisor's lock."""
     identity = state.identity(settings)
     left = processes.marked(identity) if identity else []
     processes.end(left)
@@ -257,7 +260,7 @@ def _end_holder(lock: locks.Guard, role: str, number: int, settings: Settings) -
 
 
 def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process | None:
-    """The process of ours that holds the lock, or None once it is free. A new holder needs a moment to write its name."""
+    """The process of ours that holds the lock, or None when it is free. A new holder needs a moment to write its name."""
     deadline = time.monotonic() + _STOP_SECONDS
     while locks.is_held(lock):
         pid = _named_holder(lock, role, settings)
@@ -275,11 +278,11 @@ def _holder(lock: locks.Guard, role: str, settings: Settings) -> psutil.Process 
 
 
 def _named_holder(lock: locks.Guard, role: str, settings: Settings) -> int | None:
-    """The process that holds the lock, as its file says; where that is damaged, `connection.json` names the supervisor."""
+    """The process that holds the lock, as its file says. If the file is damaged, `connection.json` names the supervisor."""
     named = locks.named_holder(lock)
     if named is not None or role != "supervisor":
         return named
-    with suppress(errors.SetupError):  # that file is damaged, too: the supervisor writes both again
+    with suppress(errors.SetupError):  # that file is also damaged: the supervisor rewrites both
         connection = state.read_connection(settings)
         return connection.pid if connection else None
     return None
@@ -293,7 +296,7 @@ def _check_readable(lock: locks.Guard) -> None:
 
 
 def _ended_by(number: int, process: psutil.Process) -> bool:
-    """Send the signal, and wait for the end."""
+    """Send the signal, and wait for the end of the process."""
     processes.send(process, number)
     deadline = time.monotonic() + _STOP_SECONDS
     while not processes.has_ended(process):

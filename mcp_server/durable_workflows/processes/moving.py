@@ -1,7 +1,7 @@
-"""Moving a project's embedded database to an external Postgres: all rows, unfinished runs included, which go on there.
+"""Moves a project's embedded database to an external Postgres: all rows, including unfinished runs, which continue there.
 
-Whoever kills it leaves either the project as it was and a target without its runs, or all of them there. What starts the embedded
-database is refused from just before the end of the move on (`state.note_move`), so that no run goes on in both.
+If the move is killed, either the project is as it was and the target has none of its runs, or the target has all of them. From just before
+the end of the move, the embedded database can no longer be started (`state.note_move`), so that no run continues in both.
 """
 
 import secrets
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Moved:
-    """What is in the target now. `rows` is 0 if an earlier call had copied them."""
+    """The contents of the target now. `rows` is 0 if an earlier call copied them."""
 
     target: str
     runs: int
@@ -40,14 +40,14 @@ class Moved:
 async def move(settings: Settings, url: str, progress: Progress = lifecycle.no_progress) -> Moved:
     """Move the project to the Postgres at `url`. Its processes are ended; with DBOS_DATABASE_URL set to `url` they start there.
 
-    It may be repeated after whatever happened. The embedded data stay as they are, as a backup.
+    It may be repeated after any interruption. The embedded data stay as they are, as a backup.
 
     Raises:
         UsageError: there is nothing to move, or the project has runs in the target.
         ProjectMoved: it was moved to another Postgres.
         DatabaseRefused: the target cannot be used.
         DatabaseUnavailable: one of the databases was lost on the way.
-        SetupError: something else has to be put right first.
+        SetupError: something must be corrected first.
     """
     embedded = settings.model_copy(update={"database_url": None})
     external = settings.model_copy(update={"database_url": url})
@@ -66,14 +66,14 @@ async def move(settings: Settings, url: str, progress: Progress = lifecycle.no_p
 
 
 async def _alone(settings: Settings, progress: Progress) -> locks.Lock:
-    """The supervisor's lock: nothing runs for the project, and nothing starts."""
+    """The supervisor's lock: no process of the project runs or starts."""
     progress("Ending the project's processes")
     deadline = time.monotonic() + _ALONE_SECONDS
     while True:
         await lifecycle.shut_down(settings)
         try:
             return await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=0)
-        except locks.LockHeld:  # somebody has just started it again
+        except locks.LockHeld:  # another process has just started it again
             if time.monotonic() >= deadline:
                 raise UsageError(
                     "Something keeps starting the project, so it cannot be moved.",
@@ -93,7 +93,7 @@ class _Move:
         self._mark = f"move of {self._identity}"
 
     async def look_first(self) -> Moved | None:
-        """Return what is there if it was done before; see whether the target can take the project, before anything is ended."""
+        """The result of an earlier move, if there was one. Checks that the target can take the project, before anything is ended."""
         async with self._connected(self._database) as target:
             if await self._is_done(target):
                 return await self._finish(target, rows=0)
@@ -101,14 +101,14 @@ class _Move:
             return None
 
     async def carry_out(self) -> Moved:
-        """Copy everything, and note where it is. The caller holds the supervisor's lock."""
+        """Copy everything, and note the new place. The caller holds the supervisor's lock."""
         async with self._connected(self._database) as target:
             if await self._is_done(target):  # by another caller, meanwhile
                 return await self._finish(target, rows=0)
             return await self._finish(target, rows=await self._copy(target))
 
     async def _is_done(self, target: tables.Connection) -> bool:
-        """Whether the project was moved to this target. A mark alone proves nothing: it may have gone on at home since."""
+        """Whether the project was moved to this target. A mark alone proves nothing: the project may have continued at home since."""
         noted = state.moved_to(self._embedded)
         if noted is None:
             return False
@@ -135,7 +135,7 @@ class _Move:
         self._progress(f"Making the tables in {_place(target)}")
         await make_tables(self._external, self._database.url, "external")
         self._progress("Starting the embedded database")
-        # Nobody else knows the password: what comes in now would be lost.
+        # No other process knows the password: data written by others now would be lost.
         password = secrets.token_urlsafe()
         async with server.running_pglite(self._embedded, password=password, port=0) as node:
             await make_tables(self._embedded, node.url, "embedded")  # they may be older

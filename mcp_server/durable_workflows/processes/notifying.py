@@ -1,7 +1,8 @@
-"""The user's command for what happens to runs (`DURABLE_WORKFLOWS_NOTIFY`): run when one that no other run started ends, and when one asks a person.
+"""The user's command for events of runs (`DURABLE_WORKFLOWS_NOTIFY`): run when a root run ends, or when a run of its tree asks a person.
 
-It is run at most once for each of these, whichever supervisor is first, also over restarts: the supervisor notes it before it runs the command. One that
-is killed between the two has told nobody, nor has a command that fails: nothing is repeated. What is older than a day is not told any more.
+The command is run at most once for each event, by the first supervisor, even across restarts: the supervisor notes the event before it runs
+the command. If the supervisor is killed between the two, or if the command fails, the event is not reported again. Events older than a day
+are not reported.
 """
 
 import json
@@ -22,8 +23,8 @@ from durable_workflows.settings import Database, Settings
 from durable_workflows.system import places, processes
 from durable_workflows.telling import news
 
-_LOOK_SECONDS = 1.0  # between two looks, however much happens
-_WAIT_SECONDS = 15.0  # after which is looked again whether something was announced or not
+_LOOK_SECONDS = 1.0  # between two looks, whatever happens
+_WAIT_SECONDS = 15.0  # the longest pause between looks: a hint may be lost
 _COMMAND_SECONDS = 10.0
 _LOG = "notify"
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 async def follow(settings: Settings, database: Database, identity: str) -> None:
-    """Tell what happens, until the database is lost; return where it has no tables yet.
+    """Report events until the database is lost. Return if it has no tables yet.
 
     Raises:
         DatabaseUnavailable, psycopg.Error: the database does not answer.
@@ -58,7 +59,7 @@ def _is_wanted(fact: Fact) -> bool:
 
 
 async def _claim(connection: tables.Connection, fact: Fact) -> bool:
-    """Whether nobody has told it, nor will, but this process."""
+    """Whether this process alone may report the event."""
     about = {"workflow_id": fact.about, "fact": fact.key}
     return await tables.run(connection, "claim_fact", **about) == 1
 
@@ -80,7 +81,7 @@ async def _tell(settings: Settings, fact: Fact, identity: str) -> None:
 
 
 async def _run(settings: Settings, command: list[str], text: bytes, marker: str) -> int | None:
-    """Run the command in the project, and end what it leaves; None: it had to be ended itself."""
+    """Run the command in the project, and end the processes that it leaves; None: the command itself had to be ended."""
     with places.log_file(settings, _LOG).open("ab") as log:
         process = await anyio.open_process(
             command,
@@ -96,7 +97,7 @@ async def _run(settings: Settings, command: list[str], text: bytes, marker: str)
             return await process.wait()
         return None
     finally:
-        with suppress(ProcessLookupError):  # its group is gone
+        with suppress(ProcessLookupError):  # its process group is gone
             os.killpg(process.pid, signal.SIGKILL)
         with anyio.CancelScope(shield=True):
             await process.aclose()

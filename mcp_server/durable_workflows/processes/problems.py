@@ -1,4 +1,4 @@
-"""Problems of a project and what to do about them, as far as its processes and its catalog can tell."""
+"""Problems of a project and their remedies, as far as its processes and its catalog show them."""
 
 from durable_workflows import fitting
 from durable_workflows.code import copies
@@ -7,17 +7,17 @@ from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.settings import Settings
 from durable_workflows.system import files, locks, places, processes, state
 
-_FINE = ("up", "running")  # how the supervisor's report on a process begins when nothing is wrong
+_FINE = ("up", "running")  # the beginning of the supervisor's report on a healthy process
 
 
 def of_processes(settings: Settings, *, running: bool) -> list[str]:
-    """What the supervisor reports; where none is `running`, what it left behind. Reads files only."""
+    """The problems that the supervisor reports; if none is `running`, its leftovers. Reads files only."""
     if not settings.state.is_dir():
         return []
     try:
         kept = copies.problem(settings)
         return [*_of_processes(settings, running=running), *([kept] if kept else [])]
-    except OSError as error:  # a folder that this user may not look into
+    except OSError as error:  # a folder that this user may not read
         return [str(files.translate(error, settings.state))]
 
 
@@ -32,7 +32,7 @@ def _of_processes(settings: Settings, *, running: bool) -> list[str]:
 
 
 def unavailable(settings: Settings) -> ServerStatus:
-    """How a project stands of which nothing else can be told."""
+    """The state of a project about which nothing else is known."""
     return ServerStatus(
         project=fitting.text(str(settings.project)),
         mode="embedded" if settings.embedded else "external",
@@ -71,7 +71,7 @@ def _left_behind(settings: Settings) -> list[str]:
 
 
 def _why_not(settings: Settings) -> list[str]:
-    """Why nothing can be started, as far as it is known without trying."""
+    """The reason why nothing can be started, as far as it is known without a start."""
     try:
         if settings.embedded and state.moved_to(settings) is None:
             state.data_directory(settings)

@@ -1,7 +1,9 @@
-"""The supervisor of a project in which all runs wait, as a small process: it sleeps until the next one is due, and is the supervisor again then.
+"""The supervisor of a project in which all runs wait, as a small process.
 
-It is a script that imports the standard library alone: 10 MB instead of the 50 of a supervisor. It keeps the supervisor's lock, so no other supervisor
-starts beside it. A client that needs the database ends it first.
+It sleeps until the next run is due, then becomes the supervisor again. It is a script that imports only the standard library: 10 MB instead
+of the
+50 MB of a supervisor. It keeps the supervisor's lock, so no other supervisor starts beside it. A client that needs the database ends it
+first.
 """
 
 import os
@@ -10,13 +12,13 @@ import sys
 import time
 
 _LONGEST_SECONDS = 60.0  # the clock of a sleep stands still while the machine is suspended
-_EARLY_SECONDS = 2.0  # the database needs as long to start
+_EARLY_SECONDS = 2.0  # the database needs that long to start
 
 
 def main() -> None:
     """The process's entry: `resting.py --project DIR supervisor --project DIR UNTIL DIRECTORY DESCRIPTOR COMMAND…`.
 
-    UNTIL is in seconds since 1970. It ends when the directory, of which the descriptor is, has gone from its place.
+    UNTIL is in seconds since 1970. The process exits when the directory, which the descriptor refers to, has left its place.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

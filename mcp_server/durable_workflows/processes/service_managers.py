@@ -1,4 +1,7 @@
-"""The service managers that start a project's supervisor: systemd on Linux, launchd on macOS, each the user's own. Both read one file for each project."""
+"""The service managers that start a project's supervisor: the user's systemd on Linux, the user's launchd on macOS.
+
+Both read one file for each project.
+"""
 
 import hashlib
 import json
@@ -20,13 +23,16 @@ from durable_workflows.models import Starts
 from durable_workflows.settings import Settings
 from durable_workflows.system import files
 
-_RETRY_SECONDS = 60  # an external Postgres may not be reachable yet just after a boot
+_RETRY_SECONDS = 60  # an external Postgres may not be reachable right after a boot
 _LONGEST_SLUG = 30
 _WORD = re.compile(r'"(?:[^"\\]|\\.)*"')
 
-# `forking`: the command leaves one child behind, the supervisor, which systemd takes for the main process. A supervisor that a client has started is none of its.
-# `mixed`: only the main process is asked to end, and ends the others in order. If a step's own programs got the signal, the step would fail, and its run with it.
-# `RemainAfterExit`: what is left when the supervisor has nothing left to do, like another project's supervisor that a step has started, is not ended.
+# `forking`: the command leaves one child, the supervisor, which systemd takes for the main process. A supervisor that a client has started
+# does not belong to it.
+# `mixed`: only the main process is asked to end, and it ends the others in order. If a step's own programs got the signal, the step and its
+# run would fail.
+# `RemainAfterExit`: processes that remain when the supervisor has nothing left to do, such as another project's supervisor started by a
+# step, are not ended.
 # `:`: systemd replaces no variables in the command.
 _UNIT = """\
 # Written by `durable-workflows autostart on`; `durable-workflows autostart off` removes it.
@@ -60,7 +66,7 @@ class Systemd:
         self._link = folder / "default.target.wants" / self._unit
 
     def text(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
-        """What the file says."""
+        """The text of the file."""
         words = [_quoted(f"{name}={value}") for name, value in environment.items()]
         return _UNIT.format(
             project=self._project.replace("%", "%%"),
@@ -70,21 +76,21 @@ class Systemd:
         )
 
     def program(self) -> str:
-        """The program that the file starts; nothing if it does not tell."""
+        """The program that the file starts; empty if the file does not say."""
         found = _WORD.match(files.read_text(self.file).partition("\nExecStart=:")[2])
         return json.loads(found[0].replace("%%", "%")) if found else ""
 
     def silence(self) -> str:
-        """Why systemd does not answer this user; nothing if it does."""
+        """The reason why systemd does not answer this user; empty if it answers."""
         return _failure("systemctl", "--user", "show", "--property=Version")
 
     def load(self) -> str:
-        """Have systemd read the file, and start the project now; return why it did not."""
+        """Make systemd read the file and start the project now; return the reason if it did not."""
         actions = (["daemon-reload"], ["enable", self._unit], ["start", self._unit])
         return next(filter(None, (_failure("systemctl", "--user", *one) for one in actions)), "")
 
     def unload(self) -> None:
-        """Have systemd not find the file at its next start. If it were told now, it would forget how to end the supervisor that it may run."""
+        """Make systemd miss the file at its next start. A reload now would make it forget how to end the supervisor that it may run."""
         self._link.unlink(missing_ok=True)
         state = _run("systemctl", "--user", "is-active", self._unit).stdout.strip()
         if state == "activating":  # it waits for its next attempt
@@ -95,7 +101,7 @@ class Systemd:
         return not _failure("systemctl", "--user", "is-enabled", self._unit)
 
     def starts(self) -> Starts | None:
-        """When it does: without lingering, a user's systemd runs from the first login to the last logout. None: that cannot be told."""
+        """When systemd starts it. Without lingering, a user's systemd runs from the first login to the last logout. None: unknown."""
         said = _run("loginctl", "show-user", str(os.getuid()), "--property=Linger").stdout
         found: dict[str, Starts] = {"Linger=yes\n": "boot", "Linger=no\n": "login"}
         return found.get(said)
@@ -113,7 +119,7 @@ class Launchd:
         self.file = Path.home() / "Library" / "LaunchAgents" / f"{self._label}.plist"
 
     def text(self, command: Sequence[str], environment: Mapping[str, str]) -> str:
-        """What the file says."""
+        """The text of the file."""
         agent = {
             "Label": self._label,
             "ProgramArguments": list(command),
@@ -126,25 +132,25 @@ class Launchd:
         return plistlib.dumps(agent).decode()
 
     def program(self) -> str:
-        """The program that the file starts; nothing if it does not tell."""
+        """The program that the file starts; empty if the file does not say."""
         try:
             agent: dict[str, Any] = plistlib.loads(files.read_text(self.file).encode())
             return agent["ProgramArguments"][0]
-        except (ExpatError, ValueError, LookupError, TypeError):  # written over
+        except (ExpatError, ValueError, LookupError, TypeError):  # overwritten
             return ""
 
     def silence(self) -> str:
-        """Why launchd does not answer this user; nothing if it does."""
+        """The reason why launchd does not answer this user; empty if it answers."""
         return _failure("launchctl", "print", self._domain)
 
     def load(self) -> str:
-        """Have launchd read the file, and start the project now; return why it did not."""
-        self.unload()  # it takes no file twice
+        """Make launchd read the file and start the project now; return the reason if it did not."""
+        self.unload()  # launchd does not take a file twice
         actions = (["enable", self._agent], ["bootstrap", self._domain, str(self.file)])
         return next(filter(None, (_failure("launchctl", *one) for one in actions)), "")
 
     def unload(self) -> None:
-        """Have launchd forget the file."""
+        """Make launchd forget the file."""
         _run("launchctl", "bootout", self._agent)
 
     def is_enabled(self) -> bool:
@@ -152,7 +158,7 @@ class Launchd:
         return not _failure("launchctl", "print", self._agent)
 
     def starts(self) -> Starts | None:
-        """When it does."""
+        """When launchd starts it."""
         return "login"
 
 
@@ -160,7 +166,7 @@ def manager_of(settings: Settings) -> Systemd | Launchd:
     """The service manager of this system, and its file for the project.
 
     Raises:
-        AutostartFailed: it has none that is known here.
+        AutostartFailed: the system has no known service manager.
     """
     match sys.platform:
         case "linux":
@@ -172,19 +178,19 @@ def manager_of(settings: Settings) -> Systemd | Launchd:
 
 
 def _name(settings: Settings) -> str:
-    """A name for the project: readable, and its own."""
+    """A readable and unique name for the project."""
     slug = re.sub(r"[^a-z0-9]+", "-", settings.project.name.lower())[:_LONGEST_SLUG].strip("-")
     digest = hashlib.sha256(os.fsencode(settings.project)).hexdigest()
     return f"{content.PACKAGE}-{slug or 'project'}-{digest[:8]}"
 
 
 def _quoted(word: str) -> str:
-    """A word as systemd reads it, which knows the escapes of JSON. A percent sign would begin something to be replaced."""
+    """A word in systemd's form, which has the escapes of JSON. A percent sign would begin a replacement."""
     return json.dumps(word, ensure_ascii=False).replace("%", "%%")
 
 
 def _failure(*command: str) -> str:
-    """Why the command failed; nothing if it did not."""
+    """The reason why the command failed; empty if it did not."""
     ended = _run(*command)
     if not ended.returncode:
         return ""

@@ -1,8 +1,8 @@
-"""The supervisor: one per state directory, held by an OS lock for its life. It knows processes and nothing of workflows.
+"""The supervisor: one per state directory, held by an OS lock for its life. It handles processes and knows nothing of workflows.
 
-It keeps the embedded database running and one worker for each version of the code that is needed: the newest, and older ones with
-unfinished runs. It saves each new state of the workflow folder as a version. What dies is started again, with back-off. It leaves by
-itself when there is nothing left to do. What it starts ends with it, however it ends.
+It keeps the embedded database running, and one worker for each version of the code that is needed: the newest, and older versions with
+unfinished runs. It saves each new state of the workflow folder as a version. It restarts processes that die, with back-off. It exits
+by itself when there is nothing left to do. Its processes end with it, however it ends.
 """
 
 import argparse
@@ -47,23 +47,23 @@ from durable_workflows.system import files, locks, places, processes, state
 from durable_workflows.telling import news
 
 _TICK_SECONDS = 2.0
-_DEBOUNCE_MS = 400  # an editor writes several files, or one in several steps
-_FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; doubles
+_DEBOUNCE_MS = 400  # an editor writes several files, or one file in several steps
+_FIRST_DELAY_SECONDS = 0.2  # between two starts of the same process; it doubles
 _LONGEST_DELAY_SECONDS = 30.0
-_HEALTHY_SECONDS = 30.0  # having run for so long, a process starts over with the first delay
-_FIRST_APART_SECONDS = 1.0  # what makes a run end its worker may pass, like a lack of memory
+_HEALTHY_SECONDS = 30.0  # a process that ran this long starts over with the first delay
+_FIRST_APART_SECONDS = 1.0  # the cause of a worker's end may pass, for example a lack of memory
 _MOST_APART = 4  # workers for suspects at once: halving eight leaves four, two, one and the culprit
-_LINGER_SECONDS = 30.0  # for which a worker stays that has nothing to do
-_LEAVE_SECONDS = 60.0  # in which it leaves when it is asked; else it is ended
+_LINGER_SECONDS = 30.0  # the life of a worker without work
+_LEAVE_SECONDS = 60.0  # the time to exit on request; after that it is ended
 _HEARD_SECONDS = 60.0
-_FIRST_PRUNE_SECONDS = 10.0  # a start has enough to do
+_FIRST_PRUNE_SECONDS = 10.0  # a start has enough other work
 _PRUNE_SECONDS = 3600.0
 _SHRINK_SECONDS = 60.0
-_SOON = timedelta(seconds=60)  # when a run is due for which the database stays up
-_STOP_SECONDS = 8.0  # a worker lets its steps in flight end for five
+_SOON = timedelta(seconds=60)  # the database stays up for runs that are due within this time
+_STOP_SECONDS = 8.0  # a worker lets its steps in flight finish for five
 _PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
-_SETTLE_SECONDS = 1.5  # a file that was removed is written again after that
+_SETTLE_SECONDS = 1.5  # a removed file is rewritten after that
 _PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
 _PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 _LAST_PORT = 65_535
@@ -74,7 +74,7 @@ Announce = Callable[[dict[str, object]], None]
 
 @dataclass(frozen=True)
 class _Worker:
-    """A worker that is needed. One `apart` runs suspects of its version only."""
+    """A worker that is needed. A worker `apart` runs only suspects of its version."""
 
     version: str
     apart: str = ""
@@ -90,7 +90,7 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _End:
-    """How a worker's process ended, and when, by the monotonic clock."""
+    """How and when a worker's process ended, by the monotonic clock."""
 
     pid: int
     status: int
@@ -99,23 +99,23 @@ class _End:
 
 @dataclass(frozen=True)
 class _Started:
-    """A worker's process, and the pipe by which it hears that it may begin, and that its supervisor is gone."""
+    """A worker's process, and the pipe by which it learns that it may begin, and that its supervisor is gone."""
 
     process: "processes.Popen"
     pipe: int
 
     def let_begin(self) -> None:
-        """Let it turn to the database, once that is up and has the version's files."""
-        with suppress(BrokenPipeError):  # it has ended, which its status tells
+        """Let it use the database, when that is up and has the version's files."""
+        with suppress(BrokenPipeError):  # it has ended, which its status shows
             os.write(self.pipe, b"\n")
 
     def ask_to_leave(self) -> None:
-        """Have it end by itself, if it has no run."""
+        """Ask it to exit if it has no run."""
         with suppress(BrokenPipeError, BlockingIOError):  # it has ended, or was asked often enough
             os.write(self.pipe, b"\n")
 
     def end(self, executor_id: str) -> None:
-        """End it, if it has not ended, and what its steps had started. Blocks."""
+        """End it, if it has not ended, and the processes that its steps had started. Blocks."""
         processes.stop(self.process, _STOP_SECONDS)
         os.close(self.pipe)
         _end_executor(executor_id)
@@ -123,7 +123,7 @@ class _Started:
 
 @dataclass
 class _Kept:
-    """What keeps a worker running, when it last had something to do, by the monotonic clock, and its process, if it has one now."""
+    """The task that keeps a worker running, the last time it had work, by the monotonic clock, and its process, if it has one now."""
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     needed_at: float = field(default_factory=time.monotonic)
@@ -140,7 +140,7 @@ class Supervisor:
     def __init__(
         self, settings: Settings, lock: locks.Lock, announce: Announce, *, lends: bool = False
     ) -> None:
-        """One that `lends` runs what is there, for as long as it is let; it has no code of its own to save."""
+        """With `lends`, the supervisor runs existing work while it may, and has no code of its own to save."""
         self._settings = settings
         self._lock = lock
         self._node: server.PGliteProcess | None = None
@@ -153,7 +153,7 @@ class Supervisor:
         self._reading = anyio.Lock()
         self._current = ""
         self._workers: dict[_Worker, _Kept] = {}
-        self._shrunk_at = 0  # how many rows were deleted by then
+        self._shrunk_at = 0  # the number of deleted rows at that time
         self._ahead: dict[_Worker, _Started] = {}
         self._report: dict[str, str] = {}
         self._files = {
@@ -165,12 +165,12 @@ class Supervisor:
         self._changed = anyio.Event()
         self._stopping = anyio.Event()
         self._shall_return = False
-        self.due_at: datetime | None = None  # when it has ended: until when all runs wait
+        self.due_at: datetime | None = None  # after the end: until when all runs wait
         self._busy_at = 0.0
-        self._without_place: list[str] = []  # versions that wait for one of the old workers to end
+        self._without_place: list[str] = []  # versions that wait until an old worker ends
 
     async def run(self) -> None:
-        """Supervise until told to stop, or until there is nothing left to do. Workers end before the database does.
+        """Supervise until told to stop, or until there is nothing left to do. Workers end before the database.
 
         Raises:
             DurableWorkflowsError: the first start of the database failed.
@@ -198,7 +198,7 @@ class Supervisor:
             group.cancel_scope.cancel()
 
     def _clear_up(self) -> None:
-        """End the workers and steps that a killed supervisor left behind, and remove their copies of the code."""
+        """End the workers and steps of a killed supervisor, and remove their copies of the code."""
         processes.end(processes.marked(self._identity))
         try:
             copies.remove_all(self._settings)
@@ -206,7 +206,7 @@ class Supervisor:
             raise files.translate(error, places.code(self._settings)) from error
 
     async def _start_ahead(self) -> None:
-        """Start the worker of the code as it is now: it imports its libraries while the database starts."""
+        """Start the worker of the present code: it imports its libraries while the database starts."""
         if self._lends:
             return
         try:
@@ -217,7 +217,7 @@ class Supervisor:
             logger.info("No worker was started in advance: %s", error)
 
     async def _end_ahead(self, needed: Collection[_Worker]) -> None:
-        """End what was started ahead, has not begun, and is not needed."""
+        """End a worker that was started ahead, has not begun, and is not needed."""
         for worker in set(self._ahead) - set(needed):
             started = self._ahead.pop(worker)
             with anyio.CancelScope(shield=True):
@@ -267,7 +267,7 @@ class Supervisor:
             self._note("database", note)
 
     def _end_left_behind_database(self) -> None:
-        """Wait for the Node of a killed supervisor, which goes by itself; end one that cannot."""
+        """Wait for the Node of a killed supervisor, which exits by itself; end it if it cannot."""
         lock = places.database_lock(self._settings)
         if locks.is_free_within(lock, _PREDECESSOR_SECONDS):
             return
@@ -281,7 +281,7 @@ class Supervisor:
             raise DataDirectoryLocked(f"Process {holder} holds the data directory of {project}.")
 
     def _password(self) -> str:
-        """That of last time, else a new one: with it Node is started, and nothing else needs to know it before."""
+        """The last password, or a new one: Node is started with it, and no other process needs it before."""
         path = places.password(self._settings)
         known = self._known(path)
         password = known if _PASSWORD.fullmatch(known) else secrets.token_urlsafe(24)
@@ -289,7 +289,7 @@ class Supervisor:
         return password
 
     def _port(self) -> int:
-        """The port that is set, else that of last time, so that clients find the database where it was."""
+        """The port in the settings, or the last one, so that clients find the database in its old place."""
         if self._settings.port:
             return self._settings.port
         text = self._known(places.port(self._settings))
@@ -329,7 +329,7 @@ class Supervisor:
             },
         )
         self._connection = connection
-        with suppress(SetupError):  # it is tried again, and said
+        with suppress(SetupError):  # it is tried again, and reported
             state.write_connection(self._settings, connection)
 
     async def _keep_workers(self) -> None:
@@ -338,7 +338,7 @@ class Supervisor:
                 await self._save_folder()
                 group.start_soon(self._watch_folder)
                 group.start_soon(self._save_again)
-                if self._current:  # needed in any case; which others are takes some statements
+                if self._current:  # needed in any case; finding the others takes some statements
                     self._start_missing(group, [_Worker(self._current)])
             self._busy_at = time.monotonic()
             group.start_soon(self._listen)
@@ -378,23 +378,26 @@ class Supervisor:
     async def _repeat(
         self, chore: Callable[[], Awaitable[None]], first: float, pause: float, problem: str
     ) -> None:
-        """Do a chore again and again, first after so many seconds. A database that refuses it, or a full disk, must not end the supervisor."""
+        """Repeat a chore, first after that many seconds. A database that refuses it, or a full disk, must not end the supervisor."""
         await anyio.sleep(first)
         while True:
             try:
                 await chore()
-            except DatabaseUnavailable as error:  # it is started again, and that is said
+            except DatabaseUnavailable as error:  # it is restarted, and that is reported
                 logger.info(problem, error)
             except (DurableWorkflowsError, tables.Error, OSError) as error:
                 logger.warning(problem, error)
             await anyio.sleep(pause)
 
     async def _notify(self) -> None:
-        """Run the user's command for what happens to runs, on the database as it is reached now."""
+        """Run the user's command for events of runs, on the database at its present address."""
         await notifying.follow(self._settings, self._settings.database(self._url), self._identity)
 
     async def _prune(self) -> None:
-        """Delete what is older than it is to be kept, and give its space back. Old versions of the code go in any case."""
+        """Delete runs that are older than the settings allow, and give their space back.
+
+        Old versions of the code are deleted in any case.
+        """
         assert self._rows is not None
         await self._rows.run("use_version", version=self._current)
         if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
@@ -403,7 +406,7 @@ class Supervisor:
             logger.info("Deleted %s old runs.", runs)
 
     async def _shrink_if_no_worker_is_there(self) -> None:
-        """Give the space of deleted runs back, also in a project that always has a client: no run has to wait for it then."""
+        """Give the space of deleted runs back, even in a project that always has a client: at this moment no run has to wait for it."""
         assert self._rows is not None
         if self._workers:
             return
@@ -413,7 +416,7 @@ class Supervisor:
             self._shrunk_at = deleted
 
     async def _note_rest(self) -> None:
-        """Find out until when nothing is to be done. On an external database others may wake runs at any time."""
+        """Find out until when there is nothing to do. On an external database, other processes may wake runs at any time."""
         if self._settings.embedded and self._is_idle() and self._lock.is_in_place():
             await self._shrink()
             with suppress(DatabaseUnavailable):
@@ -424,7 +427,7 @@ class Supervisor:
         self._note(state.REST, self.due_at.isoformat() if self.due_at else "")
 
     async def _leave_news(self) -> None:
-        """Keep for who comes back how the runs stand: nothing changes until somebody starts the project."""
+        """Keep the state of the runs for a returning user: nothing changes until the project is started again."""
         assert self._rows is not None
         if not (await self._rows.fetch("has_all_of_this_release"))[0]["there"]:
             return
@@ -434,30 +437,30 @@ class Supervisor:
         try:
             texts = {client or "anyone": "\n".join(lines) for client, lines in told.items()}
             state.leave_news(self._settings, texts)
-        except OSError as error:  # a full disk, for one: the others are not told
+        except OSError as error:  # for example a full disk: the other clients get no news
             logger.warning("What there is to tell was not kept: %s", error)
 
     async def _shrink(self) -> None:
-        """Give back the space of deleted runs, now that no run goes on which would have to wait for it."""
+        """Give back the space of deleted runs, now that no active run has to wait for it."""
         assert self._rows is not None
         try:
             await space.shrink(self._rows, quick=False)
-        except (DurableWorkflowsError, tables.Error) as error:  # a full disk, for one
+        except (DurableWorkflowsError, tables.Error) as error:  # for example a full disk
             logger.warning("The database was not shrunk: %s", error)
 
     async def _next_due(self) -> datetime | None:
-        """When the first of the runs is due that need no worker until then."""
+        """The time when the first of the runs is due that need no worker until then."""
         assert self._rows is not None
         return (await self._rows.fetch("next_due", application=APPLICATION))[0]["at"]
 
     def _bound_logs(self) -> None:
         try:
             state.bound_logs(self._settings)
-        except OSError as error:  # a full disk, or a log that was removed: the next time
+        except OSError as error:  # for example a full disk, or a removed log: the next time
             logger.warning("The logs were not shortened: %s", error)
 
     async def _look_after_files(self) -> None:
-        """Put right what was removed or damaged; end a database whose directory is not in its place any more.
+        """Repair removed or damaged files; end a database whose directory is no longer in its place.
 
         Not at once: the project may be about to be removed, and `rm -r` must not meet new files.
         """
@@ -476,7 +479,7 @@ class Supervisor:
                 await node.stop()
 
     def _are_files_whole(self) -> bool:
-        """Whether the files of the state directory say what they should, and the data directory is in its place."""
+        """Whether the files of the state directory have the right contents, and the data directory is in its place."""
         return (
             self._lock.names(os.getpid())
             and state.are_whole(self._files)
@@ -492,7 +495,7 @@ class Supervisor:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for number in signals:
                 logger.info("Asked to stop by signal %s.", number)
-                # SIGTERM comes from anybody: who is connected brings this supervisor back, as if it had been killed.
+                # SIGTERM may come from anyone: a connected client brings this supervisor back, as after a kill.
                 self._shall_return = number == signal.SIGTERM
                 self._stopping.set()  # the folder's watcher is a thread, which no cancellation reaches
                 scope.cancel()
@@ -503,7 +506,7 @@ class Supervisor:
             try:
                 if folder.is_dir():
                     await self._watch(folder)
-            except (OSError, RuntimeError) as error:  # too many watches, a folder that vanished
+            except (OSError, RuntimeError) as error:  # too many watches, or a folder that vanished
                 logger.info(
                     "Cannot watch the workflow folder; checking it from time to time instead: %s",
                     error,
@@ -512,7 +515,7 @@ class Supervisor:
             await self._save_folder()
 
     async def _save_again(self) -> None:
-        """Save what was changed before the watch had begun."""
+        """Save the changes made before the watch began."""
         await anyio.sleep(_TICK_SECONDS)
         await self._save_folder()
 
@@ -526,7 +529,7 @@ class Supervisor:
                 return
 
     async def _save_folder(self) -> None:
-        """Save the folder as it is now as the newest version."""
+        """Save the present state of the folder as the newest version."""
         assert self._rows is not None
         try:
             async with self._reading:
@@ -555,12 +558,12 @@ class Supervisor:
         self._note("files", "; ".join(first) + (f"; {more} more" if more else ""))
 
     async def _reconcile(self, group: anyio.abc.TaskGroup) -> None:
-        """Start the workers that are needed and not there, end those that are there and not needed."""
+        """Start the missing workers that are needed, and end workers that are not needed."""
         try:
             needed = await self._needed()
         except (DatabaseUnavailable, tables.Error) as error:  # the next tick may do better
             logger.warning("Cannot tell which workers are needed: %s", error)
-            self._busy_at = time.monotonic()  # runs may wait for the database to come back
+            self._busy_at = time.monotonic()  # runs may be waiting for the database to come back
             return
         for worker, kept in self._workers.items():
             if worker not in needed:
@@ -568,7 +571,7 @@ class Supervisor:
         self._start_missing(group, needed)
 
     def _ask_to_leave(self, worker: _Worker, kept: _Kept) -> None:
-        """A worker without a run leaves by itself; a run that it has claimed meanwhile makes it needed. One that has runs, but no place, is ended."""
+        """Ask a worker without a run to exit; if it has claimed a run meanwhile, it is needed. End a worker that has runs but no place."""
         late = kept.idle_seconds >= _LINGER_SECONDS + _LEAVE_SECONDS
         if late or worker.version in self._without_place:
             kept.scope.cancel()
@@ -582,13 +585,13 @@ class Supervisor:
                 group.start_soon(self._keep_worker, worker, kept)
 
     async def _listen(self) -> None:
-        """Look at once which workers are needed when a run wants one and there is none."""
+        """Check at once which workers are needed when a run wants a worker and there is none."""
         while True:
             try:
                 database = self._settings.database(self._url)
                 async with await tables.connect(database, role="supervisor") as connection:
                     await tables.listen(connection, database.wanted_channel)
-                    self._changed.set()  # for what was missed while not listening
+                    self._changed.set()  # for hints that were missed while not listening
                     while True:
                         async for _ in tables.heard(connection, _HEARD_SECONDS):
                             self._changed.set()
@@ -597,7 +600,7 @@ class Supervisor:
                 await anyio.sleep(_TICK_SECONDS)
 
     async def _needed(self) -> list[_Worker]:
-        """The workers that have something to do, and those that had a moment ago, as far as there is room for these."""
+        """The workers that have work, and, as far as there is room, those that had work a moment ago."""
         versions = await self._needed_versions()
         needed = [*map(_Worker, versions), *await self._needed_apart(versions)]
         room = self._settings.old_workers - sum(map(self._is_old, needed))
@@ -617,7 +620,10 @@ class Supervisor:
         return not worker.apart and worker.version != self._current
 
     async def _needed_apart(self, versions: Collection[str]) -> list[_Worker]:
-        """Workers for suspects, first those of which it is not known yet that they end their worker: the others among them shall go on."""
+        """Workers for suspects.
+
+        First come those with suspects that are not yet known to end their worker: the innocent ones must continue.
+        """
         assert self._rows is not None
         rows = await self._rows.fetch("workers_apart", identity=self._identity)
         found = {
@@ -630,7 +636,7 @@ class Supervisor:
         return ordered[:_MOST_APART]
 
     async def _needed_versions(self) -> list[str]:
-        """The versions whose runs have something to do, those just saved by somebody who wants to start a run, and the newest one if a schedule may."""
+        """The versions whose runs have work, the versions just saved for a start, and the newest version if a schedule may start runs."""
         assert self._rows is not None
         if self._lends:
             newest = await self._rows.fetch("newest_version")
@@ -643,14 +649,14 @@ class Supervisor:
             self._busy_at = time.monotonic()
         older = [version for version in versions if version != self._current]
         allowed = self._settings.old_workers
-        # Those that run keep their place, so that each comes to its end.
+        # Running workers keep their place, so that each finishes its work.
         older.sort(key=lambda version: _Worker(version) not in self._workers)
         self._without_place = older[allowed:]
         self._note("waiting_versions", " ".join(self._without_place))
         return [*([self._current] if self._current in versions else []), *older[:allowed]]
 
     async def _is_wanted(self) -> bool:
-        """Whether a client is connected, or a run is due: soon, or at some time on a database that others use."""
+        """Whether a client is connected, or a run is due: soon, or at any time on a shared database."""
         if locks.is_held(places.clients_lock(self._settings), even_shared=True):
             return True
         due = await self._next_due()
@@ -663,7 +669,7 @@ class Supervisor:
             while True:
                 try:
                     end = await self._run_worker(worker, kept)
-                except OSError as error:  # its log cannot be written, for one
+                except OSError as error:  # for example, its log cannot be written
                     logger.error("The %s cannot be started: %s", worker.title, error)
                     self._note(worker.title, f"cannot be started: {error}")
                     await anyio.sleep(backoff.next_delay())
@@ -676,7 +682,7 @@ class Supervisor:
                     break
                 logger.warning("The %s ended with status %s.", worker.title, end.status)
                 if await self._note_end(worker, end):
-                    # A run has ended it, and is set apart if it does so again: the others need not wait for long.
+                    # A run has ended it, and is set apart if it does so again: the other runs need not wait for long.
                     backoff.begin_anew()
                 await anyio.sleep(backoff.next_delay())
         del self._workers[worker]
@@ -748,7 +754,7 @@ class Supervisor:
             )
 
     async def _has_left(self, worker: _Worker, end: _End) -> bool:
-        """Whether the worker has ended by itself: it removes its row then, which a run that ends its process with status 0 does not."""
+        """Whether the worker exited by itself. Then it has removed its row; a run that ends its process with status 0 does not do that."""
         assert self._rows is not None
         about = {"executor_id": self._executor_id(worker), "pid": end.pid}
         try:
@@ -758,9 +764,9 @@ class Supervisor:
             return False
 
     async def _note_end(self, worker: _Worker, end: _End) -> bool:
-        """Tell the next process of this worker how this one ended, and whoever waits for a version's catalog that its worker does not come up.
+        """Note how this process of a worker ended, for the next one, and for callers that wait for the version's catalog.
 
-        Return whether the common worker had code of runs under way.
+        Return whether the common worker had code of runs in progress.
         """
         self._note(worker.title, f"ended with status {end.status}; starting again")
         assert self._rows is not None
@@ -778,7 +784,7 @@ class Supervisor:
         return False
 
     def _note(self, name: str, text: str) -> None:
-        """Keep `supervisor.json` true: how the processes are, for `status`, also while the database is away."""
+        """Keep `supervisor.json` current: the state of the processes, for `status`, even while the database is away."""
         text = fitting.text(text)
         if self._report.get(name, "") == text:
             return
@@ -786,20 +792,20 @@ class Supervisor:
         self._keep(places.report(self._settings), json.dumps(self._report, indent=2))
 
     def _known(self, path: Path) -> str:
-        """What a file of the state directory says, or should say."""
+        """The contents that a file of the state directory has or should have."""
         return self._files.get(path) or files.read_text(path)
 
     def _keep(self, path: Path, text: str) -> None:
-        """Write a file of the state directory, now if that is possible, and again whenever it was removed or damaged."""
+        """Write a file of the state directory, now if possible, and again whenever it was removed or damaged."""
         self._files[path] = text
         if self._lock.is_in_place():
             state.restore({path: text})
 
     def _restore(self) -> None:
-        """Write the files again that were removed or damaged, and note which cannot be written."""
-        if not self._lock.is_in_place():  # what is there now belongs to somebody else
+        """Rewrite the files that were removed or damaged, and note the files that cannot be written."""
+        if not self._lock.is_in_place():  # the files there now belong to another supervisor
             return
-        with suppress(OSError):  # whoever needs the folder says what is wrong
+        with suppress(OSError):  # the next process that needs the folder reports the error
             state.make_folders(self._settings)
         wrong = state.restore(self._files)
         for lock in (places.supervisor_lock(self._settings), places.database_lock(self._settings)):
@@ -841,8 +847,10 @@ def _without(report: dict[str, str], name: str) -> dict[str, str]:
 def main() -> None:
     """The process's entry: `python -m durable_workflows.entry durable_workflows.processes.supervisor --project DIR --lock FD FD --ready FD`.
 
-    `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON lines: `progress`, and at
-    last `ready` or `failed`. With `--detach` it leaves the process that started it. With `--lends` it lends its machine to what others start.
+    `--lock` is the supervisor's lock (its descriptors), taken by the process that starts it. `--ready` is a pipe to that process, for JSON
+    lines: `progress`, and
+    finally `ready` or `failed`. With `--detach` it leaves the process that started it. With `--lends` it lends its machine to runs that
+    others start.
     """
     parser = argparse.ArgumentParser(prog="supervisor")
     parser.add_argument("--project", required=True)
@@ -863,11 +871,11 @@ def main() -> None:
     due_at = _supervise(settings, lock, _Announcer(arguments.ready), lends=arguments.lends)
     if due_at is not None:
         _rest(settings, lock, due_at)
-    # The lock is not given back here: it is free when this process is gone.
+    # The lock is not released here: it is free when this process is gone.
 
 
 def _rest(settings: Settings, lock: locks.Lock, until: datetime) -> NoReturn:
-    """Go on as the small process that is this supervisor again at that time."""
+    """Become the small process that turns into this supervisor again at that time."""
     project = ["--project", str(settings.project)]
     null = os.open(os.devnull, os.O_WRONLY)  # no process waits for it to be ready
     descriptors = [*lock.descriptors, null]
@@ -882,7 +890,7 @@ def _rest(settings: Settings, lock: locks.Lock, until: datetime) -> NoReturn:
 def _supervise(
     settings: Settings, lock: locks.Lock, announcer: "_Announcer", *, lends: bool
 ) -> datetime | None:
-    """Until when all runs wait, if it has ended because they do."""
+    """The time until which all runs wait, if it has ended because they do."""
     handler = _ProgressHandler(announcer)
     logging.getLogger("durable_workflows.pglite").addHandler(handler)
     supervisor = Supervisor(settings, lock, announcer, lends=lends)
@@ -902,7 +910,7 @@ def _supervise(
 
 
 class _Announcer:
-    """Writes to whoever started this supervisor, for as long as that one listens."""
+    """Writes to the process that started this supervisor, while that process listens."""
 
     def __init__(self, descriptor: int) -> None:
         self._pipe = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
@@ -921,7 +929,7 @@ class _Announcer:
 
 
 class _ProgressHandler(logging.Handler):
-    """Passes what the set-up of the database logs on to whoever waits for it."""
+    """Passes the log of the database's set-up on to the process that waits for it."""
 
     def __init__(self, announcer: _Announcer) -> None:
         super().__init__(logging.INFO)

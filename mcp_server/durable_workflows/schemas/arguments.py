@@ -1,4 +1,4 @@
-"""Checks of what a caller asks for, before anything is written; each error names the field and shows what would be right."""
+"""Checks requests of callers before anything is written; each error names the field and shows a valid value."""
 
 import difflib
 import functools
@@ -26,11 +26,11 @@ _MAX_ID = 256
 _MAX_PRIORITY = 2**31 - 1
 _MAX_SECONDS = 100 * 365 * 86_400
 _SHOWN = 3
-_LONGEST_PROBLEM = 400  # characters: it has the wrong value in it, which may be a book
+_LONGEST_PROBLEM = 400  # characters: the problem quotes the wrong value, which may be a book
 _LONGEST_SCHEMA = 2000
 _DEEPEST_EXAMPLE = 6  # a schema may refer to itself
-_exceptions: Any = exceptions  # their types are in part unknown
-# Texts that a type hint asks for, as pydantic reads them; jsonschema by itself takes any text.
+_exceptions: Any = exceptions  # the types of these are partly unknown
+# Text formats of type hints, as pydantic reads them; jsonschema alone takes any text.
 _FORMATS: dict[str, object] = {
     "date-time": datetime,
     "date": date,
@@ -41,7 +41,7 @@ _FORMATS: dict[str, object] = {
     "ipv4": IPv4Address,
     "ipv6": IPv6Address,
 }
-_SHORT_TEXT, _SHORT_ARRAY = 1000, 20  # of what is made as an example
+_SHORT_TEXT, _SHORT_ARRAY = 1000, 20  # sizes in an example
 _FORMAT_EXAMPLES = {
     "date-time": "2026-11-23T12:00:00Z",
     "date": "2026-11-23",
@@ -77,10 +77,10 @@ def check(entry: CatalogEntry, args: Mapping[str, JsonValue]) -> None:
 
 
 def check_message(wait: OpenWait, message: JsonValue) -> None:
-    """Check a message against the schema of what waits for it, if it has one.
+    """Check a message against the schema of the wait that takes it, if it has one.
 
     Raises:
-        InvalidArguments: naming what is wrong, with the prompt and the schema.
+        InvalidArguments: naming the mistake, with the prompt and the schema.
     """
     if wait.message_schema is None:
         return
@@ -97,7 +97,10 @@ def check_message(wait: OpenWait, message: JsonValue) -> None:
 
 
 def meant(wait: OpenWait, message: JsonValue) -> JsonValue:
-    """A message as it is; but what is in a text, where the wait takes no text and takes that: some clients write all values as texts."""
+    """The intended message.
+
+    Some clients write all values as texts: if the wait takes no text, but takes the value in the text, it is that value.
+    """
     if wait.message_schema is None or not isinstance(message, str):
         return message
     try:
@@ -109,25 +112,25 @@ def meant(wait: OpenWait, message: JsonValue) -> JsonValue:
 
 
 def usable(schema: object) -> Schema | None:
-    """The schema that an author gave a wait. None for one that is no JSON schema: such a wait takes any message, and its workflow decides."""
+    """The schema that an author gave a wait. None for an invalid schema: such a wait takes any message, and its workflow decides."""
     return cast("Schema", schema) if _is_schema(json.dumps(schema)) else None
 
 
 def wrong_in(
     schema: Schema | bool, value: JsonValue, root: Schema | None = None
 ) -> list[ValidationError]:
-    """What is wrong with a value, as far as the schema can be applied here. `root` is the schema that this one is a part of."""
+    """What is wrong with a value, as far as the schema can be applied here. `root` is the schema that contains this one."""
     return validating.errors_in(schema, value, root=root, formats=_formats())
 
 
 def first_problem(schema: Schema | bool, value: JsonValue, root: Schema) -> str | None:
-    """What is wrong with a value in a part of the root, in a few words; None if it fits."""
+    """The first mistake of a value in a part of the root, in a few words; None if it fits."""
     found = wrong_in(schema, value, root)
     return _problem(found[0]) if found else None
 
 
 def check_options(request: StartRequest) -> None:
-    """Check what a start has besides its arguments.
+    """Check the options of a start, apart from its arguments.
 
     Raises:
         InvalidArguments: naming the option.
@@ -156,7 +159,7 @@ def check_options(request: StartRequest) -> None:
 
 
 def check_texts(**texts: str | None) -> None:
-    """Check what a caller names: a topic, a key.
+    """Check names given by a caller: a topic, a key.
 
     Raises:
         InvalidArguments: the text of that name cannot be stored.
@@ -195,16 +198,16 @@ def check_size(value: JsonValue, what: str) -> None:
 
 
 def example(schema: Schema) -> JsonValue:
-    """A value as the schema wants it, with what is required and no more, as a model may copy it; `has_example` tells whether it is right."""
+    """A value that follows the schema, with the required parts only, for a model to copy. `has_example` says whether it is valid."""
     return _example(schema, schema, 0)
 
 
 def has_example(schema: Schema) -> bool:
-    """Whether `example` gives a value that fits: of a pattern, for one, none can be made."""
+    """Whether `example` gives a value that fits. For a pattern, for example, none can be made."""
     return _fits_its_example(json.dumps(schema))
 
 
-# A check takes milliseconds, and the waits of one workflow have the same schema.
+# A check takes milliseconds, and all waits of one workflow have the same schema.
 @functools.lru_cache(maxsize=256)
 def _is_schema(text: str) -> bool:
     schema = json.loads(text)
@@ -229,7 +232,7 @@ def _formats() -> FormatChecker:
 
 
 def _reader(kind: Any) -> Callable[[object], bool]:
-    """What raises a ValueError for a text that is not of that kind."""
+    """A function that raises a ValueError for a text that is not of that kind."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def read(value: object) -> bool:
@@ -241,7 +244,7 @@ def _reader(kind: Any) -> Callable[[object], bool]:
 
 
 def _right_arguments(schema: Schema, wrong: Iterable[ValidationError]) -> str:
-    """An example that shows the arguments that were wrong, too; the schema where none can be made."""
+    """An example that also shows the wrong arguments; the schema if no example can be made."""
     names = [str(error.absolute_path[0]) for error in wrong if error.absolute_path]
     required = [*schema.get("required", []), *names]
     shown = schema | {"required": list(dict.fromkeys(required))}
@@ -267,7 +270,7 @@ def _wrong_option(problem: str, name: str, right: JsonValue) -> InvalidArguments
 
 
 def _problem(error: ValidationError) -> str:
-    # Of several schemas that all do not fit, the one that fits best says most.
+    # Of several schemas that do not fit, the closest one says most.
     error = cast(ValidationError, _exceptions.best_match([error]))
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     path = "".join(parts).removeprefix(".")
@@ -278,7 +281,7 @@ def _problem(error: ValidationError) -> str:
 
 
 def _message(error: ValidationError) -> str:
-    """What is wrong; of several schemas that differ in their types, all types that would do."""
+    """The mistake in words; for several schemas that differ in their types, all types that would do."""
     others = cast("Sequence[ValidationError]", error.context or ())
     kinds = [str(one.validator_value) for one in others if one.validator == "type"]
     if kinds and len(kinds) == len(others):
@@ -290,7 +293,7 @@ def _message(error: ValidationError) -> str:
 
 
 def _middle_cut(text: str, longest: int) -> str:
-    """A text with its beginning, where a wrong value is, and its end, which says what is wrong with it."""
+    """A text with its beginning, which has the wrong value, and its end, which says what is wrong with the value."""
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
@@ -331,7 +334,7 @@ def _example(schema: Schema, root: Schema, depth: int) -> JsonValue:
 
 
 def _example_number(schema: Schema) -> JsonValue:
-    """The usual example if it is within the bounds, or a number at one of them."""
+    """The usual example if it is within the bounds, otherwise a number at one of them."""
     step = schema.get("multipleOf", 1)
     low, high = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     bounds = [schema[name] for name in ("minimum", "maximum") if name in schema]
@@ -367,7 +370,7 @@ def _example_object(schema: Schema, root: Schema, depth: int) -> dict[str, JsonV
 
 
 def _concrete(schema: Schema, root: Schema) -> Schema:
-    """A schema without references and alternatives: the first one that is not null."""
+    """A schema without references and alternatives: the first alternative that is not null."""
     schema = keywords(schema)
     for _ in range(_DEEPEST_EXAMPLE):
         others = [*schema.get("anyOf", []), *schema.get("oneOf", []), *schema.get("allOf", [])]

@@ -1,4 +1,4 @@
-"""What a workflow's function says of itself: its summary, and the JSON schema of its arguments."""
+"""A workflow function's description of itself: its summary, and the JSON schema of its arguments."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from durable_workflows.schemas.signatures import Signature
 
 
 def first_line(text: str | None) -> str:
-    """The first line of a docstring; nothing where there is none."""
+    """The first line of a docstring; empty if there is none."""
     return (text or "").strip().split("\n", 1)[0]
 
 
@@ -18,9 +18,9 @@ def summary(function: Callable[..., object]) -> str:
 
 
 def args_schema(function: Callable[..., object]) -> Schema:
-    """The JSON schema of a workflow's arguments, from its signature and type hints; what is not annotated takes anything.
+    """The JSON schema of a workflow's arguments, from its signature and type hints. An argument without a hint takes anything.
 
-    Its description is what the docstring says beyond the first line.
+    The schema's description is the docstring without its first line.
     """
     signature = Signature(function)
     schemas, definitions = signature.schemas()
@@ -45,7 +45,7 @@ def args_schema(function: Callable[..., object]) -> Schema:
 
 
 def entry(name: str, function: Callable[..., object]) -> CatalogEntry:
-    """A workflow as `arguments.check` wants it; `name` is what errors call it."""
+    """A workflow for `arguments.check`; errors call it `name`."""
     return CatalogEntry(name=name, summary="", args_schema=args_schema(function), source="")
 
 
@@ -54,6 +54,6 @@ def _more_lines(text: str | None) -> str:
 
 
 def _json_default(value: object) -> object:
-    """The default of an argument, as a schema can show it."""
+    """The default of an argument, in a form that a schema can show."""
     plain = value is None or isinstance(value, str | int | float | bool)
     return value if plain else repr(value)

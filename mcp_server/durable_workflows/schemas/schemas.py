@@ -1,6 +1,7 @@
-"""Parts of JSON schemas that others wrote.
+"""Parts of JSON schemas written by others.
 
-A sub-schema may be `true` or `false`, and a reference may lead to itself, to another document, or to nothing. Nothing here raises because of that.
+A sub-schema may be `true` or `false`, and a reference may lead to itself, to another document, or to nothing. Nothing here raises because
+of that.
 """
 
 import json
@@ -12,7 +13,7 @@ from pydantic import JsonValue
 
 from durable_workflows.models import Schema
 
-_MOST_REFERENCES = 20  # that are followed, one after the other
+_MOST_REFERENCES = 20  # followed one after the other
 
 
 def keywords(schema: object) -> Schema:
@@ -21,7 +22,7 @@ def keywords(schema: object) -> Schema:
 
 
 def referred(schema: Schema, root: Schema) -> Schema:
-    """What the `$ref` of a schema names, if that is a place in the root; else a schema without keywords."""
+    """The target of a schema's `$ref`, if it is a place in the root; otherwise a schema without keywords."""
     document, _, pointer = str(schema["$ref"]).partition("#")
     if document or (pointer and not pointer.startswith("/")):
         return {}
@@ -32,9 +33,9 @@ def referred(schema: Schema, root: Schema) -> Schema:
 
 
 def resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
-    """A schema with what it refers to, and whether it is that or null.
+    """A schema with the content of its references, and whether it also allows null.
 
-    What it says in two places at once is not all in it: a value is to be checked against the schema as it was.
+    It does not contain everything that the schema says in two places at once: check a value against the original schema.
     """
     found, nullable = keywords(schema), False
     for _ in range(_MOST_REFERENCES):
@@ -47,7 +48,7 @@ def resolved(schema: Schema | bool, root: Schema) -> tuple[Schema, bool]:
             found = {**keywords(some[0]), **_without(found, "anyOf")}
         else:
             return found, nullable
-    return {"$ref": "#"}, nullable  # to itself, without an end: only JSON will do
+    return {"$ref": "#"}, nullable  # a reference to itself without end: only JSON will do
 
 
 def read_json(text: str) -> JsonValue:
@@ -78,5 +79,5 @@ def _finite(text: str) -> float:
 
 
 def _refuse(name: str) -> NoReturn:
-    """Python reads NaN, Infinity and 1e999 as JSON; nothing else does."""
+    """Refuse NaN, Infinity and 1e999: only Python reads them as JSON."""
     raise ValueError(f"{name} is not a JSON number")

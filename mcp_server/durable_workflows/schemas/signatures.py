@@ -1,7 +1,7 @@
-"""What a workflow's arguments are: as JSON schemas, as what is recorded of them, and as what the workflow gets.
+"""The arguments of a workflow: as JSON schemas, as recorded values, and as the objects that the workflow gets.
 
-All three follow from one pydantic adapter for each argument, made of its type hint, so that they cannot differ. An argument without
-a hint, or with one that pydantic cannot take, is what JSON makes of it.
+All three come from one pydantic adapter for each argument, made from its type hint, so they cannot differ. An argument without
+a hint, or with a hint that pydantic cannot take, is plain JSON.
 """
 
 import inspect
@@ -27,18 +27,18 @@ Change = Callable[[str, TypeAdapter[object], object], object]
 _REFERENCES = "#/$defs/{model}"
 _PLAIN = (str, int, float, bool, type(None))
 _EITHER = Parameter.POSITIONAL_OR_KEYWORD
-_SHOWN = 3  # of several things that are wrong with one argument
+_SHOWN = 3  # of several mistakes in one argument
 _SAYS_NOTHING = (Any, object, JsonValue)
 
 
 class Untitled(GenerateJsonSchema):
-    """Pydantic's schemas, without a `title` for each field, which says nothing that its name does not."""
+    """Pydantic's schemas without a `title` for each field, which only repeats the name."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
         return False
 
     def decimal_schema(self, schema: Any) -> Any:
-        """With a format, since not every text is a number."""
+        """Adds a format, since not every text is a number."""
         found: Any = super().decimal_schema(schema)
         for one in found.get("anyOf", []):
             if one["type"] == "string":
@@ -48,18 +48,18 @@ class Untitled(GenerateJsonSchema):
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a workflow. Its hints are read at first use: they may name what a file defines further down."""
+    """The arguments of a workflow. Its hints are read at first use: they may name things that a file defines further down."""
 
     function: Callable[..., object]
 
     @cached_property
     def parameters(self) -> Mapping[str, Parameter]:
-        """The parameters in their order."""
+        """The parameters in order."""
         return inspect.signature(self.function).parameters
 
     @cached_property
     def adapters(self) -> Mapping[str, TypeAdapter[object]]:
-        """By parameter; without those whose hints say nothing, or that pydantic cannot take."""
+        """The adapters by parameter, without parameters whose hints say nothing or that pydantic cannot take."""
         hints = _hints(self.function)
         made = {
             name: _adapter(hints.get(name, Any), parameter)
@@ -68,7 +68,7 @@ class Signature:
         return {name: adapter for name, adapter in made.items() if adapter is not None}
 
     def schemas(self) -> tuple[dict[str, Schema], Schema]:
-        """The schema of each parameter that has an adapter, and the definitions to which they refer."""
+        """The schema of each parameter that has an adapter, and the definitions to which these schemas refer."""
         schemas, shared = TypeAdapter.json_schemas(
             [(name, "validation", adapter) for name, adapter in self.adapters.items()],
             ref_template=_REFERENCES,
@@ -77,7 +77,7 @@ class Signature:
         return {name: dict(found) for (name, _), found in schemas.items()}, shared.get("$defs", {})
 
     def recorded(self, args: Args, named: Named) -> tuple[Args, Named]:
-        """Arguments as JSON, from which `converted` makes them again.
+        """Arguments as JSON, from which `converted` can rebuild them.
 
         Raises:
             TypeError: naming an argument that JSON cannot hold.
@@ -85,7 +85,7 @@ class Signature:
         return self._each(self._recorded, args, named)
 
     def converted(self, args: Args, named: Named) -> tuple[Args, Named]:
-        """Arguments as the hints say, whether they come as JSON or as objects: both give the same.
+        """Arguments of the types in the hints. JSON and objects as input give the same result.
 
         Raises:
             InvalidArguments: naming an argument that does not fit its hint.
@@ -130,7 +130,7 @@ class Signature:
             ) from error
 
     def _by_position(self, args: Args, named: Named) -> tuple[Args, Named]:
-        """With the positional-only parameters at their places: a start gives all by name."""
+        """With the positional-only parameters in their places: a start gives all arguments by name."""
         names = _names(self.parameters, Parameter.POSITIONAL_ONLY)
         given = [name for name in names[len(args) :] if name in named]
         if not given:
@@ -147,7 +147,7 @@ def _names(parameters: Mapping[str, Parameter], *kinds: object) -> list[str]:
 
 
 def _hints(function: Callable[..., object]) -> dict[str, object]:
-    """The hints by parameter; without those that exist for type checkers only."""
+    """The hints by parameter, without hints that exist for type checkers only."""
     function = inspect.unwrap(function)
     found: dict[str, object] = {}
     for name, annotation in function.__annotations__.items():
@@ -164,7 +164,7 @@ def _adapter(hint: Any, parameter: Parameter) -> TypeAdapter[Any] | None:
         return None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
-        if parameter.default is None and not _takes_none(adapter):  # which a hint may leave out
+        if parameter.default is None and not _takes_none(adapter):  # a hint may omit None
             nullable: Any = Optional[hint]  # noqa: UP045 - a hint may be a text
             adapter = TypeAdapter(nullable)
         adapter.json_schema()
@@ -182,7 +182,7 @@ def _takes_none(adapter: TypeAdapter[object]) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON gives the value back as it is."""
+    """Whether JSON gives the value back unchanged."""
     if _kind(value) is list:
         return all(_is_json(part) for part in value)
     if _kind(value) is dict:
@@ -200,10 +200,10 @@ def _validated(adapter: TypeAdapter[object], recorded: JsonValue) -> object:
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
             raise
-    return adapter.validate_python(recorded)  # too deep for pydantic's reader of JSON
+    return adapter.validate_python(recorded)  # too deep for pydantic's JSON reader
 
 
 def _problems(error: ValidationError) -> str:
-    """What is wrong, each with its place in the argument."""
+    """The mistakes, each with its place in the argument."""
     found = error.errors(include_url=False, include_context=False)[:_SHOWN]
     return "; ".join(": ".join([*map(str, one["loc"]), one["msg"]]) for one in found)

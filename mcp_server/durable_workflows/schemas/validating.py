@@ -1,4 +1,4 @@
-"""What is wrong with a value by its JSON schema, found within a bounded time: a pattern like `^(a|aa)+$` may take days for sixty characters."""
+"""Mistakes of a value by its JSON schema, found in bounded time: a pattern like `^(a|aa)+$` may take days for sixty characters."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from referencing.jsonschema import EMPTY_REGISTRY
 
 from durable_workflows.models import Schema
 
-_SECONDS = 0.5  # for the patterns of one value: nothing else is answered meanwhile
+_SECONDS = 0.5  # for the patterns of one value: nothing else is answered during that time
 _UNTIL: ContextVar[float] = ContextVar("until")
 
 Keyword = Iterator[ValidationError]
@@ -27,10 +27,10 @@ def errors_in(
     root: Schema | bool | None = None,
     formats: FormatChecker | None = None,
 ) -> list[ValidationError]:
-    """What is wrong with a value by a schema, which may be a part of `root`, and its `formats`, of which none is checked by default.
+    """The mistakes of a value by a schema, which may be a part of `root`, and by its `formats`. By default no format is checked.
 
-    Nothing is wrong where the schema cannot be applied: it refers to what it does not have, or to itself without an end, or has a pattern
-    that cannot be read, or takes longer than half a second. Another document is never fetched.
+    There are no mistakes if the schema cannot be applied: if it refers to something that it does not have, or to itself without end, or has
+    an unreadable pattern, or takes longer than half a second. Another document is never fetched.
     """
     whole = schema if root is None else root
     validator: Any = _Validator(whole, format_checker=formats, registry=EMPTY_REGISTRY)

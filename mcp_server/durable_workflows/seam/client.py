@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""What an engine changes of runs and schedules in dbos's own way: forks, cancelling, resuming, pausing. All of it blocks.
+"""Changes of runs and schedules in dbos's own way: forking, cancelling, resuming, pausing. All calls block.
 
-An engine reads and starts runs, and sends messages, without it: importing dbos takes a third of a second and 26 MB.
+An engine reads and starts runs, and sends messages, without this module: importing dbos takes a third of a second and 26 MB.
 """
 
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Client:
     """dbos's client on a database. Close it after use (`close`).
 
-    Each method may be repeated without doing anything twice. Each raises:
+    Each method is safe to repeat. Each raises:
         InvalidArguments: the database rejects a value.
         UnknownWorkflowId: a run has just been deleted.
         DatabaseUnavailable: the database does not answer.
@@ -50,7 +50,7 @@ class Client:
         )
 
     def close(self) -> None:
-        """Close all connections; a call that has been given up closes its own when it returns."""
+        """Close all connections; a call that was given up closes its own connection when it returns."""
         self._client.destroy()
 
     def fork(
@@ -62,7 +62,7 @@ class Client:
         queue: str,
         about: Mapping[str, JsonValue],
     ) -> None:
-        """Fork a run into one of that id, which has `about` among its attributes."""
+        """Fork a run into a run with that id, with `about` among its attributes."""
         with self._own_errors():
             if self._client._sys_db.get_workflow_status(fork_id) is None:
                 with SetWorkflowID(fork_id):
@@ -82,19 +82,19 @@ class Client:
             self._client.resume_workflows(list(workflow_ids), queue_name=queue)
 
     def pause_schedule(self, name: str) -> None:
-        """Have a schedule start nothing."""
+        """Pause a schedule."""
         with self._own_errors():
             self._client.pause_schedule(name)
 
     def resume_schedule(self, name: str) -> None:
-        """Have a schedule start runs again."""
+        """Resume a paused schedule."""
         with self._own_errors():
             self._client.resume_schedule(name)
 
     def run_schedule(self, name: str, workflow_id: str, at: datetime, version: str) -> None:
-        """Start what a schedule starts at that time, as a run of that id, on a version that has been launched and is the newest.
+        """Start a schedule's workflow for that time, as a run with that id, on the newest version that has been launched.
 
-        As dbos's `trigger_schedule`, which makes a new id each time.
+        dbos's `trigger_schedule` does the same, but makes a new id each time.
         """
         with self._own_errors():
             found = self._client.get_schedule(name)
@@ -120,7 +120,7 @@ class Client:
             yield
         except DBOSNonExistentWorkflowError as error:  # deleted a moment ago
             raise UnknownWorkflowId() from error
-        except sqlalchemy.exc.DataError as error:  # a text with NUL, a number beyond all bounds
+        except sqlalchemy.exc.DataError as error:  # a text with NUL, or a number out of bounds
             raise InvalidArguments(
                 f"The database rejected this: {error.orig}. Nothing was done.",
                 hint="Correct that argument and call again.",

@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""What is asked of dbos 3.4, or given to it to do, in its private parts: registered workflows, the run in whose code the caller is, queues, recovery.
+"""Calls of private parts of dbos 3.4: registered workflows, the run in whose code the caller is, queues, recovery.
 
-How dbos works stays as it is; what changes that is in `patches/`.
+They leave dbos as it is; the code that changes it is in `patches/`.
 """
 
 import inspect
@@ -19,13 +19,13 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from dbos._utils import LoopAwareEvent
 from sqlalchemy.orm import Session
 
-# What a scope's `__exit__` gets.
+# The arguments of a scope's `__exit__`.
 Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
-TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes of steps
+TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes from steps
 
 
 def current_run() -> tuple[str, int | None] | None:
-    """The run in whose code the caller is, and the step, or None for the workflow's own code; None outside of runs."""
+    """The run in whose code the caller is, and the step, or None for the workflow's own code. None outside of runs."""
     context = dbos_context.get_local_dbos_context()
     if context is None or not context.is_within_workflow():
         return None
@@ -38,10 +38,10 @@ def database_password() -> str | None:
 
 
 def next_step() -> int:
-    """The number that the next step of the workflow gets in whose code the caller is.
+    """The number of the next step of the workflow in whose code the caller is.
 
     Raises:
-        DBOSException: the caller is in no workflow.
+        DBOSException: the caller is not in a workflow.
     """
     context = dbos_context.get_local_dbos_context()
     if context is None or not context.is_workflow():
@@ -57,7 +57,7 @@ def left_of_wait(step: int) -> float:
 
 
 def has_received(step: int) -> bool:
-    """Whether the `DBOS.recv` that was this step of the run in whose code the caller is has ended with a message, which may be `null`."""
+    """Whether the `DBOS.recv` that was this step of the caller's run has ended with a message, which may be `null`."""
     run = current_run()
     assert run is not None
     database = system_database()
@@ -81,23 +81,23 @@ def has_read(
 
 
 def recover(executor_ids: list[str]) -> None:
-    """Put the unfinished runs that these executors had of this process's version back into their queues. Repeating it does no harm."""
+    """Put the unfinished runs that these executors had, of this process's version, back into their queues. It is safe to repeat."""
     dbos_module.DBOS._recover_pending_workflows(executor_ids)
 
 
 def listener() -> object:
-    """The connection by which DBOS hears in this process what runs wait for: another object after each reconnection."""
+    """The connection on which DBOS in this process listens for what runs wait for; each reconnection makes a new object."""
     database = system_database()
     assert isinstance(database, PostgresSystemDatabase)
     return database.notification_conn
 
 
 def look_again() -> None:
-    """Have what runs wait for in this process be looked up; those for which nothing is there go on waiting.
+    """Make DBOS look up everything that runs of this process wait for. Runs for which nothing has come keep waiting.
 
-    DBOS does so itself a minute after a notification was missed.
+    DBOS does so by itself a minute after it missed a notification.
     """
-    # Its maps and its checks hint at two kinds of events, and use `set` alone.
+    # Type hints of its maps and checks name two kinds of events, but it only calls `set`.
     database = system_database()
     with database._listener_thread_lock:  # held until the listener hears
         pass
@@ -106,7 +106,7 @@ def look_again() -> None:
     for _key, (workflow_id, name, *_rest), event in database.workflow_events_map.snapshot():
         database.get_event_check(workflow_id, name, cast("LoopAwareEvent", event))
     for _key, _components, event in database.streams_map.snapshot():
-        event.set()  # its reader reads again and waits again
+        event.set()  # the reader of the event reads again and waits again
 
 
 def instance() -> dbos_module.DBOS:
@@ -120,12 +120,12 @@ def system_database() -> SystemDatabase:
 
 
 def is_step(scope: dbos_context.EnterDBOSStepCtx) -> bool:
-    """Whether a scope that dbos enters is a step of the author's: it enters the same kind for its own recv, sleep and so on."""
+    """Whether a scope that dbos enters is a step of the author: dbos enters the same kind for its own recv, sleep and so on."""
     return scope.attributes.get("operationType") == "step"
 
 
 def registered_workflows() -> Mapping[str, Callable[..., object]]:
-    """The functions registered as workflows so far, by name, without dbos's wrapping; methods bound, if it is known to what."""
+    """The functions registered as workflows so far, by name, without dbos's wrapping. Methods are bound if their object is known."""
     registry = dbos_module._get_or_create_dbos_registry()
     return {
         name: _bound(inspect.unwrap(function), owners_of(function) or {})
@@ -135,13 +135,13 @@ def registered_workflows() -> Mapping[str, Callable[..., object]]:
 
 
 def unregister(names: Iterable[str]) -> None:
-    """Forget workflows of files that turned out not to load."""
+    """Forget the workflows of files that failed to load."""
     for name in names:
         dbos_module._get_or_create_dbos_registry().workflow_info_map.pop(name, None)
 
 
 def why_not_startable(name: str) -> str | None:
-    """Why a start by name alone cannot run a registered workflow; None if it can."""
+    """The reason why a start by name alone cannot run a registered workflow; None if it can."""
     function = dbos_module._get_or_create_dbos_registry().workflow_info_map[name]
     owners = owners_of(function)
     if owners is None:
@@ -156,7 +156,10 @@ def why_not_startable(name: str) -> str | None:
 
 
 def owners_of(function: Callable[..., object]) -> dict[str | None, object] | None:
-    """What a method may be bound to: objects by their names in dbos, or its class, without one. None for a function that is not a method."""
+    """The possible owners of a method: objects by their names in dbos, or its class, without a name.
+
+    None for a function that is not a method.
+    """
     info = get_func_info(function)
     if info is None or info.class_info is None:
         return None

@@ -1,4 +1,4 @@
-"""The public names of the installed dbos, read from its text: importing it takes a second."""
+"""The public names of the installed dbos, read from its source: importing it takes a second."""
 
 import ast
 import importlib.util
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def of_package() -> frozenset[str]:
-    """What `from dbos import …` can import."""
+    """The names that `from dbos import …` can import."""
     folder = _folder()
     modules = {path.stem for path in folder.iterdir()}
     return frozenset(modules | set(_bound(_tree(folder / "__init__.py").body)))

@@ -1,6 +1,6 @@
-"""The row of a run that waits in a queue, as dbos's client writes it. `tests/test_starts.py` compares the two.
+"""The row of a queued run, as dbos's client writes it. `tests/test_starts.py` compares the two.
 
-Made here, a start needs no dbos in its process.
+Since the row is made here, a start needs no dbos in its process.
 """
 
 from collections.abc import Mapping

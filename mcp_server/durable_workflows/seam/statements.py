@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Single statements on the connections that dbos has, past SQLAlchemy, whose way to them costs as much again as the statement."""
+"""Single statements on dbos's connections, without SQLAlchemy, whose overhead costs as much again as the statement."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Row = Sequence[Any]
 
 
 def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) -> Sequence[Row]:
-    """The rows of a statement, which is a transaction of its own; `{schema}` stands in it for dbos's schema.
+    """The rows of a statement, which is a transaction of its own; `{schema}` stands for dbos's schema.
 
     Raises:
         DBAPIError: as SQLAlchemy raises it, without the values.
@@ -46,9 +46,9 @@ def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) 
 def _discard(
     engine: sqlalchemy.Engine, pooled: sqlalchemy.PoolProxiedConnection | None, error: BaseException
 ) -> bool:
-    """Close a connection: it may still commit each statement at once, and dbos would have no transactions on it.
+    """Close a connection that may still be in autocommit mode, in which dbos would have no transactions on it.
 
-    Return whether it is broken; then the pool replaces its other connections, too.
+    Return whether it is broken; if so, the pool replaces its other connections too.
     """
     if pooled is None:
         return False
@@ -67,6 +67,6 @@ def _in_schema(statement: str, schema: str) -> str:
 
 
 def quoted(schema: str) -> str:
-    """The name of a schema as a statement with values has it."""
+    """The quoted name of a schema, for a statement with values."""
     name = schema.replace('"', '""').replace("%", "%%")
     return f'"{name}"'

@@ -1,4 +1,4 @@
-"""Small files: written whole or not at all, and seen onto the disk; errors that say what to do."""
+"""Small files, written whole or not at all and synced to the disk; errors say what to do."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ _AWAY = "Something else is in its place: move it away, then try again, or choose
 
 
 def translate(error: OSError, path: Path) -> SetupError:
-    """The error that tells a person what to do about an `OSError`, on `path` if it does not name another."""
+    """The error that tells a person what to do about an `OSError`; on `path` if the error does not name another file."""
     path = Path(error.filename) if isinstance(error.filename, str) else path
-    if error.errno == errno.ENOTDIR:  # what should be its folder is a file
+    if error.errno == errno.ENOTDIR:  # a file is in the place of its folder
         path = path.parent
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoSpaceLeft(f"No space is left on the device that holds {path}.")
@@ -25,7 +25,7 @@ def translate(error: OSError, path: Path) -> SetupError:
 
 
 def in_the_way(path: Path) -> list[str]:
-    """What is to be said of a directory in the place of a file."""
+    """The message about a directory in the place of a file."""
     error = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return [str(translate(error, path))] if path.is_dir() else []
 
@@ -47,12 +47,12 @@ def write_file(path: Path, text: str) -> None:
     """
     try:
         write_atomically(path, text)
-    except OSError as error:  # which names the temporary file
+    except OSError as error:  # the error names the temporary file
         raise translate(OSError(error.errno, error.strerror, str(path)), path) from error
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file, readable by this user only, and see it onto the disk; a reader sees the old text or the new one."""
+    """Replace a file, readable by this user only, and sync it to the disk. A reader sees the old text or the new text."""
     temporary = _temporary(path, text)
     try:
         os.replace(temporary, path)
@@ -63,7 +63,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a file that shall not change any more, unless another process or thread was first."""
+    """Write a file that must not change afterwards, unless another process or thread was first."""
     if path.exists():
         return
     temporary = _temporary(path, text)
@@ -76,7 +76,7 @@ def write_once(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """What a small file says; nothing if there is none, or if it cannot be read. Bytes that are no text come as U+FFFD."""
+    """The text of a small file; empty if there is no such file, or if it cannot be read. Invalid bytes become U+FFFD."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

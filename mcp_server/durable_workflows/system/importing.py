@@ -1,7 +1,7 @@
-"""Imports at the start of a process, a tenth faster.
+"""Imports at the start of a process, without the garbage collector: a tenth faster (measured with CPython 3.11).
 
-They make some hundred thousand objects that stay. Python's collector of garbage looks through all of them again and again meanwhile, and takes a twentieth
-of a second for that whenever it looks at everything later on (measured of CPython 3.11).
+Imports create about a hundred thousand objects that are never freed. The collector would scan them again and again, and each later full collection would take
+50 ms for them.
 """
 
 import gc
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def undisturbed() -> Generator[None]:
-    """Import without the collector of garbage, which does not look at what is there by then later on."""
+    """Suspend the garbage collector, and exclude all objects that exist at the end from later collections."""
     gc.disable()
     try:
         yield

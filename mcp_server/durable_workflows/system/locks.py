@@ -1,13 +1,14 @@
 """OS locks: who may run, decided by the kernel.
 
 A lock belongs to an open file and to every process that inherited it (`pass_fds=lock.descriptors`); the kernel
-frees it when the last of them is gone, however it went. Its text is the holder's pid, for people and messages: the
+frees it when the last of them is gone, however it ended. Its text is the holder's pid, for people and messages: the
 kernel's lock is the fact, the text is not.
 
-A file can be removed while it is locked, and then two processes would each hold "the" lock. So what must not be used twice is
-locked itself: a `Guard` is a file that names the holder, and the directory that it protects. A file of its own is locked anew where it was removed.
+A file can be removed while it is locked, and then two processes would each hold "the" lock. So a directory that must not be used
+twice is locked itself: a `Guard` is a file that names the holder, and the directory that it protects. If a separate lock file was
+removed, it is made and locked again.
 
-Everything that is POSIX-only about locking is in this module.
+All POSIX-only code about locking is in this module.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ import anyio
 
 _POLL_SECONDS = 0.05  # flock has no time limit of its own, so a bounded wait asks again
 _GLANCE_SECONDS = (
-    0.2  # `is_held` takes the lock for a moment; nobody may be refused because of that
+    0.2  # `is_held` takes the lock for a moment; that must not make another process fail
 )
 
 
@@ -44,7 +45,7 @@ _PID = re.compile(r"[1-9]\d{0,8}")
 
 
 class LockHeld(Exception):
-    """Another process holds the lock; `holder` is its pid if the file tells it."""
+    """Another process holds the lock; `holder` is its pid if the file names it."""
 
     def __init__(self, place: Place) -> None:
         self.holder = named_holder(place)
@@ -62,16 +63,16 @@ class Lock:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What is locked, open: for `pass_fds`."""
+        """The open descriptors of the locked file and directory: for `pass_fds`."""
         return tuple(self._descriptors)
 
     @property
     def directory(self) -> tuple[Path, int]:
-        """The path of what must stay in its place, and its descriptor."""
+        """The path and the descriptor of the directory that must stay in its place."""
         return self._paths[-1], self._descriptors[-1]
 
     def is_in_place(self) -> bool:
-        """Whether what is locked is still found at its path: it may have been removed, or something else put there."""
+        """Whether the locked file and directory are still at their paths. They may have been removed or replaced."""
         return _is_at(self._paths[-1], self._descriptors[-1])
 
     def names(self, pid: int) -> bool:
@@ -79,8 +80,8 @@ class Lock:
         return _is_at(self._paths[0], self._descriptors[0]) and named_holder(self._paths[0]) == pid
 
     def name_holder(self, pid: int) -> None:
-        """Write which process holds the lock, for people to read. Where the file of a `Guard` was removed or written over, it is made right."""
-        with suppress(OSError):  # a text for people: its absence harms nobody
+        """Write which process holds the lock, for people. If the file of a `Guard` was removed or overwritten, restore it."""
+        with suppress(OSError):  # a text for people: its absence is harmless
             if not _is_at(self._paths[0], self._descriptors[0]):
                 self._take_file_again()
             text = f"{pid}\n".encode()
@@ -126,7 +127,7 @@ def held_lock(place: Place, *, wait_seconds: float = _GLANCE_SECONDS) -> Lock:
 
 
 async def awaited_lock(place: Place, *, wait_seconds: float) -> Lock:
-    """`held_lock` for a long wait in async code: it blocks no thread and can be cancelled."""
+    """`held_lock` for a long wait in async code. It blocks no thread and can be cancelled."""
     deadline = anyio.current_time() + wait_seconds
     while True:
         try:
@@ -138,12 +139,12 @@ async def awaited_lock(place: Place, *, wait_seconds: float) -> Lock:
 
 
 def shared_lock(path: Path, *, wait_seconds: float = _GLANCE_SECONDS) -> Lock:
-    """Hold the lock together with any others who share it; errors as for `held_lock`."""
+    """Share the lock with other processes; errors as for `held_lock`."""
     return _take(path, fcntl.LOCK_SH, wait_seconds)
 
 
 def is_held(place: Place, *, even_shared: bool = False) -> bool:
-    """Whether any process, this one too, holds the lock at this moment; with `even_shared` a shared one counts."""
+    """Whether any process, including this one, holds the lock at this moment. With `even_shared` a shared lock counts."""
     kind = fcntl.LOCK_EX if even_shared else fcntl.LOCK_SH
     return any(_is_locked(path, kind) for path in _paths(place))
 
@@ -159,10 +160,10 @@ def is_free_within(place: Place, seconds: float) -> bool:
 
 
 def named_holder(place: Place) -> int | None:
-    """The pid written in the lock's file. It says who held the lock last, not that it is held."""
+    """The pid in the lock's file. It names the last holder; the lock may be free now."""
     try:
         text = _paths(place)[0].read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):  # removed, or written over
+    except (OSError, UnicodeDecodeError):  # removed, or overwritten
         return None
     return int(text) if _PID.fullmatch(text) else None
 
@@ -186,7 +187,7 @@ def _take_now(place: Place, kind: int) -> Lock | None:
     try:
         for path in _paths(place):
             descriptors.append(_open(path))
-            # Between the two somebody may have put another file there.
+            # Between opening and locking, another process may have put a file there.
             if not _try(descriptors[-1], kind) or not _is_at(path, descriptors[-1]):
                 lock.close()
                 return None
@@ -197,7 +198,7 @@ def _take_now(place: Place, kind: int) -> Lock | None:
 
 
 def _open(path: Path) -> int:
-    """Open what is to be locked; a file that is not there is made."""
+    """Open the file to be locked; make it if it does not exist."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 

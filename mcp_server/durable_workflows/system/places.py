@@ -1,4 +1,4 @@
-"""What lies where in the state directory, `<project>/.dbos/`."""
+"""The paths in the state directory, `<project>/.dbos/`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from durable_workflows.system import locks
 
 
 def ignored(settings: Settings) -> Path:
-    """Keeps git from everything here."""
+    """Makes git ignore everything here."""
     return settings.state / ".gitignore"
 
 
@@ -17,7 +17,7 @@ def identity(settings: Settings) -> Path:
 
 
 def connection(settings: Settings) -> Path:
-    """How the database is reached that runs now."""
+    """How to reach the running database."""
     return settings.state / "connection.json"
 
 
@@ -32,22 +32,22 @@ def password(settings: Settings) -> Path:
 
 
 def port(settings: Settings) -> Path:
-    """The port at which the embedded database was reached last."""
+    """The port of the embedded database when it was last reachable."""
     return settings.state / "port"
 
 
 def token(settings: Settings) -> Path:
-    """The token of the HTTP server. A user who can read it can do all that the tools can."""
+    """The token of the HTTP server. A user who can read it can do everything that the tools can do."""
     return settings.state / "token"
 
 
 def moved(settings: Settings) -> Path:
-    """Where the runs of the embedded database were moved to."""
+    """The new place of the embedded database's runs, if they were moved."""
     return settings.state / "moved"
 
 
 def news(settings: Settings) -> Path:
-    """What there is to tell to clients, in words, while nothing runs: a file for each."""
+    """The news for clients, in words, while nothing runs: a file for each."""
     return settings.state / "news"
 
 
@@ -57,12 +57,12 @@ def data(settings: Settings) -> Path:
 
 
 def made(settings: Settings) -> Path:
-    """Notes that there is an embedded database."""
+    """Notes that the project has an embedded database."""
     return settings.state / "pgdata.made"
 
 
 def code(settings: Settings) -> Path:
-    """Copies of the versions of the code that workers run."""
+    """Copies of the versions of the code, which workers run."""
     return settings.state / "code"
 
 
@@ -77,7 +77,7 @@ def logs(settings: Settings) -> Path:
 
 
 def lock_files(settings: Settings) -> Path:
-    """Locks beside the two of the supervisor and the database."""
+    """The locks other than the two of the supervisor and the database."""
     return settings.state / "locks"
 
 
@@ -92,7 +92,7 @@ def database_lock(settings: Settings) -> locks.Guard:
 
 
 def clients_lock(settings: Settings) -> Path:
-    """Shared by the MCP servers and commands that are connected. Releases before this one knew it as that of the servers."""
+    """Shared by the connected MCP servers and commands. Earlier releases used it for servers only."""
     return lock_files(settings) / "servers"
 
 

@@ -1,7 +1,7 @@
-"""Starting and ending processes. What is POSIX-only about that is here.
+"""Starts and ends processes. All POSIX-only code for that is here.
 
-A worker gives its environment, with `MARKER` in it, to all that its steps start. So what a killed worker left behind can be found and
-ended before the next one repeats the step.
+A worker gives its environment, with `MARKER` in it, to every process that its steps start. So processes that a killed worker left behind
+can be found and ended before the next worker repeats the step.
 """
 
 import os
@@ -28,7 +28,7 @@ Popen = subprocess.Popen[bytes]
 
 
 def python(module: str, *arguments: str, interpreter: Path | None = None) -> list[str]:
-    """The command line of one of our own processes. `-P`: a project's json.py must not become our json."""
+    """The command line of one of our own processes. `-P`: a project's json.py must not shadow the standard json."""
     return [
         str(interpreter or sys.executable),
         "-P",
@@ -47,9 +47,9 @@ def spawn(
     log: IO[bytes],
     inherit: Iterable[int] = (),
 ) -> Popen:
-    """Start a process in a session of its own: no terminal's or client's signal reaches it.
+    """Start a process in a session of its own, which no signal of a terminal or client reaches.
 
-    It gets nothing on its standard input, writes to `log`, and inherits the descriptors named.
+    Its standard input is empty. It writes to `log`, and inherits the given descriptors.
     """
     return subprocess.Popen(
         command,
@@ -66,20 +66,20 @@ def spawn(
 def become(
     command: Sequence[str], environment: Mapping[str, str], inherit: Iterable[int]
 ) -> NoReturn:
-    """Go on as another program, with the descriptors named."""
+    """Replace this process by another program, with the given descriptors."""
     for descriptor in inherit:
         os.set_inheritable(descriptor, True)
     os.execve(command[0], list(command), environment)
 
 
 def leave_parent() -> None:
-    """Go on as a child of the system's first process: nobody's tree of children contains this one. Before any thread is started."""
+    """Become a child of the system's first process, and so leave every other process tree. Call it before any thread is started."""
     if os.fork() > 0:
         os._exit(0)
 
 
 def stop(process: Popen, seconds: float) -> None:
-    """Ask a child to end and wait until it has; when the time is over, bring it about."""
+    """Ask a child to end, and wait for its end. When the time is over, kill it."""
     process.terminate()
     try:
         process.wait(seconds)
@@ -89,7 +89,7 @@ def stop(process: Popen, seconds: float) -> None:
 
 
 def without_marker(environment: dict[str, str]) -> dict[str, str]:
-    """The environment for a process that shall outlive the worker in whose step it was started."""
+    """The environment for a process that must outlive the worker in whose step it was started."""
     return {name: value for name, value in environment.items() if name != MARKER}
 
 
@@ -99,29 +99,29 @@ def new_identity() -> str:
 
 
 def executor_id(identity: str, version: str, apart: str = "") -> str:
-    """The DBOS executor that runs this version for this state directory: always the same, so that it recovers its own runs.
+    """The DBOS executor that runs this version for this state directory. It is always the same, so it recovers its own runs.
 
-    `apart` names one of several that run suspects only.
+    `apart` names one of several executors that run only suspects.
     """
     return "-".join(part for part in (identity, apart, version) if part)
 
 
 def apart_of(executor_id: str) -> str:
-    """Which of the workers apart it is, as `executor_id` was told; nothing for a common one."""
+    """The name of the worker apart, as given to `executor_id`; empty for a common worker."""
     return "-".join(executor_id.split("-")[1:-1])
 
 
 def identity_of(executor_id: str) -> str | None:
-    """The identity of the state directory whose executor it is; None if it is no executor id of ours."""
+    """The identity of the state directory of this executor; None if the id is not one of ours."""
     found = _EXECUTOR.fullmatch(executor_id)
     return found["identity"] if found else None
 
 
 def marked(identity: str) -> list[psutil.Process]:
-    """The workers of the state directory of that identity, and all that their steps have started.
+    """The workers of the state directory of that identity, and all processes that their steps have started.
 
     Raises:
-        ValueError: it is no identity. An empty one would be that of every process.
+        ValueError: it is not an identity. An empty text would match every process.
     """
     if not re.fullmatch(IDENTITY, identity):
         raise ValueError(f"{identity!r} is not the identity of a state directory")
@@ -130,10 +130,10 @@ def marked(identity: str) -> list[psutil.Process]:
 
 
 def of_executor(executor_id: str) -> list[psutil.Process]:
-    """The worker of that executor id, and all that its steps have started.
+    """The worker of that executor id, and all processes that its steps have started.
 
     Raises:
-        ValueError: it is no executor id.
+        ValueError: it is not an executor id.
     """
     if not _EXECUTOR.fullmatch(executor_id):
         raise ValueError(f"{executor_id!r} is not an executor id")
@@ -141,10 +141,10 @@ def of_executor(executor_id: str) -> list[psutil.Process]:
 
 
 def refuse_in_worker() -> None:
-    """See to it that no step of a run has started this process, as far as its environment and those of its parents show.
+    """Make sure that no step of a run has started this process, as far as its environment and those of its parents show.
 
     Raises:
-        PeopleOnly: one has.
+        PeopleOnly: a step has started it.
     """
     own = psutil.Process()
     if any(MARKER in _environment(one) for one in (own, *own.parents())):
@@ -155,7 +155,7 @@ def refuse_in_worker() -> None:
 
 
 def end(processes: Sequence[psutil.Process]) -> None:
-    """End them: politely, then for certain. Blocks for `_GRACE_SECONDS` at most."""
+    """End the processes: first politely, then for certain. Blocks for at most `_GRACE_SECONDS`."""
     for process in processes:
         send(process, signal.SIGTERM)
     _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
@@ -165,12 +165,12 @@ def end(processes: Sequence[psutil.Process]) -> None:
 
 
 def is_ours(pid: int, role: str, project: str) -> bool:
-    """Whether the process is the one of that role and project: pids are used again by others."""
+    """Whether the process has that role and project: another process may have got the pid since."""
     try:
         command = psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
-    # Modules have moved between releases: the last part of a name is what stays.
+    # Modules have moved between releases: only the last part of a name is stable.
     names = [
         word.rpartition(".")[2] if word.startswith("durable_workflows.") else Path(word).name
         for word in command
@@ -188,13 +188,13 @@ def started(pid: int) -> psutil.Process | None:
 
 
 def send(process: psutil.Process, number: int) -> None:
-    """Send a signal to the process, if it is still there."""
+    """Send a signal to the process if it still exists."""
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Whether it has; another one with its pid is not it."""
+    """Whether the process has ended. Another process with its pid does not count."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -202,7 +202,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of that pid exists and is no zombie."""
+    """Whether a process with that pid exists and is not a zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -216,5 +216,5 @@ def _marker(process: psutil.Process) -> str:
 def _environment(process: psutil.Process) -> Mapping[str, str]:
     try:
         return process.environ()
-    except (psutil.Error, OSError):  # gone, or another user's
+    except (psutil.Error, OSError):  # gone, or owned by another user
         return {}

@@ -26,18 +26,18 @@ IGNORE = "*\n"
 MADE = """The embedded database of this project was made, in pgdata/.
 As long as this file is here, no empty one is made in its place should it be gone.
 """
-REST = "rest"  # under which name the report says until when all runs wait
-LEFT = "left"  # and what there was to tell when nothing was left to do
+REST = "rest"  # the name in the report for the time until which all runs wait
+LEFT = "left"  # and for the news when nothing was left to do
 _REPORT = TypeAdapter(dict[str, str])
 _ROOM_BYTES = 2_000_000
-_LOG_BYTES = 5_000_000  # a log that grows beyond it keeps its last part in `<name>.1`
+_LOG_BYTES = 5_000_000  # a log above this size keeps its last part in `<name>.1`
 
 
 def prepare(settings: Settings) -> None:
-    """Make the state directory, if it is not there.
+    """Make the state directory if it does not exist.
 
     Raises:
-        InvalidProject: the project directory is none.
+        InvalidProject: the project directory is not a directory.
         StateDirectoryUnusable: it cannot be made or written.
         NoSpaceLeft: the disk is full.
     """
@@ -53,22 +53,22 @@ def prepare(settings: Settings) -> None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the folders in the state directory that are not there.
+    """Make the missing folders in the state directory.
 
     Raises:
-        OSError: one cannot be made.
+        OSError: a folder cannot be made.
     """
     for place in (places.logs, places.code, places.lock_files):
         place(settings).mkdir(exist_ok=True)
 
 
 def is_full(settings: Settings) -> bool:
-    """Whether the disk has no room for what the database writes next: its log grows by a megabyte at a time."""
+    """Whether the disk has no room for the next write of the database, whose log grows by a megabyte at a time."""
     return shutil.disk_usage(settings.state).free < _ROOM_BYTES
 
 
 def identity(settings: Settings) -> str | None:
-    """What tells this state directory from every other one. It moves with the directory, and is not copied with it.
+    """A unique id of this state directory. It moves with the directory, and is not copied with it.
 
     None: there is no id yet, or the file is damaged or came with a copy of another directory.
     """
@@ -77,7 +77,7 @@ def identity(settings: Settings) -> str | None:
 
 
 def claim_identity(settings: Settings) -> str:
-    """The directory's identity; a new one is made where there is none, with which unfinished runs go on as well.
+    """The directory's identity. If there is none, a new one is made, under which unfinished runs continue as well.
 
     Raises:
         StateDirectoryUnusable, NoSpaceLeft: it cannot be written.
@@ -93,8 +93,8 @@ def data_directory(settings: Settings) -> Path | None:
     """The data directory of the embedded database; None: the project never had one.
 
     Raises:
-        DataDirectoryLost: it had one.
-        DataDirectoryDamaged: what is there is none.
+        DataDirectoryLost: the project had one.
+        DataDirectoryDamaged: what is there is not a data directory.
     """
     path = places.data(settings)
     if (path / "PG_VERSION").is_file():
@@ -111,10 +111,10 @@ def data_directory(settings: Settings) -> Path | None:
 
 
 def note_database(settings: Settings) -> None:
-    """From now on the project has an embedded database.
+    """Note that the project has an embedded database from now on.
 
     Raises:
-        OSError: it cannot be noted.
+        OSError: the note cannot be written.
     """
     files.write_once(places.made(settings), MADE)
 
@@ -129,10 +129,10 @@ def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
 
 
 def bound_logs(settings: Settings) -> None:
-    """Cut logs that have grown too large. Their writers append, and go on at the new end.
+    """Cut logs that have grown too large. Their writers append, and continue at the new end.
 
     Raises:
-        OSError: one cannot be read or written; it may have been removed a moment ago.
+        OSError: a log cannot be read or written; it may have been removed a moment ago.
     """
     for path in places.logs(settings).glob("*.log"):
         if path.stat().st_size > _LOG_BYTES:
@@ -141,7 +141,7 @@ def bound_logs(settings: Settings) -> None:
 
 
 def read_connection(settings: Settings) -> Connection | None:
-    """What the running supervisor wrote, or None: there is none, or a dead one left the file behind.
+    """The connection that the running supervisor wrote. None: there is no file, or a dead supervisor left it behind.
 
     Raises:
         StateDirectoryUnusable: the file cannot be read.
@@ -158,7 +158,7 @@ def read_connection(settings: Settings) -> Connection | None:
 
 
 def _holds(pid: int, lock: locks.Guard, settings: Settings) -> bool:
-    """Whether it is this process that holds the lock, also where the lock's file does not tell."""
+    """Whether this process holds the lock, even if the lock's file does not say so."""
     named = locks.named_holder(lock)
     return named == pid if named else processes.is_ours(pid, "supervisor", str(settings.project))
 
@@ -169,14 +169,14 @@ def write_connection(settings: Settings, connection: Connection) -> None:
 
 
 def remove_connection(settings: Settings) -> None:
-    """The database is about to stop."""
+    """Remove the connection: the database is about to stop."""
     path = places.connection(settings)
-    if not path.is_dir():  # which the next start names
+    if not path.is_dir():  # the next start names it
         path.unlink(missing_ok=True)
 
 
 def moved_to(settings: Settings) -> str | None:
-    """Where the runs of this project's embedded database were moved to, or None: they were not."""
+    """The new place of the runs of this project's embedded database; None: they were not moved."""
     path = places.moved(settings)
     if not path.exists():
         return None
@@ -184,12 +184,12 @@ def moved_to(settings: Settings) -> str | None:
 
 
 def note_move(settings: Settings, where: str) -> None:
-    """From now on the embedded database is a backup."""
+    """Note that the embedded database is a backup from now on."""
     files.write_file(places.moved(settings), where)
 
 
 def read_report(settings: Settings) -> Mapping[str, str]:
-    """What the supervisor reports of its processes: `supervisor.json`, or nothing where there is none, or a damaged one."""
+    """The supervisor's report about its processes, from `supervisor.json`; empty if the file is missing or damaged."""
     try:
         return _REPORT.validate_json(files.read_text(places.report(settings)))
     except ValidationError:
@@ -197,7 +197,7 @@ def read_report(settings: Settings) -> Mapping[str, str]:
 
 
 def rest(settings: Settings) -> datetime | None:
-    """Until when the project rests: no process of it runs but a small one, since all its runs wait. None: it does not."""
+    """The time until which the project rests: only one small process runs, since all its runs wait. None: it does not rest."""
     holder = locks.named_holder(places.supervisor_lock(settings))
     if holder is None or not is_resting(settings, holder):
         return None
@@ -208,7 +208,7 @@ def rest(settings: Settings) -> datetime | None:
 
 
 def left_news(settings: Settings) -> News | None:
-    """What there was to tell of the runs when the project's processes had nothing left to do, as long as none has begun since. None: that is not known."""
+    """The news of the runs when the project's processes had nothing left to do, as long as no process has started since. None: unknown."""
     try:
         return News.model_validate_json(read_report(settings).get(LEFT, ""))
     except ValidationError:
@@ -216,7 +216,9 @@ def left_news(settings: Settings) -> News | None:
 
 
 def leave_news(settings: Settings, told: Mapping[str, str]) -> None:
-    """Keep what there is to tell to clients while nothing runs, in words, by their names: a hook reads it faster than any program of ours starts.
+    """Keep the news for clients while nothing runs, in words, by client name.
+
+    A hook reads the file faster than any program of ours starts.
 
     Raises:
         OSError: it cannot be written.
@@ -228,32 +230,32 @@ def leave_news(settings: Settings, told: Mapping[str, str]) -> None:
 
 
 def forget_news(settings: Settings) -> None:
-    """From now on the database tells it."""
+    """Remove the news: from now on the database has them."""
     shutil.rmtree(places.news(settings), ignore_errors=True)
 
 
 def is_resting(settings: Settings, pid: int) -> bool:
-    """Whether this process is the supervisor of the project, at rest."""
+    """Whether this process is the project's supervisor, at rest."""
     return processes.is_ours(pid, "resting.py", str(settings.project))
 
 
 def worker_entry(version: str, apart: str = "") -> str:
-    """Under which name the report has a worker; `apart` names one of those for suspects."""
+    """The worker's name in the report; `apart` names a worker for suspects."""
     return f"worker {version} {apart}".rstrip()
 
 
 def note_failed_start(settings: Settings, why: str) -> None:
-    """Report that nothing runs, and why; the next start reports anew."""
+    """Report that nothing runs, and why. The next start replaces the report."""
     restore({places.report(settings): json.dumps({"start": why}, indent=2)})
 
 
 def are_whole(texts: Mapping[Path, str]) -> bool:
-    """Whether the files say what they should."""
+    """Whether the files have the right contents."""
     return all(files.read_text(path) == text for path, text in texts.items())
 
 
 def is_connection_whole(settings: Settings) -> bool:
-    """Whether `connection.json` tells where the database is."""
+    """Whether `connection.json` says where the database is."""
     try:
         return read_connection(settings) is not None
     except SetupError:
@@ -261,7 +263,7 @@ def is_connection_whole(settings: Settings) -> bool:
 
 
 def restore(texts: Mapping[Path, str]) -> list[str]:
-    """Write the files again that do not say what they should; return which cannot be written, and why."""
+    """Rewrite the files whose contents are wrong. Return the files that cannot be written, and why."""
     wrong: list[str] = []
     for path, text in texts.items():
         if files.read_text(path) == text:
@@ -274,7 +276,7 @@ def restore(texts: Mapping[Path, str]) -> list[str]:
 
 
 def restore_connection(settings: Settings, connection: Connection) -> list[str]:
-    """`restore` for `connection.json`, which the supervisor that runs has written."""
+    """`restore` for `connection.json`, which the running supervisor has written."""
     if is_connection_whole(settings):
         return []
     try:

@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all, and survive a power cut once they have appeared."""
+"""Directories that appear whole or not at all, and survive a power cut after they have appeared."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def appearing(target: Path) -> Generator[Path]:
-    """A new directory beside `target` to fill; at the end it is on the disk and is `target`.
+    """A new directory to fill, beside `target`. At the end it is on the disk and becomes `target`.
 
-    The caller holds a lock that keeps others from making the same one. A half-made one, of a process that was
-    killed, is never taken for the target and is removed by the next.
+    The caller holds a lock that keeps other processes from making the same directory. A half-made directory of a killed process is
+    never taken for the target; the next process removes it.
     """
     unfinished = target.with_name(f"{target.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -28,7 +28,7 @@ def appearing(target: Path) -> Generator[Path]:
 
 
 def sync_tree(root: Path) -> None:
-    """Write every file and directory below `root`, and itself, to the disk."""
+    """Write every file and directory below `root`, and `root` itself, to the disk."""
     for folder, _, files in os.walk(root, topdown=False):
         for name in files:
             sync(Path(folder, name))

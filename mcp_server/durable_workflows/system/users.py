@@ -1,4 +1,4 @@
-"""Who uses this machine."""
+"""The users of this machine."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""Why a run is where it is, and what to call next: one sentence each. Nothing is looked up; all follows from the `Run`."""
+"""Why a run is where it is, and what to call next: one sentence each. Nothing is looked up; everything follows from the `Run`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,10 +44,10 @@ _BUDGETS = {  # agent_task's message for an exhausted budget, and the argument t
     "tokens of the": "max_tokens",
     "it did not end within": "timeout_seconds",
 }
-_TIMED = ("run_commands", "fan_out", "plan")  # whose arguments limit the time of what they run
+_TIMED = ("run_commands", "fan_out", "plan")  # their arguments limit the time of their work
 _PROMPT = 300
-_NO_JSON = ("is not portable JSON serializable", "non-string keys")  # as dbos says it
-_GONE = "there is no workflow"  # how what is unavailable begins where no file is to blame
+_NO_JSON = ("is not portable JSON serializable", "non-string keys")  # in the words of dbos
+_GONE = "there is no workflow"  # the beginning of a reason that blames no file
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def cause(run: Run, now: datetime) -> Cause:
 
 
 def failure(error: Preview | None) -> Failure | None:
-    """A recorded error, of whose JSON the end may be missing."""
+    """A recorded error, whose JSON may lack its end."""
     if error is None:
         return None
     try:
@@ -103,7 +103,7 @@ def failure(error: Preview | None) -> Failure | None:
 
 
 def wait_line(wait: Waiting, now: datetime) -> str:
-    """For which topic a run waits, since when, how long, and what it asks."""
+    """The topic on which a run waits, since when, for how long, and the question."""
     return joined(
         repr(line(wait.topic, limits.NAME)),
         f"since {time(wait.since)} ({span(now - wait.since)})" if wait.since else None,
@@ -130,7 +130,7 @@ def _succeeded(run: Run, _now: datetime) -> Cause:
 
 
 def _not_ok(output: Preview | None) -> str | None:
-    """What an output says of itself in which `ok` is false, as those of run_commands, fan_out and plan."""
+    """What an output with a false `ok` says of itself, as those of run_commands, fan_out and plan."""
     failed = recorded_not_ok(output.text if output else None)
     if failed is None:
         return None
@@ -154,13 +154,13 @@ def _failed(run: Run, _now: datetime) -> Cause:
 
 
 def _budget(error: Failure) -> str | None:
-    """The argument of agent_task that limited it, if that is why it failed."""
+    """The argument of agent_task that limited it, if that is the cause of its failure."""
     said = (name for words, name in _BUDGETS.items() if words in error.message)
     return next(said, None)
 
 
 def _forked(run: Run, text: str) -> Cause | None:
-    """That another run goes on in place of this one: its newest fork that has not failed."""
+    """The note that another run continues in place of this one: its newest fork that has not failed."""
     fork = next((one for one in reversed(run.forks) if one.status in _NOT_FAILED), None)
     if fork is None:
         return None
@@ -204,7 +204,7 @@ def _failed_in(run: Run, step: Step, said: str) -> Cause:
 
 
 def _another_child(run: Run, child: str) -> str:
-    """How this run gets another run in the child's place: a fork of the child alone changes nothing here."""
+    """How this run gets another run in the child's place. A fork of the child alone changes nothing here."""
     first = next(one for one in run.steps if one.child_workflow_id == child)
     again = _fork(run, first.step)
     if first.name == GET_RESULT:
@@ -216,7 +216,7 @@ def _another_child(run: Run, child: str) -> str:
 
 
 def _undone(run: Run, failed: Step) -> str:
-    """A warning where steps ran after the failed one: of a saga they undo what a fork from there would take for done."""
+    """A warning if steps ran after the failed one: in a saga they undo steps that a fork from there would take as done."""
     after = [
         one for one in run.steps if one.step > failed.step and not one.name.startswith("DBOS.")
     ]
@@ -227,7 +227,7 @@ def _undone(run: Run, failed: Step) -> str:
 
 
 def _failing_step(run: Run, error: Failure | None) -> Step | None:
-    """The last step whose error is the run's; a step may also have failed and been caught."""
+    """The last step whose error is the run's error; another step may have failed and been caught."""
     for step in reversed(run.steps):
         own = failure(step.error)
         if error and own and own.name == error.name and _same_start(own.message, error.message):
@@ -273,7 +273,7 @@ def _dead_lettered(run: Run, _now: datetime) -> Cause:
     )
 
 
-# Runs that go on
+# Unfinished runs
 
 
 def _delayed(run: Run, now: datetime) -> Cause:
@@ -305,7 +305,7 @@ def _queued(run: Run, now: datetime) -> Cause:
 
 
 def _full(place: QueuePlace) -> str | None:
-    """How many runs have the places of a queue without a free one, and which."""
+    """The number of runs in the places of a full queue, and the runs."""
     bounds = {"at once": place.concurrency, "at once per worker": place.worker_concurrency}
     for words, limit in bounds.items():
         if limit is not None and place.running >= limit and place.holders:
@@ -365,7 +365,7 @@ def _waits(waits: list[Waiting], now: datetime) -> Cause:
     where = {"workflow_id": first.workflow_id, "topic": line(first.topic, limits.NAME)}
     example = REST if first.example is None else first.example
     if len(as_json(example)) > _PROMPT:
-        example = REST  # a part of it would be no message
+        example = REST  # a part of it would not be a valid message
     answer = call("send_message", **where, message=example)
     if first.topic.startswith(PERSON):
         answer = f"{call('answer_in_person', **where)}: the person at this client answers."
@@ -394,7 +394,7 @@ def _running(run: Run, now: datetime) -> str:
 
 
 def _asleep_until(run: Run) -> datetime | None:
-    """DBOS records a sleep when it begins, with the time at which it will end."""
+    """The end of a sleep: DBOS records it when the sleep begins."""
     last = run.steps[-1] if run.steps else None
     return last.completed_at if last and last.name == SLEEP else None
 
@@ -482,7 +482,7 @@ def _fork(run: Run, step: int) -> str:
 
 
 def _moved_on(run: Run) -> str:
-    """The calls by which an unfinished run goes on as a fork on the newest code, and in no other way."""
+    """The calls by which an unfinished run can continue as a fork on the newest code, and only so."""
     return f"{_fork(run, _last_step(run) + 1)} and {_cancel(run)}"
 
 

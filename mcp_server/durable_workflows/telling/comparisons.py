@@ -1,4 +1,4 @@
-"""Two runs side by side as Markdown: what they share, where they differ first, and the steps that differ, in pages."""
+"""Two runs side by side as Markdown: what they share, the first difference, and the steps that differ, in pages."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -29,16 +29,16 @@ from durable_workflows.wording import (
     took,
 )
 
-_VALUE = 120  # characters of a value that differs
+_VALUE = 120  # characters of a differing value
 _PATH = 80
-_CHANGES = 8  # places in an input or output that are named
-_SHIFT = timedelta(milliseconds=100)  # a step whose duration has changed by less is not named
-_RATIO = 1.5  # nor one by less than this factor
+_CHANGES = 8  # places in an input or output that are listed
+_SHIFT = timedelta(milliseconds=100)  # steps whose duration has changed by less are not listed
+_RATIO = 1.5  # nor steps with a smaller factor
 _HOW = {"missing": "", "output": "another output", "error": "another error"}
 
 
 def markdown(found: Compared, *, offset: int = 0) -> str:
-    """The differences of two runs, `offset` of the steps that differ left out at the beginning."""
+    """The differences of two runs, without the first `offset` steps that differ."""
     different = [one for one in found.steps if one.differs]
     head = "\n".join(_head(found, different) if offset == 0 else ["# Two runs compared, continued"])
     head = clamp(head, limits.ANSWER * 2 // 3)
@@ -163,7 +163,7 @@ def _counts(found: Compared, different: list[ComparedStep]) -> str:
 
 
 def _slower(found: Compared) -> Iterator[str]:
-    """The steps whose duration has changed most."""
+    """The steps with the largest changes of duration."""
     shifts = [(shift, one) for one in found.steps if (shift := _shift(one)) is not None]
     shifts.sort(key=lambda shifted: shifted[0], reverse=True)
     if shifts:
@@ -172,7 +172,7 @@ def _slower(found: Compared) -> Iterator[str]:
 
 
 def _shift(one: ComparedStep) -> timedelta | None:
-    """By how much the duration of a step has changed, if that is worth a word."""
+    """The change of a step's duration, if it is worth mentioning."""
     a, b = (_length(side) for side in (one.a, one.b))
     if a is None or b is None or abs(a - b) < _SHIFT or max(a, b) < _RATIO * min(a, b):
         return None
@@ -200,7 +200,7 @@ def _named(one: ComparedStep) -> str:
 
 
 def _step(one: ComparedStep) -> str:
-    """A step that differs, and in what."""
+    """A step that differs, and its differences."""
     alone = one.a if one.b is None else one.b if one.a is None else None
     if alone is not None:
         only = f"only in {'a' if one.b is None else 'b'}"

@@ -1,4 +1,4 @@
-"""Where two JSON values differ."""
+"""The places where two JSON values differ."""
 
 import itertools
 import json
@@ -21,7 +21,10 @@ class _Place(NamedTuple):
 def changes(
     a: Preview | None, b: Preview | None, *, most: int, given: bool = False
 ) -> list[Change]:
-    """The first places where two recorded values differ; none where one is cut, missing, or no JSON. `given`: they are the arguments of runs."""
+    """The first places where two recorded values differ; none if one is cut, missing, or not JSON.
+
+    `given`: they are the arguments of runs.
+    """
     if a is None or b is None or a.cut or b.cut:
         return []
     try:
@@ -39,13 +42,13 @@ def changes(
 
 
 def _has_names_only(value: Any) -> bool:
-    """Whether these are arguments, as DBOS records them, that were all given by name."""
+    """Whether these are arguments, in DBOS's recorded form, that were all given by name."""
     fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
     return fields.get("positionalArgs") == [] and "namedArgs" in fields
 
 
 def _places(a: Any, b: Any) -> Iterator[_Place]:
-    """The places that differ, in the order of the first value."""
+    """The differing places, in the order of the first value."""
     open_places = [_Place("", a, b)]
     while open_places:
         place = open_places.pop()

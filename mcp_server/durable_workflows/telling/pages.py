@@ -1,6 +1,6 @@
-"""One thing of a run in pages, as Markdown: a payload, its children, its messages, its code.
+"""One part of a run in pages, as Markdown: a payload, its children, its messages, its code.
 
-A page is no longer than the budget; `offset` is where it begins, and its last line is the call that brings the next one.
+A page is no longer than the budget; it begins at `offset`, and its last line is the call that brings the next page.
 """
 
 import json
@@ -15,15 +15,15 @@ from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
 from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, line
 
 _NOTHING = "Nothing was printed. Runs that it started have their own logs."
-_DEEPEST = 10  # levels of a tree that are drawn
-_RUNS = 1000  # of a tree that are read
-_LEAST = 600  # characters of a payload that are read, if it has so many
+_DEEPEST = 10  # levels of a tree that are shown
+_RUNS = 1000  # runs of a tree that are read
+_LEAST = 600  # characters of a payload that are read, if it is that long
 
 NextPage = Callable[[int], str]
 
 
 def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
-    """One step, whose payload's preview begins at character `offset` of the whole."""
+    """One step; the preview of its payload begins at character `offset` of the whole."""
     head = (
         f"# Step {found.step} {line(found.name, limits.NAME)} of {fitting.shown_line(workflow_id)}\n"
         + wording.joined(
@@ -44,7 +44,12 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 
 
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
-    """The run's own `input`, `output` or `error`, the `prompt` of what it waits for, its `events`, or the `answers` of people, from character `offset` on; a preview begins at the beginning, and has `offset` and `limits.PART` characters or all."""
+    """A payload of the run from character `offset` on.
+
+    It is the run's own `input`, `output` or `error`, the `prompt` of its wait, its `events`, or the `answers` of people. A preview begins
+    at the
+    beginning, and has `offset` and `limits.PART` characters or all.
+    """
     known = {
         "input": run.input,
         "output": run.output,
@@ -54,7 +59,7 @@ def payload(run: Run, *, which: str, offset: int = 0) -> str:
         "answers": _answers(run),
     }
     whole = known[which]
-    # Of several values in one text the first may be cut; up to here it is not.
+    # If there are several values in one text, the first may be cut; up to here it is not.
     text = whole.text[offset : offset + limits.PART] if whole else ""
     part = Preview(text=text, length=whole.length) if whole else None
     return _payload_page(
@@ -67,7 +72,7 @@ def payload(run: Run, *, which: str, offset: int = 0) -> str:
 
 
 def source(workflow_id: str, path: str, text: str, *, offset: int = 0) -> str:
-    """The file that the run's version has of its workflow, from character `offset` on."""
+    """The file of the run's workflow in the run's version, from character `offset` on."""
     head = f"# {fitting.shown_line(path)}, as {fitting.shown_line(workflow_id)} runs it"
     part = Preview(text=text[offset:], length=len(text))
     following = _next_page(workflow_id, "source")
@@ -75,7 +80,7 @@ def source(workflow_id: str, path: str, text: str, *, offset: int = 0) -> str:
 
 
 def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str:
-    """The runs that a run started, and theirs, as a tree; `offset` runs are left out at the beginning."""
+    """The runs that a run started, and their children, as a tree, without the first `offset` runs."""
     counts = Counter(child.status for child in children)
     total = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     more = (
@@ -95,7 +100,7 @@ def tree(workflow_id: str, children: Sequence[Child], *, offset: int = 0) -> str
 
 
 def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> str:
-    """The messages sent to a run, oldest first; `offset` of them are left out at the beginning."""
+    """The messages sent to a run, oldest first, without the first `offset`."""
     first = "" if len(found) < limits.MESSAGES else ", the oldest"
     head = f"# Messages to {fitting.shown_line(workflow_id)}\n{wording.counted(len(found), 'message')}{first}\n"
     lines = [_message(workflow_id, number, message) for number, message in enumerate(found, 1)]
@@ -103,7 +108,7 @@ def messages(workflow_id: str, found: Sequence[Message], *, offset: int = 0) -> 
 
 
 def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
-    """What a run printed and logged: the newest lines that fit, oldest first, of those before the line with the id `before` (0: of all)."""
+    """The output and log of a run: the newest lines that fit, oldest first, of those before the line with the id `before` (0: of all)."""
     asked = [one for one in lines if not before or one.id < before]
     room = limits.ANSWER - 500 - len(workflow_id)
     shown: list[str] = []
@@ -121,7 +126,7 @@ def log(workflow_id: str, lines: Sequence[LogLine], *, before: int = 0) -> str:
 
 
 def log_line(found: LogLine) -> str:
-    """A line of a log: when, in which step, by what."""
+    """A line of a log: when, in which step, and from which stream."""
     where = f"step {found.step}" if found.step is not None else "workflow"
     return fitting.shown(
         f"{found.at.astimezone(UTC):%H:%M:%S} {where} {found.stream}: {found.text}"
@@ -129,7 +134,10 @@ def log_line(found: LogLine) -> str:
 
 
 def size(cut: Preview) -> str:
-    """How long the whole of a payload is that was cut. Of one that is far longer its bytes are known: to count characters it would have to be read."""
+    """The length of a payload that was cut.
+
+    If it is far longer than the cut, it is in bytes: to count characters it would have to be read.
+    """
     unit = "byte" if cut.length > 4 * max(len(cut.text), _LEAST) else "character"
     return wording.counted(cut.length, unit)
 
@@ -147,7 +155,7 @@ def _message(workflow_id: str, number: int, message: Message) -> str:
 
 
 def _prompts(run: Run) -> Preview | None:
-    """What the run asks, whole."""
+    """The complete questions of the run."""
     asked = [f"Topic {one.topic!r}: {one.prompt}" for one in run.waiting if one.prompt]
     text = "\n\n".join(asked)
     return Preview(text=text, length=len(text)) if asked else None
@@ -160,7 +168,7 @@ def _events(run: Run) -> Preview | None:
 
 
 def _answers(run: Run) -> Preview | None:
-    """What people answered, and all that they were shown."""
+    """The answers of people, and all that was shown to them."""
     text = "\n\n".join(
         f"Step {one.step}, answered by {one.who}: {one.answer.text}\nShown:\n{one.shown}"
         for one in run.answers
@@ -186,7 +194,7 @@ def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[in
 
 
 def list_page(head: str, blocks: Sequence[str], next_page: NextPage, *, end: str = "") -> str:
-    """As many blocks as fit, at least one, and the call that brings those after them, or `end`."""
+    """As many blocks as fit, at least one, and the call that brings the next blocks, or `end`."""
     room = limits.ANSWER - len(head) - len(f"Next: {next_page(len(blocks))}") - 2 if blocks else 0
     shown: list[str] = []
     for block in blocks:
@@ -210,7 +218,7 @@ def _payload_page(
     next_page: NextPage,
     language: str = "",
 ) -> str:
-    """A part of a payload that begins at `offset`, and the call that brings the next one."""
+    """The part of a payload that begins at `offset`, and the call that brings the next part."""
     if part is None:
         return f"{head}\n{title}: nothing was recorded."
     if not part.text:
@@ -229,7 +237,7 @@ def _payload_page(
 
 
 def _readable(text: str) -> str:
-    """JSON as a person reads it: a text as such, a recorded error with its traceback's lines."""
+    """JSON in a readable form: a text as text, a recorded error with the lines of its traceback."""
     try:
         value: object = json.loads(text)
     except (ValueError, RecursionError):

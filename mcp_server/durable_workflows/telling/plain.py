@@ -8,13 +8,13 @@ from durable_workflows.models import Model
 
 
 def plain(value: Any) -> object:
-    """A model, what a field of one may be, or a list of these, as JSON.
+    """A model, a field's value, or a list of these, as JSON.
 
-    Values of others, which a model may hold, are made fit one by one: only what is too deep itself is given as a text.
+    Foreign values in a model are made fit one by one: only a value that is itself too deep becomes text.
     """
     match value:
         case Model():
-            # An example is what the author's schema says, however deep.
+            # An example follows the author's schema, however deep.
             return {n: fitting.answer(part) if n == "example" else plain(part) for n, part in value}
         case list():
             return [plain(part) for part in cast("list[object]", value)]

@@ -1,4 +1,4 @@
-"""A run as JSON for programs: always whole JSON, of bounded length, with what was left out in one field."""
+"""A run as JSON for programs: always complete JSON, of bounded length, with the missing parts listed in one field."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,17 +9,17 @@ from durable_workflows.models import MOST_EVENTS, Message, Model, Run
 from durable_workflows.telling.plain import plain
 
 LONGEST = 3_000_000  # characters, which no model reads
-_READ = 1000  # of children, messages and first steps, that are read at most
+_READ = 1000  # the most children, messages and first steps that are read
 _LONGEST_ID = 256
 _IDS = ("workflow_id", "forked_from", "taken_from")
-# How many of each list, and how many characters of each text: the first that are short enough. The last are, whatever the run.
+# How many items of each list, and how many characters of each text: the first pair that is short enough. The last pair always is.
 _SIZES = ((1100, 20_000), (1100, 2000), (1100, 600), (400, 200), (50, 50))
 
 Json = dict[str, Any]
 
 
 class LeftOut(Model):
-    """What is not in a trace: `count` of it, where that is known, of these `steps`, where they are known, and the first call that brings it."""
+    """A missing part of a trace: its `count`, if known, its `steps`, if known, and the first call that brings it."""
 
     what: str
     count: int | None = None
@@ -28,7 +28,7 @@ class LeftOut(Model):
 
 
 def text(run: Run, messages: Sequence[Message], log_lines: int) -> str:
-    """The trace. `log_lines` is how many lines its log has, which are never part of it."""
+    """The trace. `log_lines` is the number of lines in the run's log, which is never part of the trace."""
     whole = _dumped(run, messages)
     found = ""
     for most, width in _SIZES:
@@ -51,7 +51,7 @@ def _dumped(run: Run, messages: Sequence[Message]) -> Json:
 
 
 def _cut(value: object, most: int, width: int, name: str) -> object:
-    """A value with so many items of each list, the first and the last, and so many characters of each text."""
+    """A value with that many items of each list, the first and the last ones, and that many characters of each text."""
     match value:
         case str():
             return value[: max(width, _LONGEST_ID) if name.endswith(_IDS) else width]
@@ -72,7 +72,7 @@ def _head(most: int) -> int:
 
 
 def _of_payloads(shown: Json) -> Iterator[LeftOut]:
-    """Of values of which only the beginning is there."""
+    """The missing parts of values that are cut."""
     run = str(shown["workflow_id"])
     for name in ("input", "output", "error"):
         if _is_cut(shown[name]):
@@ -104,7 +104,7 @@ def _of_messages(run: str, cut: Sequence[Json]) -> LeftOut:
 
 
 def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:
-    """Of items that are not there; where as many were read as are at most, there may be more."""
+    """The missing items of lists. If the maximum was read, there may be more."""
     steps = shown["steps"]
     if missing := run.total_steps - len(steps):
         head = min(_READ, len(steps), _head(len(steps)) if len(steps) < len(run.steps) else _READ)
@@ -129,7 +129,7 @@ def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:
 
 
 def _of_texts(whole: Json, shown: Json) -> Iterator[LeftOut]:
-    """Of names, questions and other texts of which only the beginning is there."""
+    """The missing parts of names, questions and other texts."""
     run = str(shown["workflow_id"])
     calls = {"waiting": {"cursor": "prompt:0"}, "answers": {"cursor": "answers:0"}}
     for name, value in shown.items():
@@ -139,7 +139,7 @@ def _of_texts(whole: Json, shown: Json) -> Iterator[LeftOut]:
 
 
 def _shorter(whole: Any, shown: Any) -> int:
-    """How many texts were cut that are no payloads: those tell their length."""
+    """The number of cut texts that are not payloads: payloads give their own length."""
     if isinstance(whole, str):
         return len(whole) > len(shown)
     if isinstance(whole, dict):

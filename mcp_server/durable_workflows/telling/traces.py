@@ -1,7 +1,7 @@
-"""The trace of a run as Markdown, for whoever reads it: a model through `inspect`, a person in a client or a terminal.
+"""The trace of a run as Markdown: for a model through `inspect`, and for a person in a client or a terminal.
 
-Pure functions from a `Run` to text. No text is longer than its budget, whatever the data; each begins with what matters most, says what
-it left out, and names the call that brings it.
+Pure functions from a `Run` to text. No text is longer than its budget, whatever the data. Each begins with the most important part, says
+what it left out, and names the call that brings the rest.
 """
 
 from collections import Counter
@@ -35,19 +35,19 @@ from durable_workflows.wording import (
 
 _TRACEBACK = 1500
 _RESULT_WIDTHS = (160, 60, 25)  # characters of a step's result; narrower ones let more steps fit
-_MOST_STEPS = 40  # in a summary: a loop says the same again and again
-_GAP = 170  # characters of a line about left-out steps, beside the call in it
+_MOST_STEPS = 40  # in a summary: a loop repeats itself
+_GAP = 170  # characters of a line about left-out steps, apart from the call in it
 _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
-_PROMPT = 300  # characters of a question that a cause tells
+_PROMPT = 300  # characters of a question in a cause
 _HOW = {"terminal": "in a terminal", "elicitation": "in the form of a client"}
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 def markdown(run: Run, *, budget: int = limits.ANSWER, now: datetime | None = None) -> str:
-    """The summary of a run: why it is where it is, what to call next, and its steps, cut short."""
+    """The summary of a run: why it is where it is, what to call next, and its steps in short form."""
     run = _without_timeout(run)
     head = "\n".join(_head(run, now or datetime.now(UTC)))
     steps = _steps(run, budget - len(head) - 1)
@@ -115,7 +115,7 @@ def _facts(run: Run, now: datetime) -> str:
 
 
 def _unread(run: Run) -> str | None:
-    """How many messages nobody has received, on which topics, and whether the run receives on another one."""
+    """The number of unread messages, their topics, and whether the run receives on another topic."""
     if not run.unread_messages:
         return None
     number = counted(run.unread_messages, "unread message")
@@ -136,7 +136,7 @@ def _origin(run: Run) -> str | None:
 
 
 def _without_timeout(run: Run) -> Run:
-    """The run without what DBOS records of a wait that goes on: its timeout, as a sleep at the next number."""
+    """The run without DBOS's record of an active wait: its timeout, as a sleep at the next number."""
     if not (run.waiting and run.steps and run.steps[-1].name == SLEEP):
         return run
     fewer = {"steps": run.steps[:-1], "total_steps": run.total_steps - 1}
@@ -158,7 +158,7 @@ def _error_section(run: Run) -> list[str]:
 
 
 def _concern(child: Child) -> int:
-    """Failed children are of more interest than those under way, and these than those that are done."""
+    """Failed children come before running ones, and these before finished ones."""
     if child.ok is False:
         return 0
     return 0 if child.status in _FAILED else 1 if child.status in UNFINISHED else 2
@@ -188,7 +188,7 @@ def _events(run: Run) -> list[str]:
 
 
 def _answers(run: Run) -> list[str]:
-    """What people answered; the whole of what they were shown is a page of its own."""
+    """The answers of people; all that was shown to them has a page of its own."""
     lines = _section("Answers from people", [answer_line(one) for one in run.answers])
     if any(not _is_whole(one) for one in run.answers):
         lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='answers:0')}")
@@ -196,7 +196,7 @@ def _answers(run: Run) -> list[str]:
 
 
 def answer_line(answer: Answer) -> str:
-    """Who answered what, when and how; and the run that was asked, if this one took the answer over."""
+    """Who answered what, when and how, and the run that was asked, if this run took the answer over."""
     where = answer.taken_from
     return joined(
         f"step {answer.step}: {line(answer.answer.text, limits.EVENT)}",
@@ -225,7 +225,7 @@ def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:
 
 
 def _arguments(text: str) -> str:
-    """Arguments as they were given, from the form in which DBOS keeps them."""
+    """Arguments as they were given, from DBOS's form."""
     try:
         given: Any = fitting.part_of_json(text)
         named, positional = given["namedArgs"], given["positionalArgs"]
@@ -275,7 +275,7 @@ def _from_both_ends(steps: Sequence[Step]) -> Iterable[Step]:
 
 def _with_gaps(run: Run, chosen: Sequence[Step]) -> list[str]:
     places = {step.step: place for place, step in enumerate(run.steps)}
-    paged = len(run.steps) < run.total_steps  # steps may be missing between those of the run, too
+    paged = len(run.steps) < run.total_steps  # steps may also be missing within those of the run
     lines: list[str] = []
     place, last = -1, 0
     for step in chosen:
@@ -291,7 +291,7 @@ def _with_gaps(run: Run, chosen: Sequence[Step]) -> list[str]:
 
 
 def _often(steps: Sequence[Step]) -> str:
-    """What the steps are, most of them."""
+    """The most frequent names of the steps."""
     names = Counter(line(step.name, _OFTEN_NAME) for step in steps).most_common(_OFTEN)
     shown = ", ".join(f"{name} ×{number:,}" for name, number in names)
     return f" ({shown})" if shown else ""

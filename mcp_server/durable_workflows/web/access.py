@@ -1,7 +1,7 @@
-"""How a browser gets in: a code in a link, good for once, becomes a cookie. Both are made of the project's token, and neither is ever logged.
+"""How a browser gets access: a code in a link, which works once, becomes a cookie.
 
-A code is good at one server, for a minute. Whoever has the token can make one without asking that server. A cookie outlives servers, and is good at
-all of the project.
+Both are made from the project's token, and neither is logged. A code is good at one server, for a minute. A program with the token can make
+one without asking that server. A cookie outlives servers, and is good for all servers of the project.
 """
 
 import hashlib
@@ -16,16 +16,16 @@ COOKIE_SECONDS = 30 * 86_400
 
 _CODE_SECONDS = 60
 _AHEAD_SECONDS = (
-    5  # by which another process's clock may differ from this one's, as after it was set
+    5  # the allowed difference between the clocks of two processes, as after a clock was set
 )
 _CODE, _COOKIE = (
     "code of the page",
     "cookie of the page",
-)  # what is signed is good for one of them only
+)  # a signed word is good for only one of them
 
 
 def link(token: str, url: str) -> str:
-    """A link to the page of the server at `url`, for whoever opens it first."""
+    """A link to the page of the server at `url`, for the browser that opens it first."""
     parts = urlsplit(url)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "")
     name = f"[{host}]" if ":" in host else host
@@ -33,18 +33,18 @@ def link(token: str, url: str) -> str:
 
 
 class Access:
-    """Who gets in at the server of a project that listens on `port`."""
+    """Decides on access to the server of a project that listens on `port`."""
 
     def __init__(self, settings: Settings, token: str, port: int) -> None:
         self._token = token
         self._port = port
-        self._opened = round(time.time(), 6)  # as exact as a code says when it was made
+        self._opened = round(time.time(), 6)  # as exact as the time in a code
         self._used: dict[str, float] = {}
         place = hashlib.sha256(str(settings.state).encode(errors="surrogateescape")).hexdigest()
         self.cookie_name = f"durable-workflows-{place[:8]}"
 
     def takes_code(self, code: str) -> bool:
-        """Whether the code is good. It is not from then on."""
+        """Whether the code is good. Afterwards it is used up."""
         issued = _issued(self._token, code, _CODE, str(self._port))
         now = time.time()
         self._used = {one: at for one, at in self._used.items() if at > now - 2 * _CODE_SECONDS}
@@ -68,13 +68,13 @@ def _code(token: str, port: int) -> str:
 
 
 def _signed(token: str, *what: str) -> str:
-    """A word that says when it was made, and that whoever made it has the token."""
+    """A word with its time, which only a program with the token can make."""
     body = f"{time.time():.6f}.{secrets.token_hex(8)}".replace(".", "-")
     return f"{body}-{_signature(token, body, *what)}"
 
 
 def _issued(token: str, word: str, *what: str) -> float | None:
-    """When the word was made; None if `_signed` did not make it with this token and for this."""
+    """The time of the word; None if `_signed` did not make it with this token and for this purpose."""
     body, _, signature = word.rpartition("-")
     right = _signature(token, body, *what)
     if not hmac.compare_digest(signature.encode(errors="replace"), right.encode()):

@@ -1,4 +1,4 @@
-"""What a person can change on the page: one function for each POST."""
+"""The changes that a person can make on the page: one function for each POST."""
 
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ async def schedule(site: Site, body: ScheduleBody) -> ScheduleInfo | Started:
 
 
 async def _wait(engine: "Engine", workflow_id: str, step: int) -> OpenWait:
-    """What the run waits for at that step. Another person may have been quicker."""
+    """The run's wait at that step. Another person may have been quicker."""
     for wait in await engine.reader.waits(workflow_id):
         if wait.step == step:
             return wait

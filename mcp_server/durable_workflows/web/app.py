@@ -25,10 +25,10 @@ Endpoint = Callable[[Request], Awaitable[Any]]
 
 
 class Web:
-    """The page of one project, and what it needs while it is open."""
+    """The page of one project, and the objects that it needs while it is open."""
 
     def __init__(self, site: Site, access: Access, names: Collection[str]) -> None:
-        """`names` are the host names by which it may be asked."""
+        """`names` are the host names that requests may use for it."""
         self._site = site
         self._changes = Changes(site.settings)
         front = Front(site.settings, access)
@@ -48,7 +48,7 @@ class Web:
         )
 
     async def run(self) -> None:
-        """Tell open pages what changes, for ever."""
+        """Report changes to open pages, forever."""
         await self._changes.run()
 
     def _get(self, call: Call) -> Endpoint:
@@ -80,7 +80,7 @@ def _bounded(endpoint: Endpoint) -> Endpoint:
 
 
 def _query(model: type[BaseModel], params: QueryParams) -> Any:
-    """A query as its model; an empty value is none."""
+    """A query as its model; an empty value counts as missing."""
     fields = {one.alias or name: one for name, one in model.model_fields.items()}
     lists = {name for name, one in fields.items() if get_origin(one.annotation) is list}
     given = {name: value for name, value in params.items() if value}

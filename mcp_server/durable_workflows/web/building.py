@@ -1,4 +1,7 @@
-"""The page as one HTML file: what a wheel has, or, in a checkout, what Node makes of its sources when it is first wanted, once per user and state of the sources."""
+"""The page as one HTML file.
+
+A wheel contains it. In a checkout, Node builds it from its sources at first use, once per user and state of the sources.
+"""
 
 import hashlib
 import os
@@ -18,20 +21,20 @@ from durable_workflows.system.locks import LockHeld, awaited_lock
 from durable_workflows.system.trees import appearing
 
 FOLDER = Path(__file__).with_name("page")
-BUILT = "dist"  # of a wheel: the page, and a file that says of which sources
+BUILT = "dist"  # in a wheel: the page, and a file that names its sources
 PAGE, SOURCES = "index.html", "sources"
 
 _LOCK_FILES = ("package.json", "package-lock.json")
 _NOT_SOURCES = (BUILT, "node_modules")
 _VITE = Path("node_modules", "vite", "bin", "vite.js")
 _BUILD_SECONDS = 300
-_TAIL_CHARACTERS = 1000  # of what npm or vite says, in the error
+_TAIL_CHARACTERS = 1000  # characters of npm's or vite's output, in the error
 
 _logger = getLogger(__name__)
 
 
 async def page(settings: Settings, folder: Path = FOLDER) -> str:
-    """The page; built of the sources in the folder now if it is not yet.
+    """The page; it is built now from the sources in the folder if it is not built yet.
 
     Raises:
         PageNotBuilt: npm or vite could not do it.
@@ -50,7 +53,7 @@ async def page(settings: Settings, folder: Path = FOLDER) -> str:
 
 
 def sources_hash(folder: Path = FOLDER) -> str:
-    """Names the sources of the page as they are."""
+    """Names the present state of the page's sources."""
     digest = hashlib.sha256()
     for path in sorted(_sources(folder)):
         digest.update(f"{path.relative_to(folder).as_posix()}\n{path.stat().st_size}\n".encode())
@@ -69,7 +72,7 @@ def _is_built_of(folder: Path, sources: str) -> bool:
 
 
 async def _built(settings: Settings, folder: Path, sources: str) -> Path:
-    """The folder in the user's cache that has the page."""
+    """The folder with the page in the user's cache."""
     target = settings.cache / f"page-{sources}"
     if not target.is_dir():
         settings.cache.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,7 @@ async def _build(settings: Settings, folder: Path, target: Path) -> None:
 
 
 async def installed_modules(settings: Settings, folder: Path) -> Path:
-    """The `node_modules` of the lock file; installed now if they are not yet. Other sources with the same lock file use them, too.
+    """The `node_modules` of the lock file; they are installed now if they are missing. Other sources with the same lock file use them too.
 
     Raises:
         PageNotBuilt: npm could not do it.

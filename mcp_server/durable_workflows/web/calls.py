@@ -1,4 +1,7 @@
-"""The page's API: its calls by path, with what each takes and answers. The server walks these lists, and so does `make docs`, which writes their types."""
+"""The page's API: its calls by path, with their input and output types.
+
+The server uses these lists, and so does `make docs`, which writes their types.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -47,7 +50,7 @@ from durable_workflows.web.site import Site
 
 
 class Call(NamedTuple):
-    """A call: `/api/` and its path, the model of what it takes, the type of its answer, and what answers it."""
+    """A call: `/api/` and its path, the model of its input, the type of its answer, and the function that answers it."""
 
     path: str
     takes: Any

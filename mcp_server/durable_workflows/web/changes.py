@@ -1,4 +1,4 @@
-"""What changes, told to open pages as server-sent events: all pages of a server share one `Feed`, and cost nothing while nothing happens."""
+"""Changes, sent to open pages as server-sent events. All pages of a server share one `Feed`, and cost nothing while nothing happens."""
 
 from collections.abc import Collection
 
@@ -10,9 +10,9 @@ from durable_workflows.settings import Settings
 from durable_workflows.web import shapes
 from durable_workflows.web.shapes import ChangesQuery
 
-_NEWEST = 200  # runs of which the list consists whose every change is told
-_PAUSE_SECONDS = 0.2  # so that what a look finds is told within half a second
-_SIGN_SECONDS = 15.0  # after which a silent stream shows that it is alive
+_NEWEST = 200  # runs in the list whose every change is reported
+_PAUSE_SECONDS = 0.2  # so that changes are reported within half a second
+_SIGN_SECONDS = 15.0  # the interval of signs of life on a silent stream
 _SIGN = b":\n\n"
 _HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 
@@ -27,22 +27,22 @@ class Changes:
         self._ears: set[_Ear] = set()
 
     async def run(self) -> None:
-        """Serve them, for ever."""
+        """Serve them, forever."""
         await self._feed.run()
 
     def stream(self, query: ChangesQuery) -> "Stream":
-        """The answer for a page that wants to hear of this. From its head on, every change is told."""
+        """The answer for a page that asks for these changes. From its head on, every change is reported."""
         return Stream(self, query)
 
     async def serve(self, query: ChangesQuery, send: Send) -> None:
-        """Send what changes, until this is cancelled."""
+        """Send changes, until this is cancelled."""
         ear = _Ear(query)
         self._ears.add(ear)
         try:
             with self._feed.watch(query.runs, lists=query.listed, waits=query.waits):
                 await self._feed.settle()
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                await _write(send, _SIGN)  # else a browser may wait for the first byte
+                await _write(send, _SIGN)  # otherwise a browser may wait for the first byte
                 while True:
                     await _write(send, await ear.heard())
         finally:
@@ -54,7 +54,7 @@ class Changes:
 
 
 class Stream:
-    """An answer that goes on until the page goes."""
+    """An answer that continues until the page is gone."""
 
     def __init__(self, changes: Changes, query: ChangesQuery) -> None:
         self._changes = changes
@@ -70,7 +70,7 @@ class Stream:
 
 
 class _Ear:
-    """A page that is told at its own pace: of what it has not heard yet it hears once."""
+    """A page that is told at its own pace: pending changes are merged."""
 
     def __init__(self, query: ChangesQuery) -> None:
         self._query = query
@@ -87,7 +87,7 @@ class _Ear:
             self._has_news.set()
 
     async def heard(self) -> bytes:
-        """The next event; a sign of life where there is none for long."""
+        """The next event; a sign of life if there is none for long."""
         with anyio.move_on_after(_SIGN_SECONDS):
             await self._has_news.wait()
             return self._taken()

@@ -16,13 +16,13 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
     from durable_workflows.engine.engine import Engine
 
 _PAYLOAD = 1024 * 1024  # characters of each payload
-_PAGE = 20  # steps that are read at a time, so that the largest ones have room
+_PAGE = 20  # steps that are read at a time, so that the largest fit
 _UNFIT = re.compile(r"[^\w.-]+", re.ASCII)  # in the name of a file
 _LONGEST_NAME = 100
 
 
 async def run(site: Site, query: RunQuery) -> Response:
-    """The run as a file. What cannot be read is known before the answer begins."""
+    """The run as a file. Errors of reading are known before the answer begins."""
     engine = await site.engine()
     found = await engine.reader.run(query.id, preview=_PAYLOAD, after_step=2**31 - 1)
     first = await engine.contents.steps(query.id, after=0, count=_PAGE, preview=_PAYLOAD)
@@ -35,7 +35,7 @@ async def run(site: Site, query: RunQuery) -> Response:
 
 
 async def _parts(engine: "Engine", found: Run, steps: list[Step]) -> AsyncGenerator[str]:
-    """A JSON object: the fields of the run, with the steps, and what else there is."""
+    """A JSON object: the fields of the run, its steps, and the rest."""
     fields = [f'"{name}":{sending.text(value)}' for name, value in found if name != "steps"]
     yield f'{{{",".join(fields)},"steps":['
     separator = ""

@@ -1,4 +1,4 @@
-"""The page itself: handed to browsers that have been let in, and to those that bring a code."""
+"""The page itself: sent to browsers that have access, and to browsers that bring a code."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ _SPENT = "This link has been used, or is older than a minute."
 
 
 class Front:
-    """The page of one project. In a checkout it is what the sources are now."""
+    """The page of one project. In a checkout it is made from the present sources."""
 
     def __init__(self, settings: Settings, access: Access) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class Front:
         if not self._access.takes_cookie(given):
             said = _CLOSED if code is None else _SPENT
             return PlainTextResponse(f"{said}\n\n{OPEN}\n", 401)
-        if code is not None:  # an old link, as from the history: its browser is let in already
+        if code is not None:  # an old link, as from the history: its browser already has access
             return RedirectResponse("/", 303)
         return await self._page()
 
@@ -60,7 +60,7 @@ class Front:
 
 
 def policy(page: str) -> str:
-    """The content security policy of a page: its own scripts and styles, which are in it, and no others."""
+    """The content security policy of a page: only its own inline scripts and styles."""
     found = _Inline()
     found.feed(page)
     sources = [
@@ -70,7 +70,7 @@ def policy(page: str) -> str:
 
 
 class _Inline(HTMLParser):
-    """Collects the hashes of the scripts and styles that are inside a page."""
+    """Collects the hashes of the inline scripts and styles of a page."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=False)

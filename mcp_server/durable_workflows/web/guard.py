@@ -1,7 +1,7 @@
-"""Who is let through to the page and its API: browsers that a person has let in, from our own page, by our own names.
+"""Admission to the page and its API: only browsers with access, from our own page, under our own host names.
 
-Other pages in the same browser can send requests here, and can have any name stand for this machine. They can neither read our cookie, nor name
-another origin than theirs.
+Other pages in the same browser can send requests here, and can make any name stand for this machine. They can neither read our cookie nor
+claim another origin.
 """
 
 from collections.abc import Collection, MutableMapping
@@ -16,10 +16,10 @@ from durable_workflows.web.refusals import OPEN, Refused
 
 API = "/api/"
 BODY_BYTES = 4 * 1024 * 1024  # four times the largest arguments
-HEADER, FROM_PAGE = "X-Durable-Workflows", "page"  # which no other origin can send unasked
+HEADER, FROM_PAGE = "X-Durable-Workflows", "page"  # no other origin can send it unasked
 
 _READS = ("GET", "HEAD")
-_OURS = ("same-origin", "none")  # who asks, as browsers say: this page, or the person
+_OURS = ("same-origin", "none")  # the sender, in browsers' words: this page, or the person
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -28,12 +28,12 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-# Of an answer that is no page; the page has a policy of its own.
+# For an answer that is not the page; the page has its own policy.
 _NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class Guard:
-    """Around an application for the page: `names` are the host names by which this server may be asked."""
+    """Surrounds an application for the page: `names` are the host names that requests may use for this server."""
 
     def __init__(self, app: ASGIApp, access: Access, names: Collection[str]) -> None:
         self._app = app
@@ -64,7 +64,7 @@ class Guard:
                 f"Use one of {', '.join(sorted(self._names))}.",
             )
         is_page = request.url.path == "/" and request.method in _READS
-        if is_page:  # which sees to codes itself
+        if is_page:  # it handles codes itself
             return
         if not self._access.takes_cookie(request.cookies.get(self._access.cookie_name, "")):
             raise Refused(401, "This browser has not been let in, or not lately.", OPEN)
@@ -94,7 +94,7 @@ async def body(request: Request) -> bytes:
     """The body of a request, which is JSON.
 
     Raises:
-        Refused: it is said to be something else, or it is too large.
+        Refused: it has another type, or it is too large.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -119,6 +119,6 @@ def _seal(message: MutableMapping[str, Any]) -> None:
 
 
 def _without_port(host: str) -> str:
-    """The name in a Host header; that of IPv6 keeps its brackets."""
+    """The name in a Host header; an IPv6 address keeps its brackets."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host

@@ -1,4 +1,4 @@
-"""What the page looks at: one function for each GET. Nothing is changed by any."""
+"""Read access for the page: one function for each GET. None changes anything."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ from durable_workflows.web.shapes import (
 from durable_workflows.web.site import Site
 
 _STEP_LENGTH = 1024 * 1024  # characters of one payload of a step
-_VALUE_LENGTH = 16 * 1024 * 1024  # and of a run: all of any that a browser can show
+_VALUE_LENGTH = 16 * 1024 * 1024  # and of a run: all that a browser can show
 
 
 async def project(site: Site, _query: Nothing) -> Project:

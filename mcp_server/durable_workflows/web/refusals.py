@@ -1,4 +1,4 @@
-"""What the page's server answers where something is wrong: what, and what to do."""
+"""The answers of the page's server to wrong requests: what is wrong, and what to do."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -36,12 +36,12 @@ class Refused(Exception):
         self.said = Refusal(error=error, hint=hint)
 
     def response(self) -> Response:
-        """What is answered instead."""
+        """The answer in its place."""
         return JSONResponse(self.said.model_dump(), self.status)
 
 
 async def answered(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """The answer, or what is wrong: our errors as they read, of others nothing but that there was one."""
+    """The answer, or the error: our errors unchanged; of other errors only the fact."""
     try:
         return await answer(request)
     except Refused as refused:
@@ -50,9 +50,7 @@ async def answered(request: Request, answer: Callable[[Request], Awaitable[Respo
         return _wrong(error).response()
     except DurableWorkflowsError as error:
         return Refused(_status(error), error.message, error.hint).response()
-    except (
-        Exception
-    ):  # the boundary: whatever it is, it must not reach the page, nor end the server
+    except Exception:  # the boundary: no error may reach the page, or end the server
         logger.exception("%s %s failed", request.method, request.url.path)
         return Refused(
             500, "This failed because of an error in the server.", "The error is in its log."
@@ -60,7 +58,7 @@ async def answered(request: Request, answer: Callable[[Request], Awaitable[Respo
 
 
 async def not_there(request: Request, error: Exception) -> Response:
-    """The answer for a path or a method that there is not."""
+    """The answer for an unknown path or method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         said = f"{request.url.path} does not take {request.method}."
@@ -79,7 +77,7 @@ def _status(error: DurableWorkflowsError) -> int:
 
 
 def _wrong(error: ValidationError) -> Refused:
-    """What the first thing is that is wrong with a query or a body."""
+    """The first mistake in a query or a body."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(map(str, first["loc"]))
     return Refused(400, f"{where}: {first['msg']}." if where else f"{first['msg']}.", CORRECT)

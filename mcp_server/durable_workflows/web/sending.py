@@ -8,7 +8,7 @@ from durable_workflows.telling.plain import plain
 
 
 def response(value: object) -> Response:
-    """The response that has this as its body."""
+    """The response with this as its body."""
     return Response(text(value), media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""What the calls of the page stand on."""
+"""The objects that the calls of the page use."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from durable_workflows.settings import Settings
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
 
-PAGE = "page"  # how a person answered here; and the session of the runs that were started here
+PAGE = "page"  # the way of answers given here, and the session of runs started here
 
 
 @dataclass(frozen=True)
 class Site:
-    """A project: its settings, and its engine, behind which everything is started that does not run."""
+    """A project: its settings, and its engine, which starts missing processes."""
 
     settings: Settings
     engine: "Callable[[], Awaitable[Engine]]"

@@ -1,4 +1,4 @@
-"""Why a run is where it is and what to do next, in parts: each call among the words is a part of its own, of which the page makes a button."""
+"""Why a run is where it is and what to do next, in parts: each call in the text is a part of its own, which the page shows as a button."""
 
 import re
 import secrets
@@ -24,7 +24,7 @@ def cause(run: Run) -> tuple[Parts, Parts]:
 
 
 class _Calls:
-    """Words calls as marks that no text of a run can contain, since they are new each time."""
+    """Words calls as marks that no text of a run can contain, since each mark is new."""
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(8)

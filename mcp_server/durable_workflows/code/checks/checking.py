@@ -1,8 +1,8 @@
-"""What is wrong with a workflow file, as far as its text can show; nothing is imported or run.
+"""Mistakes in a workflow file, as far as its text can show; nothing is imported or run.
 
-An *error* keeps the file, or a workflow of it, from being registered, or is code that always raises. A *warning* is code that may go
-another way when a run is replayed, after a crash or in a fork, or that does something else than it seems. A *note* needs no action. Who knows better than a warning says why, in a comment on the
-same line: `# deterministic: its answer is only logged`.
+An *error* keeps the file, or a workflow of it, from being registered, or is code that always raises. A *warning* is code that may take
+another path when a run is replayed, after a crash or in a fork, or that does not do what it seems to do. A *note* needs no action. An
+author who knows better than a warning gives the reason in a comment on the same line: `# deterministic: its answer is only logged`.
 """
 
 import ast
@@ -39,7 +39,7 @@ _RENAME = 'Rename one of them: `@DBOS.workflow(name="…")`.'
 
 
 class Finding(Model):
-    """One thing that is wrong, where it is, and the right way. Lines and columns count from 1."""
+    """A mistake, its place, and the right way. Lines and columns count from 1."""
 
     line: int
     column: int
@@ -50,7 +50,7 @@ class Finding(Model):
 
 
 def check(path: str, source: str, others: Mapping[str, str] = {}) -> list[Finding]:
-    """What is wrong with a file, in the order of its lines.
+    """The mistakes in a file, in the order of its lines.
 
     `others` are the texts of the files that are loaded with it, by their paths in a snapshot of the catalog; the one at `path` is ignored.
     """
@@ -64,13 +64,13 @@ def check(path: str, source: str, others: Mapping[str, str] = {}) -> list[Findin
     try:
         module = Module(tree, source)
         found = [*_registration(module, path, source, others), *_problems(module, path, source)]
-    except RecursionError:  # what Python can read may still be too much for a walk through it
+    except RecursionError:  # Python may read code that is still too deep for this walk
         return [_top("syntax", "warning", "the file is nested too deeply to be checked", _PARTS)]
     return sorted(found, key=lambda one: (one.line, one.column, one.rule))
 
 
 def render(path: str, findings: Sequence[Finding]) -> str:
-    """A line for each finding, as compilers write them: `path:line:column: rule: message. advice`."""
+    """A line for each finding, in the form of compilers: `path:line:column: rule: message. advice`."""
     return "\n".join(
         f"{path}:{one.line}:{one.column}: {one.rule}: {one.message}. {one.advice}"
         for one in findings
@@ -79,7 +79,7 @@ def render(path: str, findings: Sequence[Finding]) -> str:
 
 def _parsed(path: str, source: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes, say, which do no harm to a run
+        warnings.simplefilter("ignore")  # about escapes, for example, which are harmless to a run
         tree = ast.parse(source, path)
         compile(tree, path, "exec", dont_inherit=True)  # finds a `return` outside of a function
     return tree
@@ -109,14 +109,14 @@ def _finding(
     )
 
 
-# What is registered, and under which names
+# Registrations, and their names
 
 
 def _registration(
     module: Module, path: str, source: str, others: Mapping[str, str]
 ) -> Iterator[Finding]:
     workflows = [one for one in module.functions if one.kind == "workflow"]
-    if not workflows or "dbos" not in source:  # as the catalog looks for files to load
+    if not workflows or "dbos" not in source:  # as the catalog finds the files to load
         message = "the file defines no workflow: there is nothing to start"
         yield _top("no-workflow", "note", message, _DEFINE)
     yield from _bare_decorators(module)
@@ -150,7 +150,7 @@ def _doubles(module: Module, workflows: Sequence[Function]) -> Iterator[Finding]
 def _clashes(
     module: Module, workflows: Sequence[Function], path: str, others: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Names that other files have too."""
+    """Names that other files also declare."""
     nodes = {one.registered_name: one.node for one in reversed(workflows)}
     homes = _homes(path, others)
     for name, node in nodes.items():
@@ -166,7 +166,7 @@ def _clashes(
 
 
 def _homes(path: str, others: Mapping[str, str]) -> dict[str, str]:
-    """The other file that declares each name: if there are several, one of the project's own."""
+    """The other file that declares each name; of several, one of the project's own."""
     homes: dict[str, str] = {}
     for other in sorted(others, key=_is_bundled):
         if other != path and other.endswith(".py"):
@@ -179,11 +179,11 @@ def _is_bundled(path: str) -> bool:
     return path.startswith(f"{catalog.BUNDLED}/")
 
 
-# What the code does
+# The behaviour of the code
 
 
 def _problems(module: Module, path: str, source: str) -> Iterator[Finding]:
-    """The problems, each once; of the warnings those for which no reason is given."""
+    """The problems, each once; of the warnings, those without a reason."""
     for problem in _once(misuse.errors(module)):
         yield _of_problem(module, problem, "error")
     reasons = _reasons(source)

@@ -1,6 +1,6 @@
-"""The rules for the code of workflows and steps: a replay must go the same way through a workflow, and find the same steps.
+"""The rules for the code of workflows and steps: a replay must take the same path through a workflow, and find the same steps.
 
-Functions of the same file are followed. What the text cannot show is not reported: a name from elsewhere, a function in a variable.
+Functions of the same file are followed. Anything that the text cannot show is not reported: an imported name, a function in a variable.
 """
 
 import ast
@@ -68,7 +68,7 @@ _NOT_JSON = re.compile(
     re.VERBOSE,
 )
 _NOT_KEY = re.compile(r"builtins\.(int|float|bool|bytes|tuple)")
-_HELD = ("builtins.", "collections.", "itertools.", ".")  # the types of what a module may hold
+_HELD = ("builtins.", "collections.", "itertools.", ".")  # types of values that a module may hold
 _ENVIRONMENT = {"os.environ", "os.environb"}
 _CODE = 60  # characters of code in a message
 _SYNC_WORDS = {"run": "DBOS.run_step", "wait": "", "suffix": ""}
@@ -86,7 +86,7 @@ class Problem:
 
 
 def problems(module: Module) -> Iterator[Problem]:
-    """What may go wrong when runs of the file's workflows are replayed. The same code may be reported for several workflows."""
+    """Possible failures when runs of the file's workflows are replayed. The same code may be reported for several workflows."""
     steps = _Steps(module)
     for place in _places(module, [one for one in module.functions if one.kind == "workflow"]):
         words = _Words(place)
@@ -108,7 +108,7 @@ def problems(module: Module) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A workflow or a step, or a function that it uses."""
+    """A workflow, a step, or a function that it uses."""
 
     module: Module
     root: Function
@@ -119,7 +119,7 @@ class _Place:
         return self.function.scope
 
     def calls(self) -> Iterator[tuple[ast.Call, str]]:
-        """The calls, and what the called means."""
+        """The calls, and the meaning of the called names."""
         for node in self.function.code:
             if isinstance(node, ast.Call):
                 yield node, self.scope.meaning(node.func) or ""
@@ -133,7 +133,7 @@ class _Place:
 
 
 def _places(module: Module, roots: Sequence[Function]) -> Iterator[_Place]:
-    """The functions, and the plain ones that they call, directly or through others: these once for all sync roots, and once for the async ones."""
+    """The functions, and the plain functions that they call, directly or indirectly: once for all sync roots, once for the async roots."""
     found: set[tuple[Function, bool]] = set()
     for root in roots:
         waiting = [root]
@@ -148,7 +148,7 @@ def _places(module: Module, roots: Sequence[Function]) -> Iterator[_Place]:
 
 
 def _step_functions(module: Module) -> list[Function]:
-    """Those that are decorated, and those that are handed over to be run as steps."""
+    """The decorated functions, and the functions passed on to run as steps."""
     found = [one for one in module.functions if one.kind == "step"]
     for function in module.functions:
         for node in function.code:
@@ -159,13 +159,13 @@ def _step_functions(module: Module) -> list[Function]:
 
 
 class _Words:
-    """Words a problem in a place."""
+    """The wording of a problem in a place."""
 
     def __init__(self, place: _Place) -> None:
         self._place = place
 
     def problem(self, rule: str, node: Located, harm: str, advice: str) -> Problem:
-        """The problem that `node` has; `advice` is a template (`effects`)."""
+        """The problem of `node`; `advice` is a template (`effects`)."""
         words = _ASYNC_WORDS if self._place.function.is_async else _SYNC_WORDS
         if isinstance(node, ast.Call):
             argument = self.code(node.args[0]) if node.args else "…"
@@ -186,9 +186,9 @@ class _Words:
 
 
 def _outside(place: _Place, words: _Words) -> Iterator[Problem]:
-    """What reaches outside of the run."""
+    """Code that reaches outside of the run."""
     for node, meaning in place.calls():
-        if not (meaning.endswith(".sleep") and _is_zero(node.args)):  # zero only lets others go on
+        if not (meaning.endswith(".sleep") and _is_zero(node.args)):  # zero only lets others run
             for effect in effects(meaning, len(node.args)):
                 yield words.problem(effect.rule, node, effect.harm, effect.advice)
     for node in place.function.code:
@@ -207,7 +207,7 @@ def _async_calls(place: _Place, words: _Words) -> Iterator[Problem]:
 
 
 def _unordered(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Problem]:
-    """Loops over sets in which steps start."""
+    """Loops over sets that start steps."""
     for node in place.function.code:
         overs, body = _loop(node)
         if any(steps.started_by(part, place.scope) for part in body):
@@ -219,7 +219,7 @@ def _unordered(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Proble
 
 
 def _branches(place: _Place, words: _Words, steps: "_Steps") -> Iterator[Problem]:
-    """Coroutines of several steps that are not awaited where they are made: others run at the same time."""
+    """Coroutines of several steps that are not awaited at once, so others run at the same time."""
     awaited = {node.value for node in place.function.code if isinstance(node, ast.Await)}
     for node, _ in place.calls():
         function = place.module.function(node.func, place.scope)
@@ -292,7 +292,7 @@ def _values(function: Function, words: _Words) -> Iterator[Problem]:
 
 
 def _keys(function: Function) -> Iterator[ast.expr]:
-    """The keys of dicts that a step returns which are not text: in its type hint, and where they are written out."""
+    """The keys of dicts returned by a step that are not text: in its type hint, and in literal dicts."""
     hint = function.node.returns
     for part in ast.walk(hint) if hint is not None else ():
         match part:
@@ -308,25 +308,25 @@ def _keys(function: Function) -> Iterator[ast.expr]:
             yield from (key for key in given if not isinstance(key.value, str))
 
 
-# What code is
+# Properties of code
 
 
 class _Steps:
-    """Counts the steps that code may start one after the other, up to two: more make no difference."""
+    """Counts the steps that code may start one after the other, up to two: the exact number beyond does not matter."""
 
     def __init__(self, module: Module) -> None:
         self._module = module
         self._known: dict[Function, int] = {}
 
     def of(self, function: Function) -> int:
-        """How many a call of the function starts."""
+        """The number that a call of the function starts."""
         if function not in self._known:
             self._known[function] = 0  # for a function that calls itself
             self._known[function] = min(self._block(function.node.body, function.scope), 2)
         return self._known[function]
 
     def started_by(self, node: ast.AST, scope: Scope) -> int:
-        """How many the code starts when it runs."""
+        """The number that the code starts when it runs."""
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Lambda():
                 return 0
@@ -365,7 +365,7 @@ class _Steps:
 
 
 def _loop(node: ast.AST) -> tuple[list[ast.expr], Sequence[ast.AST]]:
-    """What a loop goes over, and what it does each time."""
+    """The iterated value of a loop, and the code of each iteration."""
     match node:
         case ast.For(iter=over, body=body) | ast.AsyncFor(iter=over, body=body):
             return [over], body
@@ -393,7 +393,7 @@ def _is_unordered(node: ast.expr, scope: Scope) -> bool:
 
 
 def _makes_coroutine(function: Function) -> bool:
-    """Whether a call of it makes a coroutine, that runs once somebody awaits it, and nothing else."""
+    """Whether a call of it only makes a coroutine, which runs when it is awaited."""
     yields = any(isinstance(node, ast.Yield) for node in function.code)
     return function.is_async and not function.node.decorator_list and not yields
 

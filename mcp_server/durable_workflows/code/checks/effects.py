@@ -1,4 +1,4 @@
-"""Calls that do not belong into the code of a workflow: a replay would make them again, and may meet something else.
+"""Calls that do not belong in the code of a workflow: a replay would repeat them, and may get another result.
 
 The advice is a template: `$run` runs a step there, `$wait` and `$suffix` make a call of DBOS fit into an async function, `$code` is the
 call as it stands, and `$argument` its first argument.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effect:
-    """A kind of calls: the rule that they break, what they mean (`scopes`), what goes wrong, and what is right."""
+    """A kind of calls: the rule that they break, their meaning (`scopes`), the harm, and the right way."""
 
     rule: str
     calls: re.Pattern[str]
@@ -25,7 +25,7 @@ def _effect(rule: str, calls: str, harm: str, advice: str) -> Effect:
 
 _UNSEEDED = "unseeded"
 _CLOCK = "reads the clock: a replay reads a different time"
-# A function of a library, or a method of what its classes and functions like `connect` return; not of an answer.
+# A function of a library, or a method of the result of its classes and of functions like `connect`; not of an answer.
 _NETWORK = r"""
     (requests|httpx|urllib3|aiohttp|http\.client|smtplib|imaplib|poplib|ftplib|xmlrpc\.client|websockets?|grpc|paramiko
     |boto3|botocore|openai|anthropic|litellm|ollama|psycopg2?|asyncpg|pymysql|pymongo|redis|sqlite3)
@@ -144,7 +144,7 @@ _EFFECTS = (
         "Call it in a step: `@DBOS.step()` above a separate function.",
     ),
 )
-# With no more arguments than that they read the clock, or draw their seed, as another call does.
+# With no more arguments than these they read the clock, or draw a seed, as another call does.
 _IMPLICIT: Mapping[str, tuple[int, str]] = {
     "time.strftime": (1, "time.time"),
     "time.localtime": (0, "time.time"),
@@ -157,7 +157,7 @@ _IMPLICIT: Mapping[str, tuple[int, str]] = {
 
 
 def effects(meaning: str, arguments: int | None = None) -> Iterator[Effect]:
-    """What is wrong with a call of something, with so many arguments; or, without a number, with a look at it."""
+    """The effect of a call of that meaning, with that many arguments; or, without a number, of an access to it."""
     most, same = _IMPLICIT.get(meaning, (-1, ""))
     meant = same if arguments is not None and arguments <= most else meaning
     for effect in _EFFECTS:

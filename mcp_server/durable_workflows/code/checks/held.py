@@ -1,4 +1,4 @@
-"""The rule for what a workflow's own code holds while its run waits: the run may be taken out of memory, and begin again from the top."""
+"""The rule for things that a workflow's own code holds while its run waits: the run may leave memory, and begin again from the top."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ _HOLDS_NOTHING = re.compile(r"dbos\..* | contextlib\.(suppress|nullcontext)", re
 
 
 def warnings(module: Module) -> Iterator[Problem]:
-    """What would be let go at a wait, in the functions that are workflows."""
+    """The things lost at a wait, in the functions that are workflows."""
     for function in module.functions:
         if function.kind == "workflow":
             for node in ast.walk(function.node):
@@ -49,7 +49,7 @@ def _holds(manager: ast.expr, scope: Scope) -> bool:
 
 
 def _takes_everything(handler: ast.ExceptHandler, scope: Scope) -> bool:
-    """Whether it catches what is no `Exception`, and keeps it."""
+    """Whether it catches more than `Exception`, and does not raise it again."""
     passes_on = any(isinstance(one, ast.Raise) and one.exc is None for one in handler.body)
     kind = handler.type
     return not passes_on and (kind is None or scope.meaning(kind) == "builtins.BaseException")

@@ -38,7 +38,7 @@ _MESSAGES = re.compile(rf"{WAITS}(_async)?")
 
 
 def errors(module: Module) -> Iterator[Problem]:
-    """What keeps the file, or code of it, from working at all."""
+    """Mistakes that keep the file, or code of it, from working at all."""
     yield from _not_in_dbos(module)
     yield from _sync_timeouts(module)
     if sys.version_info < (3, 12):
@@ -46,7 +46,7 @@ def errors(module: Module) -> Iterator[Problem]:
 
 
 def warnings(module: Module, path: str) -> Iterator[Problem]:
-    """What works otherwise than it seems; `path` is that of the file in a snapshot of the catalog."""
+    """Code that does not do what it seems to do; `path` is the path of the file in a snapshot of the catalog."""
     for node, scope in module.nodes():
         if isinstance(node, ast.Call) and _CHDIR.fullmatch(scope.meaning(node.func) or ""):
             message = f"`{_code(module, node)}` changes the working directory of all runs; after the import it is reset"
@@ -59,7 +59,7 @@ def _code(module: Module, node: Located) -> str:
     return wording.line(module.text(node), 60)
 
 
-# What dbos refuses
+# Code that dbos refuses
 
 
 def _not_in_dbos(module: Module) -> Iterator[Problem]:
@@ -107,7 +107,7 @@ def _is_set(value: ast.expr) -> bool:
 
 
 def _refused(node: Located, step: str, given: Set[object]) -> Iterator[Problem]:
-    """What DBOS refuses of the options that a sync step is given."""
+    """The options of a sync step that DBOS refuses."""
     advice = "Make it an `async def`, or set a timeout on the call that may hang."
     for option in _ASYNC_ONLY:
         if option in given:
@@ -145,11 +145,11 @@ def _schemas(module: Module) -> Iterator[tuple[ast.expr, Scope]]:
             yield from ((one.value, scope) for one in node.keywords if one.arg == "schema")
 
 
-# Where the file is
+# The place of the file
 
 
 def _beside_file(module: Module, depth: int) -> Iterator[Problem]:
-    """`depth` is how many folders the file is below the one that holds the workflow folder."""
+    """`depth` is the number of folders between the file and the folder that holds the workflow folder."""
     paths = _Paths(depth)
     for node, scope in module.nodes():
         paths.note(node, scope)
@@ -164,7 +164,7 @@ def _beside_file(module: Module, depth: int) -> Iterator[Problem]:
 
 
 class _Paths:
-    """Which names and expressions are paths made of `__file__`, and how many folders above it they are."""
+    """The names and expressions that are paths made from `__file__`, and how many folders above it they are."""
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
@@ -181,7 +181,7 @@ class _Paths:
                 pass
 
     def leaves(self, node: ast.AST, scope: Scope) -> bool:
-        """Whether the expression goes up out of the folder that is copied."""
+        """Whether the expression leads out of the copied folder."""
         match node:
             case ast.Attribute(value=value, attr="parent"):
                 inner = value
@@ -220,7 +220,7 @@ class _Paths:
             self._known[None if scope.is_global(name) else scope, name] = level
 
     def _level(self, node: ast.AST, scope: Scope) -> int | None:
-        """How many folders a path is above `__file__`; None for what is no such path."""
+        """The number of folders that a path is above `__file__`; None if it is no such path."""
         match node:
             case ast.Name(id="__file__"):
                 return 0

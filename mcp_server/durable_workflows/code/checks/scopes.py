@@ -1,8 +1,8 @@
-"""What the names in a workflow file mean, as far as its text can show; nothing is imported or run.
+"""The meaning of the names in a workflow file, as far as its text can show; nothing is imported or run.
 
-A meaning is a dotted path: after `from time import time as now`, `now` means `time.time`. What a call returns ends in
-parentheses (`pathlib.Path()`); what the file itself defines begins with a dot (`.count`, `.Work().report`). A name that is bound to
-different things means nothing: it hides what is outside, and no more is known of it.
+A meaning is a dotted path: after `from time import time as now`, `now` means `time.time`. The result of a call ends in
+parentheses (`pathlib.Path()`); a definition of the file itself begins with a dot (`.count`, `.Work().report`). A name that is bound to
+different things has no meaning: it hides outer names, and nothing more is known of it.
 """
 
 import ast
@@ -25,7 +25,7 @@ _SAME_TYPE = (ast.Div, ast.BitOr, ast.BitAnd, ast.BitXor, ast.Sub)  # as those o
 
 
 class Scope:
-    """The names of a module or a function, and what is around it."""
+    """The names of a module or a function, and the scope around it."""
 
     def __init__(self, outer: "Scope | None", nodes: Iterable[ast.AST]) -> None:
         self._outer = outer
@@ -43,7 +43,7 @@ class Scope:
         self._meanings[name] = known if known == meaning else None
 
     def meaning(self, node: ast.expr | None) -> str | None:
-        """What an expression means."""
+        """The meaning of an expression."""
         match node:
             case ast.Name(id=name):
                 return self._lookup(name)
@@ -64,14 +64,14 @@ class Scope:
                 return None
 
     def hinted(self, value: ast.expr | None, hint: ast.expr | None) -> str | None:
-        """What a name with that value and type hint means; either may be missing."""
+        """The meaning of a name with that value and type hint; either may be missing."""
         hint = hint.value if isinstance(hint, ast.Subscript) else hint
         found = self.meaning(value)
         own = found is None or found.startswith(".")
         return (_called(self.meaning(hint)) if own else None) or found
 
     def is_global(self, name: str) -> bool:
-        """Whether the name, seen from here, is one that the module binds."""
+        """Whether the name, seen from here, is bound by the module."""
         if self._outer is None:
             return name in self._meanings
         return name not in self._meanings and self._outer.is_global(name)
@@ -86,7 +86,7 @@ class Scope:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of the file: its qualified name, what a reference to it means, and the names in it."""
+    """A function of the file: its qualified name, the meaning of a reference to it, and the names in it."""
 
     node: FunctionNode
     name: str
@@ -100,7 +100,7 @@ class Function:
 
     @cached_property
     def kind(self) -> Kind:
-        """What its decorators make of it."""
+        """Its kind, by its decorators."""
         for decorator in self.node.decorator_list:
             target = decorator.func if isinstance(decorator, ast.Call) else decorator
             if isinstance(target, ast.Attribute) and target.attr in _KINDS:
@@ -109,7 +109,7 @@ class Function:
 
     @cached_property
     def registration(self) -> ast.Call | None:
-        """The decorator that registers it, if that is called."""
+        """The decorator that registers it, if the decorator is called."""
         for decorator in self.node.decorator_list:
             match decorator:
                 case ast.Call(func=ast.Attribute(attr=name)) if name in _KINDS:
@@ -131,12 +131,12 @@ class Function:
 
     @cached_property
     def code(self) -> list[ast.AST]:
-        """What runs when it is called, in the order of the text: without what it hands over to be run as a step."""
+        """The code that runs when it is called, in the order of the text, without code that it passes on to run as a step."""
         return list(_run(self.node.body, self.scope))
 
 
 class Module:
-    """A file: its functions, also those in functions and classes, and its text."""
+    """A file: its functions, including those in functions and classes, and its text."""
 
     def __init__(self, tree: ast.Module, source: str) -> None:
         self._lines = [line.encode() for line in re.split(r"\r\n|\r|\n", source)]
@@ -149,7 +149,7 @@ class Module:
         self._define(nodes, self._scope, "", "")
 
     def nodes(self) -> Iterator[tuple[ast.AST, Scope]]:
-        """All nodes of the file in the order of the text, with the scope of each; those of a class with what is around it."""
+        """All nodes of the file in the order of the text, with the scope of each; nodes of a class have the scope around it."""
         inner = {function.node: function.scope for function in self.functions}
         waiting: list[tuple[ast.AST, Scope]] = [(self._tree, self._scope)]
         while waiting:
@@ -171,12 +171,12 @@ class Module:
         return len(self._lines[node.lineno - 1][: node.col_offset].decode()) + 1
 
     def function(self, node: ast.expr | None, scope: Scope) -> Function | None:
-        """The function that an expression refers to; of a class of the file, what makes its instances."""
+        """The function that an expression refers to; for a class of the file, the function that makes its instances."""
         meaning = scope.meaning(node)
         return self._by_meaning.get(meaning or "", self._by_meaning.get(f"{meaning}().__init__"))
 
     def called(self, call: ast.Call, scope: Scope) -> list[Function]:
-        """The functions of the file that a call calls: also those that it gives to a builtin, as `sorted(rows, key=size)` does."""
+        """The functions of the file that a call calls, including those passed to a builtin, as in `sorted(rows, key=size)`."""
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         nodes = [call.func, *(given if _is_builtin(call, scope) else ())]
         found = [self.function(node, scope) for node in nodes]
@@ -215,7 +215,7 @@ class Module:
 
 
 def step_body(node: ast.AST, scope: Scope) -> ast.expr | None:
-    """The function that a call hands over to be run as a step, as `DBOS.run_step(options, function, …)` does."""
+    """The function that a call passes on to run as a step, as `DBOS.run_step(options, function, …)` does."""
     match node:
         case ast.Call(func=ast.Attribute(value=runner, attr=name), args=[options, body, *_]):
             reserved = isinstance(options, ast.Dict) or scope.meaning(runner) in _RESERVATIONS
@@ -240,7 +240,7 @@ def _own(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
 
 
 def _run(statements: Sequence[ast.AST], scope: Scope) -> Iterator[ast.AST]:
-    """Those that run. What is handed over does not, unless a builtin calls it, as it does with a key for sorting."""
+    """The nodes that run. A function that is passed on does not run here, unless a builtin calls it, as for a sort key."""
     waiting = list(reversed(statements))
     while waiting:
         node = waiting.pop()
@@ -305,7 +305,7 @@ def _values(
 
 
 def _arguments(node: FunctionNode, outer: Scope, owner: str) -> dict[str, str | None]:
-    """What the arguments mean; `owner` is the class of a method."""
+    """The meanings of the arguments; `owner` is the class of a method."""
     named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
     meanings = {item.arg: outer.hinted(None, item.annotation) for item in named}
     decorators = {item.id for item in node.decorator_list if isinstance(item, ast.Name)}

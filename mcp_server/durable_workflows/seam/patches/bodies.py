@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""The bodies of workflows that are under way in this process, and what the patches know of each beside what dbos knows.
+"""The active bodies of workflows in this process, and what the patches know of each body in addition to dbos.
 
-A body is one execution of a run's code. `replaying` and `parking` say what their parts of it mean.
+A body is one execution of a run's code. `replaying` and `parking` explain their parts of it.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from dbos._utils import LoopAwareEvent
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches.replacing import replace
 
-_TOKEN = "outer_body"  # an attribute of the scope of a workflow: what `_BODY` was before
+_TOKEN = "outer_body"  # an attribute of the scope of a workflow: the previous value of `_BODY`
 _REMEMBERED = 10_000  # runs that were claimed and have not begun
 Task = asyncio.Task[Any]
 
 
 class RecordedStep(NamedTuple):
-    """A step as it is recorded."""
+    """A recorded step."""
 
     name: str
     result: RecordedResult
@@ -34,7 +34,7 @@ class RecordedStep(NamedTuple):
 
 @dataclass
 class Recorded:
-    """What a replay has read of what is recorded, and not passed yet."""
+    """The records that a replay has read and not passed yet."""
 
     steps: dict[int, RecordedStep] = field(default_factory=dict[int, RecordedStep])
     read_to: int = 0
@@ -47,11 +47,11 @@ class State(Enum):
 
     ACTIVE = auto()
     PARKING = auto()  # the database is being asked
-    PARKED = auto()  # its code is being left
+    PARKED = auto()  # its code is ending
 
 
 class Condition(NamedTuple):
-    """What ends a wait: a `message` for a run on a topic, an `event` of a run by its name, the `end` of a run."""
+    """A condition that ends a wait: a `message` for a run on a topic, an `event` of a run by its name, the `end` of a run."""
 
     kind: Literal["message", "event", "end"]
     target: str
@@ -60,12 +60,15 @@ class Condition(NamedTuple):
 
 @dataclass(eq=False)
 class Wait:
-    """A place at which a body waits, in one of its threads or tasks. It ends with any of the conditions, or at the deadline (seconds since 1970)."""
+    """A place at which a body waits, in one of its threads or tasks.
+
+    Any of the conditions ends it, and so does the deadline (seconds since 1970).
+    """
 
     conditions: Sequence[Condition]
     event: LoopAwareEvent
     deadline: float | None
-    muted_below: int  # what is printed before this number is taken for a step comes before the wait
+    muted_below: int  # output before the step with this number was printed before the wait
     thread: int
     task: Task | None
 
@@ -76,7 +79,7 @@ class Body:
 
     name: str
     context: dbos_context.DBOSContext
-    outer: "Body | None"  # in whose code it was begun
+    outer: "Body | None"  # the body in whose code it was begun
     workflow_id: str
     muted_below: int
     recorded: Recorded = field(default_factory=Recorded)
@@ -85,18 +88,18 @@ class Body:
     steps: int = 0  # in flight
     waits: set[Wait] = field(default_factory=set[Wait])
     thread: int = field(default_factory=threading.get_ident)
-    tasks: set[Task] = field(default_factory=set[Task])  # of an async one, those not done
+    tasks: set[Task] = field(default_factory=set[Task])  # of an async body, those that are not done
     loop: asyncio.AbstractEventLoop | None = None
 
 
 _BODY: ContextVar[Body | None] = ContextVar("body", default=None)
-# Whether the caller is in a step of the author's: dbos's own waits are steps to it, too.
+# Whether the caller is in a step of the author. dbos's own waits also count as steps to dbos.
 IN_STEP: ContextVar[bool] = ContextVar("in_step", default=False)
 _muted: dict[str, int] = {}
 
 
 def install(left: Callable[[Body], None]) -> None:
-    """Follow all bodies of this process; `left` is told of each whose code has been left. Once, before `DBOS.launch()`."""
+    """Follow all bodies of this process; `left` is told of each body whose code has ended. Call it once, before `DBOS.launch()`."""
     scope = dbos_context.EnterDBOSWorkflow
     enter, leave = scope.__enter__, scope.__exit__
 
@@ -128,7 +131,7 @@ def current_in(context: Context) -> Body | None:
 
 
 def of_run(workflow_id: str) -> Body | None:
-    """The body of this run in whose code the caller is, perhaps by way of others."""
+    """The body of this run in whose code the caller is, perhaps through nested bodies."""
     body = _BODY.get()
     while body is not None and body.workflow_id != workflow_id:
         body = body.outer
@@ -136,14 +139,17 @@ def of_run(workflow_id: str) -> Body | None:
 
 
 def mute(workflow_id: str, below: int) -> None:
-    """Have the next body of the run print nothing in its own code before it takes this number for a step: that was printed before."""
+    """Suppress the output of the run's next body in its own code before the step with this number: it was printed before."""
     _muted[workflow_id] = below
     if len(_muted) > _REMEMBERED:
         del _muted[next(iter(_muted))]
 
 
 def is_muted() -> bool:
-    """Whether the caller is in a workflow's own code whose output is another body's: that of one before it, which was parked further on, or, in code that is being left, that of the one after it."""
+    """Whether the output of the workflow code around the caller belongs to another body.
+
+    That is the body before it, if that one was parked further on. In code that is ending, it is the body after it.
+    """
     body = _BODY.get()
     if body is None or IN_STEP.get():
         return False
@@ -166,7 +172,7 @@ def _begun(name: str, context: dbos_context.DBOSContext) -> Body:
 
 
 def current_task() -> Task | None:
-    """The task in which the caller is, if it is in one."""
+    """The caller's task, if it is in one."""
     try:
         return asyncio.current_task()
     except RuntimeError:
@@ -174,7 +180,7 @@ def current_task() -> Task | None:
 
 
 def _follow_tasks() -> None:
-    """Know the tasks of each async body."""
+    """Note the tasks of each async body."""
     execute = dbos_core._execute_workflow_async
 
     async def executed(*given: Any) -> object:
@@ -193,7 +199,7 @@ def _follow_tasks() -> None:
 def made_task(
     loop: asyncio.AbstractEventLoop, code: Coroutine[Any, Any, Any] | Any, **named: Any
 ) -> Task:
-    """A loop's task factory, which notes whose body the task is of."""
+    """A loop's task factory, which notes the body of each task."""
     task: Task = asyncio.Task(code, loop=loop, **named)
     if (body := _BODY.get()) is not None:
         body.tasks.add(task)

@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""What waits in a queue without limits of its own is claimed in one statement. dbos takes a transaction of three.
+"""Claims from a queue without limits of its own take one statement. dbos takes a transaction of three.
 
-What the tables hold afterwards is what dbos's own code leaves: `tests/test_claims.py` compares the two.
+Afterwards the tables hold the same as after dbos's own code: `tests/test_claims.py` compares the two.
 """
 
 import time
@@ -13,7 +13,8 @@ from dbos._sys_db import _MAX_BIGINT, DequeueStopReason, SystemDatabase
 from durable_workflows.seam import statements
 from durable_workflows.seam.patches.replacing import replace
 
-# Runs of no version belong to the newest one. A last row says whether some were passed over because another transaction has locked them.
+# Runs without a version belong to the newest version. The last row says whether runs were skipped because another transaction has locked
+# them.
 _CLAIM = """
 WITH newest AS (
     SELECT version_name FROM (
@@ -53,7 +54,7 @@ _IS_WANTED = """queue_name = %(queue)s AND status = 'ENQUEUED'
             AND %(version)s = coalesce((SELECT version_name FROM newest), %(version)s))
         AND {is_ours}"""
 
-# Of suspects, who may take a run: this worker apart; and any common worker.
+# For suspects, the workers that may take a run: this worker apart, and any common worker.
 _APART = "EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id = %(apart)s)"
 _COMMON = "NOT EXISTS (SELECT FROM {own}.suspects WHERE workflow_id = run.workflow_uuid AND executor_id IS NOT NULL)"
 
@@ -64,7 +65,7 @@ def install(
     has_all: Callable[[str], object],
     again: Callable[[str], object],
 ) -> None:
-    """Change dbos for this process; what the arguments mean, `queues.claim_only` says, whose gate is the same condition."""
+    """Change dbos for this process. `queues.claim_only`, whose gate is the same condition, explains the arguments."""
     claim = SystemDatabase.start_queued_workflows
     is_ours = (_APART if apart_for else _COMMON).replace("{own}", statements.quoted(schema))
     statement = _CLAIM.replace("{is_wanted}", _IS_WANTED).replace("{is_ours}", is_ours)
@@ -114,7 +115,7 @@ def install(
         )
         if most is None or len(rows) < most:
             has_all(queue.name)
-            if some_are_locked:  # nobody says when they are not any more
+            if some_are_locked:  # nothing announces the release of these locks
                 again(queue.name)
         return [workflow_id for workflow_id, _ in rows], None
 
@@ -122,6 +123,6 @@ def install(
 
 
 def _is_limited(queue: Queue) -> bool:
-    """Whether the queue has a limit that only the database can tell of: over all workers, or of a partition."""
+    """Whether the queue has a limit that only the database can check: over all workers, or of a partition."""
     limits = (queue._concurrency, queue._limiter)
     return any(limit is not None for limit in limits) or queue._has_partition_limits()

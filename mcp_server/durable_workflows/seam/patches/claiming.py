@@ -1,5 +1,8 @@
 # pyright: reportPrivateUsage=false
-"""What this process claims, from queues and of parked runs: a claim whose answer was lost is found again, and a process that is about to leave claims nothing."""
+"""Claims of this process, from queues and of parked runs.
+
+A claim whose answer was lost is found again, and a process that is about to exit claims nothing.
+"""
 
 import threading
 from collections import defaultdict
@@ -17,7 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Claim = Callable[Concatenate[SystemDatabase, Queue, P], T]
 
-_SECONDS = 5.0  # for a claim that is on its way
+_SECONDS = 5.0  # for a claim that is in progress
 _REGAIN = """
 UPDATE {schema}.workflow_status SET owner_xid = %(owner)s
 WHERE queue_name = %(queue)s AND status = 'PENDING' AND owner_xid = ANY(%(lost)s)
@@ -26,12 +29,12 @@ RETURNING workflow_uuid
 
 
 class Claims:
-    """The claims of this process. `install` makes dbos tell it of those from queues, once, before `DBOS.launch()`."""
+    """The claims of this process. `install` makes dbos report claims from queues to it, once, before `DBOS.launch()`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._stopped = False
-        self._number = 0  # on their way
+        self._number = 0  # claims in progress
         self._lost: defaultdict[str, list[str]] = defaultdict(list)  # tokens, by queue
 
     def install(self) -> None:
@@ -55,7 +58,7 @@ class Claims:
 
     @contextmanager
     def claim(self) -> Generator[bool]:
-        """Around a claim; whether it may be made."""
+        """Surrounds a claim; gives whether it may be made."""
         with self._changed:
             allowed = not self._stopped
             self._number += allowed
@@ -67,20 +70,20 @@ class Claims:
                 self._changed.notify_all()
 
     def stop(self) -> bool:
-        """Let no further claim be made; return whether those on their way have come back. What they brought is in the database."""
+        """Allow no further claim; return whether the claims in progress have come back. The claimed runs are in the database."""
         with self._changed:
             self._stopped = True
             return self._changed.wait_for(lambda: not self._number, _SECONDS)
 
     def go_on(self) -> None:
-        """Let claims be made again."""
+        """Allow claims again."""
         with self._changed:
             self._stopped = False
 
     def _watched(
         self, claim: Claim[P, T], joined: Callable[[T | None, list[str]], T]
     ) -> Claim[P, T]:
-        """The claim; `joined` puts what was claimed before, without an answer, to what it brings."""
+        """The claim; `joined` adds what was claimed before, without an answer, to its result."""
 
         def watched(database: SystemDatabase, queue: Queue, *given: P.args, **named: P.kwargs) -> T:
             owner = str(named.get("owner_xid"))
@@ -95,7 +98,7 @@ class Claims:
         return watched
 
     def _regained(self, database: SystemDatabase, queue: str, owner: str) -> list[str]:
-        """What earlier claims of the queue had brought when their answer was lost, now under this token."""
+        """The runs of earlier claims of the queue whose answers were lost, now under this token."""
         lost = self._lost.pop(queue, None)
         if not lost:
             return []

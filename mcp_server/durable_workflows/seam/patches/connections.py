@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""How dbos is connected to the embedded database."""
+"""dbos's connections to the embedded database."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from durable_workflows.seam.patches.replacing import replace
 
 
 def connect_alone() -> None:
-    """Let the connections that dbos makes to the embedded database have nothing from libpq's environment."""
+    """Keep libpq's environment away from the connections that dbos makes to the embedded database."""
     if not sqlalchemy_event.contains(sqlalchemy.Engine, "do_connect", _connect_alone):
         sqlalchemy_event.listen(sqlalchemy.Engine, "do_connect", _connect_alone)
 
@@ -22,14 +22,14 @@ def connect_alone() -> None:
 def _connect_alone(
     _dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]
 ) -> ConnectionAlone | None:
-    """The connection, or None: SQLAlchemy makes it, of engines that are not ours."""
+    """The connection. None: SQLAlchemy makes it, for engines that are not ours."""
     return ConnectionAlone.connect(*arguments, **parameters) if is_own(parameters) else None
 
 
 def share_one_backend() -> None:
-    """Give up the lock of the background jobs, which keeps a transaction open at all times.
+    """Drop the lock of the background jobs, which keeps a transaction open at all times.
 
-    PGlite has one backend: a client that holds a transaction open keeps all others waiting. The jobs are idempotent, and
-    CockroachDB is served by dbos in the same way.
+    PGlite has one backend: a client that holds a transaction open makes all others wait. The jobs are idempotent, and
+    dbos treats CockroachDB in the same way.
     """
     replace(PostgresSystemDatabase, background_job_lock=SystemDatabase.background_job_lock)

@@ -1,9 +1,9 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 """The executions of runs in this process, when runs are cancelled and resumed.
 
-To dbos a cancelled run is a row; its execution notices at its next call. Here what it waits for ends at once, so that whoever awaits it goes
-on; the result of the step that it was in is kept; and when the run is resumed, the new execution begins only once that step has
-returned, and none of the old one's begins any more. So no step runs twice at a time in one process. dbos sees to what is written.
+To dbos a cancelled run is a row, which its execution notices at its next call. Here its waits end at once, so that code that awaits it
+continues, and the result of its current step is kept. When the run is resumed, the new execution begins only after that step has
+returned, and no further step of the old execution begins. So no step runs twice at a time in one process. dbos decides what is written.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ from durable_workflows.seam.patches.bodies import IN_STEP, Condition
 from durable_workflows.seam.patches.parking import Parked, Parking, Waiting, waiting_body
 from durable_workflows.seam.patches.replacing import replace
 
-_REMEMBERED = 10_000  # runs that were begun or cancelled last
-_LONG_SECONDS = 3600.0  # of a wait that is woken
+_REMEMBERED = 10_000  # the last runs that were begun or cancelled
+_LONG_SECONDS = 3600.0  # of a wait that is woken before
 _WAITER = "waiting_run"  # an attribute of the event on which a `get_event` waits
-_TOKEN = "in_step"  # an attribute of the scope of a step: what `IN_STEP` was before
+_TOKEN = "in_step"  # an attribute of the scope of a step: the previous value of `IN_STEP`
 P = ParamSpec("P")
 T = TypeVar("T")
 Record = Callable[Concatenate[SystemDatabase, OperationResultInternal, P], None]
@@ -54,13 +54,13 @@ logger = logging.getLogger(__name__)
 
 
 class Executions:
-    """What this process knows of its executions. `install` makes dbos tell it, once, before `DBOS.launch()`."""
+    """The executions of this process. `install` makes dbos report them, once, before `DBOS.launch()`."""
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
         self._changed = threading.Condition()
         self._steps: Counter[str] = Counter()  # in flight, by run
-        self._newest: OrderedDict[str, str] = OrderedDict()  # by run, the token of the execution
+        self._newest: OrderedDict[str, str] = OrderedDict()  # newest token, by run
         self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._watches: dict[str, set[LoopAwareEvent]] = {}
 
@@ -76,17 +76,17 @@ class Executions:
         _wake_result_waits(self)
         _wake_handles(self)
 
-    # Told by dbos
+    # Reported by dbos
 
     def step_begins(self, run: Run) -> None:
-        """Count a step; refuse one of an execution that has been replaced."""
+        """Count a step; refuse a step of an execution that has been replaced."""
         with self._changed:
             if self._is_replaced(run):
                 raise DBOSWorkflowConflictIDError(run[0])
             self._steps[run[0]] += 1
 
     def step_ended(self, workflow_id: str) -> None:
-        """The step has returned, and its result is recorded, if it could be."""
+        """The step has returned, and its result is recorded if possible."""
         with self._changed:
             self._steps[workflow_id] -= 1
             if not self._steps[workflow_id]:
@@ -94,21 +94,24 @@ class Executions:
                 self._changed.notify_all()
 
     def replace(self, workflow_id: str, token: str) -> bool:
-        """Let no step of other executions of the run begin; return whether one is still in flight."""
+        """Allow no further step of other executions of the run; return whether one is still in flight."""
         with self._changed:
             _remember(self._newest, workflow_id, token)
             self._cancelled.pop(workflow_id, None)
             return bool(self._steps[workflow_id])
 
     def wait_for_steps(self, workflow_id: str) -> None:
-        """Return once no step of the run is in flight."""
+        """Return when no step of the run is in flight."""
         with self._changed:
             self._changed.wait_for(lambda: not self._steps[workflow_id])
 
     # Cancelled runs
 
     def end_cancelled(self, workflow_ids: Iterable[str] = ()) -> None:
-        """End what those of the runs that are cancelled wait for in this process, and waits for their results; of those that wait here, too: a hint may have been lost."""
+        """End the waits of cancelled runs in this process, and the waits for their results.
+
+        It also looks at runs that wait here without being named: a hint may have been lost.
+        """
         with self._changed:
             runs = {*workflow_ids, *self._watches, *(run for run, _ in _waits_in_dbos())}
             begun = {run: self._newest.get(run) for run in runs}
@@ -117,7 +120,7 @@ class Executions:
         events: list[LoopAwareEvent | KeySignal] = []
         with self._changed:
             for run in cancelled:
-                if self._newest.get(run) == begun[run]:  # else it has been resumed since
+                if self._newest.get(run) == begun[run]:  # otherwise it has been resumed since
                     _remember(self._cancelled, run, None)
                     events += [
                         *self._watches.get(run, ()),
@@ -132,7 +135,7 @@ class Executions:
             return run[0] in self._cancelled or self._is_replaced(run)
 
     def is_cancelled(self, workflow_id: str) -> bool:
-        """Whether the run was cancelled lately, and has not begun again in this process."""
+        """Whether the run was recently cancelled, and has not begun again in this process."""
         return workflow_id in self._cancelled
 
     def _is_replaced(self, run: Run) -> bool:
@@ -142,9 +145,11 @@ class Executions:
     def watch(
         self, *others: str, in_step: bool = False, any_of: Iterable[str] = ()
     ) -> Generator["Watch"]:
-        """Around a wait of the run in whose code the caller is, from which it is woken when that run or one of the others is cancelled. A wait in a step is a part of it, and goes on, unless `in_step`.
+        """Surrounds a wait of the caller's run, and wakes it when that run or one of the others is cancelled.
 
-        A run that waits for the end of another one, of any one of several, or sleeps, may be parked.
+        A wait in a step is a part of the step, and continues, unless `in_step`. A run may be parked while it waits for the end of another
+        run, or of
+        any one of several runs, or sleeps.
         """
         own = _current_run(in_steps=in_step)
         body = waiting_body(others[0] if others else None)
@@ -177,7 +182,7 @@ class Executions:
 
 
 class Watch:
-    """A wait that the end of its run ends."""
+    """A wait that ends with its run."""
 
     def __init__(self, executions: Executions, own: Run | None, waiting: Waiting) -> None:
         self.event = LoopAwareEvent()
@@ -186,7 +191,7 @@ class Watch:
         self._waiting = waiting
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until woken.
+        """Wait that long, or until woken.
 
         Raises:
             DBOSWorkflowConflictIDError: the run is over; this execution of it must stop.
@@ -203,7 +208,7 @@ class Watch:
         self._heard()
 
     def sleep(self, seconds: float, step: int | None = None) -> None:
-        """As `wait`, all of the time; `step` is the number of a `DBOS.sleep`, in which a run may be parked."""
+        """As `wait`, for the whole time; `step` is the number of a `DBOS.sleep`, in which a run may be parked."""
         end = time.monotonic() + seconds
         self._begin_sleep(seconds, step)
         while (left := end - time.monotonic()) > 0:
@@ -219,7 +224,7 @@ class Watch:
         await self.end_async()
 
     def until_found(self, look: Callable[[], T | NoResult], seconds: float) -> T:
-        """What a look brings, made each so many seconds and whenever woken."""
+        """The result of a look, repeated after that many seconds and whenever woken."""
         self.begin()
         while isinstance(found := look(), NoResult):
             self.wait(seconds)
@@ -235,11 +240,11 @@ class Watch:
         return found
 
     def begin(self) -> None:
-        """From here on the run waits for others, and may be parked."""
+        """From here on the run waits for other runs, and may be parked."""
         self._waiting.begin(self.event, None)
 
     def end(self) -> None:
-        """What the run waited for is there.
+        """The wait of the run is over.
 
         Raises:
             Parked: the run is parked all the same.
@@ -275,7 +280,7 @@ def _current_run(*, in_steps: bool = False) -> Run | None:
 
 
 def _waits_in_dbos() -> Iterator[tuple[str, LoopAwareEvent | KeySignal]]:
-    """The runs that wait in a receive or a `get_event`, and on what."""
+    """The runs that wait in a receive or a `get_event`, and their conditions."""
     database = dbos_calls.system_database()
     for _key, (waiter, *_rest), event in database.notifications_map.snapshot():
         yield waiter, event
@@ -319,7 +324,7 @@ def _count_steps(executions: Executions) -> None:
 
 
 def _begin_after_old_steps(executions: Executions) -> None:
-    """Have a run that leaves a queue begin once no step of an old execution of it is in flight here."""
+    """Delay the start of a run from a queue until no step of an old execution of it is in flight here."""
     execute = dbos_queue.execute_dequeued_workflow
 
     def begin(dbos: DBOS, status: WorkflowStatusInternal, token: str) -> None:
@@ -334,7 +339,7 @@ def _begin_after_old_steps(executions: Executions) -> None:
     def executed(dbos: DBOS, status: WorkflowStatusInternal, token: str) -> object:
         if not executions.replace(status["workflow_uuid"], token):
             return execute(dbos, status, token)
-        # Not in this thread, which is that of a queue.
+        # Not in this thread, which belongs to a queue.
         threading.Thread(target=begin, args=(dbos, status, token), daemon=True).start()
         return None
 
@@ -358,7 +363,10 @@ def _keeping_results(record: Record[P]) -> Record[P]:
 
 
 def _record_late(database: SystemDatabase, result: OperationResultInternal) -> None:
-    """Record it if the run is cancelled or queued, or if this process has taken it up again: that execution has not begun, since it waits for this very step."""
+    """Record it if the run is cancelled or queued, or if this process has taken it up again.
+
+    In that case the new execution has not begun, since it waits for this very step.
+    """
 
     @db_retry(sys_db=database)
     def record() -> None:
@@ -369,7 +377,7 @@ def _record_late(database: SystemDatabase, result: OperationResultInternal) -> N
         values["retention_timestamp"] = database._now_ms_sql()
         steps = database.dialect.insert(database.tables.operation_outputs)
         with database.engine.begin() as connection:
-            # Locked until the end: nobody begins the run meanwhile.
+            # Locked until the end, so that no process begins the run meanwhile.
             run = connection.execute(
                 runs.select()
                 .with_only_columns(runs.c.status, runs.c.executor_id)
@@ -409,7 +417,7 @@ def _wake_sleeps(executions: Executions) -> None:
 
 
 def _wake_retries(executions: Executions) -> None:
-    """Between two attempts of a step nothing is under way."""
+    """Wake waits between two attempts of a step: nothing is in flight then."""
 
     def pause(seconds: float) -> None:
         with executions.watch(in_step=True) as watch:
@@ -427,7 +435,10 @@ def _wake_retries(executions: Executions) -> None:
 
 
 def _wake_messages(executions: Executions) -> None:
-    """Note who waits in a `get_event`: dbos's own map has only for whose event. And let no wait begin that nothing would end."""
+    """Note the run that waits in a `get_event`: dbos's own map has only the run whose event it is.
+
+    Let no wait begin that nothing would end.
+    """
     get = SystemDatabase.get_event_setup
 
     def receiving(receive: Callable[P, T]) -> Callable[P, T]:
@@ -506,7 +517,7 @@ def _wake_result_waits(executions: Executions) -> None:
 
 
 def _wake_handles(executions: Executions) -> None:
-    """A child that runs in this process is awaited by its future, which ends with its execution. A cancelled child may be in a long step."""
+    """Await a child in this process by its future, which ends with its execution. A cancelled child may be in a long step."""
     get = dbos_core.WorkflowHandleFuture[object]._get_result
     get_async = dbos_core.WorkflowHandleAsyncTask[object]._get_result
 
@@ -547,5 +558,5 @@ def _wake_handles(executions: Executions) -> None:
 
 
 def _is_parked(future: concurrent.futures.Future[object] | asyncio.Future[object]) -> bool:
-    """Whether the execution has ended because its run was parked: its outcome is still to come."""
+    """Whether the execution ended because its run was parked: the outcome is still to come."""
     return not future.cancelled() and isinstance(future.exception(), Parked)

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Runs and steps that raise what is no `Exception`."""
+"""Runs and steps that raise something other than an `Exception`."""
 
 import asyncio
 import functools
@@ -24,9 +24,10 @@ T = TypeVar("T")
 
 
 def fail_at_whatever_is_raised(stopping: Callable[[], bool]) -> None:
-    """Make a run fail whatever its code raises, as with any error. DBOS lets pass by what is no `Exception`: the run would be recovered, and raise it, again and again.
+    """Make a run fail whatever its code raises, as with any error.
 
-    While this worker is `stopping`, all pass by as they are: the run is left for recovery.
+    DBOS passes on everything that is not an `Exception`: the run would be recovered, and raise it, again and again.
+    While this worker is `stopping`, everything is passed on unchanged: the run is left for recovery.
     """
 
     def guarded(function: Code) -> Code:
@@ -71,7 +72,7 @@ def _guard(outcome: type[object], guarded: Callable[[Code], Code]) -> None:
 
 
 def _guarding_threads(run: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-    """Below Python 3.12 a StopIteration that leaves a thread is never heard of, and its run never ends."""
+    """Below Python 3.12 a StopIteration that leaves a thread is lost, and its run never ends."""
 
     def without_stop(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
@@ -93,7 +94,7 @@ def _guarding_threads(run: Callable[..., Awaitable[object]]) -> Callable[..., Aw
 
 
 def _for_dbos(error: BaseException) -> BaseException:
-    """What is raised instead: dbos's own keep their meaning, also in a group."""
+    """The error to raise instead. dbos's own errors keep their meaning, even in a group."""
     return _own(error) or _failure(error)
 
 
@@ -116,8 +117,9 @@ def _failure(error: BaseException) -> RuntimeError:
 
 
 async def _is_passed_on(error: BaseException, function: Code) -> bool:
-    """Whether it is a CancelledError and not the code's own doing: the task around it was cancelled, as by `asyncio.wait_for`, and somebody awaits that.
+    """Whether it is a CancelledError that the code did not cause itself.
 
+    It is if the surrounding task was cancelled, as by `asyncio.wait_for`, and other code awaits that task.
     A run that ends this way has failed, and dbos would not record it.
     """
     task = asyncio.current_task()

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Waits for messages: those for people, and those that were woken by nothing."""
+"""Waits for messages: waits for people, and waits that were woken without a message."""
 
 import logging
 import time
@@ -35,14 +35,14 @@ _IN_RECEIVE: ContextVar[bool] = ContextVar("in_receive", default=False)
 
 
 class _NotAnswered(Exception):
-    """What woke a wait was no message for it, and its time is not over."""
+    """The wait was woken without a message for it, and its time is not over."""
 
 
 def take_answers_of_people(find: FindAnswer) -> None:
-    """Have waits on a topic for people end with what `find` finds and with nothing else, and let no code of this process send to one.
+    """Make waits on a topic for people end only with an answer that `find` finds, and let no code of this process send to such a topic.
 
-    A message on such a topic only wakes the wait. The answer is recorded as that of any `DBOS.recv`: a replay needs no further step.
-    A wait on another topic, too, goes on if it was woken and no message is there. To be called before `observing.observe`.
+    A message on such a topic only wakes the wait. The answer is recorded as the message of any `DBOS.recv`: a replay needs no further step.
+    A wait on another topic also continues if it was woken without a message. Call this before `observing.observe`.
     """
     consume = SystemDatabase.recv_consume
 
@@ -82,9 +82,9 @@ def _read_answer(
     topic: str | None,
     start: int,
 ) -> tuple[tuple[object] | None, list[str]]:
-    """Record the person's answer, if there is one; and the ids of the messages that were read without one.
+    """Record the person's answer, if there is one, and the ids of the messages that were read without one.
 
-    The messages are read first: an answer is noted before its message is sent, so that it is found when that is there.
+    The messages are read first. An answer is noted before its message is sent, so it is found once the message is there.
     """
     messages = database.tables.notifications
     with database.engine.begin() as connection:
@@ -136,9 +136,9 @@ def _for_the_whole_time(
         Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None
     ],
 ) -> Callable[Concatenate[SystemDatabase, OperationResultInternal, int, Transaction, P], None]:
-    """Have a receive wait on that was woken although no message is there. DBOS records a timeout then.
+    """Make a receive continue that was woken without a message. DBOS records a timeout in that case.
 
-    So it goes when the notification of a message comes after that was received, and the run receives on that topic again.
+    It happens if the notification of a message comes after the message was received, and the run receives on that topic again.
     """
 
     def recorded(
@@ -172,7 +172,7 @@ def _is_early(
 
 
 def _waiting_on(recv: Callable[P, T]) -> Callable[P, T]:
-    """Let a wait go on after it was woken by something else: its deadline is recorded."""
+    """Make a wait continue after it was woken for another reason: its deadline is recorded."""
 
     def answered(*where: P.args, **named: P.kwargs) -> T:
         while True:

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What the runs of this process do, told as it happens."""
+"""Live reports of what the runs of this process do."""
 
 import logging
 from collections.abc import Callable
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 
 class Observer(Protocol):
-    """Is told what the runs of this process do, in their own threads; must be quick and must not raise."""
+    """Is told what the runs of this process do, in their own threads. It must be quick and must not raise."""
 
     def step_began(self, workflow_id: str, step: int, name: str) -> None:
         """A step was entered; its recorded result, if there is one, is about to be returned instead."""
@@ -30,7 +30,7 @@ class Observer(Protocol):
         ...
 
     def step_failed(self, workflow_id: str, step: int, error: str, seconds: float) -> None:
-        """An attempt has failed; the next one begins in so many seconds."""
+        """An attempt has failed; the next attempt begins in that many seconds."""
         ...
 
     def step_ended(self, workflow_id: str, step: int) -> None:
@@ -38,7 +38,7 @@ class Observer(Protocol):
         ...
 
     def waits(self, workflow_id: str, step: int, topic: str) -> AbstractContextManager[None]:
-        """Around a `DBOS.recv`."""
+        """Surrounds a `DBOS.recv`."""
         ...
 
 
@@ -49,14 +49,14 @@ def observe(observer: Observer) -> None:
 
 
 def log_to(handler: logging.Handler) -> None:
-    """Give the records of dbos's logger to this handler alone."""
+    """Send the records of dbos's logger to this handler only."""
     logger = dbos_logger_module.dbos_logger
     logger.handlers.clear()
     logger.addHandler(handler)
 
 
 def before_ends(call: Callable[[str], None]) -> None:
-    """Call with the run's id before the outcome of a run is recorded, in the thread that records it."""
+    """Call this function with the run's id before the outcome of a run is recorded, in the thread that records it."""
 
     def calling(
         record: Callable[Concatenate[SystemDatabase, str, P], bool],

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What of dbos waits is told to `parking`, and what the body of a parked run may no longer do. `executions` tells of sleeps, and of waits for the ends of runs."""
+"""Reports dbos's waits to `parking`, and stops operations of a parked body. `executions` reports sleeps, and waits for the ends of runs."""
 
 import functools
 import time
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def install(parking: Parking) -> None:
-    """Change dbos for this process. To be called once, before `DBOS.launch()`, and after `messages.take_answers_of_people`."""
+    """Change dbos for this process. Call it once, before `DBOS.launch()`, and after `messages.take_answers_of_people`."""
     bodies.install(parking.left)
     _refuse_parked(parking)
     _refuse_outcomes()
@@ -45,7 +45,7 @@ def install(parking: Parking) -> None:
     _pass_on_children(parking)
 
 
-# What a parked body may no longer do
+# Operations that a parked body must not do
 
 
 def _refuse_parked(parking: Parking) -> None:
@@ -84,7 +84,7 @@ def _refuse_parked(parking: Parking) -> None:
 
 
 def _refuse_outcomes() -> None:
-    """A body that went on in spite of `Parked` has no outcome."""
+    """Refuse an outcome of a body that continued in spite of `Parked`."""
 
     def refusing(record: Callable[..., T]) -> Callable[..., T]:
         @functools.wraps(record)
@@ -107,7 +107,7 @@ def _refuse_outcomes() -> None:
 
 
 class _Waits:
-    """The waits of one kind: dbos sets a wait up, waits, and takes what has come, each in a function of its own."""
+    """The waits of one kind. dbos has a function each to set a wait up, to wait, and to take what has come."""
 
     def __init__(self, parking: Parking, name: str) -> None:
         self._parking = parking
@@ -115,7 +115,7 @@ class _Waits:
 
     @contextmanager
     def around(self, condition: Condition) -> Generator[None]:
-        """Around all three."""
+        """Surrounds all three."""
         with self._parking.waiting([condition], waiting_body()) as waiting:
             token = self._now.set(waiting)
             try:
@@ -124,7 +124,7 @@ class _Waits:
                 self._now.reset(token)
 
     def begin(self, found: EventSetupResult, step: int) -> EventSetupResult:
-        """The wait of this step is set up, unless its result is recorded."""
+        """Set up the wait of this step, unless its result is recorded."""
         if found[0] is True:
             return found
         if (waiting := self._now.get()) is not None:
@@ -132,7 +132,7 @@ class _Waits:
         return found
 
     def ending(self, take: Callable[..., object]) -> Callable[..., object]:
-        """What takes what has come, and ends the wait before."""
+        """Takes what has come, and ends the wait before."""
 
         def taken(self_: SystemDatabase, *given: Any) -> object:
             if (waiting := self._now.get()) is not None:
@@ -212,7 +212,7 @@ class _Persist(Protocol):
 
 
 def _pass_on_children(parking: Parking) -> None:
-    """A child that is called like a function is in its caller's code. When it is parked, its caller waits for its end."""
+    """A child that is called like a function is in its caller's code. When the child is parked, its caller waits for its end."""
     make = dbos_core._get_wf_invoke_func
 
     def made(

@@ -1,7 +1,7 @@
 # pyright: reportPrivateUsage=false
-"""A run that waits for long is parked: its row says what it waits for, and its body is left. When that is there, another body replays it.
+"""Parks runs that wait for long: the row says what the run waits for, and an exception ends its body. Later another body replays it.
 
-A body is parked as a whole, when all of it waits. Its code is left by an exception, `Parked`; from then on nothing of it is recorded,
+A body is parked as a whole, when all of it waits. An exception, `Parked`, ends its code; from then on nothing of it is recorded,
 whatever it does. In doubt a body stays in memory.
 """
 
@@ -28,16 +28,16 @@ from durable_workflows.settings import NEVER_PARKS
 
 Asked = Callable[[str], Sequence[dict[str, object]]]
 
-_SHORT_SECONDS = 0.3  # how long a wait lasts before it is parked, while places are short
+_SHORT_SECONDS = 0.3  # how long a wait lasts before it is parked while places are short
 _SHORT = 0.7  # of the places
-_FAR_SECONDS = 60.0  # a wait that ends sooner stays in memory
+_FAR_SECONDS = 60.0  # a shorter wait stays in memory
 _FAR_WHEN_SHORT = 10.0
-_AGAIN_SECONDS = 15.0  # until a body is looked at again that could not be parked
+_AGAIN_SECONDS = 15.0  # until another look at a body that could not be parked
 _BUSY_SECONDS = 1.0
-_LOOP_SECONDS = 5.0  # for which a loop that is blocked by somebody's code is waited for
-_LEAVING_SECONDS = 5.0  # code that catches everything is not waited for longer
+_LOOP_SECONDS = 5.0  # how long to wait for a loop that is blocked by the author's code
+_LEAVING_SECONDS = 5.0  # how long to wait for code that catches everything
 _AT_ONCE = 500
-# What `asyncio` waits in for tasks alone.
+# The waits of `asyncio` that are only for tasks.
 _WAITS_FOR_TASKS = ("_wait", "TaskGroup.__aexit__")
 _PARK = "SELECT workflow_id, verdict FROM {own}.park(%(rows)s::json)"
 
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 
 class Parked(BaseException):
-    """Leaves the code of a run that is parked. Workflow code must let it pass."""
+    """Ends the code of a run that is parked. Workflow code must let it pass."""
 
 
 class Parking:
-    """Parks the bodies of this process, of which `parkable_waits` tells it. `keep_parking` is a thread's work."""
+    """Parks the bodies of this process, as `parkable_waits` reports them. `keep_parking` is the work of a thread."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class Parking:
         asked: Asked,
         left: Callable[[], object],
     ) -> None:
-        """`asked` gives what a run asks now, as rows of `note_waits`; `left` is called when the code of a parked run has been left: it may be claimed here again. 0 seconds: nothing is parked."""
+        """`asked` gives the open questions of a run, as rows of `note_waits`. `left` is called when the code of a parked run has ended.
+
+        After that the run may be claimed here again. 0 seconds: no run is parked.
+        """
         self._statement = _PARK.replace("{own}", statements.quoted(schema))
         self._places = places
         self._after_seconds = after_seconds
@@ -68,10 +71,10 @@ class Parking:
         self._changed = threading.Condition()
         self._looks: dict[Body, float] = {}  # when to look at a body, by the monotonic clock
         self._sleeps_until = float("inf")  # the thread that looks
-        self._leaving: dict[str, float] = {}  # since when the code of a parked run is being left
+        self._leaving: dict[str, float] = {}  # since when the code of a parked run is ending
 
     def keep_parking(self) -> None:
-        """Park bodies when they have waited for long enough, for ever."""
+        """Park bodies that have waited long enough, forever."""
         while True:
             with self._changed:
                 while (seconds := self._until_next_look()) > 0:
@@ -84,7 +87,7 @@ class Parking:
                 self._park(chosen)
 
     def leaving(self) -> list[str]:
-        """The parked runs whose code is still being left, though not for long."""
+        """The parked runs whose code is still ending, though not for long."""
         with self._changed:
             late = time.monotonic() - _LEAVING_SECONDS
             return [run for run, since in self._leaving.items() if since > late]
@@ -93,7 +96,7 @@ class Parking:
 
     @contextmanager
     def waiting(self, conditions: Sequence[Condition], body: Body | None) -> Generator["Waiting"]:
-        """Around a wait in the code of a body, which begins with `Waiting.begin`. None: of no body that could be parked."""
+        """Surrounds a wait in the code of a body, which begins with `Waiting.begin`. None: it is in no body that could be parked."""
         waiting = Waiting(self, body, conditions)
         try:
             yield waiting
@@ -116,7 +119,7 @@ class Parking:
                 self._looks.pop(body, None)
 
     def state_of(self, body: Body, leaving: Wait | None = None) -> State:
-        """The state of a body; if it is active, it leaves that wait."""
+        """The state of a body; an active body leaves that wait."""
         with self._changed:
             if leaving is not None and body.state is State.ACTIVE:
                 self.remove(body, leaving)
@@ -125,7 +128,7 @@ class Parking:
     # Deciding
 
     def _look_at(self, body: Body, at: float) -> None:
-        """Wake the thread only for a look that is due before its next one: for most waits it is not."""
+        """Wake the thread only for a look that is due before its next look. For most waits it is not."""
         self._looks[body] = at
         if at < self._sleeps_until:
             self._changed.notify_all()
@@ -138,7 +141,10 @@ class Parking:
         return len(dbos_calls.instance()._active_workflows_set._m) > _SHORT * self._places
 
     def _choose(self, due: Iterable[Body]) -> list[Body]:
-        """Those that may be parked; they are PARKING now. Those that are async are looked at in their loop, where nothing of them runs meanwhile."""
+        """The bodies that may be parked; they are PARKING now.
+
+        An async body is checked in its loop, where none of its code runs meanwhile.
+        """
         chosen: list[Body] = []
         looks: list[_Look] = []
         for body in due:
@@ -224,13 +230,13 @@ class Parking:
             for wait in body.waits:
                 wait.event.set()
 
-    # Told of bodies
+    # Reports about bodies
 
     def operation_begins(self, body: Body, *, is_step: bool) -> None:
-        """A step of a body begins, or what is one to dbos.
+        """A step of a body begins, or an operation that dbos counts as a step.
 
         Raises:
-            Parked: it may not, since the run is parked.
+            Parked: it may not begin, since the run is parked.
         """
         while True:
             with self._changed:
@@ -241,19 +247,19 @@ class Parking:
             body.decided.wait()
 
     def step_ended(self, body: Body) -> None:
-        """A step has ended of which it was told."""
+        """A reported step has ended."""
         with self._changed:
             body.steps -= 1
 
     def left(self, body: Body) -> None:
-        """The code of a body has been left."""
+        """The code of a body has ended."""
         with self._changed:
             self._looks.pop(body, None)
         if body.state is State.PARKED:
             self.has_left(body.workflow_id)
 
     def has_left(self, workflow_id: str) -> None:
-        """The code of a parked run has been left; its caller's, if it was called like a function, may go on."""
+        """The code of a parked run has ended. If it was called like a function, its caller may continue."""
         with self._changed:
             self._leaving.pop(workflow_id, None)
         self._left()
@@ -265,11 +271,11 @@ class _Look:
 
     done: threading.Event = field(default_factory=threading.Event)
     found: list[Body] = field(default_factory=list[Body])
-    is_late: bool = False  # its outcome is no longer waited for
+    is_late: bool = False  # its outcome is no longer awaited
 
 
 class Waiting:
-    """A wait of a body, which may be parked in it; without a body nothing of it is."""
+    """A wait of a body, in which the body may be parked. Without a body nothing happens."""
 
     def __init__(
         self, parking: Parking, body: Body | None, conditions: Sequence[Condition]
@@ -283,25 +289,25 @@ class Waiting:
     def begin(
         self, event: LoopAwareEvent, deadline: float | None, *, muted_below: int | None = None
     ) -> None:
-        """The wait begins. `event` wakes it; by default what the body does next is its next step."""
+        """Begin the wait. `event` wakes it; by default the next operation of the body is its next step."""
         body = self._body
         if body is None:
             return
-        if muted_below is None:  # a caller of a workflow has the number of its next step already
+        if muted_below is None:  # a caller of a workflow already has the number of its next step
             muted_below = body.context.function_id + (body is bodies.current())
         self._wait = Wait(self._conditions, event, deadline, muted_below, self._thread, self._task)
         self._parking.add(body, self._wait)
 
     def check(self) -> None:
-        """Return if the body goes on, once that is decided.
+        """Return if the body continues, when that is decided.
 
         Raises:
-            Parked: it does not.
+            Parked: it does not continue.
         """
         self._until_decided(None)
 
     def end(self) -> None:
-        """As `check`; it goes on, and waits no longer."""
+        """As `check`; the body continues, and waits no longer."""
         self._until_decided(self._wait)
         self._wait = None
 
@@ -315,7 +321,7 @@ class Waiting:
         self._wait = None
 
     def drop(self) -> None:
-        """It waits no longer, however that came."""
+        """End the wait, whatever the reason."""
         if self._body is not None and self._wait is not None:
             self._parking.remove(self._body, self._wait)
 
@@ -337,7 +343,7 @@ class Waiting:
 
 
 def refuse(workflow_id: str) -> None:
-    """To be called before anything that a body of the run does.
+    """Call this before any operation of a body of the run.
 
     Raises:
         Parked: it is parked.
@@ -348,7 +354,10 @@ def refuse(workflow_id: str) -> None:
 
 
 def waiting_body(target: str | None = None) -> Body | None:
-    """The body that waits if the caller does. One that is called like a function waits for its own end, `target`, in place of its caller. None: none that could be parked."""
+    """The body that waits if the caller waits; None: none that could be parked.
+
+    A body that is called like a function waits for its own end, `target`, in place of its caller.
+    """
     context, body = dbos_context.get_local_dbos_context(), bodies.current()
     if context is None or body is None or bodies.IN_STEP.get():
         return None
@@ -358,7 +367,7 @@ def waiting_body(target: str | None = None) -> Body | None:
 
 
 def parked_in(error: BaseException) -> Parked | None:
-    """The `Parked` that an error is, or a group of errors has."""
+    """The `Parked` that an error is, or that a group of errors contains."""
     if isinstance(error, Parked):
         return error
     if isinstance(error, BaseExceptionGroup):
@@ -378,7 +387,10 @@ def _never_parks(name: str) -> bool:
 
 
 def _only_waits(body: Body, loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether all of an async body waits, to be asked in its loop. Not a body with a timer of its own, which would be lost."""
+    """Whether all of an async body waits.
+
+    Call it in the body's loop. A body with a timer of its own does not count: the timer would be lost.
+    """
     timers: Iterable[asyncio.TimerHandle] | None = getattr(loop, "_scheduled", None)
     if timers is None or loop.get_task_factory() is not bodies.made_task:
         return False
@@ -390,7 +402,7 @@ def _only_waits(body: Body, loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def _awaits_tasks(task: Task, tasks: set[Task]) -> bool:
-    """Whether the task awaits tasks of these alone."""
+    """Whether the task awaits only tasks of this set."""
     future: object = getattr(task, "_fut_waiter", None)
     if isinstance(future, asyncio.Task):
         return future in tasks

@@ -1,8 +1,8 @@
 # pyright: reportPrivateUsage=false
-"""The places for runs of this process. A thread that may have left a run behind, because no place was free, looks again when one becomes free.
+"""The places for runs of this process. A thread that may have skipped a run for want of a place looks again when a place is free.
 
-It is told here, by dbos, when an execution has given up its place. The hint from the database that a run has ended comes at another time: before that, or
-when others have ended as well.
+dbos reports here when an execution has given up its place. The database's hint that a run has ended comes at another time: before that, or
+after other runs have ended as well.
 """
 
 import threading
@@ -14,7 +14,7 @@ from durable_workflows.seam.patches.wakeups import Doorbell
 
 
 class Places:
-    """Who needs a place. `install` makes dbos tell it of those that become free, once, before `DBOS.launch()`."""
+    """The threads that need a place. `install` makes dbos report free places to it, once, before `DBOS.launch()`."""
 
     def __init__(self, bell: Doorbell) -> None:
         self._bell = bell
@@ -35,12 +35,12 @@ class Places:
         replace(active, _remove=removed)
 
     def look(self, name: str) -> None:
-        """What listens to the bell by this name looks for runs. To be called before it counts the places."""
+        """The listener to the bell of this name looks for runs. Call it before it counts the places."""
         with self._lock:
             self._looking.add(name)
 
     def has_all(self, name: str) -> None:
-        """It has left none."""
+        """It has skipped no run."""
         with self._lock:
             self._looking.discard(name)
 

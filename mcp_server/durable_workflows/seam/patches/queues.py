@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Queues: who takes which runs, and what a recovery counts."""
+"""Queues: which worker takes which runs, and what a recovery counts."""
 
 import logging
 import sys
@@ -18,18 +18,18 @@ from durable_workflows.seam.patches.replacing import replace
 
 logger = logging.getLogger(__name__)
 
-Recover = Callable[[str, str], None]  # a run, and the executor that had it
+Recover = Callable[[str, str], None]  # a run, and its previous executor
 
 
 class _Claim(TypedDict, total=False):
-    """How dbos claims what it finds in a queue."""
+    """How dbos claims the runs that it finds in a queue."""
 
     owner_xid: str | None
     is_latest_version: bool | None
 
 
 def retry_queues() -> None:
-    """Let registering a queue outlast a database that is away for a moment, as all else does that workflow code calls."""
+    """Make the registration of a queue survive a short outage of the database, as all other calls of workflow code do."""
     replace(
         SystemDatabase,
         upsert_queue=db_retry()(SystemDatabase.upsert_queue),
@@ -43,10 +43,11 @@ def claim_only(
     has_all: Callable[[str], object] = lambda _: None,
     again: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Take runs from queues that are set apart for this executor and no others; None: all runs that are not set apart.
+    """Take only the runs from queues that are set apart for this executor; None: all runs that are not set apart.
 
-    `schema` has the table `suspects`, which says who is set apart. A run keeps its place in its queue meanwhile. `has_all` is called with the name of a queue
-    from which no run was left for want of a place here, and `again` with one to look into again soon: a run was passed over because its row was locked.
+    `schema` has the table `suspects`, which says which runs are set apart. A run keeps its place in its queue meanwhile. `has_all` is
+    called with the name of a queue if no run was left there for want of a place here. `again` is called with a queue to look into again
+    soon: a run was skipped because its row was locked.
     """
     suspects = sqlalchemy.table(
         "suspects",
@@ -74,7 +75,7 @@ def claim_only(
         max_tasks: int = sys.maxsize,
         **how: Unpack[_Claim],
     ) -> list[str]:
-        """The sweep over all partitions asks no gate."""
+        """The sweep over all partitions ignores the gate."""
         with self.engine.connect() as connection:
             some = connection.execute(
                 sqlalchemy.select(sqlalchemy.exists().where(whose.is_not(None)))
@@ -103,7 +104,7 @@ def _partition_by_partition(
             found, _ = system_database.start_queued_workflows(
                 queue, executor_id, app_version, key, running, **how
             )
-        except sqlalchemy.exc.DBAPIError as error:  # others have it now; what was claimed must run
+        except sqlalchemy.exc.DBAPIError as error:  # others have it now; the claimed runs must run
             logger.info("Partition %s of queue %s is busy: %s", key, queue.name, error.orig)
             continue
         claimed += found
@@ -111,10 +112,11 @@ def _partition_by_partition(
 
 
 def recover_without_counting(suspects: Collection[str], condemned: Collection[str]) -> Recover:
-    """Let the recovery of a run be no attempt of it: DBOS counts each, whoever ended the worker, and dead-letters a run that has too many.
+    """Do not count the recovery of a run as an attempt.
 
-    Those that are `condemned` are dead-lettered at once. Those that are `suspects` are left to the function returned, which takes one of them up, and
-    counts it.
+    DBOS counts each recovery, whatever ended the worker, and dead-letters a run with too many. Runs that are `condemned` are dead-lettered
+    at once.
+    Runs that are `suspects` are left to the function returned, which takes one of them up, and counts it.
     """
     counting = SystemDatabase.reenqueue_for_recovery
     left = set(suspects)
@@ -140,7 +142,7 @@ def recover_without_counting(suspects: Collection[str], condemned: Collection[st
 def _reenqueue(
     system_database: SystemDatabase, workflow_id: str, executor_ids: list[str], queue: str
 ) -> bool:
-    """What `SystemDatabase.reenqueue_for_recovery` does, with the attempt given back that DBOS counts when the run is taken up."""
+    """As `SystemDatabase.reenqueue_for_recovery`, but it gives back the attempt that DBOS counts when the run is taken up."""
     run = system_database.tables.workflow_status
     mine = (run.c.workflow_uuid == workflow_id, run.c.executor_id.in_(executor_ids))
     with system_database.engine.begin() as connection:

@@ -1,9 +1,9 @@
 # pyright: reportPrivateUsage=false
-"""How an error of a step or a run is recorded, and how it is made again on a replay.
+"""Recording an error of a step or a run, and rebuilding it on a replay.
 
-In portable JSON dbos keeps of an error little more than its text. On a replay `except ValueError` would not catch what it caught in the
-first run, `error.errno` would be None, and the run would take another way. So its class, its arguments and those of its attributes that
-are JSON are recorded beside the text. Nothing of it is pickled, and no constructor is called: those may want more than is recorded.
+In portable JSON dbos keeps little more of an error than its text. On a replay `except ValueError` would not catch what it caught in the
+first run, `error.errno` would be None, and the run would take another path. So its class, its arguments and its attributes, as far as they
+are JSON, are recorded beside the text. Nothing is pickled, and no constructor is called: a constructor may need more than is recorded.
 """
 
 import base64
@@ -28,18 +28,18 @@ from durable_workflows import wording
 from durable_workflows.seam.patches import replacing
 
 _TRACEBACK = 4000  # characters of an error's traceback that are recorded: its end
-_SAID = 1000  # characters of a message in a traceback, or in another message: the whole stands beside it
+_SAID = 1000  # characters of a message in a traceback, or in another message: the complete message is beside it
 _MOST = 100_000  # characters of one recorded argument or attribute
 _DEEPEST = 12  # levels, of values and of errors in errors
-_MOST_BITS = 4000  # of a whole number: Python refuses to write much longer ones
-_THE_MESSAGE = "message"  # in place of the arguments that most errors have: the message alone
+_MOST_BITS = 4000  # of a whole number: Python refuses to write much longer numbers
+_THE_MESSAGE = "message"  # in place of the arguments that most errors have: only the message
 _MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 Recorded = dict[str, Any]
 
 
 class _Seen(str):
-    """Stands for a value that could not be recorded: it reads as that value did."""
+    """Stands for a value that could not be recorded, and has the same text."""
 
     seen: str
 
@@ -48,7 +48,7 @@ class _Seen(str):
 
 
 def keep_errors_whole() -> None:
-    """Record errors with what makes them again, and raise recorded ones as what they were."""
+    """Record errors with what is needed to rebuild them, and raise recorded errors as what they were."""
     describe = dbos_serialization.exception_to_workflow_error_data
     read = dbos_serialization.deserialize_exception
 
@@ -66,7 +66,7 @@ def keep_errors_whole() -> None:
 
 
 def name_last_attempts() -> None:
-    """Have the error of a step that failed in all its attempts say that of the last one: of these dbos keeps nothing."""
+    """Add the error of the last attempt to the error of a step that failed in all its attempts: dbos keeps nothing of the attempts."""
     scope = dbos_error.DBOSMaxStepRetriesExceeded
     make = scope.__init__
 
@@ -88,13 +88,13 @@ def name_last_attempts() -> None:
 
 
 def described(error: BaseException, known: Recorded) -> Recorded:
-    """What dbos records of an error (`known`), with its traceback and all that makes it again."""
+    """The record that dbos makes of an error (`known`), with its traceback and everything needed to rebuild it."""
     whole = {**known, "name": _name(error), "traceback": _traceback_of(error, known["message"])}
     return whole | _makings(error, known["message"], 0)
 
 
 def _name(error: BaseException) -> str:
-    if type(error) is PortableWorkflowError:  # the error of another language, or in its manner
+    if type(error) is PortableWorkflowError:  # an error of another language, or in that form
         return error.name
     return _class_name(type(error))
 
@@ -119,7 +119,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _makings(error: BaseException, message: str, depth: int) -> Recorded:
-    """The fields from which `made` makes the error."""
+    """The fields from which `made` rebuilds the error."""
     kind = type(error)
     found: Recorded = {"args": _arguments(error, message, depth)}
     if _class_name(kind) != _name(error):
@@ -141,10 +141,10 @@ def _arguments(error: BaseException, message: str, depth: int) -> JsonValue:
 
 
 def _attributes(error: BaseException, depth: int) -> Iterator[tuple[str, JsonValue]]:
-    """Those of the instance, and those that its classes keep in places of their own: `errno`, `__slots__`."""
+    """The attributes of the instance, and those that its classes store elsewhere: `errno`, `__slots__`."""
     found = dict(vars(error))
     for name in _members(type(error)):
-        with suppress(Exception):  # code that is not ours may run
+        with suppress(Exception):  # foreign code may run
             found.setdefault(name, getattr(error, name))
     for name, value in found.items():
         yield name, _kept(value, depth)
@@ -162,7 +162,7 @@ def _exceptions(kinds: tuple[type, ...]) -> list[type[Exception]]:
 
 
 def _validation(error: ValidationError, depth: int) -> Recorded:
-    """Pydantic's error has neither arguments nor attributes, and a constructor of its own."""
+    """Pydantic's error has neither arguments nor attributes, but its own constructor."""
     details = [_details(one, depth) for one in error.errors(include_url=False)]
     return {"title": error.title, "errors": details}
 
@@ -171,11 +171,11 @@ def _details(one: Mapping[str, Any], depth: int) -> JsonValue:
     return {key: _kept(value, depth) for key, value in one.items()}
 
 
-# Values. What JSON does not have is an object with one key that names it, and so is every dict.
+# Values. A value that JSON does not have becomes an object with one key that names it, and so does every dict.
 
 
 def _kept(value: Any, depth: int) -> JsonValue:
-    """A value; what cannot be recorded, or is too large, by how it reads."""
+    """A value. One that cannot be recorded, or is too large, is recorded by its text."""
     kept = _encoded(value, depth)
     return kept if len(json.dumps(kept)) <= _MOST else _seen(value)
 
@@ -213,7 +213,7 @@ def _seen(value: Any) -> JsonValue:
 
 
 def _cut(text: str) -> str:
-    """In the middle, as pydantic cuts what it shows."""
+    """Cut in the middle, as pydantic cuts values that it shows."""
     return text if len(text) <= _SAID else f"{text[: _SAID // 2]}…{text[-_SAID // 2 :]}"
 
 
@@ -229,15 +229,15 @@ def _said(value: Any, say: Callable[[Any], str] = str) -> str:
         return f"<unprintable {type(value).__name__}>"
 
 
-# --- Making again
+# --- Rebuilding
 
 
 def made(recorded: Recorded) -> Exception:
-    """The error that was recorded: of its own class, or, where that is gone or cannot be made, of one of that name with the same bases."""
+    """The recorded error, rebuilt. If its class is gone or cannot be made, it gets a class with the same name and bases."""
     if "args" not in recorded:  # recorded by an older version, or by another language
         return _portable(recorded)
     for kind in _kinds(recorded):
-        with suppress(Exception):  # code that is not ours: __str__, properties
+        with suppress(Exception):  # foreign code: __str__, properties
             error = _instance(kind, recorded)
             if str(error) == recorded["message"] or kind is ValidationError:
                 return error
@@ -245,18 +245,18 @@ def made(recorded: Recorded) -> Exception:
 
 
 def _kinds(recorded: Recorded) -> Iterator[type[Exception]]:
-    """The class of the error, and what may stand for it, the best first."""
+    """The class of the error, and its possible substitutes, the best first."""
     kind = _class_of(recorded.get("class", recorded["name"]))
     if kind is not None:
         yield kind
     bases = _exceptions(kind.__mro__[1:]) if kind else _found(recorded.get("bases", []))
     for below in ([kind] if kind else bases, bases):
-        with suppress(Exception):  # a class that allows none below it; code that is not ours
+        with suppress(Exception):  # a class that allows no subclass; foreign code
             yield _saying(recorded, below)
 
 
 def _portable(recorded: Recorded) -> Exception:
-    """An error of which no more is known than dbos keeps: an instance of its own class, as far as that can be found, and of dbos's portable one."""
+    """An error of which only dbos's record is known: an instance of its own class, if that can be found, and of dbos's portable class."""
     kind = _class_of(recorded["name"])
     bases = (PortableWorkflowError, kind) if kind else (PortableWorkflowError,)
     fields = (recorded["message"], recorded["name"], recorded.get("code"), recorded.get("data"))
@@ -267,14 +267,14 @@ def _portable(recorded: Recorded) -> Exception:
 
 
 def _instance(kind: type[Exception], recorded: Recorded) -> Exception:
-    """An instance with the recorded arguments and attributes, made without the constructors of any class but the builtin one below."""
+    """An instance with the recorded arguments and attributes. Only the constructor of its builtin base class is called."""
     given = recorded["args"]
     arguments = [recorded["message"]] if given == _THE_MESSAGE else _decoded_all(given)
     if kind is ValidationError:
         error: Exception = _validation_error(recorded)
     else:
         error = _new(kind)(kind, *arguments)
-        with suppress(TypeError, ValueError):  # for those that keep them in places of their own
+        with suppress(TypeError, ValueError):  # for classes that store them elsewhere
             _builtin(kind).__init__(error, *arguments)
     error.args = tuple(arguments)
     _restore(error, recorded.get("attributes", {}))
@@ -286,7 +286,7 @@ def _builtin(kind: type[Exception]) -> type[Exception]:
 
 
 def _new(kind: type[Exception]) -> Callable[..., Exception]:
-    """What makes an instance of the layout that the class has; it may have several builtin bases."""
+    """The function that makes an instance with the layout of the class, which may have several builtin bases."""
     layout: Any = kind
     while not _is_builtin(layout):
         layout = layout.__base__
@@ -303,12 +303,12 @@ def _restore(error: Exception, attributes: Mapping[str, JsonValue]) -> None:
         if name not in members:
             vars(error)[name] = _decoded(value)
             continue
-        with suppress(AttributeError, TypeError):  # one that cannot be written follows from others
+        with suppress(AttributeError, TypeError):  # a read-only one follows from others
             BaseException.__setattr__(error, name, _decoded(value))
 
 
 def _saying(recorded: Recorded, bases: list[type[Exception]]) -> type[Exception]:
-    """A class of the recorded name that says what was said."""
+    """A class of the recorded name with the recorded text."""
     module, _, name = recorded.get("class", recorded["name"]).rpartition(".")
 
     def said(_error: Exception) -> str:
@@ -319,7 +319,7 @@ def _saying(recorded: Recorded, bases: list[type[Exception]]) -> type[Exception]
 
 
 def _lowest(kinds: list[type[Exception]]) -> tuple[type[Exception], ...]:
-    """Those that are no base of another."""
+    """The classes that are not a base of another."""
     return tuple(
         one
         for one in kinds
@@ -368,7 +368,7 @@ def _class_of(name: str) -> type[Exception] | None:
 
 
 def _looked_up(name: str, module_of: Callable[[str], types.ModuleType | None]) -> Any:
-    """What the name means; a class may lie in another one, so where its module ends is not known."""
+    """The object with that name. A class may be inside another class, so the end of its module's name is not known."""
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         found: Any = module_of(".".join(parts[:end]))

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
-"""How workflows are registered, and run by their names."""
+"""The registration of workflows, and runs by name."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from durable_workflows.seam.patches.replacing import replace
 
 
 def before_registering(call: Callable[[str], None]) -> None:
-    """Call with the name of a workflow before it is registered; what is raised keeps it from being registered."""
+    """Call this function with the name of a workflow before its registration; an error prevents the registration."""
     scope = dbos_module.DBOSRegistry
     register = scope.register_wf_function
 
@@ -29,7 +29,7 @@ def before_registering(call: Callable[[str], None]) -> None:
 
 
 def run_methods_by_name() -> None:
-    """Run a workflow that is a method, and was started by its name alone, on its class, or on the one object that the class has."""
+    """Run a workflow that is a method and was started by name only on its class, or on the only object of the class."""
     execute = dbos_queue.execute_dequeued_workflow
 
     def executed(dbos: DBOS, status: WorkflowStatusInternal, owner_xid: str) -> object:

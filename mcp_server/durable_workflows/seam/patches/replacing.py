@@ -1,14 +1,14 @@
-"""Parts of dbos that are replaced by ours."""
+"""Replacing parts of dbos by ours."""
 
 import sys
 from types import FunctionType
 
 
 def replace(owner: object, **members: object) -> None:
-    """Put each of the named members into a class or a module of dbos, in place of its own of that name.
+    """Put each of the named members into a class or module of dbos, in place of the member of the same name.
 
     Raises:
-        AttributeError: the owner has none of that name.
+        AttributeError: the owner has no member of that name.
     """
     for name, member in members.items():
         getattr(owner, name)
@@ -16,7 +16,7 @@ def replace(owner: object, **members: object) -> None:
 
 
 def replace_in_dbos(function: object, replacement: object) -> None:
-    """Put the replacement wherever a module of dbos has the function: they import it by its name."""
+    """Replace the function in every module of dbos that has it: modules import it by name."""
     assert isinstance(function, FunctionType)
     for name, module in list(sys.modules.items()):
         if name.startswith("dbos.") and getattr(module, function.__name__, None) is function:

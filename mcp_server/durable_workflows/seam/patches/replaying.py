@@ -1,6 +1,6 @@
-"""A replay reads the recorded steps of its run in windows. dbos looks up one after the other.
+"""A replay reads the recorded steps of its run in windows. dbos looks them up one by one.
 
-A window also brings the run's status, so a run that was cancelled ends at its next window, or at its first step that is not recorded.
+A window also brings the run's status, so a cancelled run ends at its next window, or at its first step that is not recorded.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from durable_workflows.seam.patches import bodies, step_statements
 from durable_workflows.seam.patches.replacing import replace
 
 WINDOW = 200  # steps
-WINDOW_BYTES = 2_000_000  # of results; the first step of a window is read, however large it is
+WINDOW_BYTES = 2_000_000  # of results; the first step of a window is read at any size
 
 _AFTER_A_WAIT = (
     " The run had waited, was taken out of memory, and was replayed from its beginning. Put what differs into a step, or keep the workflow in memory"
@@ -38,7 +38,7 @@ WHERE run.workflow_uuid = %(run)s ORDER BY step.function_id
 
 
 class LookUp(Protocol):
-    """How a recorded step is looked up."""
+    """Looks up a recorded step."""
 
     def __call__(
         self,
@@ -50,18 +50,18 @@ class LookUp(Protocol):
         *,
         owner_key: str | None = None,
     ) -> RecordedResult | None:
-        """What is recorded of the step; None: nothing."""
+        """The record of the step; None: there is none."""
         ...
 
 
 def install() -> None:
-    """Change dbos for this process. To be called once, before `DBOS.launch()`."""
+    """Change dbos for this process. Call it once, before `DBOS.launch()`."""
     by_step = SystemDatabase.check_operation_execution
     replace(SystemDatabase, check_operation_execution=looking_up_in_windows(by_step))
 
 
 def looking_up_in_windows(look_up: LookUp) -> LookUp:
-    """In place of `SystemDatabase.check_operation_execution`, which `look_up` is."""
+    """Replaces `SystemDatabase.check_operation_execution`, which is `look_up`."""
 
     def looked_up(
         self: SystemDatabase,
@@ -95,7 +95,7 @@ def looking_up_in_windows(look_up: LookUp) -> LookUp:
 def _read_on(
     database: SystemDatabase, workflow_id: str, recorded: bodies.Recorded, step: int
 ) -> bool:
-    """Read the window that begins with a step; return whether the run is there."""
+    """Read the window that begins with a step; return whether the run exists."""
     rows = _read(database, workflow_id, step)
     found = {
         number: bodies.RecordedStep(name, step_statements.as_recorded(*rest))

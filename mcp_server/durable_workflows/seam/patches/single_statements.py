@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What dbos does in a single statement needs no transaction around it: one round trip to the database instead of three."""
+"""A single statement of dbos needs no transaction around it: one round trip to the database instead of three."""
 
 import copy
 import functools
@@ -14,7 +14,7 @@ from durable_workflows.seam.patches.replacing import replace
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# `tests/test_dbos_internals.py` sees that each of them has one statement.
+# `tests/test_dbos_internals.py` checks that each of them has one statement.
 METHODS = (
     "get_queue",
     "get_workflow_statuses",
@@ -25,7 +25,7 @@ METHODS = (
 
 
 def install() -> None:
-    """Change dbos for this process. To be called once, before `DBOS.launch()`."""
+    """Change dbos for this process. Call it once, before `DBOS.launch()`."""
     alone = {name: _alone(getattr(SystemDatabase, name)) for name in METHODS}
     replace(SystemDatabase, **alone)
 

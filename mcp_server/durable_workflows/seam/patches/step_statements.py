@@ -1,8 +1,8 @@
 # pyright: reportPrivateUsage=false
-"""A step is looked up in one statement and recorded in another. dbos takes a transaction of two statements for each.
+"""A step is looked up in one statement and recorded in another. dbos uses a transaction of two statements for each.
 
-So a step costs two round trips to the database instead of eight. What the tables hold afterwards, and what is raised, is what dbos's own
-code leaves and raises: `tests/test_step_statements.py` compares the two.
+So a step costs two round trips to the database instead of eight. The rows afterwards and the errors raised are the same as those of dbos's
+own code: `tests/test_step_statements.py` compares the two.
 """
 
 import time
@@ -52,7 +52,7 @@ _RECORD_UNCHECKED = _RECORD.replace("{owned}", "")  # outside of the run's own e
 
 
 def install() -> None:
-    """Change dbos for this process. To be called once, before `DBOS.launch()`."""
+    """Change dbos for this process. Call it once, before `DBOS.launch()`."""
     replace(SystemDatabase, check_operation_execution=looked_up, record_operation_result=recorded)
 
 
@@ -65,7 +65,7 @@ def looked_up(
     *,
     owner_key: str | None = None,
 ) -> RecordedResult | None:
-    """In place of `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are of databases that we do not have."""
+    """Replaces `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are for databases that we do not have."""
     rows = statements.run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
     status, name, *step = rows[0]
@@ -83,7 +83,7 @@ def looked_up(
 
 
 def refuse_cancelled(workflow_id: str, status: str) -> None:
-    """What dbos does before a step of a run with this status.
+    """The check of dbos before a step of a run with this status.
 
     Raises:
         DBOSWorkflowCancelledError: the run is cancelled.
@@ -97,7 +97,7 @@ def refuse_cancelled(workflow_id: str, status: str) -> None:
 def as_recorded(
     output: str | None, error: str | None, serialization: str | None, child: str | None
 ) -> RecordedResult:
-    """The recorded result of a step, as dbos wants it."""
+    """The recorded result of a step, in dbos's form."""
     return {
         "output": output,
         "error": error,
@@ -115,7 +115,7 @@ def recorded(
     owner_xid: str | None = None,
     owner_key: str | None = None,
 ) -> None:
-    """In place of `SystemDatabase.record_operation_result`."""
+    """Replaces `SystemDatabase.record_operation_result`."""
     assert result["error"] is None or result["output"] is None, (
         "Only one of error or output can be set"
     )
@@ -132,7 +132,7 @@ def recorded(
     rows = write()
     if not rows:
         raise dbos_error.DBOSWorkflowConflictIDError(workflow_id)
-    if rows[0][0] != ended:  # a repeated statement finds what it has written itself
+    if rows[0][0] != ended:  # a repeated statement finds its own row
         raise dbos_error.DBOSStepNondeterminismError(workflow_id, step)
 
 

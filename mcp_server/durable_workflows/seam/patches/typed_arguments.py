@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
-"""The arguments of workflows, as their signatures say."""
+"""The arguments of workflows, by their signatures."""
 
 import functools
 import inspect
@@ -23,19 +23,19 @@ _SIGNATURE = "durable_signature"  # an attribute of the registered function
 
 
 class Signature(Protocol):
-    """Says of a workflow's arguments, given by place and by name, what is recorded of them and what the workflow gets."""
+    """Gives the recorded form of a workflow's arguments, by place and by name, and the form that the workflow gets."""
 
     def recorded(self, args: Args, named: Named) -> tuple[Args, Named]:
-        """What is recorded, plain JSON where the signature knows how."""
+        """The recorded form: plain JSON, if the signature knows how."""
         ...
 
     def converted(self, args: Args, named: Named) -> tuple[Args, Named]:
-        """What the workflow gets, in the first run as on each replay."""
+        """The form for the workflow, in the first run and on each replay."""
         ...
 
 
 def convert_arguments(signature: Callable[[Workflow], Signature]) -> None:
-    """Give all workflows that are registered from now on their arguments as their signatures say, except those with a `validate_args` of their own."""
+    """Convert the arguments of all workflows registered from now on by their signatures, except those with their own `validate_args`."""
     replace(dbos_module, decorate_workflow=_converted(dbos_core.decorate_workflow, signature))
     replace(
         dbos_core,
@@ -75,7 +75,7 @@ def _converting(function: Workflow, signature: Signature) -> Workflow:
 
 
 def _recorded(started: Callable[..., object]) -> Callable[..., object]:
-    """Record arguments that Python code gives, be it objects or JSON, as the signature of the workflow says."""
+    """Record arguments from Python code, objects or JSON, as the signature of the workflow says."""
 
     def start(
         dbos: DBOS, context: DBOSContext, *, inputs: WorkflowInputs, wf_name: str, **named: object
@@ -106,11 +106,11 @@ def _recorded_in_queue(enqueued: Callable[..., object]) -> Callable[..., object]
 
 
 def _signature(dbos: DBOS, name: str) -> Signature | None:
-    """The signature by which a registered workflow gets its arguments."""
+    """The signature that converts a registered workflow's arguments."""
     return getattr(dbos._registry.workflow_info_map.get(name), _SIGNATURE, None)
 
 
 def _is_method(dbos: DBOS, name: str) -> bool:
-    """Whether the workflow's first parameter is its class or an instance, which a call by name does not give."""
+    """Whether the workflow's first parameter is its class or an instance, which a call by name does not pass."""
     found = get_func_info(dbos._registry.workflow_info_map[name])
     return found is not None and found.func_type in (DBOSFuncType.Class, DBOSFuncType.Instance)

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""What dbos records of values and texts: JSON only, and any text."""
+"""dbos's records of values and texts: JSON only, and any text."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,14 +21,14 @@ from durable_workflows.database.texts import take_any_text
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
 
-# As dbos has them, however often they are replaced.
+# dbos's own functions, however often they are replaced.
 _serialize = DBOSPortableJSONSerializer.serialize
 _create_engine = PostgresSystemDatabase._create_engine
 _invoke_step = dbos_core.invoke_step
 
 
 def refuse_pickle() -> None:
-    """Never unpickle what a database holds: a crafted row would run its code in whoever reads it."""
+    """Never unpickle values from a database: a crafted row would run its code in the process that reads it."""
 
     def refuse(cls: DefaultSerializer, serialized_data: str) -> NoReturn:
         raise TypeError("The row is in Python's pickle format, which is not read for safety.")
@@ -37,9 +37,10 @@ def refuse_pickle() -> None:
 
 
 def record_any_text() -> None:
-    """Record lone surrogates, as file names have them that are not UTF-8, as JSON's escapes: Postgres takes no text that has them as such.
+    """Record lone surrogates, from file names that are not UTF-8, as JSON escapes: Postgres takes no text with such characters.
 
-    They come back as they were. What is not JSON is said with its place. In names, topics, keys and ids such characters are replaced.
+    They come back as they were. An error about a value that is not JSON names its place. In names, topics, keys and ids such characters are
+    replaced.
     """
 
     def escaped(self: DBOSPortableJSONSerializer, value: object) -> str:
@@ -71,7 +72,7 @@ def _register_any_text(connection: object, _record: object) -> None:
 
 
 def _name_steps_as_recorded() -> None:
-    """A replay compares the name of each step with the recorded one."""
+    """Make a replay compare the name of each step with the recorded name."""
     replacing.replace_in_dbos(_invoke_step, _invoking_as_recorded(_invoke_step))
 
 
@@ -90,7 +91,7 @@ def _place_of_misfit(value: object) -> str:
 
 
 def _misfits(value: object, place: str) -> Iterator[str]:
-    """The places of what dbos does not take for JSON, in the order in which it looks."""
+    """The places of values that dbos does not take as JSON, in the order in which it looks."""
     if isinstance(value, Mapping):
         for key, one in cast("Mapping[object, object]", value).items():
             if not isinstance(key, str):

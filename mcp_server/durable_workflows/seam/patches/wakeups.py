@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""The threads of dbos look when there is something to do. dbos has each of them look again and again, whether there is or not."""
+"""Makes dbos's threads look only when there is something to do. In plain dbos each thread looks again and again."""
 
 import threading
 import time
@@ -23,11 +23,11 @@ from durable_workflows.seam.patches.replacing import replace, replace_in_dbos
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_MANAGER = "\0"  # in place of a queue's name: the thread that starts those of the queues
-_JOBS = "\0jobs"  # the one that starts delayed runs and ends those whose time is over
+_MANAGER = "\0"  # in place of a queue's name: the thread that starts the queues' threads
+_JOBS = "\0jobs"  # the thread that starts delayed runs and ends runs whose time is over
 _RETRIES = "\0retries"  # calls that wait for the database
-_QUIET_SECONDS = 15.0  # every thread looks at least so often: for a hint that was lost
-_SOONEST_SECONDS = 0.1  # what is due and could not be done is not tried more often
+_QUIET_SECONDS = 15.0  # the longest pause of every thread: a hint may be lost
+_SOONEST_SECONDS = 0.1  # the shortest pause before another attempt at work that is due and failed
 _DUE = """
 SELECT min(at) FROM (
     SELECT min(delay_until_epoch_ms) AS at FROM {schema}.workflow_status WHERE status = 'DELAYED'
@@ -39,7 +39,7 @@ SELECT min(at) FROM (
 
 
 class Doorbell:
-    """Wakes threads of dbos, which otherwise sleep for their interval; each listens to a name, that of its queue."""
+    """Wakes threads of dbos, which otherwise sleep for their interval. Each thread listens to a name, that of its queue."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -47,25 +47,25 @@ class Doorbell:
         self._rings_for_all = 0
 
     def ring(self, queue: str) -> None:
-        """Have the queue look now (again, if it is looking)."""
+        """Make the queue look now (again, if it is looking)."""
         with self._changed:
             self._rings[queue] += 1
             self._changed.notify_all()
 
     def ring_soon(self, queue: str) -> None:
-        """Have the queue look again in a moment."""
+        """Make the queue look again in a moment."""
         timer = threading.Timer(_SOONEST_SECONDS, self.ring, [queue])
         timer.daemon = True
         timer.start()
 
     def ring_all(self) -> None:
-        """Have every queue look now."""
+        """Make every queue look now."""
         with self._changed:
             self._rings_for_all += 1
             self._changed.notify_all()
 
     def wait(self, queue: str, heard: int, timeout: float) -> int:
-        """Sleep until the queue was rung for more often than `heard`; return how often it was."""
+        """Sleep until the queue was rung more than `heard` times; return how often it was rung."""
         with self._changed:
             self._changed.wait_for(lambda: self._count(queue) > heard, timeout)
             return self._count(queue)
@@ -75,7 +75,7 @@ class Doorbell:
 
 
 class _Stop(threading.Event):
-    """Stands in for the stop event of a thread of dbos, which uses `is_set` and `wait` of it: the bell ends a wait, too."""
+    """Replaces the stop event of a dbos thread, which uses its `is_set` and `wait`: the bell also ends a wait."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class _Stop(threading.Event):
         seconds: Callable[[float], float] = float,
         woken: Callable[[str], object] = str,
     ) -> None:
-        """`seconds` says how long to wait in place of what dbos waits; `woken` is called with the name after each wait."""
+        """`seconds` gives the length of a wait instead of dbos's; `woken` is called with the name after each wait."""
         super().__init__()
         self._stop = stop
         self._bell = bell
@@ -107,9 +107,9 @@ class _Stop(threading.Event):
 def wake_queues(
     bell: Doorbell, looks: Callable[[str], object], *, internal_polling_seconds: float
 ) -> None:
-    """Let `bell` wake every queue thread, and each queue that this process registers the one that starts these; dbos's internal queue polls at the given interval besides.
+    """Let `bell` wake every queue thread, and let each queue that this process registers wake the thread that starts these.
 
-    `looks` is called with the name of a queue before its thread looks for runs.
+    dbos's internal queue also polls at the given interval. `looks` is called with the name of a queue before its thread looks for runs.
     """
     manage, work = dbos_queue.queue_thread, dbos_queue.queue_worker_thread
 
@@ -135,9 +135,11 @@ def wake_queues(
 
 
 def look_when_due(bell: Doorbell) -> Callable[[], None]:
-    """Start delayed runs, and end runs whose time is over, when the first of them is due; while runs are under way in this process, each second.
+    """Start delayed runs, and end runs whose time is over, when the first of them is due.
 
-    Return what is to be called when a run has entered a queue, or waits for its time. For a process whose runs no other process looks after.
+    While runs are active in this process, look each second. Return a function to call when a run has entered a queue or waits for its time.
+    For a
+    process whose runs are handled by no other process.
     """
     jobs = dbos_commands.background_jobs_thread
     is_quiet = threading.Event()
@@ -145,7 +147,7 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
     def seconds(wait: float) -> float:
         if wait <= 0:
             return wait
-        is_quiet.set()  # before it looks: what comes meanwhile wakes it
+        is_quiet.set()  # before it looks: events during the look wake it
         found = _until_due(wait)
         if found <= wait:
             is_quiet.clear()
@@ -164,9 +166,9 @@ def look_when_due(bell: Doorbell) -> Callable[[], None]:
 
 
 def retry_when_rung(bell: Doorbell) -> None:
-    """Let a call that waits for the database try again as soon as the bell rings for all, as it does when this process has the database again.
+    """Make a call that waits for the database try again as soon as the bell rings for all: this process has the database again then.
 
-    dbos tries less and less often: after a longer outage a run would go on up to a minute and a half later.
+    dbos tries less and less often: after a longer outage a run would continue up to a minute and a half later.
     """
 
     def sleep(seconds: float) -> None:
@@ -177,7 +179,7 @@ def retry_when_rung(bell: Doorbell) -> None:
 
 
 def notify_at_once() -> None:
-    """Tell other processes of events and streams when something was written; dbos looks twenty times a second whether something was."""
+    """Notify other processes of events and streams when one was written; dbos polls twenty times a second."""
     signal = PostgresSystemDatabase._signal_notification
     flush = PostgresSystemDatabase._flush_notifications
     written = threading.Event()
@@ -196,13 +198,13 @@ def notify_at_once() -> None:
 
 
 def _until_due(least: float) -> float:
-    """How long to wait until a run is due: `least` seconds while runs are under way here, each of which may get a deadline."""
+    """How long to wait until a run is due: `least` seconds while runs are active here, since each may get a deadline."""
     dbos = instance()
     if dbos._active_workflows_set.activeList():
         return least
     try:
         [(at,)] = statements.run(dbos._sys_db, _DUE, {})
-    except sqlalchemy.exc.DBAPIError:  # the jobs will say what is wrong
+    except sqlalchemy.exc.DBAPIError:  # the jobs will report the error
         return least
     if at is None:
         return _QUIET_SECONDS

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
-"""Parked runs go on: when something has come for them, or their time is over, the worker of their version claims them and executes them again."""
+"""Parked runs continue: when something has come for them, or their time is over, a worker of their version claims and executes them."""
 
 import logging
 import time
@@ -17,8 +17,8 @@ from durable_workflows.seam.patches.parking import Parking
 from durable_workflows.seam.patches.places import Places
 from durable_workflows.seam.patches.wakeups import Doorbell
 
-BELL = "\0parked"  # in place of a queue's name: what rings when a run is woken
-_QUIET_SECONDS = 15.0  # a look at least so often: for a hint that was lost
+BELL = "\0parked"  # in place of a queue's name: rings when a run is woken
+_QUIET_SECONDS = 15.0  # the longest pause between looks: a hint may be lost
 _RETRY_SECONDS = 1.0
 _AT_ONCE = 100
 _CLAIM = """
@@ -26,7 +26,7 @@ SELECT workflow_id, muted_below
 FROM {own}.claim_parked(%(version)s, %(executor)s, %(owner)s, %(apart)s, %(most)s, %(spared)s)
 """
 _CLAIMED = "SELECT workflow_uuid, 0 FROM {schema}.workflow_status WHERE status = 'PENDING' AND owner_xid = %(owner)s"
-# A run that is woken and was not claimed is due: its row may have been locked, and nobody says when it is not any more.
+# A woken run that was not claimed is due. Its row may have been locked, and nothing announces the release.
 _NEXT = """
 SELECT CASE WHEN EXISTS (
     SELECT FROM {own}.woken JOIN {own}.parked USING (workflow_id) LEFT JOIN {own}.suspects USING (workflow_id)
@@ -47,7 +47,7 @@ class _Claim(NamedTuple):
 
 
 class Waker:
-    """Claims parked runs for this process. `keep_waking` is a thread's work, once DBOS is launched."""
+    """Claims parked runs for this process. `keep_waking` is the work of a thread, after DBOS is launched."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Waker:
         room: int,
         apart_for: str | None,
     ) -> None:
-        """`room` is how many places there are; with `apart_for` only the suspects that are set apart for this executor are claimed."""
+        """`room` gives the number of free places. With `apart_for` only the suspects that are set apart for this executor are claimed."""
         own = statements.quoted(schema)
         self._claim, self._next = _CLAIM.replace("{own}", own), _NEXT.replace("{own}", own)
         self._parking = parking
@@ -70,7 +70,7 @@ class Waker:
         self._apart_for = apart_for
 
     def keep_waking(self) -> None:
-        """Claim what is due, for ever."""
+        """Claim due runs, forever."""
         heard, claim = 0, _Claim(str(uuid.uuid4()))
         while True:
             try:
@@ -86,7 +86,7 @@ class Waker:
                 heard = self._bell.wait(BELL, heard, seconds)
 
     def _claimed(self, claim: _Claim) -> dict[str, tuple[str, int]]:
-        """By run, the token of its execution, and what of its output is a repetition."""
+        """By run, the token of its execution, and the part of its output that is a repetition."""
         database = dbos_calls.system_database()
         rows: Sequence[statements.Row] = []
         if claim.is_repeated:

@@ -1,4 +1,4 @@
-/** The page's one data layer: typed calls of the API, and what changes, heard by one stream for the whole page. */
+/** The page's only data layer: typed calls of the API, and changes from one stream for the whole page. */
 
 import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
@@ -18,7 +18,7 @@ export const api = {
   async get<P extends keyof Gets>(path: P, params: Params = {}): Promise<Gets[P]> {
     return (await host.get(path, query(params))) as Gets[P];
   },
-  /** As `get`, for what has no type here. */
+  /** As `get`, for data without a type here. */
   async ask<T>(path: string, params: Params = {}): Promise<T> {
     return (await host.get(path, query(params))) as T;
   },
@@ -26,7 +26,7 @@ export const api = {
   async post<P extends keyof Posts>(path: P, body: Posts[P][0]): Promise<Posts[P][1]> {
     return (await host.post(path, body)) as Posts[P][1];
   },
-  /** Where the browser finds something to download. */
+  /** The address of a download for the browser. */
   address: (path: string, params: Params = {}): string => host.address(path, query(params)),
 };
 
@@ -40,9 +40,9 @@ function query(params: Params): URLSearchParams {
   return found;
 }
 
-// --- What changes
+// --- Changes
 
-/** Whether the server can be heard; null until that is known. */
+/** Whether the server is reachable; null until that is known. */
 export const connected = signal<boolean | null>(null);
 
 interface Listener {
@@ -51,8 +51,8 @@ interface Listener {
 }
 
 /**
- * One stream for all that is on screen. It is opened anew when something else comes on screen, and after each opening everybody
- * looks again, since what happened in between was not heard. A page that nobody sees hears nothing: a browser has few connections
+ * One stream for everything on screen. It is reopened when other things come on screen. After each opening all listeners look
+ * again, since changes in between were missed. A hidden page listens to nothing: a browser has few connections
  * to one server, and hidden pages would use them up.
  */
 class Live {
@@ -65,7 +65,7 @@ class Live {
     document.addEventListener("visibilitychange", () => this.plan());
   }
 
-  /** Call `tell` when something of this has changed, or may have, until the returned function is called. */
+  /** Call `tell` when something in this has changed, or may have, until the returned function is called. */
   listen(watch: Watch, tell: (news: News) => void): () => void {
     const listener = { watch, tell };
     this.listeners.add(listener);
@@ -76,7 +76,7 @@ class Live {
     };
   }
 
-  /** Once, after all that this moment brings: views come and go together. */
+  /** Once, after all changes of this moment: views come and go together. */
   private plan(): void {
     if (this.planned) return;
     this.planned = true;
@@ -120,7 +120,7 @@ class Live {
 
 export const live = new Live();
 
-/** Call `tell` when something of `watch` has changed, as long as the component is on screen. */
+/** Call `tell` when something in `watch` has changed, while the component is on screen. */
 export function useChanges(watch: Watch, tell: (news: News) => void): void {
   const latest = useRef(tell);
   latest.current = tell;
@@ -128,16 +128,16 @@ export function useChanges(watch: Watch, tell: (news: News) => void): void {
   useEffect(() => live.listen(JSON.parse(key) as Watch, (news) => latest.current(news)), [key]);
 }
 
-/** Data with how far they are: `data` stays while newer ones are fetched, so that nothing on the page jumps. */
+/** Data and their state: `data` stays while newer data are fetched, so that nothing on the page jumps. */
 export interface Resource<T> {
   data: T | undefined;
   error: ApiError | undefined;
-  /** Whether `data` are of other parameters than those asked for now. */
+  /** Whether `data` belong to other parameters than the present ones. */
   stale: boolean;
   reload(): void;
 }
 
-/** What a GET answers, fetched again when `watch` has changed; nothing is fetched while `params` is null. */
+/** The answer of a GET, fetched again when `watch` has changed; nothing is fetched while `params` is null. */
 export function useGet<P extends keyof Gets>(path: P, params: Params | null, watch: Watch): Resource<Gets[P]> {
   const key = params ? `${path}?${query(params)}` : null;
   return useFetched(key, () => api.get(path, params ?? {}), watch);
@@ -149,7 +149,7 @@ interface Fetched<T> {
   error?: ApiError;
 }
 
-/** As `useGet`, for whatever `fetch` gets; `key` names it. One fetch at a time: what changes meanwhile is fetched after it. */
+/** As `useGet`, for any `fetch`; `key` names it. There is one fetch at a time: changes during a fetch cause another one after it. */
 export function useFetched<T>(key: string | null, fetch: () => Promise<T>, watch: Watch): Resource<T> {
   const state = useSignal<Fetched<T>>({ key: null });
   const latest = useRef({ key, fetch });
@@ -197,13 +197,13 @@ async function fetchOnce<T>(
   }
 }
 
-/** A server that is away for a moment takes nothing off the screen: the banner says it. */
+/** A short absence of the server removes nothing from the screen: the banner reports it. */
 function failed<T>(before: Fetched<T>, key: string, error: ApiError): Fetched<T> {
   if (error.status === 0 && before.key === key && before.data !== undefined) return before;
   return before.key === key && error.status !== 404 ? { ...before, error } : { key, error };
 }
 
-/** An error of a call as what can be shown; anything else is a bug, and stays one. */
+/** An error of a call in a form that can be shown; any other error is a bug, and stays one. */
 export function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   throw error;

@@ -1,4 +1,4 @@
-/** The keys that do something now. */
+/** The keys that have an effect now. */
 
 import { allKeys } from "./keys";
 import { Dialog } from "./parts/Dialog";
@@ -7,7 +7,7 @@ import { Icon } from "./parts/Icon";
 const MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 const NAMES: Readonly<Record<string, string>> = { "mod+k": MAC ? "⌘ K" : "Ctrl K", Enter: "Enter", Escape: "Esc" };
 
-/** How a key is shown. */
+/** The form in which a key is shown. */
 export function keyName(key: string): string {
   return NAMES[key] ?? key;
 }

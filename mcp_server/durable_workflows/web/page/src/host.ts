@@ -1,15 +1,15 @@
-/** Where the data come from: the server's own API in a browser. A client that shows the page as an MCP App gives another `Host`. */
+/** The source of the data: the server's own API in a browser. A client that shows the page as an MCP App gives another `Host`. */
 
 import type { News } from "./api";
 
-/** What somebody on the page looks at, and so wants to be told about. */
+/** The things that are on screen, whose changes the page wants to know. */
 export interface Watch {
   runs?: string[];
   list?: boolean;
   waits?: boolean;
 }
 
-/** An answer of the server that says what is wrong. `status` is 0 where it did not answer. */
+/** A server's answer that reports an error. `status` is 0 if there was no answer. */
 export class ApiError extends Error {
   constructor(
     message: string,
@@ -24,8 +24,8 @@ export interface Host {
   get(path: string, params: URLSearchParams): Promise<unknown>;
   post(path: string, body: object): Promise<unknown>;
   /**
-   * Tell what changes until the returned function is called. `state` hears whether the server can be heard; whoever was told
-   * that it can has missed nothing since, and may have missed something before.
+   * Report changes until the returned function is called. `state` is told whether the server is reachable. After it was told so,
+   * the listener misses nothing; it may have missed changes before.
    */
   changes(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void;
   /** The address of something to download. */
@@ -41,7 +41,7 @@ export const browser: Host = {
   post: (path, body) =>
     asked(`/api/${path}`, {
       method: "POST",
-      referrerPolicy: "same-origin", // with none at all, browsers do not name the origin that is asked for
+      referrerPolicy: "same-origin", // with none at all, browsers do not send the requested origin
       headers: { "Content-Type": "application/json", "X-Durable-Workflows": "page" },
       body: JSON.stringify(body),
     }),
@@ -70,7 +70,7 @@ function refusal(body: unknown, status: number): ApiError {
   return new ApiError(message, typeof said["hint"] === "string" ? said["hint"] : null, status);
 }
 
-/** One EventSource, opened again and again while the server is away: by itself it gives up when it is answered with an error. */
+/** One EventSource, reopened while the server is away: by itself it gives up after an error. */
 function heard(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void {
   let source: EventSource | null = null;
   let timer: number | undefined;

@@ -1,11 +1,11 @@
-/** Keys: single ones, and two in a row such as `g r`. None is taken from a field, or from what is behind a dialog. */
+/** Single keys, and two in a row such as `g r`. Keys typed in a field, or behind a dialog, are ignored. */
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 
-/** What a key does. `key` as `KeyboardEvent.key`, two in a row with a space between them; with `mod+`, also from a field. */
+/** The effect of a key. `key` as `KeyboardEvent.key`, two in a row with a space between them; with `mod+`, also in a field. */
 export interface Key {
   key: string;
-  /** What the help says. */
+  /** The text in the help. */
   what: string;
   act: () => void;
 }
@@ -20,12 +20,12 @@ const layers: Layer[] = [];
 let first = "";
 let firstAt = 0;
 
-/** All keys that do something now, for the help: those of the view before those of the page. */
+/** All keys that have an effect now, for the help: keys of the view before keys of the page. */
 export function allKeys(): Key[] {
   return [...layers].reverse().flatMap((layer) => [...layer.keys]);
 }
 
-/** Have these keys as long as the component is on screen. A later component's come first. */
+/** Register these keys while the component is on screen. Keys of a later component come first. */
 export function useKeys(keys: readonly Key[]): void {
   const layer = useRef<Layer>({ keys });
   layer.current.keys = keys;

@@ -1,4 +1,4 @@
-/** The views that one can go to from everywhere. */
+/** The views that are reachable from everywhere. */
 
 import type { IconName } from "./parts/Icon";
 import type { View } from "./routes";

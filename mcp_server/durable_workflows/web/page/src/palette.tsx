@@ -12,7 +12,7 @@ import { go, href, runHref } from "./routes";
 import { nextTheme } from "./theme";
 
 const FOUND = 8; // runs
-const PAUSE_MS = 150; // in typing, before runs are looked for
+const PAUSE_MS = 150; // in typing, before the search for runs
 
 interface Command {
   id: string;
@@ -120,7 +120,7 @@ function asCommand(run: RunSummary): Command {
   return { id: `run ${run.workflow_id}`, label: `${run.name} · ${run.workflow_id}`, kind: "Run", run, act: () => go(runHref(run.workflow_id)) };
 }
 
-/** The newest runs, or those in which the text is. */
+/** The newest runs, or the runs with the text in them. */
 function useFoundRuns(text: string): readonly RunSummary[] {
   const [runs, setRuns] = useState<readonly RunSummary[]>([]);
   useEffect(() => {
@@ -142,7 +142,7 @@ function useFoundRuns(text: string): readonly RunSummary[] {
   return runs;
 }
 
-/** Whether all letters are there, in this order. */
+/** Whether all letters occur, in this order. */
 function matches(label: string, text: string): boolean {
   let from = 0;
   const lower = label.toLowerCase();

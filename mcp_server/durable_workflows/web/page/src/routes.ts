@@ -1,4 +1,4 @@
-/** Where one is: `#/view/part/part?name=value`. All that a view shows by choice is in the address, so that a link brings it back. */
+/** The address: `#/view/part/part?name=value`. It holds all choices within a view, so that a link brings the view back. */
 
 import { signal } from "@preact/signals";
 
@@ -32,7 +32,7 @@ export function go(address: string): void {
   location.hash = address;
 }
 
-/** Another choice within the same view: not a new entry of the browser's history. The address may be ahead of `route`, by a link just clicked. */
+/** Another choice within the same view, without a new entry in the history. After a click, the address may be ahead of `route`. */
 export function setParams(changes: Readonly<Record<string, string | null>>): void {
   const { view, parts, params } = parsed(location.hash);
   const next = new URLSearchParams(params);
@@ -60,7 +60,7 @@ function decoded(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // no address of ours
+    return part; // not one of our addresses
   }
 }
 

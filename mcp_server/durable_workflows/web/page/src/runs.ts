@@ -1,4 +1,4 @@
-/** What is true of runs: their statuses, and what one can do with them. */
+/** Facts about runs: their statuses, and the actions on them. */
 
 import type { Changed, ChangedList } from "./api";
 import { api, asApiError } from "./data";
@@ -21,10 +21,10 @@ const UNFINISHED = new Set(["PENDING", "ENQUEUED", "DELAYED"]);
 const STOPPED = new Set(["CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]);
 
 export const isUnfinished = (status: string): boolean => UNFINISHED.has(status);
-/** Whether `resume` has an effect on it. */
+/** Whether `resume` has an effect on a run. */
 export const isStopped = (status: string): boolean => STOPPED.has(status);
 
-const MOST_AT_ONCE = 200; // runs in one call, as web/shapes.py has it
+const MOST_AT_ONCE = 200; // runs in one call, as in web/shapes.py
 
 type Change = "cancel" | "resume" | "delete";
 
@@ -60,7 +60,7 @@ const WORDS: Record<Change, Wording> = {
   },
 };
 
-/** Ask, then cancel, resume or delete these runs; say what became of them. Whether something was changed. */
+/** Ask, then cancel, resume or delete these runs, and report the outcome. True if something was changed. */
 export async function change(what: Change, workflowIds: readonly string[]): Promise<boolean> {
   const words = WORDS[what];
   const which = workflowIds.length === 1 ? (workflowIds[0] ?? "") : counted(workflowIds.length, "run");
@@ -119,7 +119,7 @@ export async function fork(workflowId: string, fromStep: number, sameVersion = f
   });
 }
 
-/** Do something that the server may refuse; say so if it does. */
+/** Do something that the server may refuse, and report a refusal. */
 export async function attempt(act: () => Promise<boolean>): Promise<boolean> {
   try {
     return await act();
@@ -129,6 +129,6 @@ export async function attempt(act: () => Promise<boolean>): Promise<boolean> {
   }
 }
 
-/** Where a run waits for an answer. */
+/** The page on which a run waits for an answer. */
 export const inboxHref = (workflowId: string, step?: number): string =>
   href("inbox", [], step === undefined ? { run: workflowId } : { run: workflowId, step: String(step) });

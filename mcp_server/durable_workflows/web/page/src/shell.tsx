@@ -1,4 +1,4 @@
-/** What is around the views: navigation, keys, palette, help, and the banner while the server is away. */
+/** The frame around the views: navigation, keys, palette, help, and the banner while the server is away. */
 
 import { useSignal, type Signal } from "@preact/signals";
 import { Component, type ComponentChildren } from "preact";
@@ -23,9 +23,9 @@ import { Runs } from "./views/runs";
 import { Start } from "./views/start";
 import { System } from "./views/system";
 
-const AWAY_MS = 1500; // a server that comes back sooner was not away
+const AWAY_MS = 1500; // a server that comes back sooner does not count as away
 
-const OVER: Partial<Record<View, View>> = { run: "runs", compare: "runs" }; // what is marked in the navigation
+const OVER: Partial<Record<View, View>> = { run: "runs", compare: "runs" }; // the marked entry of the navigation
 
 type Over = "palette" | "help" | null;
 
@@ -147,7 +147,7 @@ function Navigation({ project, waiting, over }: NavigationProps) {
   );
 }
 
-/** It says that the server is away, once it has been for a moment. */
+/** Reports that the server is away, after a moment. */
 function Banner() {
   const shown = useSignal(false);
   const away = connected.value === false;
@@ -170,7 +170,7 @@ function Banner() {
   );
 }
 
-/** A view that fails takes nothing else with it. */
+/** Confines the failure of a view to that view. */
 class Boundary extends Component<{ children: ComponentChildren }, { error: string | null }> {
   override state = { error: null };
 

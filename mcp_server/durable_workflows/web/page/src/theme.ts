@@ -1,4 +1,4 @@
-/** Dark or light: as the system says, until somebody chooses here. */
+/** Dark or light: the system's theme, until the user chooses one here. */
 
 import { effect, signal } from "@preact/signals";
 
@@ -9,7 +9,7 @@ const STORED = "durable-workflows-theme";
 
 export const theme = signal<Theme>(stored());
 
-/** Keep the document as the theme says, now and after each choice. */
+/** Apply the theme to the document, now and after each choice. */
 export function followTheme(): void {
   effect(() => {
     document.documentElement.dataset["theme"] = theme.value;

@@ -1,11 +1,11 @@
-/** The layout of a timeline, as pure functions: which rows it has, and where on its axis a moment is. Times are milliseconds since 1970. */
+/** The layout of a timeline, as pure functions: its rows, and the place of a moment on its axis. Times are milliseconds since 1970. */
 
 import type { Child, Run, RunningStep, Step, Waiting } from "./api.ts";
 
 export type Kind = "queue" | "step" | "wait" | "timeout" | "child" | "loading";
 export type State = "done" | "failed" | "running" | "retrying" | "waiting";
 
-/** A run with those of its steps that are loaded. */
+/** A run with its loaded steps. */
 export interface Loaded {
   run: Run;
   steps: readonly Step[];
@@ -14,7 +14,7 @@ export interface Loaded {
 /** The children whose rows are shown, by workflow_id; null while one is loaded. */
 export type Opened = ReadonlyMap<string, Loaded | null>;
 
-/** A step of the run, or of a run that it started. */
+/** A step of the run, or of a child run. */
 export interface Chosen {
   run: string;
   step: number;
@@ -22,7 +22,7 @@ export interface Chosen {
 
 export interface Row {
   key: string;
-  /** The workflow_id of the run that it is a part of. */
+  /** The workflow_id of its run. */
   run: string;
   step: number | null;
   name: string;
@@ -31,11 +31,11 @@ export interface Row {
   state: State;
   depth: number;
   from: number;
-  /** When it ended, or will end; null: that is not known yet. */
+  /** When it ended, or will end; null: unknown so far. */
   to: number | null;
   /** The run that was called here. */
   child: string | null;
-  /** It is the place where the child can be unfolded. */
+  /** The child can be unfolded here. */
   foldable: boolean;
   open: boolean;
 }
@@ -47,10 +47,10 @@ const GET_RESULT = "DBOS.getResult";
 const RECEIVES = new Set(["DBOS.recv", "DBOS.getEvent"]);
 const WAITS = new Set([SLEEP, GET_RESULT, "DBOS.waitFirst", ...RECEIVES]);
 const UNFINISHED = new Set(["PENDING", "ENQUEUED", "DELAYED"]);
-const SHORTEST_QUEUE = 20; // that is worth a row
-const AT_ONCE = 100; // between what is recorded when a wait begins
+const SHORTEST_QUEUE = 20; // the shortest that is worth a row
+const AT_ONCE = 100; // the most between the records made when a wait begins
 
-/** Whether a run of this status goes on. */
+/** Whether a run of this status is unfinished. */
 export function isUnfinished(status: string): boolean {
   return UNFINISHED.has(status);
 }
@@ -62,7 +62,7 @@ export function moment(text: string | null): number | null {
 
 // Rows
 
-/** The rows of a run, in the order of its steps; those of an open child are below the step that called it. */
+/** The rows of a run, in the order of its steps; the rows of an open child are below the step that called it. */
 export function rowsOf(of: Loaded, opened: Opened, depth = 0): Row[] {
   return ownRows(of, opened, depth).flatMap((row) =>
     row.open && row.child !== null ? [row, ...rowsBelow(row, row.child, opened)] : [row],
@@ -117,18 +117,18 @@ function recordedRows({ run, steps }: Loaded, opened: Opened, base: Base): Row[]
   });
 }
 
-/** When a step began that was recorded after `last` and before `next`. */
+/** When a step began, if it was recorded after `last` and before `next`. */
 function begunAt(step: Step, next: Step | undefined, last: number): number {
   const recorded = moment(step.started_at) ?? last;
-  // Of the wait for a child only the end is recorded.
+  // Of a wait for a child only the end is recorded.
   if (step.name === GET_RESULT && (moment(step.completed_at) ?? recorded) === recorded) return Math.min(last, recorded);
-  // Of a wait that was parked only what came after it; its timeout is as old as the wait.
+  // Of a parked wait only what came after it is recorded; its timeout is as old as the wait.
   const timeout = next !== undefined && isTimeoutOf(step, next) ? moment(next.started_at) : null;
   return Math.min(timeout ?? recorded, recorded);
 }
 
 function recordedRow(step: Step, run: Run, from: number, base: Base): Row {
-  const planned = moment(step.completed_at) ?? from; // of a sleep it is recorded when the sleep begins
+  const planned = moment(step.completed_at) ?? from; // a sleep is recorded when it begins
   return {
     ...base,
     key: `${run.workflow_id}/${step.step}`,
@@ -142,7 +142,7 @@ function recordedRow(step: Step, run: Run, from: number, base: Base): Row {
   };
 }
 
-/** A wait with a timeout records, as the step after its own, a sleep until then. */
+/** A wait with a timeout records a sleep until then, as the step after its own. */
 function isTimeout(step: Step, before: Step | undefined, run: Run): boolean {
   if (step.name !== SLEEP) return false;
   if (before !== undefined && isTimeoutOf(before, step)) return true;
@@ -153,7 +153,7 @@ function isTimeoutOf(wait: Step, next: Step): boolean {
   return next.name === SLEEP && next.step === wait.step + 1 && RECEIVES.has(wait.name);
 }
 
-/** From the call of a child to its end: that is when its result was taken, if the call only started it. */
+/** From the call of a child to its end. If the call only started it, the end is when its result was taken. */
 function ofChild(row: Row, child: Child | undefined, result: Step | undefined): Partial<Row> {
   const state = child === undefined ? row.state : stateOf(child);
   const goesOn = state === "running" || state === "waiting";
@@ -181,7 +181,7 @@ function runningRow(step: RunningStep, base: Base): Row {
   };
 }
 
-/** The number that the step of an open wait will have: the one before that of its timeout, which is recorded at once. */
+/** The future step number of an open wait: one before its timeout, which is recorded at once. */
 export function stepOfWait(wait: Waiting, steps: readonly Step[]): number | null {
   const timeout = steps.find((one) => one.name === SLEEP && beginsWith(wait, one));
   return timeout === undefined ? null : timeout.step - 1;
@@ -219,7 +219,7 @@ function eventRows(run: Run, base: Base): Row[] {
   }));
 }
 
-/** The time before the run began, which it spent in a queue or delayed. A fork takes over steps that are older than itself. */
+/** The time before the run began, in a queue or delayed. A fork takes over steps that are older than itself. */
 function queueRows(run: Run, rows: readonly Row[], base: Base): Row[] {
   const from = Date.parse(run.created_at);
   const begun = rows.map((one) => one.from).filter((one) => one >= from);
@@ -239,7 +239,7 @@ export interface Piece {
   to: number;
   x: number;
   width: number;
-  /** Nothing was done in that time but waiting. */
+  /** The run only waited in that time. */
   compressed: boolean;
 }
 
@@ -248,12 +248,12 @@ interface Span {
   to: number;
 }
 
-const LONG_WAIT = 0.25; // of the time of all work: what is longer is compressed
+const LONG_WAIT = 0.25; // of the working time: a longer wait is compressed
 const SHORTEST_COMPRESSED = 1000;
-const COMPRESSED = 0.12; // of the time of all work
+const COMPRESSED = 0.12; // of the working time
 const ALL_COMPRESSED = 0.6;
 
-/** The pieces of an axis on which long waits are short. `now` is where what goes on ends. */
+/** The pieces of an axis on which long waits are short. Active steps end at `now`. */
 export function piecesOf(rows: readonly Row[], start: number, now: number): Piece[] {
   const busy = merged(rows.filter(isWork).map((one) => ({ from: one.from, to: endOf(one, now) })));
   const moments = rows.flatMap((one) => [one.from, endOf(one, now)]);
@@ -286,7 +286,7 @@ function isWork(row: Row): boolean {
   return row.kind === "step" && row.state !== "retrying";
 }
 
-/** Where a bar ends now. */
+/** The present end of a bar. */
 export function endOf(row: Row, now: number): number {
   return Math.max(row.from, Math.min(row.to ?? now, now));
 }
@@ -319,7 +319,7 @@ function highest(numbers: readonly number[]): number {
   return numbers.reduce((one, other) => Math.max(one, other));
 }
 
-/** Where a moment is, as a part of 1. */
+/** The place of a moment, as a part of 1. */
 export function placeOf(pieces: readonly Piece[], time: number): number {
   const piece = pieces[pieceAt(pieces, time)];
   if (piece === undefined) return 0;
@@ -347,7 +347,7 @@ export interface Tick {
 const NICE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3];
 const HOURS = [1, 2, 4, 8, 12, 24, 48, 96, 168, 336, 672].map((hours) => hours * 3600e3);
 
-/** Round moments since the beginning, not nearer to each other, or to the edges of the axis, than `nearest`. */
+/** Round moments since the beginning, at least `nearest` apart from each other and from the edges of the axis. */
 export function ticksOf(pieces: readonly Piece[], nearest = 0.12): Tick[] {
   const start = pieces[0]?.from ?? 0;
   const ticks: Tick[] = [{ x: 0, milliseconds: 0 }];

@@ -1,4 +1,4 @@
-/** How numbers, lengths of time and texts are written. */
+/** The forms of numbers, lengths of time and texts. */
 
 /** `1 run`, `1,000 runs`. */
 export function counted(number: number, noun: string, plural = `${noun}s`): string {
@@ -19,7 +19,7 @@ function two(large: number, unit: string, small: number, smaller: string): strin
   return small ? `${large} ${unit} ${small} ${smaller}` : `${large} ${unit}`;
 }
 
-/** About how long: only the largest unit, so that it seldom changes: `now`, `12 s`, `5 min`, `3 h`, `6 d`. */
+/** An approximate length, in its largest unit only, so that it seldom changes: `now`, `12 s`, `5 min`, `3 h`, `6 d`. */
 export function about(ms: number): string {
   const seconds = Math.floor(Math.abs(ms) / 1000);
   if (seconds < 1) return "now";
@@ -43,7 +43,7 @@ export function line(text: string, width: number): string {
 
 const DAY_MS = 86_400_000;
 
-/** A moment in the local zone: the time only if it is today, the date with it otherwise. */
+/** A moment in the local zone: only the time if it is today, otherwise with the date. */
 export function localTime(at: Date, now: Date = new Date()): string {
   const clock = at.toLocaleTimeString("en-GB");
   if (at.toDateString() === now.toDateString()) return clock;

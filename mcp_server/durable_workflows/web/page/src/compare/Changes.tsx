@@ -1,4 +1,4 @@
-/** Where two values differ: each place with what stands there in the one and in the other. */
+/** The places where two values differ, each with both contents. */
 
 import type { Change, ComparedStep, ComparedValue, Preview, Step } from "../api";
 import { readableInput } from "../inputs";
@@ -19,7 +19,7 @@ export function ComparedPayload({ label, value }: { label: string; value: Compar
   );
 }
 
-/** The arguments by their names, without what dbos puts around them. */
+/** The arguments by name, without dbos's wrapping. */
 function ofReader(label: string, { a, b, changes }: ComparedValue): Omit<DifferingProps, "label"> {
   const shown = changes.map((one) => ({ ...one, path: label === "Input" ? one.path.replace(/^namedArgs\./, "") : one.path }));
   return { a: readable(label, a), b: readable(label, b), changes: shown };
@@ -29,7 +29,7 @@ function readable(label: string, preview: Preview | null): Preview | null {
   return label === "Input" ? readableInput(preview) : preview;
 }
 
-/** What differs in a step. */
+/** The differences in a step. */
 export function Changes({ step, a, b }: { step: ComparedStep; a: string; b: string }) {
   const numbers = [
     step.a && { label: "A", href: runHref(a, step.a.step), number: step.a.step },

@@ -1,4 +1,4 @@
-/** Which other run a run is compared with: one of the same workflow. */
+/** The choice of the run to compare with: one of the same workflow. */
 
 import { useGet } from "../data";
 import { Empty, Loading } from "../parts/Empty";

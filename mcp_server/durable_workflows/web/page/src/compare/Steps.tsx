@@ -1,4 +1,4 @@
-/** The steps of two runs, each beside the one that it corresponds to. */
+/** The steps of two runs, each beside its counterpart. */
 
 import { useLayoutEffect, useMemo, useState } from "preact/hooks";
 
@@ -11,7 +11,7 @@ const HEIGHT = 30;
 
 export interface StepsProps {
   compared: Compared;
-  /** The place of the chosen step among all of them. */
+  /** The index of the chosen step. */
   place: number | null;
   onChoose: (place: number) => void;
 }
@@ -111,10 +111,10 @@ function tookOf(step: Step): number | null {
   return Date.parse(step.completed_at) - Date.parse(step.started_at);
 }
 
-const NOTABLE_MS = 100; // a smaller difference says nothing
+const NOTABLE_MS = 100; // a smaller difference means nothing
 const NOTABLE = 1.5;
 
-/** How many times as long B took, where that is notable. */
+/** How many times as long B took, if that is notable. */
 function Longer({ a, b }: { a: Step | null; b: Step | null }) {
   const [before, after] = [a && tookOf(a), b && tookOf(b)];
   if (before === null || after === null || Math.abs(before - after) < NOTABLE_MS) return null;

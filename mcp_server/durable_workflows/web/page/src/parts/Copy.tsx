@@ -31,11 +31,11 @@ export function Copy({ text, what }: { text: string; what: string }) {
 
 export interface CopyItem {
   label: string;
-  /** The text, made when it is asked for. */
+  /** The text, made on request. */
   text: () => string;
 }
 
-/** A button that opens a menu of what can be copied. */
+/** A button that opens a menu of things to copy. */
 export function CopyMenu({ items, label = "Copy" }: { items: readonly CopyItem[]; label?: string }) {
   return <Menu label={label} icon="copy" items={items.map(({ label: name, text }) => ({ label: name, act: () => void copied(name, text()) }))} />;
 }
@@ -59,7 +59,7 @@ export interface MenuProps {
   bare?: boolean;
 }
 
-/** A button with a menu: arrows move in it, Esc and a click elsewhere close it. */
+/** A button with a menu: arrows move in it, Esc and a click outside close it. */
 export function Menu({ label, items, icon = "down", bare = false }: MenuProps) {
   const [open, setOpen] = useState(false);
   const id = useId();
@@ -107,7 +107,7 @@ export function Menu({ label, items, icon = "down", bare = false }: MenuProps) {
   );
 }
 
-/** Focus the first item, and close when something else is pressed. */
+/** Focus the first item, and close when the user presses anything else. */
 function attend(root: HTMLElement, close: () => void): () => void {
   root.querySelector<HTMLElement>("[role=menuitem]")?.focus();
   const elsewhere = (event: Event): void => {

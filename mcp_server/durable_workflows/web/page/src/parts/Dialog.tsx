@@ -12,10 +12,10 @@ export interface DialogProps {
   size?: "small" | "wide";
 }
 
-/** A modal dialog, as long as it is rendered. Esc and a click beside it close it. */
+/** A modal dialog, open while it is rendered. Esc and a click outside close it. */
 export function Dialog({ title, onClose, children, size = "small" }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
-  // Before the next key comes, which is meant for it.
+  // Before the next key, which is meant for the dialog.
   useLayoutEffect(() => {
     const dialog = element.current;
     dialog?.showModal();
@@ -42,12 +42,12 @@ export function Dialog({ title, onClose, children, size = "small" }: DialogProps
 export interface Question {
   title: string;
   body: string;
-  /** What the button says that does it. */
+  /** The label of the confirming button. */
   action: string;
-  /** What the other button says. */
+  /** The label of the other button. */
   keep?: string;
   danger?: boolean;
-  /** Something to tick, and whether it is at first. */
+  /** A checkbox, and its initial state. */
   option?: string;
   optionOn?: boolean;
 }
@@ -58,7 +58,7 @@ interface Asked extends Question {
 
 const asked = signal<Asked | null>(null);
 
-/** Ask before something is done. null: it is not to be done. */
+/** Ask before an action. null: do not do it. */
 export function confirm(question: Question): Promise<{ option: boolean } | null> {
   asked.value?.answer(null);
   return new Promise((resolve) => {
@@ -72,7 +72,7 @@ export function confirm(question: Question): Promise<{ option: boolean } | null>
   });
 }
 
-/** Where `confirm` shows its question: once in the page. */
+/** The place where `confirm` shows its question: once in the page. */
 export function Confirm() {
   const question = asked.value;
   return question && <ConfirmDialog key={question.title} question={question} />;

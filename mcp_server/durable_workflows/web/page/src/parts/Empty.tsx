@@ -1,4 +1,4 @@
-/** What is said where nothing is there, or nothing yet. */
+/** The text for a place that is empty, or still empty. */
 
 import type { ComponentChildren } from "preact";
 
@@ -11,7 +11,7 @@ export function Empty({ title, children }: { title: string; children?: Component
   );
 }
 
-/** Held for what is on its way: it shows only if that takes a moment. */
+/** Stands for content that is being fetched: it shows only if that takes a moment. */
 export function Loading({ what }: { what: string }) {
   return (
     <p class="loading muted" role="status">

@@ -1,4 +1,4 @@
-/** What the server refused, and what to do. */
+/** The server's refusal, and what to do. */
 
 import type { ApiError } from "../data";
 

@@ -1,4 +1,4 @@
-/** A form made from a JSON schema. What a form cannot show is asked for as JSON, and the whole can be given as JSON, too. */
+/** A form made from a JSON schema. Parts that a form cannot show are asked for as JSON, and the whole can also be given as JSON. */
 
 import type { Signal } from "@preact/signals";
 import { useSignal } from "@preact/signals";
@@ -27,24 +27,24 @@ import {
   written,
 } from "./schema";
 
-const SHORT_TEXT = 80; // a text that can be no longer has one line
-const FEW = 4; // so many choices are all shown
+const SHORT_TEXT = 80; // a text that cannot be longer has one line
+const FEW = 4; // up to this many choices are all shown
 
-/** A form that somebody fills in. */
+/** A form that is being filled in. */
 export interface FormState {
   schema: Schema;
   draft: Signal<Draft>;
   problems: Signal<ReadonlyMap<string, string>>;
   /** Whether the whole is given as JSON. */
   asJson: Signal<boolean>;
-  /** How often it was found to be incomplete. */
+  /** How often it was incomplete. */
   refused: Signal<number>;
   /** The value, if it is complete; otherwise the problems are shown. The server may still refuse it. */
   submit(): { value: JsonValue } | null;
   set(value: JsonValue | undefined): void;
 }
 
-/** The state of a form for a schema; null stands for any value. It begins anew with another `key`. */
+/** The state of a form for a schema; null stands for any value. Another `key` starts it anew. */
 export function useForm(key: string, schema: Schema | null, given?: JsonValue): FormState {
   const root = useMemo(() => schema ?? {}, [key]);
   const draft = useSignal<Draft>(undefined);
@@ -70,7 +70,7 @@ export function useForm(key: string, schema: Schema | null, given?: JsonValue): 
   return { schema: root, draft, problems, asJson, refused, submit, set };
 }
 
-/** With the whole as JSON, only the server judges it. */
+/** If the whole is JSON, only the server checks it. */
 function unfit(draft: Draft): Map<string, string> {
   if (draft instanceof Unfit) return new Map([["", draft.problem]]);
   return new Map(draft === undefined ? [["", "This is needed."]] : []);
@@ -181,7 +181,7 @@ interface Ids {
   "data-path": string;
 }
 
-/** A label, what the author says of the field, the field, and what is wrong with it. */
+/** A label, the author's description, the field, and its problem. */
 function Labelled({ props, children, group = false }: { props: InputProps; children: (ids: Ids) => ComponentChildren; group?: boolean }) {
   const id = useId();
   const { label, needed, problem, shape, name } = props;
@@ -275,7 +275,7 @@ function bounds(schema: Schema): string | undefined {
   return least !== undefined ? `at least ${least}` : most !== undefined ? `at most ${most}` : undefined;
 }
 
-/** Few choices are all shown; of many, one picks. */
+/** Few choices are all shown; many become a selection list. */
 function ChoiceField(props: InputProps) {
   const { draft, change, shape, needed } = props;
   const choices = shape?.choices ?? [];
@@ -329,7 +329,7 @@ function Segments({ ids, choices, at, pick, clear }: SegmentsProps) {
   );
 }
 
-/** What is written stays as it is written, though it is another value with each letter. */
+/** The typed text stays as it is, although its value changes with each letter. */
 function useWritten(draft: Draft, asJson: boolean, read: (text: string) => Draft): [string, (text: string) => Draft] {
   const [text, setText] = useState(() => written(draft, asJson));
   const same = JSON.stringify(finished(read(text))) === JSON.stringify(finished(draft));

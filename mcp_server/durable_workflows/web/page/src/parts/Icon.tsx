@@ -1,4 +1,4 @@
-/** The page's icons: strokes of 16 by 16. They are decoration: what they mean is said beside them or by a label. */
+/** The page's icons: strokes of 16 by 16. They are decoration: text beside them, or a label, gives their meaning. */
 
 const PATHS = {
   inbox: "M2.5 9.5 4.4 3h7.2l1.9 6.5v3.5h-11zM2.5 9.5h3l1 1.5h3l1-1.5h3",

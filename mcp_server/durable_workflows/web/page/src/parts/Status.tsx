@@ -1,4 +1,4 @@
-/** How a run stands, as a dot and a word. */
+/** The status of a run, as a dot and a word. */
 
 const LABELS: Readonly<Record<string, string>> = {
   PENDING: "Pending",
@@ -18,7 +18,7 @@ export interface StatusProps {
   ok?: boolean | null | undefined;
 }
 
-/** The word for a status: dbos's own, but for the longest. */
+/** The word for a status: dbos's own, except for the longest. */
 export function statusLabel(status: string): string {
   return LABELS[status] ?? status;
 }

@@ -7,7 +7,7 @@ import { about, localTime, span, utc } from "../words";
 
 const TICK_MS = 1000;
 
-/** Now, to the second, for what says how long ago something was. It stands still while nobody sees the page. */
+/** The current time, to the second, for relative times. It stands still while the page is hidden. */
 export const now = signal(thisSecond());
 
 function thisSecond(): number {
@@ -18,7 +18,7 @@ window.setInterval(() => {
   if (!document.hidden) now.value = thisSecond();
 }, TICK_MS);
 
-/** A moment: `14:03:22`, with its date if it is not of today. */
+/** A moment: `14:03:22`, with its date if it is not today. */
 export function Time({ at }: { at: string }) {
   const moment = new Date(at);
   return (

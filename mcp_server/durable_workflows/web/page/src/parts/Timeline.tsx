@@ -18,12 +18,12 @@ export interface TimelineProps {
   chosen: Chosen | null;
   /** Null: none. */
   onChoose: (chosen: Chosen | null) => void;
-  /** Only rows in whose name or number this is. */
+  /** Only rows with this text in their name or number. */
   filter: string;
 }
 
 const HEIGHT = 30;
-const TALL = 48; // where the bar is below the name
+const TALL = 48; // with the bar below the name
 
 export function Timeline(props: TimelineProps) {
   const { of, opened, chosen, filter } = props;
@@ -69,13 +69,13 @@ function filtered(rows: readonly Row[], filter: string): readonly Row[] {
   return rows.filter((one) => String(one.step) === wanted || `${one.name} ${one.note ?? ""}`.toLowerCase().includes(wanted));
 }
 
-/** Where the axis ends: with the run, or now. */
+/** The end of the axis: the end of the run, or now. */
 function useEnd({ run }: Loaded): number {
   if (run.completed_at !== null) return Date.parse(run.completed_at);
   return Math.max(now.value, Date.parse(run.updated_at));
 }
 
-/** The chosen row is brought into view; whoever sees the last row of a run that goes on sees the next ones, too. */
+/** Brings the chosen row into view. If the last row of an active run is visible, later rows come into view too. */
 function useFollow(
   { run }: Loaded,
   count: number,
@@ -88,7 +88,7 @@ function useFollow(
     else if (run.completed_at === null && seen.current.atEnd) setTarget({ index: count - 1, quietly: true });
   }, [place, count]);
   return (_first, last) => {
-    seen.current = { count, atEnd: last >= seen.current.count }; // of those that were there before
+    seen.current = { count, atEnd: last >= seen.current.count }; // of the previous rows
   };
 }
 
@@ -151,14 +151,14 @@ function middle(piece: Piece): number {
   return piece.x + piece.width / 2;
 }
 
-/** Whether the words at a tick would be beside all others. */
+/** Whether the text at a tick stays clear of all others. */
 function hasRoom(tick: Tick, pauses: readonly Piece[], live: boolean, waitsNow: boolean): boolean {
-  const word = tight.value ? 0.17 : 0.11; // about as wide as a length of time
+  const word = tight.value ? 0.17 : 0.11; // about the width of a length of time
   const end = 1 - word * (waitsNow ? 3.5 : live ? 1.5 : 1);
   return tick.x < end && pauses.every((one) => tick.x < middle(one) - word * 1.5 || tick.x > middle(one) + word / 2);
 }
 
-const ROOM = 0.05; // that a word needs
+const ROOM = 0.05; // the room for a text
 const PAUSE = "Nothing was done in this time but waiting";
 
 function percent(part: number): string {
@@ -233,7 +233,7 @@ function times(row: Row, end: number): string {
 
 const THIN = { y: "50%", height: 4 };
 const THICK = { y: "50%", height: 12, rx: 2 };
-const LEAST = 0.0002; // of what took no time: nothing is drawn without a width
+const LEAST = 0.0002; // for steps that took no time: nothing is drawn without a width
 const BAR = { queue: THIN, wait: THIN, timeout: THIN, loading: THIN, step: THICK, child: THICK } as const;
 
 function Bar({ row, axis }: { row: Row; axis: Axis }) {
@@ -247,7 +247,7 @@ function Bar({ row, axis }: { row: Row; axis: Axis }) {
   );
 }
 
-/** What is behind the bars of all rows, once for all of them: now, the ticks, and the pauses. */
+/** The background of all rows, drawn once: now, the ticks, and the pauses. */
 function gridOf({ pieces, ticks, live }: Axis): Record<string, string> {
   const layers = [
     ...(live ? [{ color: "--accent", width: "1.5px", x: 1 }] : []),

@@ -1,4 +1,4 @@
-/** The title of what is chosen in a list: on a narrow screen, where the list is not shown, it is that of the page. */
+/** The title of the chosen entry of a list. On a narrow screen, where the list is hidden, it is the title of the page. */
 
 import type { ComponentChildren } from "preact";
 

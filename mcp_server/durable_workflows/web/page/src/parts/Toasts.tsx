@@ -1,4 +1,4 @@
-/** Short notes about what was just done, read out by screen readers. They go by themselves; a problem stays until it is closed. */
+/** Short notes about completed actions, read out by screen readers. They disappear by themselves; a problem stays until it is closed. */
 
 import { signal } from "@preact/signals";
 

@@ -9,17 +9,17 @@ import { bytes } from "../words";
 import { Copy } from "./Copy";
 import { Failure } from "./Failure";
 
-const CHUNK = 100; // entries of one array or object that are shown at a time
-const OPEN_ENTRIES = 12; // a part with no more is open at first
+const CHUNK = 100; // entries of one array or object that are shown at once
+const OPEN_ENTRIES = 12; // a part with no more entries is open at first
 const OPEN_DEPTH = 2;
 const LONG_TEXT = 600;
 const SUMMARY = 60;
 
 export interface ValueProps {
-  /** What it is, for screen readers and buttons: "Output". */
+  /** Its name for screen readers and buttons: "Output". */
   label: string;
   preview: Preview | null | undefined;
-  /** Gets the whole of a value whose end is missing here. */
+  /** Fetches the whole of a value whose end is missing here. */
   load?: (() => Promise<Preview | null>) | undefined;
 }
 
@@ -55,7 +55,7 @@ export function Value({ label, preview, load }: ValueProps) {
   );
 }
 
-/** A value that is here as a whole. */
+/** A complete value. */
 export function Json({ value }: { value: JsonValue }) {
   return <Node value={value} depth={0} />;
 }
@@ -80,7 +80,7 @@ function LongText({ text }: { text: string }) {
   );
 }
 
-/** What a text says as JSON; undefined if it is none, or its end is missing. */
+/** The JSON value of a text; undefined if it is not JSON, or its end is missing. */
 export function parse(text: string): JsonValue | undefined {
   try {
     return JSON.parse(text) as JsonValue;

@@ -1,4 +1,4 @@
-/** A list of rows of one height of which only those on screen exist, so that 10,000 stay fluid. It scrolls by itself. */
+/** A list of rows of equal height. Only the visible rows exist, so that 10,000 stay fluid. It scrolls by itself. */
 
 import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -7,7 +7,7 @@ import type { Key } from "../keys";
 
 const BEYOND = 8; // rows above and below the screen
 
-/** A row to bring into view, and to focus unless that is done `quietly`: a new object for each time. */
+/** A row to bring into view and, unless `quietly`, to focus: a new object each time. */
 export interface Target {
   index: number;
   quietly?: boolean;
@@ -21,17 +21,17 @@ export interface VirtualListProps<T> {
   rowHeight: number;
   /** Names the table. */
   label: string;
-  /** What stands above the rows: one element with the role `row`. */
+  /** The header above the rows: one element with the role `row`. */
   header?: ComponentChildren;
   /** A class of a row. */
   rowClass?: (item: T, index: number) => string;
-  /** Which rows are on screen, from the first to before the last; told when that changes. */
+  /** Reports the visible rows, from the first to before the last, when they change. */
   onVisible?: (first: number, last: number) => void;
-  /** A row that is to be on screen, when this changes. */
+  /** A row to bring on screen, when this changes. */
   reveal?: number | undefined;
-  /** The row whose `.row-link` is to be focused. */
+  /** The row whose `.row-link` gets the focus. */
   target?: Target | undefined;
-  /** What stands below the last row. */
+  /** The content below the last row. */
   footer?: ComponentChildren;
 }
 
@@ -111,7 +111,7 @@ function useTarget(box: RefObject<HTMLElement | null>, target: Target | undefine
   });
 }
 
-/** Scroll no further than is needed to have the row on screen, below the header. */
+/** Scroll only as far as needed to bring the row on screen, below the header. */
 function reveal(box: HTMLElement | null, index: number, rowHeight: number): void {
   if (!box || index < 0) return;
   const covered = box.querySelector<HTMLElement>(".vlist-header")?.offsetHeight ?? 0;
@@ -127,7 +127,7 @@ export function focusedRow(): number {
   return row ? Number(row.dataset["index"]) : -1;
 }
 
-/** The first row that is on screen as a whole; -1 without any. */
+/** The first row that is completely on screen; -1 without any. */
 function topRow(): number {
   const header = document.querySelector(".vlist-header")?.getBoundingClientRect().bottom ?? 0;
   const rows = [...document.querySelectorAll<HTMLElement>(".vlist-row")];
@@ -135,7 +135,7 @@ function topRow(): number {
   return top ? Number(top.dataset["index"]) : -1;
 }
 
-/** `j` and `k` for a list of so many rows: they go on from the focused row or the last one, or begin with the first on screen. */
+/** `j` and `k` for a list of that many rows: they continue from the focused or last row, or begin with the first on screen. */
 export function rowKeys(count: number, last: Target | undefined, move: (target: Target) => void): Key[] {
   const by = (step: number) => (): void => {
     const from = focusedRow() >= 0 ? focusedRow() : (last?.index ?? -1);

@@ -1,4 +1,4 @@
-/** What the engine says of a run: text, and each call in it as a button or a link that does it here. */
+/** The engine's text about a run, with each call in it as a button or a link that does it here. */
 
 import type { JsonValue, Part } from "../api";
 import { change, fork, inboxHref } from "../runs";
@@ -7,7 +7,7 @@ import { Time } from "./Time";
 
 type Args = { [name: string]: JsonValue };
 
-/** A part of a text that can be done here: where it leads, or what it does. */
+/** A part of a text that can be done here: its target, or its effect. */
 export type Deed = { label: string; href: string } | { label: string; act: () => void };
 
 export function Words({ parts }: { parts: readonly Part[] }) {
@@ -21,7 +21,7 @@ export function Words({ parts }: { parts: readonly Part[] }) {
 }
 
 function Word({ part }: { part: Part }) {
-  if (part.action === "wait_for_workflows") return <>wait</>; // as the page does by itself
+  if (part.action === "wait_for_workflows") return <>wait</>; // the page waits by itself
   const deed = part.action ? deedOf(part.action, part.args ?? {}) : null;
   if (!deed) return <Text text={part.text} />;
   return <DeedButton deed={deed} title={part.text} />;
@@ -54,7 +54,7 @@ export function DeedButton({ deed, title, primary = false }: { deed: Deed; title
   );
 }
 
-/** How the page does what a tool does; null where it has nothing to do, as for `wait_for_workflows`: the page waits by itself. */
+/** How the page does what a tool does; null if there is nothing to do, as for `wait_for_workflows`: the page waits by itself. */
 export function deedOf(action: string, args: Args): Deed | null {
   return DEEDS[action]?.(args) ?? null;
 }
@@ -79,7 +79,7 @@ function inspected(args: Args): Deed {
   return { label: step === 0 ? "Show the output" : `Open ${id}`, href: href("run", [id], extra(args)) };
 }
 
-/** Which part of a run is asked for beside its id: `source`, `messages`, `log` and so on. */
+/** The requested part of a run, apart from its id: `source`, `messages`, `log` and so on. */
 function extra(args: Args): Record<string, string> {
   const { workflow_id: _id, ...others } = args;
   return strings(others);

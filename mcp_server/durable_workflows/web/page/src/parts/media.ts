@@ -1,11 +1,11 @@
-/** How wide the screen is. */
+/** The width of the screen. */
 
 import { type Signal, signal } from "@preact/signals";
 
-/** Whether it is as narrow as a telephone: as in style.css. */
+/** Whether it is as narrow as a telephone, as in style.css. */
 export const narrow = atMost(720);
 
-/** Whether what stands beside a pane has little room. */
+/** Whether there is little room beside a pane. */
 export const tight = atMost(1300);
 
 function atMost(pixels: number): Signal<boolean> {

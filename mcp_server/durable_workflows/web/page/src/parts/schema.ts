@@ -1,15 +1,15 @@
 /**
- * A JSON schema as a form can show it, and a draft of a value that somebody is filling in.
+ * A JSON schema reduced to what a form can show, and a draft of a value that is being filled in.
  *
- * Only what a form needs of the schema language is read: the server checks every value by the whole schema, and says what is wrong.
- * The schema is of a run's author: it may refer to itself, and anything in it may be of another type than one expects.
+ * Only the parts of the schema language that a form needs are read: the server checks every value by the whole schema, and reports
+ * mistakes. The schema comes from a run's author: it may refer to itself, and anything in it may have an unexpected type.
  */
 
 import type { JsonValue } from "../api";
 
 export type Schema = { [keyword: string]: JsonValue };
 
-/** What was written into a field, and why it is no value. */
+/** The text in a field, and why it is not a value. */
 export class Unfit {
   constructor(
     readonly text: string,
@@ -17,7 +17,7 @@ export class Unfit {
   ) {}
 }
 
-/** A value that is being filled in; undefined is what is left out. */
+/** A value that is being filled in; undefined stands for a value left out. */
 export type Draft = undefined | null | boolean | number | string | Unfit | Draft[] | { [name: string]: Draft };
 
 export interface Choice {
@@ -25,7 +25,7 @@ export interface Choice {
   label: string;
 }
 
-/** How something is asked for. `any` is JSON, or else the text itself; `json` is JSON only, the last resort. */
+/** How a value is asked for. `any` is JSON, or else the text itself; `json` is JSON only, the last resort. */
 export type Kind = "text" | "number" | "integer" | "yesno" | "choice" | "object" | "list" | "any" | "json";
 
 export interface Shape {
@@ -36,9 +36,9 @@ export interface Shape {
   choices: readonly Choice[];
 }
 
-export const DEEPEST = 6; // what lies deeper is asked for as JSON
+export const DEEPEST = 6; // deeper parts are asked for as JSON
 
-const MOST_REFERENCES = 20; // from one to the next
+const MOST_REFERENCES = 20; // followed one after the other
 const NEEDED = "This is needed.";
 
 // --- Reading a schema
@@ -70,7 +70,7 @@ function kindOf(schema: Schema, depth: number): Kind {
   }
 }
 
-/** Whether a text may fit what is neither of one type nor a choice. */
+/** Whether a text may fit a schema that is neither of one type nor a choice. */
 function takesText(schema: Schema): boolean {
   const variants = list(schema["anyOf"]) ?? list(schema["oneOf"]);
   if (variants) return variants.some((one) => asSchema(one)["type"] === "string");
@@ -143,7 +143,7 @@ export interface SchemaField {
   needed: boolean;
 }
 
-/** The parts of an object: those that are needed, in the order of `required`, then the others. Postgres keeps no order of an object's names. */
+/** The parts of an object: required parts in the order of `required`, then the others. Postgres keeps no order of an object's names. */
 export function fieldsOf(schema: Schema): SchemaField[] {
   const needed = (list(schema["required"]) ?? []).filter((one) => typeof one === "string");
   const properties = isObject(schema["properties"]) ? schema["properties"] : {};
@@ -172,7 +172,7 @@ export function isObject(value: unknown): value is { [name: string]: JsonValue }
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A part of an object, and nothing that every object has: a field may have the name `constructor`. */
+/** An object's own part, without inherited properties: a field may have the name `constructor`. */
 export function own<T>(object: { [name: string]: T }, name: string): T | undefined {
   return Object.hasOwn(object, name) ? object[name] : undefined;
 }
@@ -188,7 +188,7 @@ function without(schema: Schema, name: string): Schema {
 
 // --- Drafts
 
-/** What a form begins with: what is given, or the defaults of the schema; parts of an object that is needed, too. */
+/** The initial draft of a form: the given value, or the defaults of the schema, including parts of a required object. */
 export function initial(part: JsonValue | undefined, root: Schema, given?: JsonValue, needed = true, depth = 0): Draft {
   const { kind, schema } = shapeOf(part, root, depth);
   const start = given === undefined ? (schema["default"] ?? undefined) : given;
@@ -201,7 +201,7 @@ export function initial(part: JsonValue | undefined, root: Schema, given?: JsonV
   return { ...start, ...Object.fromEntries(fields) };
 }
 
-/** The value that a draft has become. What is left out is not in it. */
+/** The value of a draft, without parts left out. */
 export function finished(draft: Draft): JsonValue | undefined {
   if (draft instanceof Unfit) return draft.text;
   if (Array.isArray(draft)) return draft.map((one) => finished(one) ?? null);
@@ -213,12 +213,12 @@ export function finished(draft: Draft): JsonValue | undefined {
   return Object.fromEntries(kept);
 }
 
-/** Where in a value something is: `/name/0/part`. */
+/** A place in a value: `/name/0/part`. */
 export function inside(path: string, name: string | number): string {
   return `${path}/${String(name).replace(/~/g, "~0").replace(/\//g, "~1")}`;
 }
 
-/** What is wrong with a draft, by place. What only the server can tell is not in it. */
+/** The problems of a draft, by place, without those that only the server can find. */
 export function problemsOf(part: JsonValue | undefined, root: Schema, draft: Draft): Map<string, string> {
   const found = new Map<string, string>();
   examine({ part, root, draft, path: "", needed: true, depth: 0 }, found);
@@ -295,9 +295,9 @@ function countProblem(schema: Schema, count: number): string | undefined {
   return undefined;
 }
 
-// --- What is written into fields
+// --- The texts of fields
 
-/** A text as a number; what is empty is left out. */
+/** A text as a number; an empty text counts as left out. */
 export function readNumber(text: string, whole: boolean): Draft {
   const trimmed = text.trim();
   if (trimmed === "") return undefined;
@@ -306,7 +306,7 @@ export function readNumber(text: string, whole: boolean): Draft {
   return whole && !Number.isInteger(number) ? new Unfit(text, "This must be a whole number.") : number;
 }
 
-/** A text as JSON; with `orText`, what is no JSON is the text itself. */
+/** A text as JSON; with `orText`, a text that is not JSON is the value itself. */
 export function readJson(text: string, orText: boolean): Draft {
   if (text.trim() === "") return undefined;
   try {
@@ -316,7 +316,7 @@ export function readJson(text: string, orText: boolean): Draft {
   }
 }
 
-/** How a draft reads in a field. */
+/** The text of a draft in a field. */
 export function written(draft: Draft, asJson: boolean): string {
   if (draft === undefined) return "";
   if (draft instanceof Unfit) return draft.text;

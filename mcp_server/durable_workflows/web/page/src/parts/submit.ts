@@ -1,4 +1,4 @@
-/** Ctrl or ⌘ and Enter in any field of a form sends it: in a text of several lines, Enter alone is a new line. */
+/** Ctrl or ⌘ and Enter in any field of a form submit it: in a multi-line text, Enter alone makes a new line. */
 export function submitKey(event: KeyboardEvent): void {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();

@@ -1,4 +1,4 @@
-/** The file that the run's version has of its workflow; the lines where it failed are marked. */
+/** The file of the run's workflow in the run's version, with the lines marked where it failed. */
 
 import { useEffect, useRef } from "preact/hooks";
 
@@ -27,7 +27,7 @@ export function Code({ run }: { run: Run }) {
   );
 }
 
-/** The lines of a file that are in the traceback of an error. */
+/** The lines of a file that appear in the traceback of an error. */
 function failedLines(error: string, path: string): Set<number> {
   const frames = failureOf(error).traceback.filter((one) => typeof one === "object");
   return new Set(frames.filter((one) => one.file === path).map((one) => one.line));

@@ -1,4 +1,4 @@
-/** What a run publishes: its events, of which each has one value, and its streams. */
+/** The publications of a run: its events, each with one value, and its streams. */
 
 import type { Run, Stream } from "../api";
 import { api, useFetched } from "../data";

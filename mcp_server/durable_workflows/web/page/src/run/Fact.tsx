@@ -1,4 +1,4 @@
-/** A name and what it stands for, in a `<dl class="facts">`. */
+/** A name and its value, in a `<dl class="facts">`. */
 
 import type { ComponentChildren } from "preact";
 

@@ -1,4 +1,4 @@
-/** What a run is, how it stands, and what one can do with it. */
+/** The head of a run: its identity, its status, and the actions on it. */
 
 import type { Run } from "../api";
 import { api } from "../data";
@@ -133,7 +133,7 @@ function Actions({ shown }: { shown: Followed }) {
   );
 }
 
-/** The ways to run it again: from a step on, or with other arguments. */
+/** The ways to run it again: from a step, or with other arguments. */
 function again({ run, steps }: Followed): MenuItem[] {
   const id = run.workflow_id;
   const last = steps.at(-1)?.step ?? 0;

@@ -1,4 +1,4 @@
-/** What a run printed and logged. */
+/** The output and log of a run. */
 
 import { useState } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-/** What was sent to a run, and what people answered. */
+/** The messages to a run, and the answers of people. */
 
 import type { Answer, Message, Run } from "../api";
 import { useGet } from "../data";

@@ -1,4 +1,4 @@
-/** A recorded error: what it says, and the lines of the project through which it came. */
+/** A recorded error: its text, and the lines of the project through which it came. */
 
 import type { Preview } from "../api";
 import { Copy } from "../parts/Copy";

@@ -1,4 +1,4 @@
-/** Beside the timeline while no step is chosen: what went into the run and what came out. */
+/** The pane beside the timeline while no step is chosen: the input and output of the run. */
 
 import type { Preview, Run } from "../api";
 import { api } from "../data";

@@ -1,4 +1,4 @@
-/** One step: what it recorded, what it printed, and a fork from it. */
+/** One step: its record, its output, and a fork from it. */
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 
@@ -31,7 +31,7 @@ export interface StepPaneProps {
 export function StepPane({ of, chosen, onClose }: StepPaneProps) {
   const close = useRef<HTMLButtonElement>(null);
   useLayoutEffect(() => {
-    if (narrow.value) close.current?.focus(); // the pane covers what had the focus
+    if (narrow.value) close.current?.focus(); // the pane covers the focused element
   }, []);
   return (
     <aside class="pane step-pane" aria-label={`Step ${chosen.step}`}>
@@ -43,7 +43,7 @@ export function StepPane({ of, chosen, onClose }: StepPaneProps) {
   );
 }
 
-/** A step of a run that this one started. */
+/** A step of a child run. */
 function OfChild({ chosen }: { chosen: Chosen }) {
   const { data, error } = useRun(chosen.run);
   if (error) return <Failure error={error} />;
@@ -90,7 +90,7 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
   );
 }
 
-/** What the run waits for at a step that is not recorded yet. */
+/** The run's wait at a step that is not recorded yet. */
 function Waits({ wait, step }: { wait: Waiting; step: number }) {
   return (
     <>
@@ -170,7 +170,7 @@ function Recorded({ id, step }: { id: string; step: Step }) {
   );
 }
 
-/** What went into a child is its step's input: nothing else records one. */
+/** The input of a child is its step's input: no other input is recorded. */
 function ChildOf({ id }: { id: string }) {
   const { data } = useFetched(`run/${id}`, () => api.get("run", { id }), { runs: [id] });
   const input = data?.run.input;

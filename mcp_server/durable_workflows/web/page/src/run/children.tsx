@@ -1,4 +1,4 @@
-/** The children that are unfolded on a timeline: each is fetched, and followed, as long as it is open. */
+/** The unfolded children on a timeline: each is fetched, and followed, while it is open. */
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -8,7 +8,7 @@ import { useRun } from "./steps";
 
 export interface Children {
   opened: Opened;
-  /** Must be rendered: what fetches the children. */
+  /** Must be rendered: it fetches the children. */
   followers: ComponentChildren;
   fold: (child: string) => void;
 }

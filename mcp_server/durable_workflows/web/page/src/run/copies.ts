@@ -1,4 +1,4 @@
-/** What one takes from a run to another place: to a terminal, to a client's tool, to an agent. */
+/** Texts to copy from a run to another place: to a terminal, to a client's tool, to an agent. */
 
 import type { RunShown } from "../api";
 
@@ -12,13 +12,13 @@ export function commandOf(workflowId: string, step: number | null): string {
   return ["durable-workflows", "inspect", ...options, ...end, quoted(workflowId)].join(" ");
 }
 
-/** The same as a tool's call. */
+/** The same as a tool call. */
 export function callOf(workflowId: string, step: number | null): string {
   const more = step === null ? "" : `, step=${step}`;
   return `inspect(workflow_id=${JSON.stringify(workflowId)}${more})`;
 }
 
-/** What an agent with our tools is to do about the run. */
+/** The task for an agent with our tools. */
 export function promptOf({ run, why }: RunShown): string {
   const which = `the run ${JSON.stringify(run.workflow_id)} of the workflow ${JSON.stringify(run.name)}`;
   const said = why.map((part) => part.text).join("");
@@ -36,7 +36,7 @@ function taskOf(status: string, waits: boolean, which: string): string {
   return `Find out how ${which} stands, whether it is stuck, and if so, what to do.`;
 }
 
-/** A word for a shell; one with characters that a terminal does not show is written with their escapes. */
+/** A word for a shell. If a terminal does not show some of its characters, they are escaped. */
 function quoted(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   if (!/[\p{C}\p{Zl}\p{Zp}]/u.test(text)) return `'${text.replaceAll("'", `'"'"'`)}'`;

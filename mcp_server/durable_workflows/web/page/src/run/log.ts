@@ -1,4 +1,4 @@
-/** The log of a run: fetched once, and then only what is new. */
+/** The log of a run: fetched once, then only new lines. */
 
 import { useRef } from "preact/hooks";
 

@@ -1,4 +1,4 @@
-/** The steps of a run: all of them, fetched in pages, and then only what may be new. */
+/** The steps of a run: all of them, fetched in pages, then only the possibly new ones. */
 
 import { useRef } from "preact/hooks";
 
@@ -6,7 +6,7 @@ import type { RunShown, Step } from "../api";
 import { api, type Resource, useFetched } from "../data";
 
 const PAGE = 500;
-/** How many of the last steps are fetched again: of steps that run side by side an earlier one may end later. */
+/** How many of the last steps are fetched again: if steps run side by side, an earlier one may end later. */
 const TAIL = 50;
 
 export interface Followed extends RunShown {
@@ -28,7 +28,7 @@ export function useRun(workflowId: string): Resource<Followed> {
   return useFetched(`run/${workflowId}`, fetch, { runs: [workflowId] });
 }
 
-/** All steps, some of which are known. */
+/** All steps, of which some are already known. */
 async function stepsOf(workflowId: string, known: readonly Step[]): Promise<readonly Step[]> {
   const from = known.at(-TAIL)?.step ?? 0;
   const kept = known.filter((one) => one.step < from);

@@ -1,4 +1,4 @@
-/** A recorded error, and the frames of its traceback: the engine records those of the project, with paths from its directory on. */
+/** A recorded error, and the frames of its traceback. The engine records the project's frames, with paths relative to its directory. */
 
 export interface Frame {
   file: string;
@@ -37,7 +37,7 @@ function parsed(text: string): Record<string, unknown> | null {
   }
 }
 
-/** A traceback as Python prints it, without its first and last line, which say nothing more. */
+/** A traceback in Python's form, without its first and last line, which say nothing more. */
 export function framesOf(traceback: string): (Frame | string)[] {
   const found: (Frame | string)[] = [];
   const lines = traceback.trimEnd().split("\n");
@@ -56,7 +56,7 @@ function frameOf([, file = "", line = "0", where = ""]: RegExpExecArray): Frame 
   return { file, line: Number(line), where, code: "" };
 }
 
-/** What Python marks below a line is of no use where lines are broken elsewhere. */
+/** Python's marks below a line are useless where lines are broken differently. */
 function addCode(frame: Frame, line: string): void {
   if (!/^[ ~^]*$/.test(line)) frame.code += `${frame.code && "\n"}${line}`;
 }

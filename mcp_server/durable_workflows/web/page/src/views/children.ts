@@ -1,4 +1,4 @@
-/** The runs that other runs started, shown below them when somebody opens them. */
+/** The child runs of other runs, shown below them when the user opens them. */
 
 import { signal, type Signal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
@@ -10,13 +10,13 @@ import type { RowData } from "./runrow";
 
 const MOST = 200; // of one run
 
-/** What is known of the children of a run that is open: null until they have come. */
+/** The known children of an open run: null until they have come. */
 export type Family = { runs: readonly RunSummary[]; parents: ReadonlySet<string>; more: boolean } | null;
 
 export interface Children {
   open: Signal<ReadonlyMap<string, Family>>;
   toggle(workflowId: string): void;
-  /** Read those that are open again. */
+  /** Read the open ones again. */
   refresh(): void;
 }
 
@@ -44,7 +44,7 @@ export function useChildren(): Children {
   }, []);
 }
 
-/** The rows of the list: below each open run those that it started. */
+/** The rows of the list: below each open run its child runs. */
 export function flattened(runs: readonly RunSummary[], parents: ReadonlySet<string>, open: ReadonlyMap<string, Family>, depth = 0): RowData[] {
   return runs.flatMap((run) => {
     const family = open.get(run.workflow_id);
@@ -55,7 +55,7 @@ export function flattened(runs: readonly RunSummary[], parents: ReadonlySet<stri
   });
 }
 
-/** A row that says what is not shown of the children. */
+/** A row that says which children are not shown. */
 function note(parent: string, family: Family, depth: number): RowData[] {
   const text = family === null ? "Loading …" : family.runs.length === 0 ? "It has started no other run." : family.more ? "Show all that it started" : null;
   return text === null ? [] : [{ key: `${parent} note`, note: text, parent: family?.more ? parent : undefined, depth }];

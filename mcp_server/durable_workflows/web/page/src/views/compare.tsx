@@ -1,4 +1,4 @@
-/** Two runs side by side: in what they differ, and where first. */
+/** Two runs side by side: their differences, the first one on top. */
 
 import { useLayoutEffect, useState } from "preact/hooks";
 
@@ -75,7 +75,7 @@ function Side({ run, label }: { run: ComparedRun; label: string }) {
   );
 }
 
-/** In what two runs differ, in a sentence or two. */
+/** The differences of two runs, in a sentence or two. */
 function said(compared: Compared): string {
   const parts = [takenOver(compared)];
   if (compared.differs.length === 0) parts.push("Nothing differs.");

@@ -1,4 +1,4 @@
-/** Which runs are listed: chosen here, kept in the address. */
+/** The filter of the list of runs: chosen here, kept in the address. */
 
 import type { RefObject } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -21,7 +21,7 @@ const SPANS: Readonly<Record<string, [label: string, minutes: number]>> = {
   "30d": ["Last 30 days", 43_200],
 };
 
-/** The parameters of the API for what the address says. */
+/** The parameters of the API for the address. */
 export function asked(params: URLSearchParams): Params {
   const given = (name: string): string | null => params.get(name);
   const parent = given("parent");
@@ -38,7 +38,7 @@ export function asked(params: URLSearchParams): Params {
   };
 }
 
-/** `24h` or a moment, as a moment; to the minute, so that it is the same for a while. */
+/** `24h` or a moment, as a moment; rounded to the minute, so that it stays the same for a while. */
 function since(given: string | null): string | null {
   if (!given) return null;
   const minutes = SPANS[given]?.[1];
@@ -46,7 +46,7 @@ function since(given: string | null): string | null {
   return Number.isNaN(at.getTime()) ? null : at.toISOString();
 }
 
-/** Whether anything but the choice of roots is asked for. */
+/** Whether there is any filter but the choice of roots. */
 export function isFiltered(params: URLSearchParams): boolean {
   return [...params.keys()].some((one) => one !== "all");
 }
@@ -85,7 +85,7 @@ export function Filters({ search, catalog, status }: FiltersProps) {
   );
 }
 
-/** A text that is looked for once somebody stops typing. */
+/** A text field whose search starts when the user stops typing. */
 function Search({ field }: { field: RefObject<HTMLInputElement | null> }) {
   const given = route.value.params.get("text") ?? "";
   const [text, setText] = useState(given);

@@ -1,4 +1,4 @@
-/** What waits for a person or a message: the questions, the longest waiting first, and the chosen one with its form. */
+/** The inbox: questions and waits for messages, the longest waiting first, and the chosen one with its form. */
 
 import type { InboxItem } from "../api";
 import type { Resource } from "../data";
@@ -36,7 +36,7 @@ export function Inbox({ waits }: { waits: Resource<InboxItem[]> }) {
   );
 }
 
-/** The address names a run, perhaps with a step: without one, its first wait. A child's wait is also that of its root. */
+/** The address names a run, perhaps with a step; without a step, its first wait. A child's wait also belongs to its root. */
 function isAt({ wait, root_workflow_id: root }: InboxItem, params: URLSearchParams): boolean {
   const run = params.get("run");
   const step = params.get("step");
@@ -52,7 +52,7 @@ function hrefOf({ wait }: InboxItem): string {
   return inboxHref(wait.workflow_id, wait.step);
 }
 
-/** Where one goes once it is answered. */
+/** The next page after the answer. */
 function after(items: readonly InboxItem[], item: InboxItem): string {
   const at = items.indexOf(item);
   const next = items[at + 1] ?? items[at - 1];

@@ -1,4 +1,4 @@
-/** One question: who asks what, until when, the request beside it, and the form of the answer. */
+/** One question: who asks, what, and until when; the request beside it, and the form of the answer. */
 
 import { useSignal } from "@preact/signals";
 
@@ -20,7 +20,7 @@ import { attempt } from "../runs";
 
 const NO = /^(reject|rejected|no|decline|declined|deny|denied|refuse|abort|stop)$/i; // an answer that declines
 
-/** `next` is where one goes after the answer. */
+/** `next` is the page after the answer. */
 export function Question({ item, next }: { item: InboxItem; next: string }) {
   const { wait, name, input } = item;
   const load = () => api.get("value", { id: wait.workflow_id, of: "input" }).then(readableInput);
@@ -171,7 +171,7 @@ async function answered({ wait, name, asked }: InboxItem, value: JsonValue, next
   go(next);
 }
 
-/** Where the schema has an answer that means no, that is the answer; else declining means to cancel the run. */
+/** If the schema has an answer that means no, declining gives that answer; otherwise it cancels the run. */
 async function decline(item: InboxItem, form: FormState, send: (value: JsonValue) => Promise<void>): Promise<void> {
   const refusal = declined(form.schema, finished(form.draft.value));
   if (refusal) {
@@ -201,7 +201,7 @@ interface Refusal {
   label: string;
 }
 
-/** An answer that means no: of a choice, of a yes or no, or of the one such field of an object, with what is written beside it. */
+/** An answer that means no: of a choice, of a yes or no, or of the only such field of an object, with the other input. */
 function declined(schema: Schema, written: JsonValue | undefined): Refusal | null {
   const whole = refusalOf(schema, schema);
   if (whole) return whole;

@@ -1,4 +1,4 @@
-/** One run: why it is where it is, its steps on a timeline, and all that it holds. */
+/** One run: why it is where it is, its steps on a timeline, and its contents. */
 
 import { useState } from "preact/hooks";
 
@@ -70,7 +70,7 @@ function Why({ shown }: { shown: Followed }) {
   );
 }
 
-/** Whether it is something to do: the page waits by itself. */
+/** Whether it is something to do. Waiting is not: the page waits by itself. */
 function isForHere(part: Part): boolean {
   return Boolean(part.action) && part.action !== "wait_for_workflows";
 }

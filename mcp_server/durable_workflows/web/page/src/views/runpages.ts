@@ -1,4 +1,4 @@
-/** A list of runs, page by page, kept current: what is on screen is read again when something has changed, the rest stays. */
+/** A list of runs, page by page, kept current: visible rows are read again after a change, the rest stays. */
 
 import { signal } from "@preact/signals";
 
@@ -17,11 +17,11 @@ export interface RunPagesState {
   runs: readonly RunSummary[];
   counts: Readonly<Record<string, number>>;
   waiting: number;
-  /** Those that have started others. */
+  /** The runs that have started others. */
   parents: ReadonlySet<string>;
   /** Whether there are no further runs. */
   complete: boolean;
-  /** Whether a first page has come. */
+  /** Whether the first page has come. */
   ready: boolean;
   error: ApiError | null;
 }
@@ -33,7 +33,7 @@ export class RunPages {
   private segments: readonly Segment[] = [];
   private next: string | null = null;
   private busy = false;
-  // What is to be done once the fetch under way is over: rows to read again, and whether to read one page more.
+  // The work after the current fetch: rows to read again, and whether to read one more page.
   private wanted: [number, number] | null = null;
   private wantsMore = false;
 
@@ -45,7 +45,7 @@ export class RunPages {
     this.state.value = { ...before, ready: false };
   }
 
-  /** Read the first page and those of these rows again. */
+  /** Read the first page and the pages of these rows again. */
   refresh(first: number, last: number): void {
     if (this.busy) this.wanted = [first, last];
     else void this.exclusively(() => this.readAgain(first, last));
@@ -99,7 +99,7 @@ export class RunPages {
     }
   }
 
-  /** The newest page goes before what of the first segment is older; where nothing of it is known, the list begins anew. */
+  /** The newest page goes before the older runs of the first segment. If it has no run in common with them, the list begins anew. */
   private putFirst(page: RunsShown): void {
     const [first, ...others] = this.segments;
     const joined = first && page.next_cursor !== null ? joinedRuns(page.workflows, first.runs, others[0]) : null;
@@ -140,7 +140,7 @@ export class RunPages {
   }
 }
 
-/** The runs of a newer page, and behind them the older ones that were known; null if the two do not meet. */
+/** The runs of a newer page, followed by the known older runs; null if the two do not meet. */
 function joinedRuns(newer: readonly RunSummary[], known: readonly RunSummary[], following: Segment | undefined): RunSummary[] | null {
   const last = newer.at(-1)?.workflow_id;
   const at = known.findIndex((one) => one.workflow_id === last);

@@ -1,4 +1,4 @@
-/** One row of the list of runs, and what stands above the rows. */
+/** One row of the list of runs, and the header above the rows. */
 
 import type { Signal } from "@preact/signals";
 
@@ -13,8 +13,8 @@ import { line } from "../words";
 import type { Children } from "./children";
 
 const LONGEST = 160;
-const PERSON = "person:"; // how the topic of a question to a person begins, as in settings.py
-const STARTING_MS = 50; // a run that took less took no time worth telling
+const PERSON = "person:"; // the prefix of the topic of a question to a person, as in settings.py
+const STARTING_MS = 50; // a shorter run has no duration worth showing
 
 /** A run, or a note below one. `key` is the run's id. */
 export type RowData =
@@ -107,7 +107,7 @@ function Expander({ run, children }: { run: RunSummary; children: Children }) {
   );
 }
 
-/** The second line of a row on a narrow screen: what is to be known, else the id. */
+/** The second line of a row on a narrow screen: the most important fact, or the id. */
 function Second({ run }: { run: RunSummary }) {
   if (run.error) return <span class="r-id what-error">{line(run.error, LONGEST)}</span>;
   return <span class="r-id">{run.workflow_id}</span>;
@@ -175,7 +175,7 @@ interface SelectedProps {
   act: (what: "cancel" | "resume" | "delete") => void;
 }
 
-/** In place of the header while runs are selected: what can be done with them. */
+/** Replaces the header while runs are selected: the actions for them. */
 export function Selected({ selected, act }: SelectedProps) {
   return (
     <div role="row" class="selected-bar" aria-rowindex={1}>

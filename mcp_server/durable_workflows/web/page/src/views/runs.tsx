@@ -64,7 +64,7 @@ interface Pages {
   more: () => void;
 }
 
-/** The pages for the filter of the address; the runs before stay on screen until the new ones are there. */
+/** The pages for the filter in the address; the previous runs stay on screen until the new ones have come. */
 function usePages(params: URLSearchParams, children: Children): Pages {
   const key = params.toString();
   const pages = useRef<RunPages>(undefined);
@@ -74,7 +74,7 @@ function usePages(params: URLSearchParams, children: Children): Pages {
     return pages.current;
   }, [key]);
   useEffect(() => list.refresh(0, 0), [list]);
-  // A run that begins to wait, or ends that, stays PENDING: the list is not told of it.
+  // A run that begins or ends a wait stays PENDING, so the list is not notified.
   useChanges({ list: true, waits: true }, () => {
     list.refresh(...visible.current);
     children.refresh();
@@ -143,7 +143,7 @@ function Below({ state, filtered, more }: BelowProps) {
   );
 }
 
-/** A search looks through a part of the runs at a time: it goes on when somebody asks for it. */
+/** A search covers a part of the runs at a time: it continues on request. */
 function Further({ found, more }: { found: number; more: () => void }) {
   return (
     <>

@@ -1,4 +1,4 @@
-/** The catalog, and a form to start a workflow: its arguments as its schema says, and on request how the run is to be started. */
+/** The catalog, and a form to start a workflow: its arguments by its schema and, on request, the options of the start. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
@@ -16,7 +16,7 @@ import { parse } from "../parts/Value";
 import { href, route } from "../routes";
 import { StartForm } from "./startform";
 
-const BUNDLED = "_bundled/"; // where the source of a workflow of ours begins
+const BUNDLED = "_bundled/"; // the beginning of the source of a bundled workflow
 
 export function Start() {
   const { parts } = route.value;
@@ -38,7 +38,7 @@ export function Start() {
   );
 }
 
-/** Files are written elsewhere: look again when somebody comes back from there. */
+/** Files are written in other programs: look again when the user comes back from there. */
 function useWindowFocus(look: () => void): void {
   useEffect(() => {
     window.addEventListener("focus", look);
@@ -125,7 +125,7 @@ function firstLine(text: string): string {
   return text.split("\n", 1)[0] ?? "";
 }
 
-// --- The chosen one
+// --- The chosen workflow
 
 interface ChosenProps {
   workflows: readonly CatalogEntry[];
@@ -198,7 +198,7 @@ interface Given {
   error: ApiError | undefined;
 }
 
-/** The arguments that the address gives: as `args`, or those of the run `from`. undefined: they are on their way. */
+/** The arguments in the address: as `args`, or those of the run `from`. undefined: they are still being fetched. */
 function useGiven(): Given | undefined {
   const { params } = route.value;
   const from = params.get("from");

@@ -11,7 +11,7 @@ import { submitKey } from "../parts/submit";
 import { toast } from "../parts/Toasts";
 import { go, runHref } from "../routes";
 
-/** How a run is to be started, beside its arguments: as the arguments of `start_workflow`. */
+/** The options of a start, apart from the run's arguments: the arguments of `start_workflow`. */
 const HOW = {
   type: "object",
   properties: {
@@ -26,7 +26,7 @@ const HOW = {
 interface StartFormProps {
   entry: CatalogEntry;
   given: JsonValue | undefined;
-  /** Why the arguments of another run could not be had. */
+  /** Why the arguments of another run are not available. */
   note: ApiError | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** What runs here: problems first, then queues, workers, versions, schedules and sessions, each with what one can do. */
+/** The system: problems first, then queues, workers, versions, schedules and sessions, each with its actions. */
 
 import { useEffect } from "preact/hooks";
 import type { ComponentChildren } from "preact";
@@ -15,7 +15,7 @@ import { go, href, runHref } from "../routes";
 import { attempt } from "../runs";
 import { bytes, counted } from "../words";
 
-const LOOK_MS = 15_000; // what no run changes: sessions, workers that went away
+const LOOK_MS = 15_000; // for changes that come from no run: sessions, vanished workers
 
 export function System() {
   const { data, error, reload } = useGet("status", {}, {});
@@ -34,7 +34,7 @@ export function System() {
   );
 }
 
-/** Look again now and then while the page is seen. */
+/** Look again now and then while the page is visible. */
 function useRegularly(look: () => void): void {
   useEffect(() => {
     const timer = window.setInterval(() => {
@@ -84,7 +84,7 @@ function Problems({ problems }: { problems: readonly string[] }) {
   );
 }
 
-/** For a problem with a workflow file: where its error is shown. */
+/** For a problem with a workflow file: the page that shows its error. */
 function Repair({ entry }: { entry: CatalogEntry | undefined }) {
   return entry ? <a href={href("start", [entry.name])}>Show the error</a> : null;
 }
@@ -328,7 +328,7 @@ function Sessions({ sessions }: { sessions: readonly SessionInfo[] }) {
 
 interface SectionProps {
   title: string;
-  /** What is said in place of the content. */
+  /** The text in place of the content. */
   empty?: string | false;
   children: ComponentChildren;
 }
