@@ -227,7 +227,7 @@ Unanswered = Literal["decline", "cancel", "unfit"]  # unfit: an answer was given
 
 
 class Question(Model):
-    """What a run asks a person, and what came of it so far. `attempt` counts from 1 how often it is asked.
+    """A run's question to a person, and its state so far. `attempt` counts from 1 how often it is asked.
 
     `closed` says who has closed it without an answer: it is asked again on request only. `refused` says why the last answer was not taken.
     """
@@ -281,7 +281,7 @@ class Running(Model):
     workflow_id: RunId
     status: RunStatus
     step: str | None = Field(default=None, description="What it does now.")
-    children: int = Field(default=0, description="How many runs that it started go on.")
+    children: int = Field(default=0, description="How many runs that it started are unfinished.")
     children_done: int = Field(default=0, description="How many runs that it started have ended.")
     progress: str | None = Field(
         default=None, description="The beginning of its event `progress`, as JSON."
@@ -356,7 +356,7 @@ class Changed(Model):
     workflow_id: RunId
     changed: bool = Field(description="Whether it was cancelled, resumed or deleted now.")
     status: RunStatus | None
-    note: str = Field(description="What became of it, and what goes on.")
+    note: str = Field(description="The outcome, and what continues.")
 
 
 class ChangedList(Model):
@@ -529,7 +529,7 @@ class RunLine(Model):
 
 
 class Asking(Model):
-    """What a run asks: a person, or whoever reads its prompt."""
+    """A run's question, to a person or to the reader of its prompt."""
 
     workflow_id: str
     step: int
@@ -540,9 +540,9 @@ class Asking(Model):
 
 
 class Fact(Model):
-    """What has become of a run that no other run started: it has ended, it has failed, or it or a run that it started asks something.
+    """An event of a root run: it ended, it failed, or it or a child run asks something.
 
-    `told`: the client that started it tells its session by itself.
+    `told`: the client that started the run reports it to its session itself.
     """
 
     event: Literal["ended", "failed", "asks"]
@@ -576,9 +576,9 @@ class Going(Model):
 
 
 class News(Model):
-    """What somebody wants to know who comes back: how many runs are unfinished, the newest of them, what is asked, and what ended last.
+    """The news for a returning user: how many runs are unfinished, the newest of them, the open questions, and the runs that ended last.
 
-    `last_here` says when clients of each name were here last.
+    `last_here` says when clients of each name were last here.
     """
 
     unfinished: int

@@ -129,16 +129,16 @@ class Settings(BaseSettings):
     keep_days: float | None = Field(
         default=None,
         gt=0,
-        description="How many days ended runs are kept. Default: for ever.",
+        description="How many days ended runs are kept. Default: forever.",
     )
     keep_answers_days: float | None = Field(
         default=None,
         gt=0,
-        description="How many days answers of people are kept. Default: for ever.",
+        description="How many days answers of people are kept. Default: forever.",
     )
     notify: str = Field(
         default="",
-        description="A shell command that is told when a run ends or asks a person. Default: none.",
+        description="A shell command to run when a run ends or asks a person. Default: none.",
     )
     idle_transaction_seconds: float = Field(
         default=60.0,

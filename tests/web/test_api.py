@@ -78,16 +78,15 @@ async def test_the_project_is_told(visitor: Visitor, shared: Engine) -> None:
 
 
 async def test_runs_are_listed_as_they_are_asked_for(visitor: Visitor, shared: Engine) -> None:
-    await start(shared, "fails", "listed-1", message="a")
-    await start(shared, "fails", "listed-2", message="b")
-    failed = await visitor.asked("runs", name="fails", status="ERROR", limit=1)
+    await start(shared, "fails", "listed-1", message="listed, a")
+    await start(shared, "fails", "listed-2", message="listed, b")
+    wanted = {"name": "fails", "text": "listed, ", "limit": 1}  # others failed before
+    failed = await visitor.asked("runs", status="ERROR", **wanted)
     assert [one["workflow_id"] for one in failed["workflows"]] == ["listed-2"]
     assert failed["counts"]["ERROR"] >= 2
-    rest = await visitor.asked(
-        "runs", name="fails", status="ERROR", limit=1, cursor=failed["next_cursor"]
-    )
+    rest = await visitor.asked("runs", status="ERROR", cursor=failed["next_cursor"], **wanted)
     assert [one["workflow_id"] for one in rest["workflows"]] == ["listed-1"]
-    oldest = await visitor.asked("runs", name="fails", oldest_first=1, limit=1, status="")
+    oldest = await visitor.asked("runs", oldest_first=1, status="", **wanted)
     assert oldest["workflows"][0]["workflow_id"] == "listed-1"
 
 

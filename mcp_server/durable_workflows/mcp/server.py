@@ -61,7 +61,7 @@ Durable workflows for this project: Python functions whose every finished step i
 survives crashes, restarts and closed clients, and goes on after its last finished step. You are the orchestrator.
 
 Use it when work has several steps that must not be lost or done twice, takes long, waits for a person or an event, or fans out over many items; and
-when somebody asks what runs in this project, why something failed or is stuck, or wants to approve, cancel, repeat or continue it. For one quick
+when the user asks what runs in this project, why something failed or is stuck, or wants to approve, cancel, repeat or continue it. For one quick
 command, run the command itself.
 
 The routine:
@@ -87,7 +87,7 @@ list_workflows shows next time how it stands.
 _AS_TASK = """
 3. start_workflow (batch for many), fork and resume answer with the result if there is one within two seconds; else they become a task. Choose your own
 workflow_id where starting twice would hurt.
-4. You are told when a task has ended, and your client asks its person what its runs ask. So do not wait and do not poll: go on with other work, or say what is
+4. You are told when a task has ended, and your client puts the questions of runs to its person. So do not wait and do not poll: go on with other work, or say what is
 under way and end your turn. wait_for_workflows is for runs that you did not start, and where the next step needs the result now.
 """.strip()
 

@@ -93,7 +93,7 @@ async def start_workflow(
     """Start a durable workflow in the background.
 
     The run belongs to the project, not to this session: it survives crashes, restarts and closed clients. Use it for work that must not be lost,
-    takes long, waits for somebody, or fans out. For one quick command, run the command itself.
+    takes long, waits for a person, or fans out. For one quick command, run the command itself.
 
     Give `name` and `args`, or `batch` for many (all are checked before the first one starts). Choose a meaningful `workflow_id` where doing the same
     twice would hurt: a repeated call returns the first run, with `existing` true, and starts nothing.
@@ -281,7 +281,7 @@ async def send_message(
 async def answer_in_person(
     ctx: Call, workflow_id: OneWorkflowId, topic: ShortText | None = None
 ) -> PersonAnswer | InputRequiredResult:
-    """Have the person at this client answer what a run asks: the client shows the question, and the answer goes to the run as that person's.
+    """Ask the person at this client to answer a run's question: the client shows it, and the answer goes to the run as that person's.
 
     Use it when a run waits on a topic that begins with "person:" (send_message is refused there). You give no answer, and learn only whether there is
     one. The call blocks until the person has answered, declined or closed the question. The id of a run that started the asking one will do. The client
@@ -370,7 +370,7 @@ async def delete_workflows(
 ) -> ChangedAnswer:
     """Delete runs that have ended, for good.
 
-    A run is kept that something else needs; the answer says why for each. If an id is unknown, nothing is deleted. A start with a deleted id is a new run,
+    A run that something else needs is kept; the answer says why for each. If an id is unknown, nothing is deleted. A start with a deleted id is a new run,
     which does everything again.
 
     - children: Also the runs that these started, and theirs. Without it a run that started others is kept.

@@ -89,7 +89,7 @@ class CompareQuery(Asked):
 
 
 class ChangesQuery(Asked):
-    """What is told of: these runs, the list of runs with their numbers by status, and the waits of all runs."""
+    """The changes to report: of these runs, of the list of runs with their numbers by status, and of the waits of all runs."""
 
     runs: list[WorkflowId] = Field(default=[], max_length=MOST_RUNS)
     listed: bool = Field(default=False, alias="list")

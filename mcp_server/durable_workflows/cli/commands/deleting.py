@@ -62,8 +62,8 @@ async def prune(
 ) -> None:
     """Delete runs that ended long ago.
 
-    A run is deleted with all that it started, or not at all; --status, --name and --keep-last are about runs that no other run started. What an unfinished run needs is
-    kept. Versions of the code that no run has any more are deleted, too. The embedded database gives the space back.
+    A run is deleted with all that it started, or not at all; --status, --name and --keep-last apply to runs that no other run started. Runs that an unfinished run needs are
+    kept. Versions of the code without runs are deleted, too. The embedded database gives the space back.
     """
     async with engine_of(settings) as engine:
         with printing.progress("Pruning"):

@@ -44,8 +44,8 @@ async def show_news(
 ) -> None:
     """Show what is unfinished, what is asked, and what ended.
 
-    For somebody who comes back. Prints nothing where there is nothing to tell. This command starts nothing: while no process of the project is running it
-    shows how its runs stood when the last one ended.
+    For a returning user. Prints nothing if there is no news. This command starts nothing: while no process of the project is running, it shows how the runs
+    stood when the last one ended.
     """
     found = await _news(settings)
     if found is None:
@@ -83,10 +83,10 @@ def watch(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell when a run ends or asks something, a line each.
+    """Print a line when a run ends or asks something.
 
-    Tells what happens from now on, of runs that no other run started; what their children ask is told too. Waits where nothing is running, and starts nothing. Ends
-    with Ctrl-C, or when nobody reads its output any more.
+    Reports what happens from now on to runs that no other run started, and the questions of their children. Starts nothing: while nothing is running, it waits. Ends
+    with Ctrl-C, or when its output is no longer read.
     """
     with suppress(KeyboardInterrupt, BrokenPipeError):
         anyio.run(_watch, settings, lines, _teller(lines=lines, as_json=as_json))
@@ -126,7 +126,7 @@ class _Watcher:
         self._told: dict[tuple[str, str], datetime] = {}
 
     async def follow(self, settings: Settings, connection: Connection) -> None:
-        """Tell what happens until another supervisor runs, or none, or nobody reads it."""
+        """Report events until another supervisor runs, or none, or the output is no longer read."""
         reader = Reader(Rows(settings, connection))
         try:
             async with changes(connection.database, None) as hints:
@@ -151,7 +151,7 @@ class _Watcher:
 
 
 def _is_unread() -> bool:
-    """Whether standard output is a pipe that nobody reads any more."""
+    """Whether standard output is a pipe that is no longer read."""
     watched = select.poll()
     with suppress(OSError, ValueError):
         watched.register(sys.stdout.fileno(), 0)

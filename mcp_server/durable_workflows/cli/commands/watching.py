@@ -87,7 +87,7 @@ async def _watch(settings: Settings, as_json: bool) -> None:
     with printing.progress("Connecting") as progress:
         await lifecycle.ensure_running(settings, progress)
     with _shown(as_json) as show:
-        # Looking starts nothing that somebody has shut down.
+        # Looking does not start a project that was shut down.
         while (connection := state.read_connection(settings)) is not None:
             with suppress(DatabaseUnavailable):
                 await _look(settings, connection, show)

@@ -67,7 +67,7 @@ export interface Changed {
   /** Whether it was cancelled, resumed or deleted now. */
   changed: boolean;
   status: string | null;
-  /** What became of it, and what goes on. */
+  /** The outcome, and what continues. */
   note: string;
 }
 
@@ -79,7 +79,7 @@ export interface ChangedList {
   note: string | null;
 }
 
-/** What is told of: these runs, the list of runs with their numbers by status, and the waits of all runs. */
+/** The changes to report: of these runs, of the list of runs with their numbers by status, and of the waits of all runs. */
 export interface ChangesQuery {
   runs?: string[];
   list?: boolean;
