@@ -172,6 +172,7 @@ async def test_a_run_that_goes_on_is_compared_as_far_as_it_is(engine: Engine) ->
 
 
 @proves("payload:bounded")
+@pytest.mark.long
 async def test_a_comparison_of_long_runs_has_pages_of_an_answer_that_lead_through_all(
     engine: Engine,
 ) -> None:

@@ -433,6 +433,7 @@ async def test_old_runs_are_deleted_by_themselves_if_it_is_said_for_how_long_the
     await project.aclose()
 
 
+@pytest.mark.long
 async def test_versions_of_the_code_go_once_no_run_has_them(engine: Engine, folder: Path) -> None:
     copy_flow("deleting", folder)
     leaf = await ended(engine, "leaf", text="old code")

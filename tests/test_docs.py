@@ -149,6 +149,7 @@ async def second_step(engine: Engine) -> bool:
 
 
 @pytest.mark.anyio
+@pytest.mark.long
 async def test_the_waiting_workflow_of_the_readme_runs_with_its_commands(
     engine: Engine, folder: Path
 ) -> None:

@@ -309,6 +309,7 @@ def _moved_away(folder: Path) -> Path:
     return moved
 
 
+@pytest.mark.long
 async def test_a_connected_server_keeps_the_supervisor(folder: Path) -> None:
     settings = Settings(project=folder, idle_exit_seconds=1)
     state.prepare(settings)

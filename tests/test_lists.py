@@ -474,6 +474,7 @@ async def test_the_command_lists_in_the_same_words(many: Engine) -> None:
     assert "'yesterday' is not an ISO 8601 time" in result.errors
 
 
+@pytest.mark.long
 async def test_a_list_of_all_has_each_run_once_and_as_json_each_in_a_line(
     many: Engine, rows: list[tables.Row]
 ) -> None:

@@ -18,7 +18,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.settings import Settings
 from durable_workflows.system import places
 from helpers import copy_flow, processes_of, until
-from requirements import proves
+from requirements import long, proves
 
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
@@ -136,6 +136,7 @@ async def test_a_command_that_hangs_is_ended_with_what_it_started(
 
 
 @proves("notify:once")
+@pytest.mark.long
 async def test_what_happened_before_the_command_was_set_is_not_told(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -163,7 +164,7 @@ def test_there_are_examples() -> None:
     assert [shlex.split(one)[0] for one in examples()] == ["notify-send", "curl", "mail"]
 
 
-@pytest.mark.parametrize("example", examples())
+@pytest.mark.parametrize("example", [examples()[0], *long(*examples()[1:])])
 async def test_an_example_of_the_references_gets_what_happened_to_its_program(
     folder: Path, tmp_path: Path, example: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def settings(folder: Path) -> Settings:
 
 
 @proves("news:come-back", "news:watch")
+@pytest.mark.long
 async def test_a_session_is_told_by_the_hook_and_then_by_the_monitor(
     engine: Engine, environment: Mapping[str, str]
 ) -> None:

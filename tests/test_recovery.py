@@ -64,7 +64,7 @@ def assert_each_step_once(path: Path, interruptions: int) -> None:
     "recovery:supervisor-killed",
     "recovery:all-killed",
 )
-@pytest.mark.parametrize("victim", ["all", *long("worker", "database", "supervisor")])
+@pytest.mark.parametrize("victim", long("all", "worker", "database", "supervisor"))
 @pytest.mark.timeout(300)
 async def test_a_run_of_ten_steps_survives_sigkill_at_random_moments(
     victim: str, project: Project, folder: Path

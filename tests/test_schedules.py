@@ -42,6 +42,7 @@ async def has_started_lately(engine: Engine, seconds: float) -> bool:
     return bool((await engine.reader.runs(name="scheduled_greeting", since=since)).workflows)
 
 
+@pytest.mark.long
 async def test_a_paused_schedule_starts_nothing_until_it_is_resumed(engine: Engine) -> None:
     await scheduled(engine, EVERY_SECOND)
     await until_found(lambda: has_started_lately(engine, 2), "it starts runs")

@@ -113,6 +113,7 @@ def test_news_of_a_project_that_never_ran_are_none(folder: Path) -> None:
 
 
 @proves("news:watch")
+@pytest.mark.long
 async def test_watch_tells_ends_and_questions_from_now_on_a_line_each(
     own: Engine, folder: Path
 ) -> None:

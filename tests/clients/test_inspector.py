@@ -27,6 +27,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.pglite.node import node
 from durable_workflows.settings import Settings
 from helpers import until, until_found
+from requirements import long
 from transports import INITIALIZE
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,7 @@ def inspector(modules: Path, variables: dict[str, str], tmp_path: Path) -> Inspe
     return Inspector(modules / PROGRAM, tmp_path, variables)
 
 
-@pytest.fixture(params=["legacy", "modern"])
+@pytest.fixture(params=["modern", *long("legacy")])
 def era(request: pytest.FixtureRequest) -> Era:
     """Both eras of the protocol."""
     return request.param

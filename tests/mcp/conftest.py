@@ -20,6 +20,7 @@ import pytest
 from durable_workflows.models import Preview, Run, Step, WorkerInfo
 from durable_workflows.settings import Settings
 from durable_workflows.system import locks, places, state
+from requirements import long
 from transports import INITIALIZE, OVER_STDIO
 
 Json = dict[str, Any]
@@ -27,7 +28,7 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 _SECONDS = 20.0  # five times what a busy machine has needed
 
 
-@pytest.fixture(params=["auto", "legacy"])
+@pytest.fixture(params=["auto", *long("legacy")])
 def mode(request: pytest.FixtureRequest) -> Literal["auto", "legacy"]:
     """Both eras of the protocol: 2026-07-28, and what came before it."""
     return request.param

@@ -33,6 +33,7 @@ from durable_workflows.system import places
 from helpers import copy_flow, processes_of, until
 from listening import Mode, connected, subscribed
 from mcp import Client
+from requirements import long
 from transports import INITIALIZE, SECONDS, Served, envelope, serving
 
 pytestmark = pytest.mark.anyio
@@ -484,7 +485,7 @@ def test_a_file_without_a_token_lets_nobody_in(empty: Settings) -> None:
 # The end
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, *long(signal.SIGINT)])
 async def test_a_signal_ends_it_whatever_is_open(
     shared: Engine, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -512,6 +513,7 @@ async def test_a_signal_ends_it_whatever_is_open(
     await shared.cancel([run])
 
 
+@pytest.mark.long
 async def test_it_ends_without_complaint_though_the_database_does_not_answer(
     engine: Engine, folder: Path
 ) -> None:

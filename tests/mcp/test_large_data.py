@@ -355,6 +355,7 @@ async def test_all_pages_together_have_each_of_a_thousand_steps_once(agent: Agen
     assert found == [str(number) for number in range(1, STEPS + 1)]
 
 
+@pytest.mark.long
 async def test_a_run_with_a_gigabyte_of_outputs_is_shown_as_soon_as_any_other(agent: Agent) -> None:
     summary = await agent.inspect("huge-1")
     assert "(999,802 bytes)" in summary

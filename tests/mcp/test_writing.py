@@ -99,6 +99,7 @@ async def test_what_is_wrong_with_a_text_is_said_with_its_line_and_nothing_is_wr
 
 
 @pytest.mark.parametrize("mode", ["auto", *long("legacy")])
+@pytest.mark.long
 async def test_what_may_go_wrong_on_a_replay_and_what_does_not_load_is_said(
     settings: Settings, folder: Path, mode: Mode
 ) -> None:

@@ -53,6 +53,7 @@ async def test_only_the_step_that_was_interrupted_is_repeated(project: Running) 
         assert server.asked == ["/first", "/slow", "/slow", "/last"]
 
 
+@pytest.mark.long
 async def test_the_items_of_a_queue_are_all_done_once_and_in_their_order(project: Running) -> None:
     workflow_id = await project.start("queue_parallel")
 

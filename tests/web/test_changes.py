@@ -212,6 +212,7 @@ async def idle_wake_ups(served: Served, pages: int) -> tuple[int, float]:
 
 
 @proves("page:told")
+@pytest.mark.long
 async def test_ten_pages_cost_nothing_while_nothing_happens(alone: Served, shared: Engine) -> None:
     await start(shared, "wait_for", "told-idle", topic="go")
     await shared.reader.wait(["told-idle"])
@@ -243,6 +244,7 @@ def database_connections(served: Served, shared: Engine) -> int:
     return sum(bool(one.raddr) and one.raddr.port == port for one in found)
 
 
+@pytest.mark.long
 async def test_a_stream_outlasts_the_database(engine: Engine, folder: Path) -> None:
     copy_flow("messages", folder)
     with serving(Settings(project=folder)) as served:

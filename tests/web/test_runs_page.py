@@ -301,6 +301,7 @@ async def crowded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sit
 
 
 @proves("page:fluid")
+@pytest.mark.long
 async def test_ten_thousand_runs_stay_fluid(browser: Browser, crowded: Site) -> None:
     async with browser.page() as page:
         await page.goto(crowded.link())
