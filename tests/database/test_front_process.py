@@ -75,6 +75,20 @@ async def test_it_starts_serves_and_stops(settings: Settings) -> None:
     assert await process.wait() == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no priorities of threads")
+async def test_the_threads_that_optimize_code_yield_to_workers(settings: Settings) -> None:
+    async with running_pglite(settings, password="x", port=0) as process:
+        threads = [*Path(f"/proc/{process.pid}/task").iterdir()]
+        names = {int(one.name): (one / "comm").read_text("utf-8").strip() for one in threads}
+        nice = {os.getpriority(os.PRIO_PROCESS, thread) for thread in names}
+        below = [thread for thread, name in names.items() if name == "V8Worker"]
+        priorities = {os.getpriority(os.PRIO_PROCESS, thread) for thread in below}
+        main = os.getpriority(os.PRIO_PROCESS, process.pid)
+    assert main == os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities == {min(main + 10, 19)}
+    assert nice == {main, *priorities}
+
+
 async def test_the_password_is_in_no_command_line_environment_or_log(settings: Settings) -> None:
     async with running_pglite(settings, password="very-secret", port=0) as process:
         node = psutil.Process(process.pid)
