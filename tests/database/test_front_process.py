@@ -66,6 +66,15 @@ def gone(pid: int) -> bool:
         return True
 
 
+def nice(pid: int) -> tuple[int, set[int], set[int]]:
+    """The priority of a process, and those of its threads: of V8's, and of the others."""
+    found: dict[bool, set[int]] = {True: set(), False: set()}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        name = (thread / "comm").read_text(encoding="utf-8").strip()
+        found[name == "V8Worker"].add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+    return os.getpriority(os.PRIO_PROCESS, pid), found[True], found[False]
+
+
 async def test_it_starts_serves_and_stops(settings: Settings) -> None:
     async with running_pglite(settings, password="pass/word?", port=0) as process:
         await ask(process.url)
@@ -78,15 +87,10 @@ async def test_it_starts_serves_and_stops(settings: Settings) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="others have no priorities of threads")
 async def test_the_threads_that_optimize_code_yield_to_workers(settings: Settings) -> None:
     async with running_pglite(settings, password="x", port=0) as process:
-        threads = [*Path(f"/proc/{process.pid}/task").iterdir()]
-        names = {int(one.name): (one / "comm").read_text("utf-8").strip() for one in threads}
-        nice = {os.getpriority(os.PRIO_PROCESS, thread) for thread in names}
-        below = [thread for thread, name in names.items() if name == "V8Worker"]
-        priorities = {os.getpriority(os.PRIO_PROCESS, thread) for thread in below}
-        main = os.getpriority(os.PRIO_PROCESS, process.pid)
+        main, optimizing, others = nice(process.pid)
     assert main == os.getpriority(os.PRIO_PROCESS, 0)
-    assert priorities == {min(main + 10, 19)}
-    assert nice == {main, *priorities}
+    assert optimizing == {min(main + 10, 19)}
+    assert others == {main}
 
 
 async def test_the_password_is_in_no_command_line_environment_or_log(settings: Settings) -> None:
