@@ -16,6 +16,7 @@ from durable_workflows.models import Kept, Pruned
 from durable_workflows.settings import APPLICATION, Settings
 
 _TREES = 500  # in one statement
+_FIRST_TREES = 20  # in the first statement: it takes ten times as long as a later one, whose code PGlite has compiled
 _RUNS = 500  # in one statement, during which the other clients of the embedded database wait
 _KEEP_SESSIONS = timedelta(days=90)
 _VACUUM_RUNS = 20_000  # deleted runs: a vacuum of many more would make other clients wait
@@ -132,7 +133,7 @@ async def _roots(rows: tables.LastingConnection, choice: Choice) -> AsyncGenerat
     if choice.keep_last:
         about = {"application": APPLICATION, "number": choice.keep_last}
         spared = await rows.fetch("newest_roots", **about)
-    after, after_id = -1, ""
+    after, after_id, count = -1, "", _FIRST_TREES
     while True:
         found = await rows.fetch(
             "prunable_roots",
@@ -143,9 +144,9 @@ async def _roots(rows: tables.LastingConnection, choice: Choice) -> AsyncGenerat
             spared=json.dumps(spared),
             after=after,
             after_id=after_id,
-            limit=_TREES,
+            limit=count,
         )
         if not found:
             return
         yield [row["workflow_id"] for row in found]
-        after, after_id = found[-1]["created_at"], found[-1]["workflow_id"]
+        after, after_id, count = found[-1]["created_at"], found[-1]["workflow_id"], _TREES
