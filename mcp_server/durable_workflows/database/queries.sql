@@ -1037,12 +1037,21 @@ with gone as (
 select count(*) as answers from gone
 
 -- name: stored
--- About how many runs there are, and the bytes that all of them take.
-select greatest(reltuples, 0)::bigint as runs,
-    pg_total_relation_size('dbos.workflow_status') + pg_total_relation_size('dbos.workflow_input')
-        + pg_total_relation_size('dbos.workflow_output') + pg_total_relation_size('dbos.operation_outputs')
-        + pg_total_relation_size('durable_workflows.logs') as bytes
-from pg_class where oid = 'dbos.workflow_status'::regclass
+-- About how many runs there are, and the bytes that all of them take: at the last `analyze`, as to look at the files takes longer than all else in a status.
+with stored as materialized (
+    select oid, reltoastrelid, reltuples from pg_class where oid in (
+        'dbos.workflow_status'::regclass, 'dbos.workflow_input'::regclass, 'dbos.workflow_output'::regclass,
+        'dbos.operation_outputs'::regclass, 'durable_workflows.logs'::regclass
+    )
+), heap as materialized (select oid from stored union all select reltoastrelid from stored)
+select greatest(run.reltuples, 0)::bigint as runs, case
+    when run.reltuples < 0 then (select sum(pg_total_relation_size(oid)) from stored)
+    else (
+        select sum(relpages) * current_setting('block_size')::bigint from pg_class
+        where oid in (select oid from heap) or oid in (select indexrelid from pg_index where indrelid in (select oid from heap))
+    )
+end::bigint as bytes
+from stored as run where oid = 'dbos.workflow_status'::regclass
 
 -- name: count_older
 -- How many runs ended before then (in milliseconds since 1970), at most `limit`.
