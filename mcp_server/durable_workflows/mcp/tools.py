@@ -179,6 +179,13 @@ async def list_workflows(
         oldest_first=oldest_first,
     )
     found = answers.fit_runs(await engine.reader.runs(limit=limit, cursor=cursor, **wanted))
+    return await _within_an_answer(engine, found, cursor, wanted)
+
+
+async def _within_an_answer(
+    engine: "Engine", found: RunList, cursor: str | None, wanted: Wanted
+) -> RunList:
+    """A page of runs, as many of them as fit."""
     while (length := answers.length(found)) > limits.ITEMS and len(found.workflows) > 1:
         fewer = max(1, len(found.workflows) * limits.ITEMS // length - 1)
         page = await engine.reader.page(limit=fewer, cursor=cursor, **wanted)

@@ -32,80 +32,84 @@ Lines = Annotated[
 ]
 
 
+# The filters of a list.
+OfStatus = Annotated[
+    Status | None,
+    typer.Option(
+        case_sensitive=False, metavar="STATUS", help="Only runs with this status, such as PENDING."
+    ),
+]
+OfWorkflow = Annotated[
+    str | None,
+    typer.Option(help="Only runs of this workflow.", autocompletion=shell_completion.names),
+]
+ThatWait = Annotated[
+    bool | None,
+    typer.Option(
+        "--waiting/--not-waiting",
+        help="Only runs that wait for a message, or only others.",
+        show_default=False,
+    ),
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=given_time,
+        metavar="TIME",
+        help="Only runs created since this ISO 8601 time (default UTC).",
+    ),
+]
+Roots = Annotated[bool, typer.Option("--roots", help="Only runs that no other run started.")]
+OfParent = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID",
+        help="Only runs that this run started.",
+        autocompletion=shell_completion.workflow_ids,
+    ),
+]
+OfVersion = Annotated[str | None, typer.Option(help="Only runs of this version of the code.")]
+OfSession = Annotated[
+    str | None,
+    typer.Option(metavar="SESSION", help="Only runs that this session of a client started."),
+]
+WithText = Annotated[
+    str | None,
+    typer.Option(
+        help="Only runs with this text in their input, output or error. A page looks through 2,000 runs at most; the cursor goes on, and --all looks through all."
+    ),
+]
+# The pages of a list.
+OldestFirst = Annotated[bool, typer.Option("--oldest-first", help="List the oldest runs first.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, max=1000, help="How many runs to list. Default: 20.", show_default=False),
+]
+ListCursor = Annotated[
+    str | None, typer.Option(help="The cursor that the previous list ended with.")
+]
+AllRuns = Annotated[
+    bool,
+    typer.Option("--all", help="List all of them, page by page; with --json one object per line."),
+]
+
+
 async def list_runs(
     settings: Settings,
     *,
-    status: Annotated[
-        Status | None,
-        typer.Option(
-            case_sensitive=False,
-            metavar="STATUS",
-            help="Only runs with this status, such as PENDING.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(help="Only runs of this workflow.", autocompletion=shell_completion.names),
-    ] = None,
-    waiting: Annotated[
-        bool | None,
-        typer.Option(
-            "--waiting/--not-waiting",
-            help="Only runs that wait for a message, or only others.",
-            show_default=False,
-        ),
-    ] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=given_time,
-            metavar="TIME",
-            help="Only runs created since this ISO 8601 time (default UTC).",
-        ),
-    ] = None,
-    roots: Annotated[
-        bool, typer.Option("--roots", help="Only runs that no other run started.")
-    ] = False,
-    parent: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="Only runs that this run started.",
-            autocompletion=shell_completion.workflow_ids,
-        ),
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="Only runs of this version of the code.")
-    ] = None,
-    started_by: Annotated[
-        str | None,
-        typer.Option(metavar="SESSION", help="Only runs that this session of a client started."),
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Only runs with this text in their input, output or error. A page looks through 2,000 runs at most; the cursor goes on, and --all looks through all."
-        ),
-    ] = None,
-    oldest_first: Annotated[
-        bool, typer.Option("--oldest-first", help="List the oldest runs first.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1000, help="How many runs to list. Default: 20.", show_default=False
-        ),
-    ] = None,
-    cursor: Annotated[
-        str | None, typer.Option(help="The cursor that the previous list ended with.")
-    ] = None,
-    all_runs: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="List all of them, page by page; with --json one object per line.",
-        ),
-    ] = False,
+    status: OfStatus = None,
+    name: OfWorkflow = None,
+    waiting: ThatWait = None,
+    since: Since = None,
+    roots: Roots = False,
+    parent: OfParent = None,
+    version: OfVersion = None,
+    started_by: OfSession = None,
+    text: WithText = None,
+    oldest_first: OldestFirst = False,
+    limit: Limit = None,
+    cursor: ListCursor = None,
+    all_runs: AllRuns = False,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
@@ -182,18 +186,23 @@ async def inspect_run(
             printing.print_trace(
                 await inspecting.page(reader, workflow_id, step=step, detail=detail, cursor=cursor)
             )
-        elif step:
-            one = await reader.step(workflow_id, step, offset=0, length=_WHOLE)
-            printing.print_model(one, as_json, printing.step_text(one))
-        elif step == 0:
-            run = await reader.run(workflow_id, preview=_WHOLE, after_step=_ALL_STEPS)
-            printing.print_payload(run, as_json)
+        elif step is not None:
+            await _print_step(reader, workflow_id, step, as_json)
         else:
             run = await reader.run(workflow_id)
             if as_json:
                 terminal.out(run.model_dump_json(indent=2))
             else:
                 printing.print_trace(traces.markdown(run, budget=budget))
+
+
+async def _print_step(reader: Reader, workflow_id: str, step: int, as_json: bool) -> None:
+    if step == 0:
+        run = await reader.run(workflow_id, preview=_WHOLE, after_step=_ALL_STEPS)
+        printing.print_payload(run, as_json)
+    else:
+        one = await reader.step(workflow_id, step, offset=0, length=_WHOLE)
+        printing.print_model(one, as_json, printing.step_text(one))
 
 
 def _chosen(detail: Detail, flags: Mapping[Detail, bool]) -> Detail:

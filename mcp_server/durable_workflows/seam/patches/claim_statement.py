@@ -98,21 +98,10 @@ def install(
         most = None if places is None else places - local_running_count
         if most is not None and most <= 0:
             return [], "worker_concurrency"
-        *rows, (_, some_are_locked) = statements.run(
-            self,
-            statement,
-            {
-                "queue": queue.name,
-                "application": self.app_name,
-                "version": app_version,
-                "executor": executor_id,
-                "owner": owner_xid,
-                "apart": apart_for,
-                "most": most,
-                "now": int(time.time() * 1000),
-                "latest": _MAX_BIGINT,
-            },
-        )
+        here = {"application": self.app_name, "version": app_version, "executor": executor_id}
+        those = {"queue": queue.name, "owner": owner_xid, "apart": apart_for, "most": most}
+        times = {"now": int(time.time() * 1000), "latest": _MAX_BIGINT}
+        *rows, (_, some_are_locked) = statements.run(self, statement, here | those | times)
         if most is None or len(rows) < most:
             has_all(queue.name)
             if some_are_locked:  # nothing announces the release of these locks
