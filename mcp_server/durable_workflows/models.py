@@ -449,7 +449,7 @@ class Message(Model):
 
 
 class Answer(Model):
-    """What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer."""
+    """What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, `app` for the page inside a client, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer."""
 
     step: int
     topic: str

@@ -817,6 +817,7 @@ UNCAUSED: dict[str, str] = {
     "A task of no runs is none.": "no server makes such an id: test_tasks.py",
     "There is no task ….": "by the id of a task, which clients send: test_tasks.py",
     "… does not wait at step … any more.": "on the page: tests/web/test_api.py",
+    "The page has no call ….": "by the page inside a client: test_apps.py",
     "The workflow folder … cannot be read: ….": "somebody took the rights away",
     "Version … of the code is being prepared: …": "an environment takes longer than a call may",
     "No worker could load version … of the code:\n…": "test_causes.py",

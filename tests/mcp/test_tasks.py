@@ -12,6 +12,7 @@ from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId
 from durable_workflows.mcp import begun
+from durable_workflows.mcp.apps import APPS
 from durable_workflows.mcp.begun import Begun, Kind
 from durable_workflows.models import StartRequest
 from helpers import until_found
@@ -89,7 +90,7 @@ async def test_a_start_is_a_task_whose_result_is_what_the_tool_would_have_answer
     caller: Caller, shared: Engine
 ) -> None:
     found = caller.ask("server/discover")["result"]["capabilities"]["extensions"]
-    assert found == {TASKS: {}}
+    assert found == {TASKS: {}, APPS: {}}
     args = {"name": "wait_for", "args": {"topic": "go"}}
     task = caller.start(TASKS, **args, workflow_id="task-1")
     assert (task["resultType"], task["taskId"], task["status"]) == ("task", "task-1", "working")

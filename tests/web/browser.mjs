@@ -54,10 +54,15 @@ async function open({ page, width, height, theme, sharpness }) {
   pages.set(page, { tab, wrong, forgiven });
 }
 
+/** Of the page and of each frame in it. */
 async function findings({ tab }) {
-  if (!(await tab.evaluate("'axe' in globalThis"))) await tab.evaluate(axe);
-  return tab.evaluate(async () => {
-    const { violations } = await globalThis.axe.run(document);
+  return (await Promise.all(tab.frames().map(findingsIn))).flat();
+}
+
+async function findingsIn(frame) {
+  if (!(await frame.evaluate("'axe' in globalThis"))) await frame.evaluate(axe);
+  return frame.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { iframes: false });
     return violations.map((one) => ({
       rule: one.id,
       help: one.help,
@@ -101,7 +106,7 @@ const doings = {
   photograph,
   url: ({ tab }) => tab.url(),
   wrong: ({ wrong }) => wrong,
-  forgive: ({ forgiven }) => void forgiven.push("Failed to load resource"),
+  forgive: ({ forgiven }, { text }) => void forgiven.push(text),
   downloaded,
   findings,
   offline: ({ tab }, { offline }) => tab.context().setOffline(offline),

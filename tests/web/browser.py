@@ -191,7 +191,11 @@ class Page:
 
     async def forgive_failed_requests(self) -> None:
         """From now on, take no note of answers that say no, for a test that provokes them."""
-        await self.ask("forgive")
+        await self.forgive("Failed to load resource")
+
+    async def forgive(self, text: str) -> None:
+        """From now on, take no note of errors that begin so, for a test that provokes them."""
+        await self.ask("forgive", text=text)
 
     async def findings(self) -> list[str]:
         """The problems for people with disabilities that axe finds."""

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 
 import httpx2
 import pytest
 
 from durable_workflows.engine.engine import Engine
+from durable_workflows.models import OpenWait
 from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 from durable_workflows.system import places
@@ -190,9 +192,53 @@ def test_each_is_good_for_what_it_was_made_for(settings: Settings) -> None:
     door = Access(settings, TOKEN, 8765)
     assert not door.takes_code(door.cookie())
     assert not door.takes_cookie(code_of(access.link(TOKEN, URL)))
+    for word in (door.cookie(), code_of(access.link(TOKEN, URL))):
+        assert not access.takes_nonce(TOKEN, word, QUESTION)
+    assert not door.takes_code(access.nonce(TOKEN, QUESTION))
+    assert not door.takes_cookie(access.nonce(TOKEN, QUESTION))
     other = Access(settings, TOKEN[::-1], 8765)
     assert not other.takes_cookie(door.cookie())
     assert not other.takes_code(code_of(access.link(TOKEN, URL)))
+
+
+QUESTION = OpenWait(
+    workflow_id="run",
+    step=2,
+    topic="person:2",
+    prompt="Shall it?",
+    message_schema=None,
+    since=datetime.now(UTC),
+    deadline=None,
+    person_only=True,
+)
+
+
+@proves("apps:person")
+def test_a_nonce_is_good_for_ten_minutes_and_for_its_question(clock: dict[str, float]) -> None:
+    nonce = access.nonce(TOKEN, QUESTION)
+    for other in ({"workflow_id": "run\n"}, {"step": 3}, {"topic": "person:3"}):
+        assert not access.takes_nonce(TOKEN, nonce, QUESTION.model_copy(update=other))
+    assert not access.takes_nonce(TOKEN[::-1], nonce, QUESTION)
+    clock["is"] += 599
+    assert access.takes_nonce(TOKEN, nonce, QUESTION)
+    clock["is"] += 2
+    assert not access.takes_nonce(TOKEN, nonce, QUESTION)
+
+
+@proves("apps:person")
+def test_a_nonce_is_not_good_after_the_time_of_its_question(clock: dict[str, float]) -> None:
+    until = datetime.fromtimestamp(clock["is"] + 60, UTC)
+    question = QUESTION.model_copy(update={"deadline": until})
+    nonce = access.nonce(TOKEN, question)
+    clock["is"] += 59
+    assert access.takes_nonce(TOKEN, nonce, question)
+    clock["is"] += 2
+    assert not access.takes_nonce(TOKEN, nonce, question)
+
+
+@pytest.mark.parametrize("word", ["", "x", "1-2-3-4", "é", "1764400000-000000-00-ff", "\n"])
+def test_a_nonce_that_nobody_made_is_not_good(word: str) -> None:
+    assert not access.takes_nonce(TOKEN, word, QUESTION)
 
 
 def test_browsers_tell_the_cookies_of_two_projects_apart(settings: Settings) -> None:

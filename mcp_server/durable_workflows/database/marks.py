@@ -58,7 +58,7 @@ class Looker:
         try:
             # Cutting off a statement would cost the connection, and a warning.
             with anyio.move_on_after(_LOOK_SECONDS, shield=True):
-                return await self._marks(wanted)
+                return await look(self._fetch, wanted)
         except psycopg.Error as error:
             raise DatabaseUnavailable(str(error)) from error
         raise DatabaseUnavailable()
@@ -73,38 +73,40 @@ class Looker:
     def _hint(self, _notice: psycopg.Notify) -> None:
         self._hinted = True
 
-    async def _marks(self, wanted: Wanted) -> Marks:
-        rows = await self._runs(wanted) if wanted.workflow_ids else []
-        lists = await self._lists(wanted) if wanted.newest else {"runs": None, "states": None}
-        waits = await self._fetch("wait_marks") if wanted.waits else [{"waits": None}]
-        return Marks(
-            runs={row["workflow_id"]: row["mark"] for row in rows},
-            moving=any(row["moving"] for row in rows),
-            listed=lists["runs"],
-            states=lists["states"],
-            waits=waits[0]["waits"],
-        )
-
-    async def _runs(self, wanted: Wanted) -> list[tables.Row]:
-        ids = list(wanted.workflow_ids)
-        rows = await self._fetch("run_marks", workflow_ids=ids, soon=_SOON_SECONDS)
-        if not wanted.whole:
-            return rows
-        lines = {
-            row["workflow_id"]: row["line"]
-            for row in await self._fetch("log_marks", workflow_ids=ids)
-        }
-        return [{**row, "mark": f"{row['mark']} {lines.get(row['workflow_id'])}"} for row in rows]
-
-    async def _lists(self, wanted: Wanted) -> tables.Row:
-        [lists] = await self._fetch("list_marks", application=APPLICATION, count=wanted.newest)
-        if not wanted.whole:
-            return lists
-        counts = await self._fetch("count_runs", application=APPLICATION)
-        return {**lists, "states": f"{lists['states']} {counts}"}
-
-    async def _fetch(self, name: str, **values: object) -> list[tables.Row]:
+    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
         return await tables.fetch(self._connection, name, **values)
+
+
+async def look(fetch: tables.Fetch, wanted: Wanted) -> Marks:
+    """The marks of what is wanted, as `fetch` brings them; its errors."""
+    rows = await _runs(fetch, wanted) if wanted.workflow_ids else []
+    lists = await _lists(fetch, wanted) if wanted.newest else {"runs": None, "states": None}
+    waits = await fetch("wait_marks") if wanted.waits else [{"waits": None}]
+    return Marks(
+        runs={row["workflow_id"]: row["mark"] for row in rows},
+        moving=any(row["moving"] for row in rows),
+        listed=lists["runs"],
+        states=lists["states"],
+        waits=waits[0]["waits"],
+    )
+
+
+async def _runs(fetch: tables.Fetch, wanted: Wanted) -> list[tables.Row]:
+    ids = list(wanted.workflow_ids)
+    rows = await fetch("run_marks", workflow_ids=ids, soon=_SOON_SECONDS)
+    if not wanted.whole:
+        return rows
+    found = await fetch("log_marks", workflow_ids=ids)
+    lines = {row["workflow_id"]: row["line"] for row in found}
+    return [{**row, "mark": f"{row['mark']} {lines.get(row['workflow_id'])}"} for row in rows]
+
+
+async def _lists(fetch: tables.Fetch, wanted: Wanted) -> tables.Row:
+    [lists] = await fetch("list_marks", application=APPLICATION, count=wanted.newest)
+    if not wanted.whole:
+        return lists
+    counts = await fetch("count_runs", application=APPLICATION)
+    return {**lists, "states": f"{lists['states']} {counts}"}
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ For readers with room for it.
 from collections.abc import Iterable, Sequence
 
 from durable_workflows import limits
+from durable_workflows.database import marks
+from durable_workflows.database.marks import Marks, Wanted
 from durable_workflows.database.tables import Row
 from durable_workflows.engine import records
 from durable_workflows.engine.rows import Rows
@@ -68,6 +70,15 @@ class Contents:
         )
         keys = dict.fromkeys(row["key"] for row in rows)
         return [_stream([row for row in rows if row["key"] == key]) for key in keys]
+
+    async def marks(self, workflow_ids: Sequence[str], *, newest: int, waits: bool) -> Marks:
+        """A short mark of each of these runs, of the list of the `newest` runs, and of all waits: a mark that differs from an earlier one means a change.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        wanted = Wanted(workflow_ids, newest, waits=waits, whole=True)
+        return await marks.look(self._rows.fetch, wanted)
 
     async def parents(self, workflow_ids: Sequence[str]) -> list[str]:
         """The runs among these that have started others.

@@ -20,7 +20,7 @@ from durable_workflows.errors import (
     InvalidArguments,
     UnknownWorkflowId,
 )
-from durable_workflows.mcp import uris
+from durable_workflows.mcp import apps, uris
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.icons import icons
 from durable_workflows.mcp.subscriptions import NEWEST
@@ -170,7 +170,7 @@ class Listing:
         self._backend = backend
 
     async def page(
-        self, _ctx: ServerRequestContext[Backend, object], params: PaginatedRequestParams
+        self, ctx: ServerRequestContext[Backend, object], params: PaginatedRequestParams
     ) -> ListResourcesResult:
         """`resources/list`. The first page never waits for the engine: without it, it has no runs.
 
@@ -182,6 +182,8 @@ class Listing:
             engine = await self._backend.engine()
             return _page([], await engine.reader.runs(limit=_PAGE, cursor=cursor), shown)
         fixed = [*await self._server.list_resources(), *_documents()]
+        if not apps.declares(ctx):
+            fixed = [one for one in fixed if one.uri not in uris.APPS]
         none = RunList(workflows=[], counts={})
         runs = await self._backend.when_running(
             lambda engine: engine.reader.runs(limit=_PAGE),

@@ -25,6 +25,7 @@ from mcp.types import (
     CallToolResult,
     GetPromptRequestParams,
     InputRequiredResult,
+    ListToolsResult,
     NotificationParams,
     PaginatedRequestParams,
     SubscribeRequestParams,
@@ -35,7 +36,7 @@ from pydantic import BaseModel, ValidationError
 
 from durable_workflows import content
 from durable_workflows.errors import DurableWorkflowsError, UsageError
-from durable_workflows.mcp import elicitation, uris
+from durable_workflows.mcp import apps, elicitation, uris
 from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.completions import Completions
 from durable_workflows.mcp.icons import icons
@@ -108,8 +109,8 @@ class Server(MCPServer[Backend]):
             version=content.package_version(),
             icons=icons(),
             instructions=INSTRUCTIONS,
-            tools=[strict_tool(spec) for spec in TOOLS],
-            extensions=[Tasks(backend)],
+            tools=[strict_tool(spec) for spec in (*TOOLS, apps.PAGE)],
+            extensions=[Tasks(backend), apps.Apps(backend)],
             lifespan=lambda _server: self._lifespan(backend, own_process=own_process),
             subscriptions=self.subscriptions.bus,
             request_state_security=elicitation.security(settings),
@@ -118,6 +119,7 @@ class Server(MCPServer[Backend]):
         )
         add_resources(self, backend)
         self.completion()(Completions(backend).complete)
+        self._answer("tools/list", PaginatedRequestParams, self._list_tools)
         self._answer("resources/list", PaginatedRequestParams, Listing(self, backend).page)
         self._answer("prompts/list", PaginatedRequestParams, Prompts(backend).list)
         self._answer("prompts/get", GetPromptRequestParams, Prompts(backend).get)
@@ -136,12 +138,20 @@ class Server(MCPServer[Backend]):
             "notifications/initialized", NotificationParams, ours.initialized
         )
 
+    async def _list_tools(
+        self, ctx: ServerRequestContext[Backend, object], _params: PaginatedRequestParams
+    ) -> ListToolsResult:
+        """`tools/list`. A client without pages has no use for the tool of the page, and its model none for reading about it."""
+        tools = await self.list_tools()
+        kept = [one for one in tools if one.name != apps.NAME or apps.declares(ctx)]
+        return ListToolsResult(tools=kept)
+
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Backend, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool. For an unknown tool, name the similar ones."""
         names = [spec.function.__name__ for spec in TOOLS]
-        if name not in names:
+        if name not in (*names, apps.NAME):
             raise ToolError(f"There is no tool {name[:100]!r}. Use one of {', '.join(names)}.")
         return await super().call_tool(name, arguments, context)
 

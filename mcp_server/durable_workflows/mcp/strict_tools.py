@@ -41,6 +41,8 @@ class ToolSpec:
     open_world: bool = False  # the effects of a workflow reach as far as its author lets them
     structured: bool = True
     unknown: str = ""  # the advice about arguments that it does not have
+    app: str | None = None  # the URI of the page that shows its answers
+    for_page: bool = False  # and not for models
 
     @property
     def annotations(self) -> ToolAnnotations:
@@ -52,6 +54,13 @@ class ToolSpec:
             open_world_hint=self.open_world,
         )
 
+    @property
+    def meta(self) -> dict[str, Any] | None:
+        """What clients with pages read, in both spellings; others pass over it."""
+        if self.for_page:
+            return {"ui": {"visibility": ["app"]}}
+        return {"ui": {"resourceUri": self.app}, "ui/resourceUri": self.app} if self.app else None
+
 
 def strict_tool(spec: ToolSpec) -> Tool:
     """The tool of a specification; it refuses unknown arguments."""
@@ -61,6 +70,7 @@ def strict_tool(spec: ToolSpec) -> Tool:
         title=spec.title,
         description=_unwrapped(_ARGUMENT.sub("", described)),
         annotations=spec.annotations,
+        meta=spec.meta,
         structured_output=spec.structured,
     )
     assert isinstance(tool, _StrictTool)
@@ -160,7 +170,8 @@ class _StrictTool(Tool):
 
 def _answer(result: object) -> CallToolResult | InputRequiredResult:
     """Text for the tools that give Markdown; for the others the same data twice, since clients show their models one or the other."""
-    if isinstance(result, InputRequiredResult):  # the client asks its person, and calls again
+    # The client asks its person, and calls again; or it shows a page.
+    if isinstance(result, InputRequiredResult | CallToolResult):
         return result
     if not isinstance(result, BaseModel):
         return CallToolResult(content=[TextContent(type="text", text=fitting.shown(str(result)))])

@@ -19,7 +19,7 @@ from durable_workflows.docs import searching
 from durable_workflows.engine import inspecting, standing
 from durable_workflows.engine.inspecting import Detail
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
-from durable_workflows.mcp import answers, elicitation
+from durable_workflows.mcp import answers, elicitation, uris
 from durable_workflows.mcp.answers import (
     CatalogAnswer,
     ChangedAnswer,
@@ -446,11 +446,12 @@ TOOLS: tuple[ToolSpec, ...] = (
         start_workflow,
         "Start workflow",
         open_world=True,
+        app=uris.APP_RUN,
         unknown="Put the workflow's name in `name`, and its arguments in `args`.",
     ),
-    ToolSpec(list_workflows, "List workflows", reads=True),
-    ToolSpec(wait_for_workflows, "Wait for workflows", reads=True),
-    ToolSpec(inspect, "Inspect workflow", reads=True, structured=False),
+    ToolSpec(list_workflows, "List workflows", reads=True, app=uris.APP_INBOX),
+    ToolSpec(wait_for_workflows, "Wait for workflows", reads=True, app=uris.APP_RUN),
+    ToolSpec(inspect, "Inspect workflow", reads=True, structured=False, app=uris.APP_RUN),
     ToolSpec(compare, "Compare workflows", reads=True, structured=False),
     ToolSpec(send_message, "Send message", open_world=True),
     ToolSpec(fork, "Fork workflow", open_world=True),

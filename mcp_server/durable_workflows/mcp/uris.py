@@ -10,6 +10,9 @@ TRACE = "durable://workflows/{workflow_id}/trace"
 TRACE_JSON = "durable://workflows/{workflow_id}/trace.json"
 TEMPLATE = "durable://templates/{name}"
 REFERENCE = "durable://references/{name}"
+APP_RUN = "ui://durable-workflows/run"  # the page, for clients that show it
+APP_INBOX = "ui://durable-workflows/inbox"
+APPS = (APP_RUN, APP_INBOX)
 ALL = (RUNS_PAGE, TRACE, TRACE_JSON, TEMPLATE, REFERENCE)
 
 _PARSED: Mapping[str, UriTemplate] = {

@@ -41,7 +41,12 @@ _OFTEN = 3  # names of left-out steps that are counted
 _OFTEN_NAME = 30
 _STEP_PAYLOAD = 2000  # characters of one step's result in `full_markdown`
 _PROMPT = 300  # characters of a question in a cause
-_HOW = {"terminal": "in a terminal", "elicitation": "in the form of a client"}
+_HOW = {
+    "terminal": "in a terminal",
+    "elicitation": "in the form of a client",
+    "page": "on the page",
+    "app": "on the page inside a client",
+}
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 

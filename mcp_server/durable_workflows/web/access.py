@@ -2,14 +2,17 @@
 
 Both are made from the project's token, and neither is logged. A code is good at one server, for a minute. A program with the token can make
 one without asking that server. A cookie outlives servers, and is good for all servers of the project.
+The page inside a client needs no cookie. To answer a question to a person it needs a nonce, which is made the same way.
 """
 
 import hashlib
 import hmac
+import json
 import secrets
 import time
 from urllib.parse import urlsplit
 
+from durable_workflows.models import OpenWait
 from durable_workflows.settings import Settings
 
 COOKIE_SECONDS = 30 * 86_400
@@ -18,10 +21,9 @@ _CODE_SECONDS = 60
 _AHEAD_SECONDS = (
     5  # the allowed difference between the clocks of two processes, as after a clock was set
 )
-_CODE, _COOKIE = (
-    "code of the page",
-    "cookie of the page",
-)  # a signed word is good for only one of them
+_NONCE_SECONDS = 600  # the page asks for one just before it sends the answer
+# A signed word is good for only one of them.
+_CODE, _COOKIE, _NONCE = "code of the page", "cookie of the page", "nonce of a question"
 
 
 def link(token: str, url: str) -> str:
@@ -61,6 +63,24 @@ class Access:
         """Whether the value of the cookie is good."""
         issued = _issued(self._token, value, _COOKIE)
         return issued is not None and time.time() - issued <= COOKIE_SECONDS
+
+
+def nonce(token: str, wait: OpenWait) -> str:
+    """A word that allows an answer to this question only: for ten minutes, and not after the question's deadline."""
+    return _signed(token, *_question(wait))
+
+
+def takes_nonce(token: str, word: str, wait: OpenWait) -> bool:
+    """Whether the word was made for this question, and is still good."""
+    issued = _issued(token, word, *_question(wait))
+    now = time.time()
+    if issued is None or (wait.deadline is not None and wait.deadline.timestamp() < now):
+        return False
+    return -_AHEAD_SECONDS <= now - issued <= _NONCE_SECONDS
+
+
+def _question(wait: OpenWait) -> tuple[str, str]:
+    return _NONCE, json.dumps([wait.workflow_id, wait.step, wait.topic])
 
 
 def _code(token: str, port: int) -> str:

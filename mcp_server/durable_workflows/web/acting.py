@@ -12,9 +12,8 @@ from durable_workflows.models import (
     Started,
     StartRequest,
 )
-from durable_workflows.system import users
 from durable_workflows.web.shapes import AnswerBody, ForkBody, RunsBody, ScheduleBody, SendBody
-from durable_workflows.web.site import PAGE, Site
+from durable_workflows.web.site import Site
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
@@ -22,13 +21,13 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 
 async def start(site: Site, body: StartRequest) -> Started:
     engine = await site.engine()
-    return await engine.start(body, session=PAGE)
+    return await engine.start(body, session=site.session)
 
 
 async def fork(site: Site, body: ForkBody) -> Forked:
     engine = await site.engine()
     return await engine.fork(
-        body.workflow_id, body.from_step, same_version=body.same_version, session=PAGE
+        body.workflow_id, body.from_step, same_version=body.same_version, session=site.session
     )
 
 
@@ -50,7 +49,8 @@ async def delete(site: Site, body: RunsBody) -> ChangedList:
 async def answer(site: Site, body: AnswerBody) -> Delivered:
     engine = await site.engine()
     wait = await _wait(engine, body.workflow_id, body.step)
-    return await engine.answer(wait, body.value, who=users.login(), how=PAGE)
+    site.allow(wait)
+    return await engine.answer(wait, body.value, who=site.who, how=site.how)
 
 
 async def send(site: Site, body: SendBody) -> Delivered:

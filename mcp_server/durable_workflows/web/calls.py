@@ -27,9 +27,11 @@ from durable_workflows.models import (
 from durable_workflows.web import acting, looking
 from durable_workflows.web.shapes import (
     AnswerBody,
+    ChangesQuery,
     CompareQuery,
     ForkBody,
     LogQuery,
+    MarksShown,
     Nothing,
     Project,
     RunQuery,
@@ -73,6 +75,7 @@ GETS = (
     Call("streams", RunQuery, list[Stream], looking.streams),
     Call("compare", CompareQuery, Compared, looking.compare),
     Call("waits", Nothing, list[InboxItem], looking.waits),
+    Call("marks", ChangesQuery, MarksShown, looking.marks),
     Call("catalog", Nothing, Catalog, looking.catalog),
     Call("status", Nothing, StatusShown, looking.status),
 )

@@ -8,9 +8,8 @@ from starlette.types import Receive, Scope, Send
 from durable_workflows.engine.feed import Feed, News
 from durable_workflows.settings import Settings
 from durable_workflows.web import shapes
-from durable_workflows.web.shapes import ChangesQuery
+from durable_workflows.web.shapes import NEWEST, ChangesQuery
 
-_NEWEST = 200  # runs in the list whose every change is reported
 _PAUSE_SECONDS = 0.2  # so that changes are reported within half a second
 _SIGN_SECONDS = 15.0  # the interval of signs of life on a silent stream
 _SIGN = b":\n\n"
@@ -22,7 +21,7 @@ class Changes:
 
     def __init__(self, settings: Settings) -> None:
         self._feed = Feed(
-            settings, self._tell, newest=_NEWEST, whole=True, pause_seconds=_PAUSE_SECONDS
+            settings, self._tell, newest=NEWEST, whole=True, pause_seconds=_PAUSE_SECONDS
         )
         self._ears: set[_Ear] = set()
 

@@ -18,11 +18,13 @@ from durable_workflows.models import (
     Stream,
 )
 from durable_workflows.parts import Parts
-from durable_workflows.system import users
 from durable_workflows.web import words
 from durable_workflows.web.shapes import (
+    NEWEST,
+    ChangesQuery,
     CompareQuery,
     LogQuery,
+    MarksShown,
     Nothing,
     Project,
     RunQuery,
@@ -50,7 +52,7 @@ async def project(site: Site, _query: Nothing) -> Project:
         mode=engine.connection.mode,
         version=await engine.reader.newest_version(),
         release=content.package_version(),
-        user=users.login(),
+        user=site.who,
     )
 
 
@@ -142,6 +144,15 @@ async def compare(site: Site, query: CompareQuery) -> Compared:
 async def waits(site: Site, _query: Nothing) -> Sequence[InboxItem]:
     engine = await site.engine()
     return await engine.contents.inbox()
+
+
+async def marks(site: Site, query: ChangesQuery) -> MarksShown:
+    engine = await site.engine()
+    found = await engine.contents.marks(
+        query.runs, newest=NEWEST if query.listed else 0, waits=query.waits
+    )
+    newest = f"{found.listed} {found.states}" if query.listed else None
+    return MarksShown(runs=dict(found.runs), newest=newest, waits=found.waits)
 
 
 async def catalog(site: Site, _query: Nothing) -> Catalog:

@@ -46,10 +46,8 @@ async def answered(request: Request, answer: Callable[[Request], Awaitable[Respo
         return await answer(request)
     except Refused as refused:
         return refused.response()
-    except ValidationError as error:
-        return _wrong(error).response()
-    except DurableWorkflowsError as error:
-        return Refused(_status(error), error.message, error.hint).response()
+    except (ValidationError, DurableWorkflowsError) as error:
+        return refusal(error).response()
     except Exception:  # the boundary: no error may reach the page, or end the server
         logger.exception("%s %s failed", request.method, request.url.path)
         return Refused(
@@ -66,6 +64,13 @@ async def not_there(request: Request, error: Exception) -> Response:
             405, said, "Look at the page's api.ts for the calls that there are."
         ).response()
     return Refused(404, f"There is no {request.url.path} here.", "The page is at /.").response()
+
+
+def refusal(error: ValidationError | DurableWorkflowsError) -> Refused:
+    """What is answered where a call is wrong, or cannot be done now."""
+    if isinstance(error, ValidationError):
+        return _wrong(error)
+    return Refused(_status(error), error.message, error.hint)
 
 
 def _status(error: DurableWorkflowsError) -> int:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue
 from durable_workflows import limits
 from durable_workflows.models import Model, QueueInfo, Run, RunList, ServerStatus, Step
 
+NEWEST = 200  # runs of which the list consists whose every change is told
 MOST_RUNS = 200  # in one answer, in one change, and watched by one page
 MOST_STEPS = 500
 _LONGEST_ID = 1024
@@ -162,6 +163,14 @@ class News(Model):
     runs: list[str]
     listed: bool = Field(alias="list")
     waits: bool
+
+
+class MarksShown(Model):
+    """Marks of the runs by workflow_id, of the `newest` runs with the numbers of all, and of the waits. A mark that differs from an earlier one means a change."""
+
+    runs: dict[str, str]
+    newest: str | None
+    waits: str | None
 
 
 class Refusal(Model):

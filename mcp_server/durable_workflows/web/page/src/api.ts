@@ -2,7 +2,7 @@
 
 export type JsonValue = null | boolean | number | string | JsonValue[] | { [key: string]: JsonValue };
 
-/** What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer. */
+/** What a person answered at a step. `how` is `terminal`, `page` for the page in a browser, `app` for the page inside a client, or `elicitation` for the form of a client; `shown` is the text that was shown. `taken_from` is the run that asked, if a fork took over its answer. */
 export interface Answer {
   step: number;
   topic: string;
@@ -220,6 +220,13 @@ export interface LogQuery {
   id: string;
   after?: number;
   limit?: number;
+}
+
+/** Marks of the runs by workflow_id, of the `newest` runs with the numbers of all, and of the waits. A mark that differs from an earlier one means a change. */
+export interface MarksShown {
+  runs: { [key: string]: string };
+  newest: string | null;
+  waits: string | null;
 }
 
 /** A message that was sent to the run. `of_nobody`: its topic is for people but no person sent it, so the run skips it. */
@@ -703,6 +710,7 @@ export interface Queries {
   streams: RunQuery;
   compare: CompareQuery;
   waits: Nothing;
+  marks: ChangesQuery;
   catalog: Nothing;
   status: Nothing;
 }
@@ -723,6 +731,7 @@ export interface Gets {
   streams: Stream[];
   compare: Compared;
   waits: InboxItem[];
+  marks: MarksShown;
   catalog: Catalog;
   status: StatusShown;
 }

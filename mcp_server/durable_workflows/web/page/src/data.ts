@@ -4,6 +4,7 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import type { Gets, News, Posts } from "./api";
+import { app, view } from "./app";
 import { ApiError, browser, type Host, type Watch } from "./host";
 
 export { ApiError, type Gets, type News, type Watch };
@@ -11,7 +12,10 @@ export { ApiError, type Gets, type News, type Watch };
 /** Parameters of a GET; those that are undefined, null, false or "" are left out. */
 export type Params = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
-const host: Host = browser;
+const host: Host = view === undefined ? browser : app;
+
+/** Where a person answers. */
+export const place = host.place;
 
 export const api = {
   /** Throws ApiError. */
@@ -26,8 +30,8 @@ export const api = {
   async post<P extends keyof Posts>(path: P, body: Posts[P][0]): Promise<Posts[P][1]> {
     return (await host.post(path, body)) as Posts[P][1];
   },
-  /** The address of a download for the browser. */
-  address: (path: string, params: Params = {}): string => host.address(path, query(params)),
+  /** The address of a download for the browser; null where downloads are not possible. */
+  address: (path: string, params: Params = {}): string | null => host.address(path, query(params)),
 };
 
 function query(params: Params): URLSearchParams {

@@ -28,8 +28,10 @@ export interface Host {
    * the listener misses nothing; it may have missed changes before.
    */
   changes(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void;
-  /** The address of something to download. */
-  address(path: string, params: URLSearchParams): string;
+  /** The address of something to download; null where nothing can be. */
+  address(path: string, params: URLSearchParams): string | null;
+  /** Where a person answers, as in "recorded as given ...". */
+  place: string;
 }
 
 const AGAIN_MS = 1000; // while the server is away
@@ -37,7 +39,8 @@ const AGAIN_MS = 1000; // while the server is away
 const AWAY = "The server does not answer.";
 
 export const browser: Host = {
-  get: (path, params) => asked(browser.address(path, params), { method: "GET" }),
+  place: "on this page",
+  get: (path, params) => asked(at(path, params), { method: "GET" }),
   post: (path, body) =>
     asked(`/api/${path}`, {
       method: "POST",
@@ -45,12 +48,14 @@ export const browser: Host = {
       headers: { "Content-Type": "application/json", "X-Durable-Workflows": "page" },
       body: JSON.stringify(body),
     }),
-  address(path, params) {
-    const query = params.toString();
-    return `/api/${path}${query ? `?${query}` : ""}`;
-  },
+  address: at,
   changes: heard,
 };
+
+function at(path: string, params: URLSearchParams): string {
+  const query = params.toString();
+  return `/api/${path}${query ? `?${query}` : ""}`;
+}
 
 async function asked(address: string, init: RequestInit): Promise<unknown> {
   let response: Response;
@@ -75,7 +80,7 @@ function heard(watch: Watch, tell: (news: News) => void, state: (open: boolean) 
   let source: EventSource | null = null;
   let timer: number | undefined;
   const open = (): void => {
-    source = new EventSource(browser.address("changes", watched(watch)));
+    source = new EventSource(at("changes", watched(watch)));
     source.onopen = () => state(true);
     source.addEventListener("changed", (event) => tell(JSON.parse(event.data as string) as News));
     source.onerror = () => {

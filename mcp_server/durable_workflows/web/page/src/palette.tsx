@@ -52,7 +52,7 @@ export function Palette({ onClose, onHelp }: { onClose: () => void; onHelp: () =
         aria-activedescendant={commands.length ? `${list}-${current}` : undefined}
         autocomplete="off"
         spellcheck={false}
-        autofocus
+        data-focus
         placeholder="Go to, start, or find a run …"
         value={text}
         onInput={(event) => {

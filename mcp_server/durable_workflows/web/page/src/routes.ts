@@ -2,6 +2,8 @@
 
 import { signal } from "@preact/signals";
 
+import { view as embedded } from "./app";
+
 export const VIEWS = ["inbox", "runs", "run", "compare", "start", "system"] as const;
 export type View = (typeof VIEWS)[number];
 
@@ -13,7 +15,10 @@ export interface Route {
 
 export const HOME: View = "runs";
 
-export const route = signal<Route>(parsed(location.hash));
+/** Inside a client the page has no address: where one is is known here only. */
+export const hasAddress = embedded === undefined;
+
+export const route = signal<Route>(parsed(hasAddress ? location.hash : ""));
 
 /** The address of a view, for a link. */
 export function href(view: View, parts: readonly string[] = [], params: Record<string, string> | URLSearchParams = {}): string {
@@ -29,18 +34,19 @@ export function runHref(workflowId: string, step?: number): string {
 
 /** Go to an address that `href` made. */
 export function go(address: string): void {
-  location.hash = address;
+  if (hasAddress) location.hash = address;
+  else route.value = parsed(address);
 }
 
 /** Another choice within the same view, without a new entry in the history. After a click, the address may be ahead of `route`. */
 export function setParams(changes: Readonly<Record<string, string | null>>): void {
-  const { view, parts, params } = parsed(location.hash);
+  const { view, parts, params } = hasAddress ? parsed(location.hash) : route.value;
   const next = new URLSearchParams(params);
   for (const [name, value] of Object.entries(changes)) {
     if (value === null || value === "") next.delete(name);
     else next.set(name, value);
   }
-  history.replaceState(null, "", href(view, parts, next));
+  if (hasAddress) history.replaceState(null, "", href(view, parts, next));
   route.value = { view, parts, params: next };
 }
 
@@ -64,6 +70,8 @@ function decoded(part: string): string {
   }
 }
 
-window.addEventListener("hashchange", () => {
-  route.value = parsed(location.hash);
-});
+if (hasAddress) {
+  window.addEventListener("hashchange", () => {
+    route.value = parsed(location.hash);
+  });
+}

@@ -14,7 +14,7 @@ import { Confirm } from "./parts/Dialog";
 import { Empty } from "./parts/Empty";
 import { Icon } from "./parts/Icon";
 import { Toasts } from "./parts/Toasts";
-import { go, href, route, type View } from "./routes";
+import { go, hasAddress, href, route, type View } from "./routes";
 import { nextTheme, theme } from "./theme";
 import { Compare } from "./views/compare";
 import { Inbox } from "./views/inbox";
@@ -36,7 +36,7 @@ export function Shell() {
   useKeys(pageKeys(over));
   useTitle(project.data);
   return (
-    <div class="shell">
+    <div class={hasAddress ? "shell" : "shell embedded"}>
       <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the content
       </button>

@@ -7,11 +7,14 @@ import { toast } from "./Toasts";
 
 const SAID_MS = 1500;
 
-async function copy(text: string): Promise<void> {
+/** Whether it is copied; if not, that is said. */
+async function copy(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
+    return true;
   } catch {
     toast("The browser does not allow copying here.", "Select the text and copy it yourself.", "warning");
+    return false;
   }
 }
 
@@ -19,7 +22,7 @@ async function copy(text: string): Promise<void> {
 export function Copy({ text, what }: { text: string; what: string }) {
   const [done, setDone] = useState(false);
   const act = (): void => {
-    void copy(text).then(() => setDone(true));
+    void copy(text).then(setDone);
     window.setTimeout(() => setDone(false), SAID_MS);
   };
   return (
@@ -41,8 +44,7 @@ export function CopyMenu({ items, label = "Copy" }: { items: readonly CopyItem[]
 }
 
 async function copied(name: string, text: string): Promise<void> {
-  await copy(text);
-  toast(`Copied: ${name}.`);
+  if (await copy(text)) toast(`Copied: ${name}.`);
 }
 
 export interface MenuItem {

@@ -12,13 +12,17 @@ export interface DialogProps {
   size?: "small" | "wide";
 }
 
-/** A modal dialog, open while it is rendered. Esc and a click outside close it. */
+/**
+ * A modal dialog, open while it is rendered. Esc and a click outside close it. What has `data-focus` gets the focus: a browser refuses `autofocus` in a frame of
+ * another origin.
+ */
 export function Dialog({ title, onClose, children, size = "small" }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   // Before the next key, which is meant for the dialog.
   useLayoutEffect(() => {
     const dialog = element.current;
     dialog?.showModal();
+    dialog?.querySelector<HTMLElement>("[data-focus]")?.focus();
     return () => dialog?.close();
   }, []);
   return (
@@ -95,7 +99,7 @@ function ConfirmDialog({ question }: { question: Asked }) {
         <button type="button" class="button" onClick={() => answer(null)}>
           {keep}
         </button>
-        <button type="button" class={`button ${danger ? "danger" : "primary"}`} autofocus onClick={() => answer({ option })}>
+        <button type="button" class={`button ${danger ? "danger" : "primary"}`} data-focus onClick={() => answer({ option })}>
           {action}
         </button>
       </div>

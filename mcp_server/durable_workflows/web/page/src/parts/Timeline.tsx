@@ -7,7 +7,7 @@ import { type Chosen, endOf, type Loaded, type Opened, type Piece, piecesOf, pla
 import { localTime, span, utc } from "../words";
 import { Empty } from "./Empty";
 import { Icon } from "./Icon";
-import { narrow, tight } from "./media";
+import { snug, tight } from "./media";
 import { now } from "./Time";
 import { focusedRow, rowKeys, type Target, VirtualList } from "./VirtualList";
 
@@ -42,7 +42,7 @@ export function Timeline(props: TimelineProps) {
       <VirtualList
         items={rows}
         keyOf={(row) => row.key}
-        rowHeight={narrow.value ? TALL : HEIGHT}
+        rowHeight={snug.value ? TALL : HEIGHT}
         label="Steps"
         header={<Header axis={axis} />}
         rowClass={(row, index) => `tl-row ${row.state} ${index === place ? "chosen" : ""}`}

@@ -5,6 +5,9 @@ import { type Signal, signal } from "@preact/signals";
 /** Whether it is as narrow as a telephone, as in style.css. */
 export const narrow = atMost(720);
 
+/** Whether the bars of a timeline are below the names, as in run.css. */
+export const snug = atMost(940);
+
 /** Whether there is little room beside a pane. */
 export const tight = atMost(1300);
 

@@ -2,5 +2,5 @@
 export function submitKey(event: KeyboardEvent): void {
   if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
   event.preventDefault();
-  if (event.currentTarget instanceof HTMLFormElement) event.currentTarget.requestSubmit();
+  if (event.currentTarget instanceof HTMLFormElement) event.currentTarget.querySelector<HTMLElement>("button[type=submit]")?.click();
 }

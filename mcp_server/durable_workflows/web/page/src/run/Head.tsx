@@ -7,7 +7,7 @@ import { Copy, CopyMenu, Menu, type MenuItem } from "../parts/Copy";
 import { Icon } from "../parts/Icon";
 import { Status } from "../parts/Status";
 import { Ago, Time, Took } from "../parts/Time";
-import { go, href, runHref } from "../routes";
+import { go, hasAddress, href, runHref } from "../routes";
 import { change, fork, isStopped, isUnfinished } from "../runs";
 import { callOf, commandOf, promptOf } from "./copies";
 import { Fact } from "./Fact";
@@ -118,18 +118,25 @@ function Actions({ shown }: { shown: Followed }) {
       <Menu label="Run again" items={again(shown)} />
       <CopyMenu
         items={[
-          { label: "Link", text: () => location.href },
+          ...(hasAddress ? [{ label: "Link", text: () => location.href }] : []),
           { label: "Command", text: () => commandOf(id, null) },
           { label: "Tool call", text: () => callOf(id, null) },
           { label: "Prompt for an agent", text: () => promptOf(shown) },
         ]}
       />
-      <a class="button" href={api.address("download", { id })} download>
-        <Icon name="download" />
-        <span class="button-text">Download</span>
-      </a>
+      <Download href={api.address("download", { id })} />
       <Menu label="More" bare icon="more" items={more(run)} />
     </div>
+  );
+}
+
+function Download({ href }: { href: string | null }) {
+  if (href === null) return null;
+  return (
+    <a class="button" href={href} download>
+      <Icon name="download" />
+      <span class="button-text">Download</span>
+    </a>
   );
 }
 

@@ -12,7 +12,7 @@ import { Icon } from "../parts/Icon";
 import { narrow } from "../parts/media";
 import { Time, Took } from "../parts/Time";
 import { Value } from "../parts/Value";
-import { runHref } from "../routes";
+import { hasAddress, runHref } from "../routes";
 import { fork, inboxHref } from "../runs";
 import { type Chosen, stepOfWait } from "../timeline";
 import { callOf, commandOf } from "./copies";
@@ -78,7 +78,7 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
         )}
         <CopyMenu
           items={[
-            { label: "Link", text: () => new URL(runHref(id, step), location.href).href },
+            ...(hasAddress ? [{ label: "Link", text: () => new URL(runHref(id, step), location.href).href }] : []),
             { label: "Command", text: () => commandOf(id, step) },
             { label: "Tool call", text: () => callOf(id, step) },
           ]}

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 
 import type { InboxItem, JsonValue, Preview } from "../api";
-import { api, type ApiError, asApiError, useGet } from "../data";
+import { api, type ApiError, asApiError, place, useGet } from "../data";
 import { readableInput } from "../inputs";
 import { confirm } from "../parts/Dialog";
 import { Failure } from "../parts/Failure";
@@ -159,7 +159,7 @@ function AnswerForm({ item, next }: { item: InboxItem; next: string }) {
         </button>
       </div>
       <p class="muted small-text">
-        {asked === "person" ? `It is recorded as an answer of ${project.data?.user ?? "you"}, given on this page.` : "An agent or a program may send it, too."}
+        {asked === "person" ? `It is recorded as an answer of ${project.data?.user ?? "you"}, given ${place}.` : "An agent or a program may send it, too."}
       </p>
     </form>
   );
