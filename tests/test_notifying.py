@@ -105,6 +105,7 @@ async def test_ends_failures_and_questions_are_told_once_also_over_restarts(
 
 
 @proves("notify:bounded")
+@pytest.mark.long
 async def test_a_command_that_fails_is_logged_and_not_repeated(
     folder: Path, tmp_path: Path
 ) -> None:

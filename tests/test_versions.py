@@ -307,6 +307,7 @@ async def test_a_file_whose_import_hangs_is_named_until_it_ends(
     assert [one.output for one in result.done] == ["here", "there"]
 
 
+@pytest.mark.long
 async def test_a_run_of_a_workflow_that_its_version_does_not_have_is_said(
     engine: Engine, folder: Path
 ) -> None:

@@ -82,6 +82,7 @@ async def test_news_tell_what_is_unfinished_what_is_asked_and_what_ended_since(
 
 
 @proves("news:come-back")
+@pytest.mark.long
 async def test_while_nothing_runs_news_tell_how_the_runs_stood_and_start_nothing(
     own: Engine, project: Project, settings: Settings, folder: Path
 ) -> None:

@@ -121,7 +121,12 @@ def test_a_client_that_does_not_read_keeps_nobody_waiting_and_gets_all_in_the_en
         before = node.memory_info().rss
         slow.send(query("SELECT repeat('x', 1000000) FROM generate_series(1, 300)"))
         eventually(lambda: kept(quick) == 0, "others are served", seconds=15)
-        assert node.memory_info().rss - before < 180_000_000
+        # V8 takes some hundred megabytes for a moment when it optimizes Postgres' largest functions.
+        eventually(
+            lambda: node.memory_info().rss - before < 180_000_000,
+            "memory is given back",
+            seconds=15,
+        )
         assert (
             sum(len(part.body) for part in slow.until_ready() if part.kind == "D")
             == 300 * 1_000_006

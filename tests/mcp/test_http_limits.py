@@ -58,6 +58,7 @@ async def test_many_idle_connections_lock_nobody_out(served: Served) -> None:
         assert is_closed(idle[0])  # the oldest has gone
 
 
+@pytest.mark.long
 async def test_connections_without_a_request_are_ended_in_time(served: Served) -> None:
     head = b"POST /mcp HTTP/1.1\r\nHost: x\r\n"
     answered = b"GET /mcp HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -368,6 +368,7 @@ async def test_a_run_with_a_gigabyte_of_outputs_is_shown_as_soon_as_any_other(ag
 # Payloads
 
 
+@pytest.mark.long
 async def test_a_large_payload_is_named_and_comes_in_parts_that_make_the_whole(
     agent: Agent,
 ) -> None:

@@ -73,6 +73,7 @@ async def test_the_items_of_a_queue_are_all_done_once_and_in_their_order(project
     assert finished == [(50, 50)]
 
 
+@pytest.mark.long
 async def test_a_question_to_a_human_outlives_the_worker(project: Running) -> None:
     workflow_id = await project.start("human_in_the_loop", text="kept")
     await project.waits(workflow_id)
