@@ -21,7 +21,7 @@ _CODE_SECONDS = 60
 _AHEAD_SECONDS = (
     5  # the allowed difference between the clocks of two processes, as after a clock was set
 )
-_NONCE_SECONDS = 600  # the page asks for one just before it sends the answer
+_NONCE_SECONDS = 60  # the page asks for one just before it sends the answer
 # A signed word is good for only one of them.
 _CODE, _COOKIE, _NONCE = "code of the page", "cookie of the page", "nonce of a question"
 
@@ -66,7 +66,7 @@ class Access:
 
 
 def nonce(token: str, wait: OpenWait) -> str:
-    """A word that allows an answer to this question only: for ten minutes, and not after the question's deadline."""
+    """A word that allows an answer to this question only: for a minute, and not after the question's deadline."""
     return _signed(token, *_question(wait))
 
 

@@ -30,6 +30,7 @@ export class Answer {
     this.#hidden = [...hidden]
   }
 
+  /** Take a piece. It is valid during this call only, and so are the bytes that `send` gets. */
   take = (piece) => {
     const bytes = this.#rest === null ? piece : Buffer.concat([this.#rest, piece])
     this.#rest = null
@@ -50,13 +51,13 @@ export class Answer {
 
   #wait(bytes, kept, at) {
     this.#passing = 0
-    this.#rest = bytes.subarray(at)
+    this.#rest = Buffer.from(bytes.subarray(at))
     this.#send(bytes.subarray(kept, at))
   }
 
   // Whether the client gets the message.
   #look(kind, message) {
-    if (kind === SERVER.NOTIFICATION) this.notifications.push(message)
+    if (kind === SERVER.NOTIFICATION) this.notifications.push(Buffer.from(message))
     if (kind === SERVER.ERROR) this.failed = true
     if (kind === SERVER.ERROR || kind === SERVER.READY) this.ready = kind === SERVER.READY
     if (kind === SERVER.COMMAND_COMPLETE) this.#noteEnd(message)

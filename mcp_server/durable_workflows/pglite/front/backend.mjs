@@ -124,7 +124,7 @@ export class Backend {
 
   /**
    * Run messages (an iterable of Buffers) to their end, in one go: nobody else's can come between.
-   * `output` gets each piece of the answer, as it comes. When the backend wants more than there is, as in COPY … FROM STDIN,
+   * `output` gets each piece of the answer, as it comes. It is the backend's memory, which writes over it after the call. When the backend wants more than there is, as in COPY … FROM STDIN,
    * it gets what `starve()` returns.
    */
   run(messages, output, starve = null) {
@@ -141,7 +141,7 @@ export class Backend {
   /** Run messages and return the whole answer, which must be small. */
   collect(messages, starve) {
     const pieces = []
-    this.run(messages, (piece) => pieces.push(piece), starve)
+    this.run(messages, (piece) => pieces.push(Buffer.from(piece)), starve)
     return Buffer.concat(pieces)
   }
 
@@ -161,7 +161,7 @@ export class Backend {
   #startSession() {
     const pieces = []
     this.#input = new Input([STARTUP_PACKET])
-    this.#output = (piece) => pieces.push(piece)
+    this.#output = (piece) => pieces.push(Buffer.from(piece))
     this.#mod._ProcessStartupPacket(this.#mod._pgl_getMyProcPort(), true, true)
     this.#mod._pgl_sendConnData()
     this.#mod._pgl_pq_flush()
@@ -195,8 +195,9 @@ export class Backend {
   }
 
   #write(pointer, length) {
-    // A copy: the memory belongs to the backend, which writes over it at once.
-    this.#output(Buffer.from(this.#mod.HEAPU8.subarray(pointer, pointer + length)))
+    // No copy: copies of a large answer would fill the memory before they are collected.
+    const { buffer, byteOffset } = this.#mod.HEAPU8
+    this.#output(Buffer.from(buffer, byteOffset + pointer, length))
     return length
   }
 }

@@ -127,7 +127,7 @@ export class Connection {
     this.#cut()
   }
 
-  /** Send bytes; those that the peer does not take go to a file. */
+  /** Send bytes, which are valid during this call only. Those that the peer does not take go to a file. */
   send = (bytes) => {
     if (this.closed || bytes.length === 0) return
     this.#safely(() => this.#send(bytes))
@@ -139,9 +139,9 @@ export class Connection {
       setImmediate(() => this.#socket.writableNeedDrain || this.#safely(() => this.#drained())) // no 'drain' comes if nothing was written
     }
     if (this.#spool !== null) this.#keep(bytes)
-    else if (this.#answers === null) this.#socket.write(bytes)
+    else if (this.#answers === null) this.#socket.write(Buffer.from(bytes))
     else {
-      this.#answers.push(bytes)
+      this.#answers.push(Buffer.from(bytes))
       this.#answersBytes += bytes.length
     }
   }

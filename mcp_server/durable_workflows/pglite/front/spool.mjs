@@ -32,7 +32,7 @@ export class Spool {
   append(bytes) {
     if (this.waiting + bytes.length > this.#most) throw new SpoolFull(`more than ${this.#most} bytes wait`)
     if (this.#file === null && this.waiting + bytes.length > IN_MEMORY_BYTES) this.#spill()
-    if (this.#file === null) this.#pieces.push(bytes)
+    if (this.#file === null) this.#pieces.push(Buffer.from(bytes))
     else this.#write(bytes, this.#written)
     this.#written += bytes.length
   }
