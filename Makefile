@@ -9,7 +9,7 @@ demo: .venv/ready
 	@$(BIN)/durable-workflows demo
 
 test: .venv/ready
-	@echo "The tests take about 11 minutes on two cores. make test-all adds the long ones: about 17 more."
+	@echo "The tests take about 8 minutes on two cores. make test-all adds the long ones: about 20 more."
 	$(BIN)/python -m pytest -m "not long"
 
 # Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).
@@ -20,10 +20,10 @@ test-all: test
 kills: .venv/ready
 	$(BIN)/python -m pytest -m kills -n 2
 
-# Which branches the tests take, also in the processes that they start; pyproject.toml has the least that is allowed.
+# Which branches all tests but the kill loops take, also in the processes that they start; pyproject.toml has the least that is allowed.
 coverage: .venv/ready
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -m "not long"
+	$(BIN)/coverage run -m pytest -m "not kills"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -209,6 +209,7 @@ def inner_pid(process: psutil.Process) -> str:
 
 
 @pytest.mark.parametrize("project", [NASTY])
+@pytest.mark.long
 def test_names_and_settings_arrive_as_they_are(pc: Machine, tmp_path: Path, project: str) -> None:
     folder = tmp_path / project
     folder.mkdir()
@@ -290,6 +291,7 @@ def test_switched_off_it_lets_run_what_runs_and_starts_nothing_at_the_next_boot(
     assert not processes_of(folder)
 
 
+@pytest.mark.long
 def test_a_start_that_fails_is_said_and_tried_again_until_it_is_off(
     pc: Machine, folder: Path
 ) -> None:
@@ -363,6 +365,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="about systemd")
 
 
 @linux
+@pytest.mark.long
 def test_without_a_service_manager_it_is_an_error_and_nothing_is_written(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -356,6 +356,7 @@ def test_uv_is_ended_when_its_time_is_over(
     assert not [child for child in psutil.Process().children() if child.name() == "uv"]
 
 
+@pytest.mark.long
 def test_an_environment_that_nobody_has_used_for_long_is_removed(place: Site) -> None:
     old = place.prepare(flow=workflow("tiny"))
     used = place.prepare(flow=workflow("tiny<2"))

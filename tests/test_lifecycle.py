@@ -342,6 +342,7 @@ async def test_no_secret_is_on_a_command_line_or_in_a_log(engine: Engine, folder
         assert (folder / ".dbos" / name).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 async def test_the_state_directory_ignores_itself_in_git(engine: Engine, folder: Path) -> None:
     assert (folder / ".dbos" / ".gitignore").read_text(encoding="utf-8") == "*\n"
     assert (folder / ".dbos").stat().st_mode & 0o077 == 0
@@ -366,6 +367,7 @@ def test_a_reused_pid_is_not_taken_for_ours() -> None:
     assert not processes.is_ours(1, "supervisor", "/nowhere")
 
 
+@pytest.mark.long
 async def test_the_report_of_the_processes_is_kept_for_status(engine: Engine, folder: Path) -> None:
     await engine.catalog()
     report = json.loads((folder / ".dbos" / "supervisor.json").read_text(encoding="utf-8"))

@@ -308,6 +308,7 @@ async def test_runs_that_found_no_place_have_those_that_become_free_at_the_same_
 LEFT = "insert into durable_workflows.running_steps (workflow_id, function_id, executor_id, name, since, attempt, max_attempts) values (%s, 7, 'gone', 'work', now(), 1, 1)"
 
 
+@pytest.mark.long
 async def test_a_killed_worker_costs_a_parked_run_nothing(
     engine: Engine, folder: Path, file: Path
 ) -> None:
@@ -372,6 +373,7 @@ async def test_with_0_seconds_nothing_is_parked(engine: Engine, file: Path) -> N
     assert await output(engine, workflow_id) == "went"
 
 
+@pytest.mark.long
 async def test_a_woken_run_that_ends_its_worker_is_accused(
     engine: Engine, folder: Path, file: Path
 ) -> None:

@@ -160,6 +160,7 @@ async def test_what_a_killed_workers_step_had_started_is_ended_before_the_step_r
 
 @proves("recovery:disk-full")
 @pytest.mark.timeout(300)
+@pytest.mark.long
 async def test_a_run_waits_while_the_disk_is_full_and_goes_on_when_it_is_not(folder: Path) -> None:
     state_directory = folder / ".dbos"
     state_directory.mkdir()

@@ -99,6 +99,7 @@ async def test_a_schedule_that_there_is_not_is_refused_with_the_closest_name(
             await call("greeting")
 
 
+@pytest.mark.long
 async def test_the_command_does_the_same(engine: Engine) -> None:
     await scheduled(engine, ONCE_A_YEAR)
 

@@ -215,6 +215,7 @@ async def test_versions_beyond_the_allowed_workers_wait_their_turn_and_say_so(fo
 
 
 @proves("request:refused")
+@pytest.mark.long
 async def test_a_workflow_that_was_removed_is_unknown(engine: Engine, folder: Path) -> None:
     flow = write_flow(folder, "old")
     await engine.start(StartRequest(name="flow"))

@@ -72,6 +72,7 @@ def text(result: Any) -> str:
 # The same as over stdio
 
 
+@pytest.mark.long
 async def test_a_client_of_each_era_sees_the_same_server_as_over_stdio(
     served: Served, mode: Mode
 ) -> None:

@@ -49,6 +49,7 @@ def is_closed(one: socket.socket) -> bool:
         return True
 
 
+@pytest.mark.long
 async def test_many_idle_connections_lock_nobody_out(served: Served) -> None:
     most = most_connections()
     with strangers(served, most + 100, b"POST /mcp HTTP/1.1\r\n") as idle:

@@ -21,7 +21,7 @@ from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
 from mcp import Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 Json = dict[str, Any]
 
 LIMIT = 8000
@@ -325,7 +325,6 @@ async def copies(
 # Steps
 
 
-@pytest.mark.long
 async def test_of_a_thousand_steps_the_summary_has_those_that_failed_and_the_calls_for_the_others(
     agent: Agent,
 ) -> None:
@@ -347,7 +346,6 @@ async def test_of_a_thousand_steps_the_summary_has_those_that_failed_and_the_cal
         assert int(found[0]) < int(before)
 
 
-@pytest.mark.long
 async def test_all_pages_together_have_each_of_a_thousand_steps_once(agent: Agent) -> None:
     found: list[str] = []
     async for page in agent.pages('inspect(workflow_id="steps", detail="full")'):
@@ -355,7 +353,6 @@ async def test_all_pages_together_have_each_of_a_thousand_steps_once(agent: Agen
     assert found == [str(number) for number in range(1, STEPS + 1)]
 
 
-@pytest.mark.long
 async def test_a_run_with_a_gigabyte_of_outputs_is_shown_as_soon_as_any_other(agent: Agent) -> None:
     summary = await agent.inspect("huge-1")
     assert "(999,802 bytes)" in summary
@@ -368,7 +365,6 @@ async def test_a_run_with_a_gigabyte_of_outputs_is_shown_as_soon_as_any_other(ag
 # Payloads
 
 
-@pytest.mark.long
 async def test_a_large_payload_is_named_and_comes_in_parts_that_make_the_whole(
     agent: Agent,
 ) -> None:

@@ -85,6 +85,7 @@ def test_what_is_no_message_is_answered_with_an_error(nowhere: Settings, launch:
 
 
 @proves("client:does-not-read")
+@pytest.mark.long
 def test_of_a_client_that_does_not_read_no_more_is_taken_until_it_does(
     nowhere: Settings, launch: Launch
 ) -> None:

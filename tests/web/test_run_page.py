@@ -319,6 +319,7 @@ SCROLLED = """new Promise((resolve) => {
 
 
 @proves("page:accessible")
+@pytest.mark.long
 async def test_the_page_of_a_run_is_accessible_in_both_themes_and_widths(
     page: Page, site: Site
 ) -> None:
