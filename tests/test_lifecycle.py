@@ -348,6 +348,7 @@ async def test_the_state_directory_ignores_itself_in_git(engine: Engine, folder:
     assert (folder / ".dbos").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.long
 async def test_every_process_shows_its_role_and_its_project(engine: Engine, folder: Path) -> None:
     await engine.catalog()
     for role in ("supervisor", "worker", "pglite.mjs"):

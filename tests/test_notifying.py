@@ -165,7 +165,7 @@ def test_there_are_examples() -> None:
     assert [shlex.split(one)[0] for one in examples()] == ["notify-send", "curl", "mail"]
 
 
-@pytest.mark.parametrize("example", [examples()[0], *long(*examples()[1:])])
+@pytest.mark.parametrize("example", long(*examples()))
 async def test_an_example_of_the_references_gets_what_happened_to_its_program(
     folder: Path, tmp_path: Path, example: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -285,6 +285,7 @@ async def test_runs_that_wait_keep_no_other_run_from_running(engine: Engine, fil
 
 @proves("park:no-place")
 @pytest.mark.parametrize("changes", [{"concurrency": 2}])
+@pytest.mark.long
 async def test_runs_that_found_no_place_have_those_that_become_free_at_the_same_moment(
     engine: Engine, file: Path
 ) -> None:

@@ -287,6 +287,7 @@ def test_what_cannot_be_done_is_said_with_a_hint_and_exits_with_1(
     assert not [name for name in tools if name in hint]
 
 
+@pytest.mark.long
 def test_a_workflow_file_that_does_not_load_is_a_problem_that_status_names(folder: Path) -> None:
     copy_flow("odd", folder)
     broken = folder / "workflows" / "broken.py"

@@ -144,6 +144,7 @@ def test_the_catalog_lists_what_can_be_started_and_shows_one_with_its_arguments(
     assert succeed("catalog", "no such thing", folder=running) == "No workflows match.\n"
 
 
+@pytest.mark.long
 def test_a_file_is_written_checked_and_loaded(running: Path, tmp_path: Path) -> None:
     draft = tmp_path / "draft.py"
     draft.write_text(

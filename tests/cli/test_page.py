@@ -49,6 +49,7 @@ async def opens(link: str) -> None:
         assert (await other.get(link)).status_code == 401
 
 
+@pytest.mark.long
 async def test_without_a_server_it_serves_the_page_itself_until_it_is_interrupted(
     running: Path,
 ) -> None:

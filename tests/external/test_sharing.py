@@ -267,6 +267,7 @@ async def test_a_command_without_the_setting_finds_the_external_postgres_that_is
     await project.aclose()
 
 
+@pytest.mark.long
 async def test_an_embedded_database_in_use_is_not_mixed_up_with_an_external_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:

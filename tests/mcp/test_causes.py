@@ -447,7 +447,6 @@ async def supervisor_held(engine: Engine, reported: str) -> AsyncGenerator[None]
         supervisor.resume()
 
 
-@pytest.mark.long
 async def test_a_run_that_ends_its_worker_again_and_again_says_so(
     engine: Engine, agent: Agent
 ) -> None:
@@ -523,7 +522,6 @@ async def test_a_run_whose_version_waits_for_a_worker_says_so(engine: Engine, ag
     await engine.cancel([forked, "newer-1"])
 
 
-@pytest.mark.long
 async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
     engine: Engine, agent: Agent
 ) -> None:

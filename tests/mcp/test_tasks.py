@@ -110,6 +110,7 @@ async def test_a_start_is_a_task_whose_result_is_what_the_tool_would_have_answer
     assert tool["structuredContent"]["output"] == {"yes": 1}
 
 
+@pytest.mark.long
 async def test_a_run_that_fails_is_a_task_that_is_completed(caller: Caller) -> None:
     caller.start(TASKS, name="wait_for", args={"topic": "go"}, workflow_id="task-2")
     fork = caller.call("fork", TASKS, workflow_id="task-2", from_step=1)

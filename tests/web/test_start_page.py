@@ -81,6 +81,7 @@ async def test_arguments_that_are_wrong_start_nothing(page: Page, site: Site) ->
     assert (await page.url()).endswith("#/start/page_order_form")
 
 
+@pytest.mark.long
 async def test_a_file_that_does_not_load_shows_its_error_until_it_is_repaired(
     page: Page, site: Site
 ) -> None:
