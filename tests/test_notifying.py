@@ -74,6 +74,7 @@ async def start(engine: Engine, name: str, own: str, **args: Any) -> None:
 
 
 @proves("notify:once")
+@pytest.mark.long
 async def test_ends_failures_and_questions_are_told_once_also_over_restarts(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -138,6 +138,7 @@ def server_parameters(project: Path) -> StdioServerParameters:
 
 
 @proves("recovery:left-behind-steps")
+@pytest.mark.long
 async def test_what_a_killed_workers_step_had_started_is_ended_before_the_step_runs_again(
     engine: Engine, project: Project, folder: Path
 ) -> None:

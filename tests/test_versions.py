@@ -86,6 +86,7 @@ async def test_after_a_kill_a_run_still_finishes_on_its_own_code(
 
 
 @proves("version:broken-file")
+@pytest.mark.long
 async def test_a_syntax_error_makes_only_its_own_workflows_unavailable(
     engine: Engine, folder: Path
 ) -> None:

@@ -54,6 +54,7 @@ async def leave(engine: Engine, *, client: str, ago: str) -> None:
 
 
 @proves("news:come-back")
+@pytest.mark.long
 async def test_news_tell_what_is_unfinished_what_is_asked_and_what_ended_since(
     own: Engine, folder: Path
 ) -> None:
