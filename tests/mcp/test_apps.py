@@ -14,10 +14,10 @@ from durable_workflows.settings import Settings
 from helpers import until_found
 from mcp import Client
 from requirements import proves
+from web.app_client import WITH_PAGES
 
 pytestmark = pytest.mark.anyio
 
-WITH_PAGES = advertise(apps.APPS, {"mimeTypes": [apps.MIME_TYPE]})
 SHOWN = {
     "inspect": uris.APP_RUN,
     "wait_for_workflows": uris.APP_RUN,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import psycopg
@@ -58,7 +59,7 @@ class Looker:
         try:
             # Cutting off a statement would cost the connection, and a warning.
             with anyio.move_on_after(_LOOK_SECONDS, shield=True):
-                return await look(self._fetch, wanted)
+                return await look(partial(tables.fetch, self._connection), wanted)
         except psycopg.Error as error:
             raise DatabaseUnavailable(str(error)) from error
         raise DatabaseUnavailable()
@@ -72,9 +73,6 @@ class Looker:
 
     def _hint(self, _notice: psycopg.Notify) -> None:
         self._hinted = True
-
-    async def _fetch(self, name: str, /, **values: object) -> list[tables.Row]:
-        return await tables.fetch(self._connection, name, **values)
 
 
 async def look(fetch: tables.Fetch, wanted: Wanted) -> Marks:

@@ -101,7 +101,7 @@ export const app: Host = {
   changes: polled,
 };
 
-/** What a person's answer needs. It comes with the questions, and is good for minutes only, so they are asked for once more. */
+/** The nonce for a person's answer. It comes with the questions and is good for a minute, so the page asks for the questions again. */
 async function nonceOf({ workflow_id: id, step }: Posts["answer"][0]): Promise<string | undefined> {
   const found = (await asked("waits", {})).meta[NONCES];
   const all: unknown[] = Array.isArray(found) ? found : [];
@@ -145,7 +145,7 @@ function textOf(content: unknown): string | null {
 
 // What changes
 
-/** A client passes on calls, and nothing that comes by itself: so it is asked, less often while nothing happens or it refuses. */
+/** A client passes on calls, but no news. So the page asks for changes, less often while nothing happens or the client refuses. */
 function polled(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void {
   let timer: number | undefined;
   let over = false;

@@ -26,12 +26,12 @@ async function somethingWaits(): Promise<boolean> {
   try {
     return (await api.get("waits")).length > 0;
   } catch (error) {
-    if (error instanceof ApiError) return false; // which the view says, too
+    if (error instanceof ApiError) return false; // the view reports it too
     throw error;
   }
 }
 
-/** The run: that of the arguments or of the answer, and of several the one that needs somebody most. */
+/** The run: that of the arguments or of the answer, and of several the one that most needs a person. */
 function runOf({ input, result }: Shown): string | null {
   const waiting = idsIn(result["waiting"]);
   const failed = idsIn(result["done"], (one) => FAILED.has(String(one["status"])));

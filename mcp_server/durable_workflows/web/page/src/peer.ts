@@ -1,4 +1,4 @@
-/** JSON-RPC with the window around this one, as MCP Apps speak it. What any other window sends is not heard. */
+/** JSON-RPC with the window around this one, as MCP Apps speak it. Messages from other windows are ignored. */
 
 export type Params = Readonly<Record<string, unknown>>;
 
@@ -9,14 +9,7 @@ export interface Heard {
 }
 
 /** The other side refused, or said nothing for too long. */
-export class PeerError extends Error {
-  constructor(
-    message: string,
-    readonly silent: boolean,
-  ) {
-    super(message);
-  }
-}
+export class PeerError extends Error {}
 
 interface Pending {
   resolve: (result: unknown) => void;
@@ -48,7 +41,7 @@ export class Peer {
     return new Promise((resolve, reject) => {
       const timer = window.setTimeout(() => {
         this.pending.delete(id);
-        reject(new PeerError("The client does not answer.", true));
+        reject(new PeerError("The client does not answer."));
       }, ANSWER_MS);
       this.pending.set(id, { resolve, reject, timer });
       this.send({ id, method, params });
@@ -59,7 +52,7 @@ export class Peer {
     this.send({ method, params });
   }
 
-  /** Which origin the other window has is not known here: a client may show this page from anywhere. */
+  /** The origin of the other window is unknown: a client may show this page from anywhere. */
   private send(message: object): void {
     this.other.postMessage({ jsonrpc: "2.0", ...message }, "*");
   }
@@ -80,7 +73,7 @@ export class Peer {
     window.clearTimeout(found.timer);
     if (error === undefined) return found.resolve(result);
     const said = isParams(error) && typeof error["message"] === "string" ? error["message"] : "The client refused.";
-    found.reject(new PeerError(said, false));
+    found.reject(new PeerError(said));
   }
 
   private answer(id: unknown, method: string, params: Params): void {
