@@ -131,25 +131,33 @@ async def insert_lost_run(
         )
 
 
-def processes_of(project: Path, role: str = "") -> list[psutil.Process]:
-    """The living processes whose command line names the project, with this role on it: an option, a command, a module's or a file's name."""
-    return [process for process in psutil.process_iter() if _is_of(process, str(project), role)]
+def processes_of(project: Path, role: str = "", word: str = "") -> list[psutil.Process]:
+    """The living processes whose command line names the project, with this role on it (an option, a command, a module's or a file's name) and this word."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if _is_of(command_of(process), str(project), role, word)
+    ]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line, without any word if it has ended, even if nobody has taken its exit code yet."""
+    try:
+        return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _is_of(command: list[str], project: str, role: str, word: str) -> bool:
+    return (
+        project in command
+        and (not role or any(_names(one, role) for one in command))
+        and (not word or word in command)
+    )
 
 
 def _names(word: str, role: str) -> bool:
     return word in (role, f"durable_workflows.{role}") or word.endswith((f".{role}", f"/{role}"))
-
-
-def _is_of(process: psutil.Process, project: str, role: str) -> bool:
-    try:
-        command = process.cmdline()
-        return (
-            project in command
-            and (not role or any(_names(word, role) for word in command))
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.Error:
-        return False
 
 
 async def value(engine: Engine, statement: Any, *values: object) -> Any:

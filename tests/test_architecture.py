@@ -16,7 +16,7 @@ PACKAGE = Path(errors.__file__).parent
 # that every room uses.
 FLOORS = [
     ["actions", "content", "errors", "fitting", "limits", "settings"],
-    ["models", "parts"],
+    ["models", "parts", "topics"],
     ["system", "wording"],
     ["database"],
     ["pglite", "schemas", "seam", "telling"],

@@ -53,11 +53,15 @@ VALUES: dict[str, Any] = {
     "idempotency_key": "once",
     "source": "from dbos import DBOS",
     "overwrite": True,
+    "happened": True,
+    "result": "paid",
+    "repeat": [2],
 }
 # What a command calls it, and what it makes of it.
 TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {
     ("fork", "version"): ("same_version", True),
     ("send_message", "message"): ("message", GivenJson("yes")),
+    ("resolve_step", "result"): ("result", GivenJson("paid")),
     ("list_workflows", "since"): ("since", datetime(2026, 11, 28)),
     ("start_workflow", "batch"): ("batch", Path("FILE")),
     ("write_workflow", "source"): ("source", Path("FILE")),

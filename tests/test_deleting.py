@@ -289,6 +289,7 @@ async def test_pruning_says_what_it_keeps_and_why(deleting: Engine) -> None:
 
 
 @proves("prune:choice")
+@pytest.mark.long
 async def test_a_tree_goes_once_what_named_it_has_gone(deleting: Engine) -> None:
     """The older run is looked at first: it can only go after the newer one."""
     leaf = await ended(deleting, "leaf", text="named")

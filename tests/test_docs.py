@@ -108,6 +108,7 @@ def test_the_entries_of_the_readme_are_those_that_install_writes(tmp_path: Path)
 
 
 @pytest.mark.anyio
+@pytest.mark.long
 async def test_the_transcript_of_the_readme_is_what_happens(project: Project, folder: Path) -> None:
     """But for the time that a step takes: the second one ends with its process, or at once."""
     slow = "sleep(3)"

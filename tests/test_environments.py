@@ -182,6 +182,7 @@ def test_what_is_installed_without_the_extra_or_in_another_version_does_not_coun
     assert f"you require {requirement}" in errors["workflows/flow.py"]
 
 
+@pytest.mark.long
 def test_an_environment_has_what_is_required_beside_what_the_worker_needs(place: Site) -> None:
     prepared = place.prepare(flow=workflow("tiny<2", "plugin", "dbos"))
     assert not prepared.errors
@@ -253,6 +254,7 @@ def test_one_whose_interpreter_is_gone_is_made_anew(place: Site) -> None:
     assert output(prepared, "tiny") == "2.0"
 
 
+@pytest.mark.long
 def test_of_two_files_in_conflict_the_later_one_gets_the_error(place: Site) -> None:
     prepared = place.prepare(
         a=workflow("small"), b=workflow("tiny<2"), c=workflow("modern"), d=workflow("plugin")
@@ -311,6 +313,7 @@ def test_another_python_than_ours_is_not_to_be_had(place: Site) -> None:
     assert "--python" in str(prepared.errors)
 
 
+@pytest.mark.long
 def test_an_unreachable_index_is_named_without_its_password(
     place: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from durable_workflows.models import Connection, StartRequest
 from durable_workflows.processes import lifecycle, problems
 from durable_workflows.settings import Settings
 from durable_workflows.system import locks, places, processes, state
-from helpers import copy_flow, processes_of, until, until_found
+from helpers import command_of, copy_flow, processes_of, until, until_found
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -335,7 +335,7 @@ def _now(path: Path) -> float:
 async def test_no_secret_is_on_a_command_line_or_in_a_log(engine: Engine, folder: Path) -> None:
     await engine.catalog()
     password = (folder / ".dbos" / "password").read_text(encoding="utf-8")
-    assert all(password not in " ".join(process.cmdline()) for process in processes_of(folder))
+    assert all(password not in " ".join(command_of(process)) for process in processes_of(folder))
     for log in (folder / ".dbos" / "logs").iterdir():
         assert password not in log.read_text(encoding="utf-8")
     for name in ("password", "connection.json"):

@@ -57,6 +57,7 @@ async def test_a_project_whose_runs_all_wait_is_one_small_process_until_somebody
     assert not processes_of(folder, "resting.py")
 
 
+@pytest.mark.long
 async def test_a_project_at_rest_is_shut_down(
     project: Project, settings: Settings, folder: Path, tmp_path: Path
 ) -> None:

@@ -178,8 +178,11 @@ async def test_an_old_versions_worker_leaves_when_its_last_run_has_ended(
     write_flow(folder, "old")
     started = await engine.start(StartRequest(name="flow"))
 
+    version = started.version
+    assert version is not None
+
     def old_workers() -> list[psutil.Process]:
-        return [one for one in processes_of(folder, "worker") if started.version in one.cmdline()]
+        return processes_of(folder, "worker", version)
 
     await until(lambda: len(old_workers()) == 1, "a worker for the old version")
     write_flow(folder, "new")

@@ -1,4 +1,4 @@
-"""Durable workflows for AI agents. Workflow code imports `receive` and `ask_human` from here.
+"""Durable workflows for AI agents. Workflow code imports `receive`, `ask_human` and `step` from here.
 
 They are loaded at first use: importing dbos takes a second, which a server cannot spare.
 """
@@ -7,9 +7,25 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from durable_workflows.authoring import ask_human, ask_human_async, receive, receive_async
+    from durable_workflows.authoring import (
+        NOT_DONE,
+        ask_human,
+        ask_human_async,
+        idempotency_key,
+        receive,
+        receive_async,
+        step,
+    )
 
-__all__ = ["ask_human", "ask_human_async", "receive", "receive_async"]
+__all__ = [
+    "NOT_DONE",
+    "ask_human",
+    "ask_human_async",
+    "idempotency_key",
+    "receive",
+    "receive_async",
+    "step",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,8 @@ A class's docstring is its default message. The tree:
     │   ├── MessageTooLarge
     │   ├── PeopleOnly
     │   ├── NotWaiting
+    │   ├── NotInDoubt
+    │   ├── WouldRepeat
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   └── InvalidProject
@@ -41,6 +43,7 @@ A class's docstring is its default message. The tree:
 """
 
 import inspect
+from collections.abc import Sequence
 
 
 class DurableWorkflowsError(Exception):
@@ -135,6 +138,27 @@ class NotWaiting(UsageError):
     """The run no longer waits for this."""
 
     hint = "Call inspect to see what the run does now."
+
+
+class NotInDoubt(UsageError):
+    """The step is not in doubt."""
+
+    hint = "Call inspect to see the run's steps, and which of them is in doubt. A step is in doubt once its run has gone on after the end of a process and has come to it again."
+
+
+class WouldRepeat(UsageError):
+    """A step that must not happen twice would run again."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        steps: Sequence[int] = (),
+    ) -> None:
+        """`steps` are those of the run that was to be forked."""
+        super().__init__(message, hint=hint)
+        self.steps = tuple(steps)
 
 
 class CannotAsk(UsageError):

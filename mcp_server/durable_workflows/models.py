@@ -213,11 +213,21 @@ class OpenWait(Model):
     person_only: bool
 
 
+class Resolution(Model):
+    """What is said of a step in doubt: whether it has happened, and its result."""
+
+    happened: bool
+    result: JsonValue = None
+
+
+PEOPLES_WAYS = ("terminal", "page", "app", "elicitation")  # in which only a person can answer
+
+
 class InboxItem(Model):
-    """What a run waits for, with its arguments: the answer of a person, or a message. `root_workflow_id` is the run at the root of its family, perhaps itself."""
+    """What a run waits for, with its arguments: the answer of a person, a message, or what is said of a step in doubt. `root_workflow_id` is the run at the root of its family, perhaps itself."""
 
     wait: OpenWait
-    asked: Literal["person", "message"]
+    asked: Literal["person", "message", "doubt"]
     name: str
     root_workflow_id: str
     input: "Preview | None"
@@ -461,6 +471,27 @@ class Answer(Model):
     taken_from: str | None = None
 
 
+class Decision(Model):
+    """What was said of a step in doubt: whether it has happened. `how` is `tool`, `command`, or a person's way as in `Answer`."""
+
+    who: str
+    how: str
+    at: datetime
+    happened: bool
+
+
+class StepEffect(Model):
+    """A step that happens at most once. With `doubt_since` it is in doubt: a process that had begun it ended before its result was recorded. `problem`: why its own look-up failed."""
+
+    step: int
+    name: str
+    began_at: datetime
+    person_only: bool
+    doubt_since: datetime | None = None
+    problem: str | None = None
+    decisions: list[Decision] = []
+
+
 class Child(Model):
     """A run that another one started."""
 
@@ -648,7 +679,7 @@ class Run(Model):
     """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
     For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
-    `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
+    `effects` are the steps that happen at most once. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
     workflow_id: str
@@ -678,6 +709,7 @@ class Run(Model):
     forks: list[Fork]
     events: list[Event] = []
     answers: list[Answer] = []
+    effects: list[StepEffect] = []
     unread_messages: int
     unread_topics: list[str] = []
     newest_version: str | None

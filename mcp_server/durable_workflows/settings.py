@@ -28,6 +28,7 @@ FOREVER_SECONDS = 100 * 365 * 86_400.0  # a wait without a limit: DBOS requires 
 PARKED = "parked"  # the executor of runs that wait outside of any process
 NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
 PERSON = "person:"  # a topic with this prefix takes messages from people only
+DOUBT = "doubt:"  # the topic of a wait in which a step is in doubt, with its number; for people only, `PERSON` stands before it
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
 _URL = "DBOS_DATABASE_URL"

@@ -99,6 +99,7 @@ def test_start_with_wait_says_what_the_run_waits_for_and_goes_on_waiting(running
     assert json.loads(output) == {"ok": True}
 
 
+@pytest.mark.long
 def test_a_list_in_a_pipe_has_a_line_for_each_run_and_cuts_nothing(running: Path) -> None:
     start(running, "wait_for", {"topic": "the topic of a message that has a long name"}, LONG_ID)
     succeed("start", "noisy", "--wait", folder=running)
@@ -174,6 +175,7 @@ def test_inspect_shows_the_trace_as_markdown_and_a_step_as_a_whole(running: Path
 
 
 @proves("hints:commands")
+@pytest.mark.long
 def test_what_inspect_says_to_do_next_works_as_it_is_written(running: Path) -> None:
     given = ["--args", '{"message": "call fork(workflow_id=\\"x\\", from_step=1)"}']
     run("start", "fails", *given, "--id", "to be repaired", "--wait", folder=running)
@@ -200,6 +202,7 @@ def test_inspect_on_a_terminal_shows_recorded_data_as_they_are(running: Path) ->
     assert "<b> **not** [bold] __main__.py" in "\n".join(lines)
 
 
+@pytest.mark.long
 def test_a_message_with_an_idempotency_key_arrives_once(running: Path) -> None:
     workflow_id = start(running, "collect", {"topic": "t", "count": 2})
     send = ["send", "--id", workflow_id, "--topic", "t", "--message"]
@@ -225,6 +228,7 @@ def test_a_fork_runs_the_steps_from_there_on(running: Path, tmp_path: Path) -> N
     assert text.startswith(f"{original} was forked from step 10 as ")
 
 
+@pytest.mark.long
 def test_ended_runs_can_be_deleted_and_pruned(running: Path) -> None:
     going_on = start(running, "wait_for", {"topic": "t"})
     ids = [read("start", "noisy", "--wait", folder=running)["workflow_id"] for _ in range(3)]
@@ -245,6 +249,7 @@ def test_ended_runs_can_be_deleted_and_pruned(running: Path) -> None:
     succeed("cancel", going_on, folder=running)
 
 
+@pytest.mark.long
 def test_cancelled_runs_can_be_resumed(running: Path) -> None:
     ids = [start(running, "wait_for", {"topic": "t"}) for _ in range(2)]
     text = succeed("cancel", *ids, folder=running)

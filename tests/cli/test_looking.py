@@ -90,6 +90,7 @@ async def test_wait_prints_what_came_of_runs(running: Path, runs: Engine) -> Non
     assert lines == [f"{long}  SUCCESS  null", f'{short}  SUCCESS  "said"']
 
 
+@pytest.mark.long
 async def test_a_batch_is_started_as_a_whole_or_not_at_all(running: Path, tmp_path: Path) -> None:
     file = tmp_path / "batch.json"
     ids = [uuid.uuid4().hex for _ in range(3)]

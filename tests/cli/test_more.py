@@ -38,6 +38,7 @@ def test_findings_have_a_line_each_and_fail_the_check(flows: Path) -> None:
     assert [one["rule"] for one in found] == ["name-taken", "time"]
 
 
+@pytest.mark.long
 def test_a_check_without_files_checks_the_workflow_folder_and_says_what_it_found(
     flows: Path,
 ) -> None:

@@ -64,6 +64,7 @@ async def test_without_a_server_it_serves_the_page_itself_until_it_is_interrupte
     assert not http_access.urls(Settings(project=running))
 
 
+@pytest.mark.long
 async def test_with_a_server_it_prints_a_link_to_that_and_ends(running: Path) -> None:
     with serving(Settings(project=running)) as served:
         links = [

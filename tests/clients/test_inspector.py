@@ -30,7 +30,7 @@ from helpers import until, until_found
 from requirements import long
 from transports import INITIALIZE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 Era = Literal["legacy", "modern"]
 Json = dict[str, Any]
 

@@ -11,6 +11,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from database.fronts import Front, eventually
 from durable_workflows.pglite.server import running_pglite
 from durable_workflows.settings import Settings
+from helpers import command_of
 
 PASSWORD = secrets.token_urlsafe()
 
@@ -65,12 +66,9 @@ def _children() -> set[int]:
     return {
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if "pglite.mjs" not in _command(child) or "shared" not in _command(child)
+        if not _is_of_the_shared_database(" ".join(command_of(child)))
     }
 
 
-def _command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+def _is_of_the_shared_database(command: str) -> bool:
+    return "pglite.mjs" in command and "shared" in command

@@ -242,6 +242,7 @@ def test_commits_of_several_clients_are_synced_together_and_no_client_hears_of_o
     assert synced < WRITERS * COMMITS * 2 / 3, "commits were synced alone"
 
 
+@pytest.mark.long
 def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(
     front: Front, tmp_path: Path
 ) -> None:
@@ -263,6 +264,7 @@ def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(
     assert not changed_before_the_log(events)
 
 
+@pytest.mark.long
 def test_commits_that_fill_one_file_of_the_log_after_the_other_end_nothing(
     front: Front, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ from durable_workflows.errors import (
     DurableWorkflowsError,
     InvalidArguments,
     MessageTooLarge,
+    NotInDoubt,
     NotWaiting,
     PeopleOnly,
     UnknownStep,
@@ -38,6 +39,7 @@ from durable_workflows.errors import (
     WorkflowFinished,
     WorkflowIdTaken,
     WorkflowUnavailable,
+    WouldRepeat,
 )
 from durable_workflows.mcp.server import build_server
 from durable_workflows.mcp.tools import TOOLS
@@ -63,6 +65,21 @@ def my_flow() -> None:
     """Do nothing."""
 '''
 BROKEN = "import no_such_library\n\n" + FLOW.replace("my_flow", "broken")
+ONCE = '''from dbos import DBOS
+
+from durable_workflows import step
+
+
+@step(effect="once")
+def pay() -> str:
+    return "paid"
+
+
+@DBOS.workflow()
+def pays() -> str:
+    """Pay, at most once."""
+    return pay()
+'''
 HASTY = '''import asyncio
 
 from dbos import DBOS
@@ -138,7 +155,7 @@ CASES = [
         None,
         "fork",
         {"workflow_id": "ended", "from_step": 0},
-        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version.",
+        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version, repeat.",
     ),
     Case(
         "a number that is too large",
@@ -236,7 +253,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -536,6 +553,34 @@ CASES = [
         "The message would take 1,000,002 bytes; the limit is 1,000,000. Write the data to a file in the project and pass its path instead.",
     ),
     Case(
+        "a message about a step in doubt",
+        UsageError,
+        "send_message",
+        {"workflow_id": "waits", "topic": "doubt:2", "message": {"happened": True}},
+        'No message resolves a doubt about step 2. Call resolve_step(workflow_id="waits", step=2, happened=…).',
+    ),
+    Case(
+        "what happened of a step that is not in doubt",
+        NotInDoubt,
+        "resolve_step",
+        {"workflow_id": "paid", "step": 1, "happened": True},
+        "Step 1 of paid is not in doubt. Call inspect to see the run's steps, and which of them is in doubt. A step is in doubt once its run has gone on after the end of a process and has come to it again.",
+    ),
+    Case(
+        "the result of a step that has not happened",
+        InvalidArguments,
+        "resolve_step",
+        {"workflow_id": "paid", "step": 1, "happened": False, "result": 1},
+        "A step that has not happened has no result. Leave `result` out, or say that it has happened.",
+    ),
+    Case(
+        "a fork that would do again what must not happen twice",
+        WouldRepeat,
+        "fork",
+        {"workflow_id": "paid", "from_step": 1},
+        'A fork of paid from step 1 would repeat what must not happen twice: step 1 pay, which has happened. Nothing was done. Fork from a later step; or, if it shall happen again, fork(workflow_id="paid", from_step=1, repeat=[1]).',
+    ),
+    Case(
         "a fork from a step that there is not",
         UnknownStep,
         "fork",
@@ -812,6 +857,13 @@ ELSEWHERE: dict[str, str] = {
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
+    "Only a person may say whether step … has happened.": "of a step in doubt: test_effects.py",
+    "It was already said whether step … has happened.": "of a step in doubt: test_effects.py",
+    "`find` and `person` are about steps that must not happen twice.": "in workflow code: test_effects.py",
+    "idempotency_key() was called outside of a step.": "in workflow code: test_effects.py",
+    "The step … is sync, and its `find` is async.": "in workflow code: test_effects.py",
+    "The step … happens at most once, and was called from another step.": "in workflow code: test_effects.py",
+    'A step with effect="once" needs a worker of durable-workflows.': "in a process of the author: test_effects.py",
     "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
     "There is no schedule with that name.": "by a deletion at the same moment",
     "A task of no runs is none.": "no server makes such an id: test_tasks.py",
@@ -900,6 +952,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     (folder / "workflows" / "library").mkdir()
     (folder / "workflows" / "broken.py").write_text(BROKEN, encoding="utf-8")
     (folder / "workflows" / "hasty.py").write_text(HASTY, encoding="utf-8")
+    (folder / "workflows" / "once.py").write_text(ONCE, encoding="utf-8")
     project = Project(Settings(project=folder))
     engine = await project.engine()
     await start_runs(engine)
@@ -912,6 +965,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 async def start_runs(engine: Engine) -> None:
     runs: dict[str, tuple[str, Json]] = {
         "ended": ("noisy", {}),
+        "paid": ("pays", {}),
         "failed": ("fails", {"message": "no"}),
         "waits": ("wait_for_amount", {}),
         "asks": ("ask_order", {}),

@@ -238,6 +238,7 @@ async def what_is_written_can_be_started(agent: Agent) -> None:
         *long(("memory", "legacy"), ("stdio", "auto"), ("http", "legacy")),
     ],
 )
+@pytest.mark.long
 async def test_giving_up_a_wait_leaves_the_run_alone(
     shared: Engine, tmp_path: Path, transport: Transport, mode: Mode
 ) -> None:

@@ -230,6 +230,7 @@ _STRANGER = """
 """
 
 
+@pytest.mark.long
 async def test_a_client_that_says_nothing_is_named_until_it_does(
     client: AppClient, tab: Page, site: Site
 ) -> None:

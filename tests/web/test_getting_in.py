@@ -88,6 +88,7 @@ async def test_what_only_looks_at_a_link_does_not_use_it_up(served: Served) -> N
         pass
 
 
+@pytest.mark.long
 async def test_the_cookie_outlives_the_server_and_the_code_does_not(shared: Engine) -> None:
     settings = Settings(project=shared.project)
     with serving(settings) as first:

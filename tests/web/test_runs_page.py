@@ -236,6 +236,7 @@ async def test_the_palette_finds_views_workflows_and_runs(page: Page, site: Site
 # The frame
 
 
+@pytest.mark.long
 async def test_a_server_that_is_away_is_a_banner_and_the_page_goes_on_when_another_one_is_there(
     browser: Browser, site: Site
 ) -> None:

@@ -182,6 +182,7 @@ def test_the_environment_is_inherited_and_extended(host: Host) -> None:
     assert outcome["output"] == f"blue {host.mark}\n"
 
 
+@pytest.mark.long
 def test_a_time_out_ends_the_whole_group_and_what_defies_sigterm_too(host: Host) -> None:
     text = "trap '' TERM; echo begun; sleep 300 & sleep 300"
     outcome = run_one(host, text, timeout_seconds=0.5)

@@ -7,11 +7,12 @@ which it began, and that code imports from whatever release is installed by then
 | for | names |
 |---|---|
 | waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
+| steps with effects | `step`, `NOT_DONE`, `idempotency_key` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
 
-The first four can also be imported from `durable_workflows`.
+The functions in the first two rows, but `does_not_park`, can also be imported from `durable_workflows`.
 """
 
 from durable_workflows.authoring.arguments import argument_check, registered_workflows
@@ -27,6 +28,7 @@ from durable_workflows.authoring.children import (
     start_child,
 )
 from durable_workflows.authoring.commands import CommandListener, inside_project, run_command
+from durable_workflows.authoring.effects import NOT_DONE, idempotency_key, step
 from durable_workflows.authoring.parking import does_not_park
 from durable_workflows.authoring.redaction import redacted
 from durable_workflows.authoring.waiting import (
@@ -46,6 +48,7 @@ from durable_workflows.wording import closest as did_you_mean
 
 __all__ = [
     "MAX_PAYLOAD_BYTES",
+    "NOT_DONE",
     "Arguments",
     "CommandListener",
     "InvalidArguments",
@@ -60,6 +63,7 @@ __all__ = [
     "did_you_mean",
     "does_not_park",
     "ended_children",
+    "idempotency_key",
     "inside_project",
     "not_ok",
     "problem_of",
@@ -71,4 +75,5 @@ __all__ = [
     "returned",
     "run_command",
     "start_child",
+    "step",
 ]

@@ -86,7 +86,16 @@ FORMS = {
         },
     ),
     "answer_in_person": Form("approve", ("workflow_id",), {"topic": "--topic"}),
-    "fork": Form("fork", ("workflow_id", "from_step"), {"version": Flag("--same-version", "same")}),
+    "resolve_step": Form(
+        "resolve",
+        ("workflow_id", "step"),
+        {"happened": Flag("--happened", off="--not-happened"), "result": "--result"},
+    ),
+    "fork": Form(
+        "fork",
+        ("workflow_id", "from_step"),
+        {"version": Flag("--same-version", "same"), "repeat": "--repeat"},
+    ),
     "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
     "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),
     "delete_workflows": Form("delete", ("workflow_ids",), {"children": _CHILDREN}),
@@ -99,7 +108,7 @@ FORMS = {
 OTHERWISE = {
     ("start_workflow", "wait_seconds"): "--wait, which waits until the end",
 }
-_JSON = ("args", "message")  # arguments that are JSON in a command too
+_JSON = ("args", "message", "result")  # arguments that are JSON in a command too
 _FILES = ("batch", "source")  # a file contains them
 _RUNS = {"workflow_id": " ID", "workflow_ids": " ID..."}
 _TOOL = re.compile(
@@ -141,12 +150,16 @@ def _words(name: str, arguments: Mapping[str, JsonValue]) -> list[str]:
 
 def _option(name: str, option: str | Flag, value: JsonValue) -> list[str]:
     if isinstance(option, Flag):
+        if isinstance(value, Blank):
+            return [f"{option.option}|{option.off}"]
         which = option.option if value == option.value else option.off
         return [which] if which else []
     if name in _FILES:
         return [option, "FILE"]
     if name in _JSON:
         return [option, _json(value)]
+    if isinstance(value, list):
+        return [word for one in value for word in (option, _quoted(one))]
     return [option, _quoted(value)]
 
 

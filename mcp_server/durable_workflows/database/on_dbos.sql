@@ -54,6 +54,9 @@ create or replace function durable_workflows.other_waits() returns setof durable
     ) and not exists (
         select from dbos.notifications as message
         where message.destination_uuid = wait.workflow_id and message.topic = wait.topic and not message.consumed
+    ) and not exists (
+        select from durable_workflows.effects as effect
+        where effect.workflow_id = wait.workflow_id and effect.function_id = wait.function_id and effect.happened is not null
     )
 $$;
 
@@ -249,6 +252,9 @@ begin
                         select from dbos.workflow_events as event where event.workflow_uuid = target and event.key = condition.key
                     ) or kind = 'end' and not exists (
                         select from dbos.workflow_status as other where other.workflow_uuid = target and other.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+                    ) or kind = 'doubt' and exists (
+                        select from durable_workflows.effects as effect
+                        where effect.workflow_id = target and effect.function_id::text = condition.key and effect.happened is not null
                     )
             ) then 'ready' else 'parked' end
             -- A repeated call, after an answer that was lost.
@@ -364,6 +370,97 @@ create or replace trigger durable_workflows_left after update of status on dbos.
         old.status is distinct from new.status and (new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') or old.executor_id = 'parked')
     ) execute function durable_workflows.run_left();
 
+-- Begins a step whose effect happens at most once, in the execution of its run that has the token `owner`. `attempt` is the token of this call: a repeated one
+-- finds its own row. The verdicts: `begun`; `doubt`, an earlier execution began it and did not record its result; `happened`, somebody has said so, with this
+-- result; `cancelled`, the run is; `lost`, another execution has the run. With `not_done` the step's own look-up says that it has not happened; `trouble` is
+-- the error of that look-up.
+create or replace function durable_workflows.begin_effect(
+    run_id text, step integer, called text, owner text, token text, by_person boolean, not_done boolean, trouble text
+) returns table (verdict text, result text, looks integer, began_at timestamptz, problem text) language plpgsql as $$
+#variable_conflict use_column
+declare
+    run record;
+    there durable_workflows.effects;
+begin
+    select status, owner_xid into run from dbos.workflow_status where workflow_uuid = run_id for no key update;
+    if run.status = 'CANCELLED' or run.owner_xid is distinct from owner then
+        return query select case when run.status = 'CANCELLED' then 'cancelled' else 'lost' end, null::text, 0, null::timestamptz, null::text;
+        return;
+    end if;
+    insert into durable_workflows.effects (workflow_id, function_id, name, attempt, person_only) values (run_id, step, called, token, by_person)
+        on conflict do nothing;
+    select * into there from durable_workflows.effects where workflow_id = run_id and function_id = step;
+    if there.attempt <> token and there.happened is not true then
+        if there.happened is null and not not_done then
+            update durable_workflows.effects set doubt_since = coalesce(doubt_since, clock_timestamp()),
+                problem = coalesce(trouble, problem), looks = there.looks + (trouble is not null)::integer
+            where workflow_id = run_id and function_id = step returning * into there;
+            return query select 'doubt', null::text, there.looks, there.began_at, there.problem;
+            return;
+        end if;
+        update durable_workflows.effects set attempt = token, began_at = clock_timestamp(), doubt_since = null, problem = null, looks = 0, happened = null
+        where workflow_id = run_id and function_id = step;
+    end if;
+    return query select case when there.happened then 'happened' else 'begun' end, there.result, there.looks, there.began_at, there.problem;
+end
+$$;
+
+-- Says of a step in doubt whether it has happened, and with which result. Returns the verdict: `resolved`; or why nothing was done: `person`, only a person
+-- may say; `earlier`, it was said before; `none`, it is not in doubt.
+create or replace function durable_workflows.resolve_doubt(run_id text, step integer, did boolean, value text, about jsonb, from_person boolean)
+    returns text language plpgsql as $$
+declare
+    there durable_workflows.effects;
+begin
+    perform from dbos.workflow_status where workflow_uuid = run_id for key share;  -- after a process that is parking the run
+    select effect.* into there from durable_workflows.effects as effect
+    where effect.workflow_id = run_id and effect.function_id = step and effect.doubt_since is not null and not exists (
+        select from dbos.operation_outputs as recorded where recorded.workflow_uuid = run_id and recorded.function_id = step
+    ) for update;
+    if not found then
+        return 'none';
+    elsif there.happened is not null then
+        return 'earlier';
+    elsif there.person_only and not from_person then
+        return 'person';
+    end if;
+    update durable_workflows.effects set happened = did, result = value,
+        decisions = decisions || jsonb_build_array(about || jsonb_build_object('at', clock_timestamp(), 'happened', did))
+    where workflow_id = run_id and function_id = step;
+    perform durable_workflows.wake('doubt', run_id, step::text);
+    return 'resolved';
+end
+$$;
+
+-- The steps with effects that happen at most once, and that a fork of the run from this step would do again: its own, and those of runs that its later steps
+-- started, as the fork would start them anew. `at_step` is the step of the run itself.
+create or replace function durable_workflows.effects_at_stake(run_id text, first integer)
+    returns table (at_step integer, workflow_id text, step integer, name text, state text) language sql stable as $$
+    with recursive again (at_step, run) as (
+        select started.function_id, started.child_workflow_id from dbos.operation_outputs as started
+        where started.workflow_uuid = run_id and started.function_id >= first
+            and started.child_workflow_id = run_id || '-' || started.function_id  -- one with an id of its own is found, not started
+        union
+        select again.at_step, started.child_workflow_id from again join dbos.operation_outputs as started on started.workflow_uuid = again.run
+        where started.child_workflow_id = again.run || '-' || started.function_id
+    ), concerned as (
+        select effect.function_id as at_step, effect.* from durable_workflows.effects as effect
+        where effect.workflow_id = run_id and effect.function_id >= first
+        union all
+        select again.at_step, effect.* from again join durable_workflows.effects as effect on effect.workflow_id = again.run
+    )
+    select concerned.at_step, concerned.workflow_id, concerned.function_id, concerned.name, case
+        when recorded.error is not null then 'failed'
+        when recorded.function_id is not null or concerned.happened then 'happened'
+        when concerned.doubt_since is not null then 'doubt'
+        else 'begun'
+    end
+    from concerned left join dbos.operation_outputs as recorded
+        on recorded.workflow_uuid = concerned.workflow_id and recorded.function_id = concerned.function_id
+    where recorded.function_id is not null or concerned.happened is distinct from false
+    order by concerned.at_step, concerned.workflow_id, concerned.function_id
+$$;
+
 -- Which runs a step names: those that it started, and those whose result it took.
 create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
 
@@ -476,6 +573,7 @@ begin
         delete from dbos.workflow_output where workflow_uuid = any(gone);
         delete from durable_workflows.logs where workflow_id = any(gone);
         delete from durable_workflows.waits where workflow_id = any(gone);
+        delete from durable_workflows.effects where workflow_id = any(gone);
         delete from durable_workflows.running_steps where workflow_id = any(gone);
         delete from durable_workflows.suspects where workflow_id = any(gone);
         delete from durable_workflows.unanswered where workflow_id = any(gone);

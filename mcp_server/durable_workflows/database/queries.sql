@@ -605,6 +605,40 @@ select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consume
     case when octet_length(message) > 4 * %(limit)s then octet_length(message) else length(message) end as message_length
 from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
 
+-- name: run_effects
+select effect.function_id as step, effect.name, effect.began_at, effect.person_only, effect.decisions, effect.problem, case
+    when effect.happened is null and not exists (
+        select from dbos.operation_outputs as recorded
+        where recorded.workflow_uuid = effect.workflow_id and recorded.function_id = effect.function_id
+    ) then effect.doubt_since
+end as doubt_since
+from durable_workflows.effects as effect where effect.workflow_id = %(workflow_id)s order by effect.function_id
+
+-- name: doubts
+-- The steps that are in doubt, the oldest doubt first.
+select effect.workflow_id, effect.function_id as step, effect.name, effect.doubt_since, effect.person_only
+from durable_workflows.effects as effect join dbos.workflow_status as run on run.workflow_uuid = effect.workflow_id
+where effect.doubt_since is not null and effect.happened is null and run.status in ('PENDING', 'ENQUEUED', 'DELAYED') and not exists (
+    select from dbos.operation_outputs as recorded
+    where recorded.workflow_uuid = effect.workflow_id and recorded.function_id = effect.function_id
+)
+order by effect.doubt_since limit %(limit)s
+
+-- name: resolve_doubt
+select durable_workflows.resolve_doubt(%(workflow_id)s, %(step)s, %(happened)s, %(result)s, %(about)s::jsonb, %(person)s) as verdict
+
+-- name: effects_at_stake
+select at_step, workflow_id, step, name, state, workflow_id = %(workflow_id)s as is_own
+from durable_workflows.effects_at_stake(%(workflow_id)s, %(from_step)s)
+
+-- name: copy_effects
+-- A fork has taken over recorded steps: what is known of their effects goes with them.
+insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
+select %(fork_id)s, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
+from durable_workflows.effects as effect
+where effect.workflow_id = %(workflow_id)s and effect.function_id < %(from_step)s
+on conflict do nothing
+
 -- name: run_descendants
 -- The first thousand: those that it started itself come before theirs.
 with recursive tree as (

@@ -4,8 +4,9 @@ For readers with room for it.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
-from durable_workflows import limits
+from durable_workflows import limits, topics
 from durable_workflows.database import marks
 from durable_workflows.database.marks import Marks, Wanted
 from durable_workflows.database.tables import Row
@@ -14,6 +15,7 @@ from durable_workflows.engine.rows import Rows
 from durable_workflows.models import (
     MOST_STREAM_VALUES,
     InboxItem,
+    OpenWait,
     Preview,
     Step,
     Stream,
@@ -103,11 +105,17 @@ def _inbox_item(row: Row) -> InboxItem:
     wait = records.open_wait(row)
     return InboxItem(
         wait=wait,
-        asked="person" if wait.person_only or wait.topic.startswith(PERSON) else "message",
+        asked=_asked(wait),
         name=row["name"],
         root_workflow_id=row["root_workflow_id"],
         input=Preview.recorded(row["input"], row["input_length"], row["serialization"]),
     )
+
+
+def _asked(wait: OpenWait) -> Literal["person", "message", "doubt"]:
+    if topics.doubted_step(wait.topic) is not None:
+        return "doubt"
+    return "person" if wait.person_only or wait.topic.startswith(PERSON) else "message"
 
 
 def _stream(rows: Sequence[Row]) -> Stream:

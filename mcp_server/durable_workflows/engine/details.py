@@ -18,6 +18,7 @@ from durable_workflows.models import (
     Run,
     RunningStep,
     Step,
+    StepEffect,
     Waiting,
 )
 from durable_workflows.settings import PARKED
@@ -57,6 +58,7 @@ async def read(
         forks=_as(Fork, await ask("run_forks")),
         events=[*map(records.event, await ask("run_events", limit=preview, count=MOST_EVENTS))],
         answers=[*map(records.answer, await ask("run_answers", limit=preview))],
+        effects=_as(StepEffect, await ask("run_effects")),
         worker=worker,
         newest_version=await newest_version(fetch),
         unavailable=await _why_unavailable(fetch, row),

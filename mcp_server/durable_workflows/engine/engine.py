@@ -35,6 +35,7 @@ from durable_workflows.models import (
     OpenWait,
     Pruned,
     Question,
+    Resolution,
     ScheduleInfo,
     Started,
     StartRequest,
@@ -149,6 +150,20 @@ class Engine:
         """
         return await self._messenger.answer(wait, value, who=who, how=how, shown=shown)
 
+    async def resolve_step(
+        self, workflow_id: str, step: int, said: Resolution, *, who: str, how: str
+    ) -> Delivered:
+        """Say of a step in doubt whether it has happened: then it has that result, else it runs again. `who` says so, in the way `how`.
+
+        Raises:
+            NotInDoubt: the step is not in doubt (any more).
+            PeopleOnly: only a person may say so.
+            AlreadyAnswered: it was said before.
+            InvalidArguments: a result of a step that has not happened.
+            UnknownWorkflowId, MessageTooLarge, DatabaseUnavailable
+        """
+        return await self._messenger.resolve(workflow_id, step, said, who=who, how=how)
+
     async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
         """The present questions of these runs and their child runs to people, the oldest question first.
 
@@ -177,15 +192,17 @@ class Engine:
         from_step: int,
         *,
         same_version: bool = False,
+        repeat: Sequence[int] = (),
         session: str | None = None,
     ) -> Forked:
         """Start a new run with the finished steps before `from_step`, on the newest version of the code or on that of the original, for a session.
 
         Raises:
+            WouldRepeat: a step that happens at most once would happen again, and is not among those to `repeat`.
             UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
         """
         return await self._forker.fork(
-            workflow_id, from_step, same_version=same_version, session=session
+            workflow_id, from_step, same_version=same_version, repeat=repeat, session=session
         )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:

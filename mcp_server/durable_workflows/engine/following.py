@@ -12,7 +12,7 @@ from typing import Literal
 
 import anyio
 
-from durable_workflows import fitting, limits, wording
+from durable_workflows import fitting, limits, topics, wording
 from durable_workflows.engine.reading import Reader
 from durable_workflows.models import (
     UNFINISHED,
@@ -119,6 +119,8 @@ def answer_command(workflow_id: str, topic: str) -> str:
     own = shlex.quote(workflow_id)
     if topic.startswith(PERSON):
         return f"durable-workflows approve {own}"
+    if (step := topics.doubted_step(topic)) is not None:
+        return f"durable-workflows resolve {own} {step} --happened|--not-happened"
     on = f" --topic {shlex.quote(topic)}" if topic else ""
     return f"durable-workflows send --id {own}{on} --message JSON"
 

@@ -1,6 +1,7 @@
 """Forks: new runs that take over the finished steps of other runs."""
 
 import uuid
+from collections.abc import Sequence
 
 from durable_workflows import actions, limits, wording
 from durable_workflows.database import tables
@@ -8,9 +9,22 @@ from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
-from durable_workflows.errors import UnknownStep, UnknownWorkflow, WorkflowUnavailable
+from durable_workflows.errors import (
+    UnknownStep,
+    UnknownWorkflow,
+    WorkflowUnavailable,
+    WouldRepeat,
+)
 from durable_workflows.models import UNFINISHED, Answer, Forked
 from durable_workflows.settings import QUEUE
+
+_NAMED = 3  # steps in an error
+_KNOWN = {
+    "happened": "has happened",
+    "failed": "failed, and may have happened before",
+    "doubt": "is in doubt",
+    "begun": "has begun",
+}
 
 
 class Forker:
@@ -28,6 +42,7 @@ class Forker:
         from_step: int,
         *,
         same_version: bool = False,
+        repeat: Sequence[int] = (),
         session: str | None = None,
     ) -> Forked:
         """As `Engine.fork`."""
@@ -40,11 +55,14 @@ class Forker:
         version = head["version"] if same_version else await self._published.newest()
         if not same_version:
             await self._forkable(head, from_step, version)
+        await self._refuse_repetitions(workflow_id, from_step, repeat)
         fork_id = str(uuid.uuid4())
         about = {"forked_at": from_step, "session": session}  # else it has those of the original
         await self._calls.certainly(
             lambda client: client.fork(workflow_id, from_step, fork_id, version, QUEUE, about)
         )
+        copied = {"workflow_id": workflow_id, "fork_id": fork_id, "from_step": from_step}
+        await self._rows.run("copy_effects", **copied)
         under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
         note = f"{under_way} of {workflow_id} still runs." if under_way else None
         if head["status"] in UNFINISHED:
@@ -57,6 +75,26 @@ class Forker:
             from_step=from_step,
             version=version,
             note=note,
+        )
+
+    async def _refuse_repetitions(
+        self, workflow_id: str, from_step: int, repeat: Sequence[int]
+    ) -> None:
+        """Refuse a fork that would do a step again that must not happen twice, unless it is among those to repeat."""
+        rows = await self._rows.fetch(
+            "effects_at_stake", workflow_id=workflow_id, from_step=from_step
+        )
+        again = [row for row in rows if row["at_step"] not in repeat]
+        if not again:
+            return
+        said = "; ".join(_at_stake(row) for row in again[:_NAMED])
+        more = f"; and {len(again) - _NAMED} more" if len(again) > _NAMED else ""
+        steps = sorted({row["at_step"] for row in rows})
+        anyway = actions.call("fork", workflow_id=workflow_id, from_step=from_step, repeat=[*steps])
+        raise WouldRepeat(
+            f"A fork of {workflow_id} from step {from_step} would repeat what must not happen twice: {said}{more}. Nothing was done.",
+            hint=f"Fork from a later step; or, if it shall happen again, {anyway}.",
+            steps=steps,
         )
 
     async def _forkable(self, head: tables.Row, from_step: int, version: str) -> None:
@@ -75,6 +113,14 @@ class Forker:
         """Whether the version of a run has its workflow."""
         rows = await self._rows.fetch("catalog_entry", version=head["version"], name=head["name"])
         return bool(rows) and rows[0]["error"] is None
+
+
+def _at_stake(row: tables.Row) -> str:
+    """A step that a fork would repeat, and what is known of it."""
+    where = f"step {row['at_step']}"
+    if not row["is_own"]:
+        where += f", whose run {row['workflow_id']} has step {row['step']}"
+    return f"{where} {row['name']}, which {_KNOWN[row['state']]}"
 
 
 def _taken_over(answer: Answer) -> str:

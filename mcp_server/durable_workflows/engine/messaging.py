@@ -6,21 +6,31 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
-from durable_workflows import actions, fitting
+from durable_workflows import actions, fitting, topics
 from durable_workflows.engine import records
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
-from durable_workflows.errors import AlreadyAnswered, NotWaiting, PeopleOnly, WorkflowFinished
+from durable_workflows.errors import (
+    AlreadyAnswered,
+    InvalidArguments,
+    NotInDoubt,
+    NotWaiting,
+    PeopleOnly,
+    UsageError,
+    WorkflowFinished,
+)
 from durable_workflows.models import (
+    PEOPLES_WAYS,
     STOPPED,
     UNFINISHED,
     Delivered,
     OpenWait,
     Question,
+    Resolution,
     Unanswered,
 )
 from durable_workflows.schemas import arguments
-from durable_workflows.settings import PERSON
+from durable_workflows.settings import DOUBT, PERSON
 from durable_workflows.system import processes
 
 
@@ -38,6 +48,11 @@ class Messenger:
         arguments.check_texts(topic=topic, idempotency_key=idempotency_key)
         if topic.startswith(PERSON):
             raise PeopleOnly(f"The topic {topic!r} accepts answers from people only.")
+        if (doubted := topics.doubted_step(topic)) is not None:
+            raise UsageError(
+                f"No message resolves a doubt about step {doubted}.",
+                hint=f"Call {topics.answering(workflow_id, topic)}.",
+            )
         if idempotency_key is not None:
             earlier = await self._sent_before(workflow_id, topic, message, idempotency_key)
             if earlier is not None:
@@ -97,6 +112,9 @@ class Messenger:
         if not earlier and wait.step not in [one.step for one in open_waits]:
             raise NotWaiting(f"{wait.workflow_id} no longer waits for {wait.topic!r}.")
         arguments.check_message(wait, value)
+        if topics.doubted_step(wait.topic) is not None:
+            said = Resolution.model_validate(value)
+            return await self.resolve(wait.workflow_id, wait.step, said, who=who, how=how)
         rows = await self._rows.fetch(
             "note_answer",
             workflow_id=wait.workflow_id,
@@ -116,6 +134,35 @@ class Messenger:
             at = noted["answered_at"].isoformat(timespec="seconds")
             raise AlreadyAnswered(f"{noted['who']} already answered this at {at}.")
         return sent
+
+    async def resolve(
+        self, workflow_id: str, step: int, said: Resolution, *, who: str, how: str
+    ) -> Delivered:
+        """As `Engine.resolve_step`."""
+        if not said.happened and said.result is not None:
+            raise InvalidArguments(
+                "A step that has not happened has no result.",
+                hint="Leave `result` out, or say that it has happened.",
+            )
+        arguments.check_size(said.result, "result")
+        await self._rows.head(workflow_id)
+        rows = await self._rows.change(
+            "resolve_doubt",
+            workflow_id=workflow_id,
+            step=step,
+            happened=said.happened,
+            result=None if said.result is None else fitting.recorded_json(said.result),
+            about=fitting.json_text({"who": who, "how": how}),
+            person=how in PEOPLES_WAYS,
+        )
+        verdict = rows[0]["verdict"] if rows else "none"
+        if verdict == "person":
+            raise PeopleOnly(f"Only a person may say whether step {step} has happened.")
+        if verdict == "earlier":
+            raise AlreadyAnswered(f"It was already said whether step {step} has happened.")
+        if verdict == "none":
+            raise NotInDoubt(f"Step {step} of {workflow_id} is not in doubt.")
+        return Delivered(workflow_id=workflow_id, topic=f"{DOUBT}{step}", delivered=True)
 
     async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
         """As `Engine.questions`."""

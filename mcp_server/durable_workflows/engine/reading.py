@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
-from durable_workflows import actions, fitting, limits, wording
+from durable_workflows import actions, fitting, limits, topics, wording
 from durable_workflows.database import facts, tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import comparing, details, listing, records
@@ -47,10 +47,11 @@ from durable_workflows.models import (
 )
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
-from durable_workflows.settings import APPLICATION
+from durable_workflows.settings import APPLICATION, DOUBT, PERSON
 from durable_workflows.system import places, state
 
 _SESSIONS = 10
+_DOUBTS = 10  # steps in doubt that are listed
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
 _COUNTED = 10_000  # runs; above that, `storage` gives an estimate
@@ -364,7 +365,13 @@ class Reader:
     async def _problems(self, workers: Iterable[WorkerInfo]) -> list[str]:
         orphans = await self._rows.fetch("orphans")
         loading = await self._loading(workers)
-        return [*loading, *await self._suspects(), *map(_orphan_line, orphans)]
+        doubts = await self._rows.fetch("doubts", limit=_DOUBTS)
+        return [
+            *loading,
+            *await self._suspects(),
+            *map(_doubt_line, doubts),
+            *map(_orphan_line, orphans),
+        ]
 
     async def _suspects(self) -> list[str]:
         """The runs that end their worker, and the runs that may."""
@@ -515,6 +522,15 @@ class Reader:
         last = await self.last_step(workflow_id)
         which = f"its last one is {last}" if last else "none has finished"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
+
+
+def _doubt_line(row: tables.Row) -> str:
+    """A row of `doubts`."""
+    workflow_id, step = row["workflow_id"], row["step"]
+    topic = f"{PERSON if row['person_only'] else ''}{DOUBT}{step}"
+    name = wording.line(row["name"], limits.NAME)
+    since = wording.time(row["doubt_since"])
+    return f"Step {step} ({name}) of {wording.line(workflow_id, limits.NAME)} is in doubt since {since}: {topics.answering(workflow_id, topic)}"
 
 
 def _orphan_line(row: tables.Row) -> str:

@@ -44,7 +44,7 @@ class RunningStep:
 
 @dataclass(frozen=True)
 class Wait:
-    """A `DBOS.recv` in flight, and its question."""
+    """A wait for a message, or for what is said of a step in doubt; and its question."""
 
     topic: str
     question: Question
@@ -107,11 +107,15 @@ class Activity:
     @contextmanager
     def waits(self, workflow_id: str, step: int, topic: str) -> Generator[None]:
         """See `observing.Observer`."""
-        self._set((workflow_id, step), Wait(topic, asking.current()))
+        key = (workflow_id, step)
+        before = self._current.get(key)
+        self._set(key, Wait(topic, asking.current()))
         try:
             yield
         finally:
-            self._remove((workflow_id, step))
+            self._remove(key)
+            if before is not None:
+                self._set(key, before)
 
     def drain(self, seconds: float) -> bool:
         """Let no further step begin, and wait that long for the steps in flight; return whether all have ended.
@@ -156,17 +160,21 @@ class Activity:
     def _set(self, key: Key, entry: Entry) -> None:
         with self._lock:
             self._current[key] = entry
-            if isinstance(entry, RunningStep):
-                self._idle.clear()
+            self._note_idleness()
         self._wake()
 
     def _remove(self, key: Key) -> None:
         with self._lock:
             self._current.pop(key, None)
-            if not any(isinstance(entry, RunningStep) for entry in self._current.values()):
-                self._idle.set()
+            self._note_idleness()
         if key in self._published:
             self._wake()
+
+    def _note_idleness(self) -> None:
+        if any(isinstance(entry, RunningStep) for entry in self._current.values()):
+            self._idle.clear()
+        else:
+            self._idle.set()
 
     def _wake(self) -> None:
         if not self._woken:  # at most one wake-up per round, however many steps begin

@@ -40,7 +40,7 @@ from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
-from durable_workflows.seam import dbos_calls
+from durable_workflows.seam import dbos_calls, effects
 from durable_workflows.seam.patches import (
     connections,
     failures,
@@ -219,6 +219,7 @@ class _Worker:
         )
         parkable_waits.install(self._parking)
         observing.observe(activity)
+        effects.install(effects.RecordedEffects(self._database.schema, self._parking, activity))
         self._executions = Executions(self._parking)
         self._executions.install()
         self._cancelling = anyio.Event()

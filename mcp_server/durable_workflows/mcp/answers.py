@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, JsonValue
 
-from durable_workflows import fitting, limits
+from durable_workflows import fitting, limits, topics
 from durable_workflows.models import (
     Catalog,
     CatalogEntry,
@@ -26,7 +26,6 @@ from durable_workflows.models import (
     WaitResult,
     Written,
 )
-from durable_workflows.settings import PERSON
 from durable_workflows.wording import counted, line, short
 
 _CUT = "… (cut)"
@@ -175,11 +174,10 @@ def _waiting_note(waiting: Sequence[Waiting]) -> str:
         return ""
     wait = waiting[0]
     prompt = f" It asks: {short(wait.prompt, 300)}" if wait.prompt else ""
-    tool = "answer_in_person" if wait.topic.startswith(PERSON) else "send_message"
     others = len(waiting) - 1
     more = f" {others:,} more {'waits' if others == 1 else 'wait'} too." if others else ""
     whole = f" {_PROMPT}" if len(wait.prompt or "") > 300 else ""
-    return f"{fitting.shown_line(wait.workflow_id)} waits for a message on topic {short(wait.topic, 100)!r}: {tool}.{prompt}{whole}{more}"
+    return f"{fitting.shown_line(wait.workflow_id)} waits for a message on topic {short(wait.topic, 100)!r}: {topics.tool(wait.topic)}.{prompt}{whole}{more}"
 
 
 def fit_waited(result: WaitResult) -> WaitAnswer:

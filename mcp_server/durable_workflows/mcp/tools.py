@@ -35,6 +35,7 @@ from durable_workflows.models import (
     Delivered,
     OpenWait,
     PersonAnswer,
+    Resolution,
     RunList,
     StartRequest,
     Status,
@@ -324,11 +325,33 @@ async def answer_in_person(
     )
 
 
+async def resolve_step(
+    ctx: Call,
+    workflow_id: OneWorkflowId,
+    step: Annotated[int, Field(ge=1)],
+    happened: bool,
+    result: JsonValue = None,
+) -> Delivered:
+    """Say whether a step in doubt has happened: its process ended within it, and it must not happen twice. If it has not happened, it runs again.
+
+    Find out first; do not guess. What you say is recorded as yours. Next: wait_for_workflows.
+
+    - step: Its number in inspect.
+    - happened: Whether it has had its effect.
+    - result: What it would have returned, if it has happened.
+    """
+    engine = await _engine(ctx)
+    session = ctx.request_context.lifespan_context.sessions.of(ctx)
+    said = Resolution(happened=happened, result=result)
+    return await engine.resolve_step(workflow_id, step, said, who=session.client, how="tool")
+
+
 async def fork(
     ctx: Call,
     workflow_id: OneWorkflowId,
     from_step: Annotated[int, Field(ge=1)],
     version: Literal["latest", "same"] = "latest",
+    repeat: list[int] | None = None,
 ) -> ForkAnswer:
     """Start a new run that takes over the finished steps of another one and runs again from a given step.
 
@@ -338,11 +361,16 @@ async def fork(
 
     - from_step: The first step to run again, by its number in inspect.
     - version: latest: the code as it is now. same: the original's code.
+    - repeat: Steps that happen again although they must not happen twice.
     """
     engine = await _engine(ctx)
     session = ctx.request_context.lifespan_context.sessions.of(ctx)
     forked = await engine.fork(
-        workflow_id, from_step, same_version=version == "same", session=session.session_id
+        workflow_id,
+        from_step,
+        same_version=version == "same",
+        repeat=repeat or (),
+        session=session.session_id,
     )
     return answers.fit_forked(forked)
 
@@ -454,6 +482,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(inspect, "Inspect workflow", reads=True, structured=False, app=uris.APP_RUN),
     ToolSpec(compare, "Compare workflows", reads=True, structured=False),
     ToolSpec(send_message, "Send message", open_world=True),
+    ToolSpec(resolve_step, "Resolve a step in doubt", open_world=True),
     ToolSpec(fork, "Fork workflow", open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),

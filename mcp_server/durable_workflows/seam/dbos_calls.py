@@ -32,6 +32,12 @@ def current_run() -> tuple[str, int | None] | None:
     return context.workflow_id, context.curr_step_function_id if context.is_step() else None
 
 
+def current_step() -> tuple[str, int] | None:
+    """The run in whose code the caller is, and the step; None outside of steps."""
+    run = current_run()
+    return None if run is None or run[1] is None else (run[0], run[1])
+
+
 def database_password() -> str | None:
     """The password with which DBOS is connected in this process; None without one."""
     return system_database().engine.url.password

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from durable_workflows import fitting, limits
+from durable_workflows import fitting, limits, topics
 from durable_workflows.actions import REST, call, inspect
 from durable_workflows.models import (
     UNFINISHED,
@@ -362,14 +362,17 @@ def _child(child: Child) -> str:
 def _waits(waits: list[Waiting], now: datetime) -> Cause:
     first = waits[0]
     more = f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""
-    where = {"workflow_id": first.workflow_id, "topic": line(first.topic, limits.NAME)}
     example = REST if first.example is None else first.example
     if len(as_json(example)) > _PROMPT:
         example = REST  # a part of it would not be a valid message
-    answer = call("send_message", **where, message=example)
+    answer = topics.answering(first.workflow_id, line(first.topic, limits.NAME), example)
     if first.topic.startswith(PERSON):
-        answer = f"{call('answer_in_person', **where)}: the person at this client answers."
-    return Cause(f"waits for a message on topic {wait_line(first, now)}{more}", answer)
+        answer += ": the person at this client answers."
+    step = topics.doubted_step(first.topic)
+    what = (
+        "for a message" if step is None else f"for what is said of step {step}, which is in doubt,"
+    )
+    return Cause(f"waits {what} on topic {wait_line(first, now)}{more}", answer)
 
 
 def _in_steps(run: Run, now: datetime) -> Cause:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from durable_workflows import actions, fitting, limits
-from durable_workflows.actions import REST
+from durable_workflows import actions, fitting, limits, topics
 from durable_workflows.models import Asking, Fact, Going, News
 from durable_workflows.telling import causes
 from durable_workflows.wording import counted, line, recorded_not_ok, time
@@ -36,10 +35,7 @@ def do(fact: Fact) -> str:
     """The call for the next action."""
     if fact.asking is None:
         return actions.inspect(fact.workflow_id)
-    about = {"workflow_id": fact.asking.workflow_id, "topic": fact.asking.topic}
-    if fact.asking.person_only:
-        return actions.call("answer_in_person", **about)
-    return actions.call("send_message", **about, message=REST)
+    return topics.answering(fact.asking.workflow_id, fact.asking.topic)
 
 
 def lines(news: News, client: str | None = None) -> list[str]:

@@ -11,7 +11,16 @@ from typing import Any
 
 from durable_workflows import fitting, limits
 from durable_workflows.actions import NUMBER, inspect
-from durable_workflows.models import MOST_EVENTS, UNFINISHED, Answer, Child, Preview, Run, Step
+from durable_workflows.models import (
+    MOST_EVENTS,
+    UNFINISHED,
+    Answer,
+    Child,
+    Preview,
+    Run,
+    Step,
+    StepEffect,
+)
 from durable_workflows.settings import FOREVER_SECONDS
 from durable_workflows.telling.causes import SLEEP, cause, failure, wait_line
 from durable_workflows.telling.pages import list_page, size
@@ -46,6 +55,8 @@ _HOW = {
     "elicitation": "in the form of a client",
     "page": "on the page",
     "app": "on the page inside a client",
+    "tool": "by a tool",
+    "command": "by a command",
 }
 _NOT_BEGUN = ("ENQUEUED", "DELAYED")
 _FAILED = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
@@ -84,6 +95,7 @@ def _head(run: Run, now: datetime) -> list[str]:
         lines.append(f"What it asks: {inspect(run.workflow_id, step=0, cursor='prompt:0')}")
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
     lines += _answers(run)
+    lines += _section("Steps that happen at most once", [_effect(one) for one in run.effects])
     lines += _events(run)
     children = sorted(run.children, key=_concern)
     lines += _section("Children", [_child(one) for one in children])
@@ -211,6 +223,19 @@ def answer_line(answer: Answer) -> str:
         f"taken over from {where}: not asked again; a fork from step {answer.step} asks again"
         if where
         else None,
+    )
+
+
+def _effect(effect: StepEffect) -> str:
+    """A step that happens at most once, and what was said of its doubts."""
+    return joined(
+        f"step {effect.step} {line(effect.name, limits.NAME)}",
+        f"in doubt since {time(effect.doubt_since)}" if effect.doubt_since else None,
+        "only a person may resolve a doubt" if effect.person_only else None,
+        *(
+            f"{line(one.who, limits.NAME)} said at {time(one.at)} ({_HOW.get(one.how, one.how)}) that it has {'' if one.happened else 'not '}happened"
+            for one in effect.decisions
+        ),
     )
 
 

@@ -1,8 +1,9 @@
 """The changes that a person can make on the page: one function for each POST."""
 
+import functools
 from typing import TYPE_CHECKING
 
-from durable_workflows.errors import AlreadyAnswered, NotWaiting
+from durable_workflows.errors import AlreadyAnswered, NotWaiting, WouldRepeat
 from durable_workflows.models import (
     ChangedList,
     Delivered,
@@ -26,9 +27,19 @@ async def start(site: Site, body: StartRequest) -> Started:
 
 async def fork(site: Site, body: ForkBody) -> Forked:
     engine = await site.engine()
-    return await engine.fork(
-        body.workflow_id, body.from_step, same_version=body.same_version, session=site.session
+    fork = functools.partial(
+        engine.fork,
+        body.workflow_id,
+        body.from_step,
+        same_version=body.same_version,
+        session=site.session,
     )
+    try:
+        return await fork()
+    except WouldRepeat as refused:
+        if not body.anyway:
+            raise
+        return await fork(repeat=refused.steps)
 
 
 async def cancel(site: Site, body: RunsBody) -> ChangedList:

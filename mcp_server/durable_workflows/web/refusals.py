@@ -16,6 +16,7 @@ from durable_workflows.errors import (
     UnknownWorkflow,
     UnknownWorkflowId,
     UsageError,
+    WouldRepeat,
 )
 from durable_workflows.web.shapes import Refusal
 
@@ -76,6 +77,8 @@ def refusal(error: ValidationError | DurableWorkflowsError) -> Refused:
 def _status(error: DurableWorkflowsError) -> int:
     if isinstance(error, _NOT_THERE):
         return 404
+    if isinstance(error, WouldRepeat):
+        return 409
     if isinstance(error, UsageError):
         return 400
     return 503 if isinstance(error, DatabaseUnavailable) else 500

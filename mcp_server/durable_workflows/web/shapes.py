@@ -184,11 +184,12 @@ class Refusal(Model):
 
 
 class ForkBody(Asked):
-    """A fork."""
+    """A fork; `anyway` also if a step that must not happen twice would happen again."""
 
     workflow_id: WorkflowId
     from_step: int = Field(ge=1, lt=2**31)
     same_version: bool = False
+    anyway: bool = False
 
 
 class RunsBody(Asked):

@@ -27,8 +27,9 @@ from durable_workflows.cli.commands.common import (
 from durable_workflows.engine import following
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.reading import Reader
-from durable_workflows.models import Started, StartRequest, WaitResult
+from durable_workflows.models import Resolution, Started, StartRequest, WaitResult
 from durable_workflows.settings import Settings
+from durable_workflows.system import users
 
 if TYPE_CHECKING:
     from durable_workflows.engine.engine import Engine
@@ -227,6 +228,35 @@ async def send(
         printing.say(sent.note)
 
 
+async def resolve(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    step: Annotated[int, typer.Argument(metavar="STEP", help="The step in doubt.")],
+    *,
+    happened: Annotated[
+        bool, typer.Option("--happened/--not-happened", help="Whether it has happened.")
+    ],
+    result: Annotated[
+        GivenJson | None,
+        typer.Option(
+            parser=given_json,
+            metavar="JSON",
+            help="What the step would have returned, if it has happened.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of a step in doubt whether it has happened.
+
+    Only a step that happens at most once can be in doubt: its process ended within it. If it has not happened, it runs again.
+    If only a person may say so, use `durable-workflows approve` instead.
+    """
+    said = Resolution(happened=happened, result=result.value if result else None)
+    async with engine_of(settings) as engine:
+        done = await engine.resolve_step(workflow_id, step, said, who=users.login(), how="command")
+    printing.print_model(done, as_json, f"Step {step} of {workflow_id} is no longer in doubt.")
+
+
 async def fork(
     settings: Settings,
     workflow_id: WorkflowId,
@@ -238,6 +268,13 @@ async def fork(
             "--same-version", help="Run on the code of the original run, not on the newest."
         ),
     ] = False,
+    repeat: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="STEP",
+            help="A step that happens again although it must not happen twice. Repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a copy of a run from a step.
@@ -246,7 +283,9 @@ async def fork(
     fork the run from the step that failed.
     """
     async with engine_of(settings) as engine:
-        forked = await engine.fork(workflow_id, from_step, same_version=same_version)
+        forked = await engine.fork(
+            workflow_id, from_step, same_version=same_version, repeat=repeat or ()
+        )
     text = f"{workflow_id} was forked from step {from_step} as {forked.workflow_id}"
     printing.print_model(forked, as_json, text)
     if forked.note:
@@ -294,6 +333,7 @@ COMMANDS = (
     ),
     Command("wait", wait, ("wait deploy-7", "wait deploy-7 deploy-8 --until any --timeout 60")),
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
+    Command("resolve", resolve, ("resolve pay-7 4 --not-happened",)),
     Command("fork", fork, ("fork deploy-7 2",)),
     Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
     Command("resume", resume, ("resume deploy-7",)),

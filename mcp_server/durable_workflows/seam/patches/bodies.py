@@ -51,9 +51,9 @@ class State(Enum):
 
 
 class Condition(NamedTuple):
-    """A condition that ends a wait: a `message` for a run on a topic, an `event` of a run by its name, the `end` of a run."""
+    """A condition that ends a wait: a `message` for a run on a topic, an `event` of a run by its name, the `end` of a run, what is said of a `doubt` about a step."""
 
-    kind: Literal["message", "event", "end"]
+    kind: Literal["message", "event", "end", "doubt"]
     target: str
     key: str = ""
 

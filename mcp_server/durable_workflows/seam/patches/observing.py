@@ -38,7 +38,7 @@ class Observer(Protocol):
         ...
 
     def waits(self, workflow_id: str, step: int, topic: str) -> AbstractContextManager[None]:
-        """Surrounds a `DBOS.recv`."""
+        """Surrounds a `DBOS.recv`, and the wait of a step in doubt."""
         ...
 
 

@@ -248,8 +248,21 @@ class Parking:
 
     def step_ended(self, body: Body) -> None:
         """A reported step has ended."""
+        self._count_step(body, -1)
+
+    @contextmanager
+    def aside(self, body: Body | None) -> Generator[None]:
+        """Surrounds a wait inside a step: the step does not keep its body from being parked."""
+        self._count_step(body, -1)
+        try:
+            yield
+        finally:
+            self._count_step(body, 1)
+
+    def _count_step(self, body: Body | None, more: int) -> None:
         with self._changed:
-            body.steps -= 1
+            if body is not None:
+                body.steps += more
 
     def left(self, body: Body) -> None:
         """The code of a body has ended."""

@@ -151,6 +151,14 @@ export interface ComparedValue {
   changes: Change[];
 }
 
+/** What was said of a step in doubt: whether it has happened. `how` is `tool`, `command`, or a person's way as in `Answer`. */
+export interface Decision {
+  who: string;
+  how: string;
+  at: string;
+  happened: boolean;
+}
+
 /** A message that the run will get or has already got; `note` says if the run does not wait for it now, or if it was sent before. */
 export interface Delivered {
   /** The workflow_id of the run. */
@@ -177,11 +185,12 @@ export interface Fork {
   status: string;
 }
 
-/** A fork. */
+/** A fork; `anyway` also if a step that must not happen twice would happen again. */
 export interface ForkBody {
   workflow_id: string;
   from_step: number;
   same_version?: boolean;
+  anyway?: boolean;
 }
 
 /** A new run that was forked from another one. */
@@ -197,10 +206,10 @@ export interface Forked {
   note: string | null;
 }
 
-/** What a run waits for, with its arguments: the answer of a person, or a message. `root_workflow_id` is the run at the root of its family, perhaps itself. */
+/** What a run waits for, with its arguments: the answer of a person, a message, or what is said of a step in doubt. `root_workflow_id` is the run at the root of its family, perhaps itself. */
 export interface InboxItem {
   wait: OpenWait;
-  asked: "person" | "message";
+  asked: "person" | "message" | "doubt";
   name: string;
   root_workflow_id: string;
   input: Preview | null;
@@ -318,7 +327,7 @@ export interface Rest {
   events: AwaitedEvent[];
 }
 
-/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
@@ -348,6 +357,7 @@ export interface Run {
   forks: Fork[];
   events: Event[];
   answers: Answer[];
+  effects: StepEffect[];
   unread_messages: number;
   unread_topics: string[];
   newest_version: string | null;
@@ -572,6 +582,17 @@ export interface Step {
   output: Preview | null;
   error: Preview | null;
   child_workflow_id: string | null;
+}
+
+/** A step that happens at most once. With `doubt_since` it is in doubt: a process that had begun it ended before its result was recorded. `problem`: why its own look-up failed. */
+export interface StepEffect {
+  step: number;
+  name: string;
+  began_at: string;
+  person_only: boolean;
+  doubt_since: string | null;
+  problem: string | null;
+  decisions: Decision[];
 }
 
 /** One step of a run. */

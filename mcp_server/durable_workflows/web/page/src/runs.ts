@@ -1,6 +1,6 @@
 /** Facts about runs: their statuses, and the actions on them. */
 
-import type { Changed, ChangedList } from "./api";
+import type { Changed, ChangedList, ForkBody, Forked } from "./api";
 import { api, asApiError } from "./data";
 import { confirm } from "./parts/Dialog";
 import { toast, toastError } from "./parts/Toasts";
@@ -24,6 +24,7 @@ export const isUnfinished = (status: string): boolean => UNFINISHED.has(status);
 /** Whether `resume` has an effect on a run. */
 export const isStopped = (status: string): boolean => STOPPED.has(status);
 
+const WOULD_REPEAT = 409; // the status of such a refusal
 const MOST_AT_ONCE = 200; // runs in one call, as in web/shapes.py
 
 type Change = "cancel" | "resume" | "delete";
@@ -110,13 +111,22 @@ export async function fork(workflowId: string, fromStep: number, sameVersion = f
     optionOn: sameVersion,
   });
   if (!answer) return;
+  const body = { workflow_id: workflowId, from_step: fromStep, same_version: answer.option, anyway: false };
   await attempt(async () => {
-    const body = { workflow_id: workflowId, from_step: fromStep, same_version: answer.option };
-    const forked = await api.post("fork", body);
+    const forked = await api.post("fork", body).catch((error: unknown) => forkAnyway(error, body));
+    if (!forked) return false;
     toast("Forked: this is the new run.", forked.note ?? undefined);
     go(runHref(forked.workflow_id));
     return true;
   });
+}
+
+/** Ask whether to repeat what must not happen twice, if that was why the fork was refused. null: no. */
+async function forkAnyway(error: unknown, body: ForkBody): Promise<Forked | null> {
+  const refused = asApiError(error);
+  if (refused.status !== WOULD_REPEAT) throw refused;
+  const answer = await confirm({ title: "Do it twice?", body: refused.message, action: "Fork, and do it again", keep: "Leave as is", danger: true });
+  return answer && api.post("fork", { ...body, anyway: true });
 }
 
 /** Do something that the server may refuse, and report a refusal. */

@@ -67,6 +67,7 @@ const DEEDS: Readonly<Record<string, (args: Args) => Deed | null>> = {
   fork: forked,
   start_workflow: started,
   send_message: (args) => ({ label: "Answer", href: inboxHref(text(args["workflow_id"])) }),
+  resolve_step: (args) => ({ label: "Say what happened", href: inboxHref(text(args["workflow_id"]), number(args["step"])) }),
   answer_in_person: (args) => ({ label: "Answer", href: inboxHref(text(args["workflow_id"])) }),
   server_status: () => ({ label: "Open System", href: href("system") }),
   list_workflows: (args) => ({ label: "Show these runs", href: href("runs", [], strings(args)) }),
@@ -101,6 +102,10 @@ function started(args: Args): Deed | null {
 function ids(args: Args): string[] {
   const given = args["workflow_ids"];
   return Array.isArray(given) ? given.map(text) : [text(args["workflow_id"])];
+}
+
+function number(value: JsonValue | undefined): number | undefined {
+  return typeof value === "number" ? value : undefined;
 }
 
 function text(value: JsonValue | undefined): string {

@@ -2,7 +2,7 @@
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 
-import type { Preview, RunningStep, Step, Waiting } from "../api";
+import type { Preview, RunningStep, Step, StepEffect, Waiting } from "../api";
 import { api, useFetched } from "../data";
 import { readableInput } from "../inputs";
 import { CopyMenu } from "../parts/Copy";
@@ -85,6 +85,7 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
         />
       </div>
       {recorded ? <Recorded id={id} step={recorded} /> : running && <Running step={running} />}
+      <OfEffect effect={of.run.effects.find((one) => one.step === step)} />
       <StepLog id={id} step={step} />
     </>
   );
@@ -112,6 +113,21 @@ function Waits({ wait, step }: { wait: Waiting; step: number }) {
       </dl>
       {wait.prompt && <pre class="text">{wait.prompt}</pre>}
     </>
+  );
+}
+
+/** What is known of a step that happens at most once. */
+function OfEffect({ effect }: { effect: StepEffect | undefined }) {
+  if (!effect) return null;
+  return (
+    <dl class="facts">
+      <Fact name="Happens">at most once{effect.person_only && "; only a person resolves a doubt about it"}</Fact>
+      {effect.decisions.map((one) => (
+        <Fact key={one.at} name="Was in doubt">
+          {one.who} said <Time at={one.at} /> that it has {one.happened ? "" : "not "}happened
+        </Fact>
+      ))}
+    </dl>
   );
 }
 

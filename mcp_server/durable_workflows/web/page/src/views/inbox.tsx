@@ -5,11 +5,11 @@ import type { Resource } from "../data";
 import { useKeys } from "../keys";
 import { Empty, Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
-import { Icon } from "../parts/Icon";
 import { Ago } from "../parts/Time";
 import { go, route } from "../routes";
 import { inboxHref } from "../runs";
 import { line } from "../words";
+import { ASKS, AsksIcon } from "./asks";
 import { Question } from "./question";
 
 const LONGEST = 200;
@@ -102,8 +102,8 @@ function Item({ item, isChosen }: { item: InboxItem; isChosen: boolean }) {
   return (
     <a class="item" href={hrefOf(item)} aria-current={isChosen ? "true" : undefined}>
       <span class="item-title">
-        <span class={asked === "person" ? "asked person" : "asked"} title={asked === "person" ? "Asks a person" : "Waits for a message"}>
-          <Icon name={asked} />
+        <span class={asked === "message" ? "asked" : "asked person"} title={ASKS[asked]}>
+          <AsksIcon asked={asked} />
         </span>
         <span class="ellipsis grow">{wait.prompt ? line(wait.prompt, LONGEST) : `Message on “${wait.topic}”`}</span>
       </span>

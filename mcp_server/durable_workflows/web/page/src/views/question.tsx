@@ -17,6 +17,7 @@ import { toast } from "../parts/Toasts";
 import { Value } from "../parts/Value";
 import { go, href, runHref } from "../routes";
 import { attempt } from "../runs";
+import { ASKS, AsksIcon } from "./asks";
 
 const NO = /^(reject|rejected|no|decline|declined|deny|denied|refuse|abort|stop)$/i; // an answer that declines
 
@@ -61,8 +62,8 @@ function Request({ preview, load }: { preview: Preview | null; load: () => Promi
 function Facts({ item: { wait, asked } }: { item: InboxItem }) {
   return (
     <p class="question-facts muted">
-      <span class={asked === "person" ? "chip asked person" : "chip"}>
-        <Icon name={asked} /> {asked === "person" ? "Asks a person" : "Waits for a message"}
+      <span class={asked === "message" ? "chip" : "chip asked person"}>
+        <AsksIcon asked={asked} /> {ASKS[asked]}
       </span>
       <span>
         since <Ago at={wait.since} />
@@ -148,18 +149,20 @@ function AnswerForm({ item, next }: { item: InboxItem; next: string }) {
       }}
       onKeyDown={submitKey}
     >
-      <Form form={form} label={asked === "person" ? "Your answer" : "The message"} />
+      <Form form={form} label={asked === "message" ? "The message" : "Your answer"} />
       {error.value && <Failure error={error.value} />}
       <div class="row">
         <button type="submit" class="button primary" disabled={busy.value}>
-          {busy.value ? "Sending …" : asked === "person" ? "Send answer" : "Send message"}
+          {busy.value ? "Sending …" : asked === "message" ? "Send message" : "Send answer"}
         </button>
-        <button type="button" class="button" disabled={busy.value} onClick={() => void decline(item, form, send)}>
-          Decline …
-        </button>
+        {asked !== "doubt" && (
+          <button type="button" class="button" disabled={busy.value} onClick={() => void decline(item, form, send)}>
+            Decline …
+          </button>
+        )}
       </div>
       <p class="muted small-text">
-        {asked === "person" ? `It is recorded as an answer of ${project.data?.user ?? "you"}, given ${place}.` : "An agent or a program may send it, too."}
+        {asked === "message" ? "An agent or a program may send it, too." : `It is recorded as an answer of ${project.data?.user ?? "you"}, given ${place}.`}
       </p>
     </form>
   );
@@ -167,7 +170,7 @@ function AnswerForm({ item, next }: { item: InboxItem; next: string }) {
 
 async function answered({ wait, name, asked }: InboxItem, value: JsonValue, next: string): Promise<void> {
   const found = await api.post("answer", { workflow_id: wait.workflow_id, step: wait.step, value });
-  toast(asked === "person" ? `Answered: ${name} goes on.` : `Sent: ${name} goes on.`, found.note ?? undefined);
+  toast(asked === "message" ? `Sent: ${name} goes on.` : `Answered: ${name} goes on.`, found.note ?? undefined);
   go(next);
 }
 

@@ -1,0 +1,244 @@
+"""Steps with an effect in the world, like a payment, an email or a deployment, and what becomes of it when the process dies."""
+
+import asyncio
+import functools
+import inspect
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
+
+from dbos import DBOS
+from pydantic import JsonValue
+
+from durable_workflows import limits, wording
+from durable_workflows.authoring.asking import Question
+from durable_workflows.errors import UsageError
+from durable_workflows.models import Schema
+from durable_workflows.seam import dbos_calls, effects
+from durable_workflows.seam.effects import Effect, Effects, Standing
+from durable_workflows.settings import DOUBT, PERSON
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_KEYS = uuid.UUID("1c1f3f0e-6b5a-4a53-9d0c-5a2f1c6f6a11")  # the name space of idempotency keys
+_FIRST_LOOK_SECONDS = 120.0  # until the next look-up after one that failed; it doubles
+_LONGEST_LOOK_SECONDS = 3600.0
+_RESOLUTION: Schema = {
+    "type": "object",
+    "properties": {
+        "happened": {
+            "type": "boolean",
+            "description": "Whether the step has had its effect. If not, it runs again.",
+        },
+        "result": {"description": "The step's result, if it has happened."},
+    },
+    "required": ["happened"],
+    "additionalProperties": False,
+}
+
+
+class _NotDone(Enum):
+    NOT_DONE = "NOT_DONE"
+
+
+NOT_DONE: Final = _NotDone.NOT_DONE
+"""What the `find` of a step returns if the step's effect has not happened."""
+
+
+def step(
+    *,
+    name: str | None = None,
+    effect: Literal["repeatable", "once"] = "repeatable",
+    find: Callable[..., object] | None = None,
+    person: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A step, with what its effect allows when the process dies between the effect and its record.
+
+    | `effect` | meaning |
+    |---|---|
+    | `"repeatable"` | It runs again: at least once, as `@DBOS.step()`. |
+    | `"once"` | It does not run again by itself: at most once. Before its first line runs, an intent is on the disk. A later execution that finds the intent and no result is in doubt, and waits until `resolve_step` says whether the effect has happened. |
+
+    With `find`, the run resolves a doubt itself. It is called with the step's arguments, may be async if the step is, only looks, and returns the
+    step's result, or `NOT_DONE`: then the step runs. If it raises, the step stays in doubt, and it is called again after two minutes, then four, at
+    most an hour; until then the doubt can be resolved as any other. With `person`, only a person may say what has happened.
+
+    An exception that a `once` step raises is its result, as in any step. Call it from the body of a workflow.
+
+    Raises:
+        UsageError: `find` or `person` without `effect="once"`; at a call: a `once` step was called from another step.
+    """
+    if effect != "once" and (find is not None or person):
+        raise UsageError(
+            "`find` and `person` are about steps that must not happen twice.",
+            hint='Add effect="once", or remove them.',
+        )
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        if effect == "repeatable":
+            return DBOS.step(name=name)(function)
+        called = _once(function, name or function.__qualname__, find, person=person)
+        return _from_the_body(DBOS.step(name=name)(called))
+
+    return decorated
+
+
+def idempotency_key() -> str:
+    """A text for receivers that recognise a repeated request: the same each time this step of this run runs, and different for any other.
+
+    A fork that does the step again has another key. Call it in a step.
+
+    Raises:
+        UsageError: the caller is not in a step of a run.
+    """
+    place = dbos_calls.current_step()
+    if place is None:
+        raise UsageError(
+            "idempotency_key() was called outside of a step.",
+            hint="Call it in the step that sends the request: the key belongs to that step.",
+        )
+    workflow_id, step_ = place
+    made = effects.created_at(dbos_calls.system_database(), workflow_id)
+    return str(uuid.uuid5(_KEYS, f"{workflow_id}\n{made}\n{step_}"))
+
+
+def _from_the_body(function: Callable[P, R]) -> Callable[P, R]:
+    """In another step dbos would call it as a plain function, without a record of its own."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        if dbos_calls.current_step() is not None:
+            raise UsageError(
+                f"The step {function.__qualname__} happens at most once, and was called from another step.",
+                hint="Call it from the body of the workflow.",
+            )
+        return function(*args, **kwargs)
+
+    return called
+
+
+def _once(
+    function: Callable[P, R], name: str, find: Callable[..., object] | None, *, person: bool
+) -> Callable[P, R]:
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def called_async(*args: Any, **kwargs: Any) -> object:
+            once = _Once.of_caller(
+                name, functools.partial(function, *args, **kwargs), person=person
+            )
+            if once is None:
+                return await function(*args, **kwargs)
+            look = find and functools.partial(find, *args, **kwargs)
+            return await once.run_async(look)
+
+        return cast("Callable[P, R]", called_async)
+    if find is not None and inspect.iscoroutinefunction(find):
+        raise UsageError(
+            f"The step {function.__qualname__} is sync, and its `find` is async.",
+            hint="Make both async, or both sync.",
+        )
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        once = _Once.of_caller(name, functools.partial(function, *args, **kwargs), person=person)
+        if once is None:
+            return function(*args, **kwargs)
+        return cast("R", once.run(find and functools.partial(find, *args, **kwargs)))
+
+    return called
+
+
+class _Once:
+    """One execution of a `once` step."""
+
+    def __init__(self, effects_: Effects, effect: Effect, call: Callable[[], Any]) -> None:
+        self._effects = effects_
+        self._effect = effect
+        self._call = call
+
+    @classmethod
+    def of_caller(cls, name: str, call: Callable[[], Any], *, person: bool) -> "_Once | None":
+        """The step in which the caller is; None: it is in no run, where a step is a plain function."""
+        place = dbos_calls.current_step()
+        if place is None:
+            return None
+        offered = effects.installed()
+        if offered is None:
+            raise UsageError(
+                'A step with effect="once" needs a worker of durable-workflows.',
+                hint="Start the workflow through durable-workflows, not with DBOS.launch() in a process of your own.",
+            )
+        workflow_id, number = place
+        topic = f"{PERSON if person else ''}{DOUBT}{number}"
+        effect = Effect(workflow_id, number, name, person, topic, effects.owner_of(workflow_id))
+        return cls(offered, effect, call)
+
+    def run(self, find: Callable[[], object] | None) -> object:
+        standing = self._effects.begin(self._effect)
+        while standing.verdict == "doubt":
+            if find is not None:
+                try:
+                    found = find()
+                except Exception as error:  # noqa: BLE001 - of the author's code; the doubt shows it
+                    standing = self._effects.begin(self._effect, problem=_said(error))
+                else:
+                    if found is not NOT_DONE:
+                        return found
+                    standing = self._effects.begin(self._effect, not_done=True)
+            if standing.verdict == "doubt":
+                with self._question(standing).shown():
+                    self._effects.wait(self._effect, self._until(standing, find))
+                standing = self._effects.begin(self._effect)
+        return _result(standing) if standing.verdict == "happened" else self._call()
+
+    async def run_async(self, find: Callable[[], object] | None) -> object:
+        standing = await self._begin_async()
+        while standing.verdict == "doubt":
+            if find is not None:
+                try:
+                    found = find()
+                    if inspect.isawaitable(found):
+                        found = await cast("Awaitable[object]", found)
+                except Exception as error:  # noqa: BLE001 - as in `run`
+                    standing = await self._begin_async(problem=_said(error))
+                else:
+                    if found is not NOT_DONE:
+                        return found
+                    standing = await self._begin_async(not_done=True)
+            if standing.verdict == "doubt":
+                with self._question(standing).shown():
+                    await self._effects.wait_async(self._effect, self._until(standing, find))
+                standing = await self._begin_async()
+        return _result(standing) if standing.verdict == "happened" else await self._call()
+
+    async def _begin_async(self, *, not_done: bool = False, problem: str | None = None) -> Standing:
+        begin = functools.partial(
+            self._effects.begin, self._effect, not_done=not_done, problem=problem
+        )
+        return await asyncio.to_thread(begin)
+
+    def _until(self, standing: Standing, find: object) -> float | None:
+        """When to look again, in seconds since 1970; None: nothing but a resolution ends the doubt."""
+        if find is None:
+            return None
+        seconds = _FIRST_LOOK_SECONDS * 2.0 ** min(standing.looks - 1, 10)
+        return time.time() + min(seconds, _LONGEST_LOOK_SECONDS)
+
+    def _question(self, standing: Standing) -> Question:
+        effect = self._effect
+        began = wording.time(standing.began_at)
+        failed = f" Its look-up failed: {standing.problem}" if standing.problem else ""
+        prompt = f"In doubt: step {effect.step} {effect.name} began at {began}, and its process ended before its result was recorded.{failed} Find out whether it has happened."
+        return Question(prompt, _RESOLUTION, effect.person_only)
+
+
+def _result(standing: Standing) -> JsonValue:
+    return None if standing.result is None else json.loads(standing.result)
+
+
+def _said(error: Exception) -> str:
+    return wording.line(f"{type(error).__name__}: {error}", limits.NAME)

@@ -1,0 +1,186 @@
+# pyright: reportPrivateUsage=false
+"""Effects of steps that happen at most once: the intent before a step's first line, and the wait of a step that is in doubt."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
+
+from dbos import _context as dbos_context
+from dbos import _error as dbos_error
+from dbos._sys_db import SystemDatabase, db_retry
+from dbos._utils import LoopAwareEvent
+
+from durable_workflows.seam import dbos_calls, statements
+from durable_workflows.seam.patches import bodies
+from durable_workflows.seam.patches.bodies import Condition
+from durable_workflows.seam.patches.observing import Observer
+from durable_workflows.seam.patches.parking import Parking, Waiting
+
+_ROUND_SECONDS = 2.0  # between looks of a wait in memory
+_BEGIN = """
+SELECT verdict, result, looks, began_at, problem FROM {own}.begin_effect(
+    %(run)s, %(step)s, %(name)s, %(owner)s, %(attempt)s, %(person_only)s, %(not_done)s, %(problem)s
+)
+"""
+_IS_SETTLED = """
+SELECT run.status <> 'PENDING' OR run.owner_xid IS DISTINCT FROM %(owner)s OR effect.happened IS NOT NULL
+FROM {schema}.workflow_status AS run LEFT JOIN {own}.effects AS effect ON effect.workflow_id = run.workflow_uuid AND effect.function_id = %(step)s
+WHERE run.workflow_uuid = %(run)s
+"""
+_CREATED_AT = "SELECT created_at FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect of a step, in one execution of its run; `attempt` is that execution's own token. `topic` names its doubt."""
+
+    workflow_id: str
+    step: int
+    name: str
+    person_only: bool
+    topic: str
+    owner: str | None
+    attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class Standing(NamedTuple):
+    """How an effect stands: it may begin now; it is in doubt; it has happened, with a result as JSON. `looks` counts look-ups that have failed."""
+
+    verdict: Literal["begun", "doubt", "happened"]
+    result: str | None
+    looks: int
+    began_at: datetime
+    problem: str | None
+
+
+class Effects(Protocol):
+    """What a process that executes runs offers to the steps of these."""
+
+    def begin(
+        self, effect: Effect, *, not_done: bool = False, problem: str | None = None
+    ) -> Standing:
+        """Begin an effect. `not_done`: a look-up says that it has not happened; `problem`: why a look-up has failed.
+
+        Raises:
+            DBOSWorkflowCancelledError: the run is cancelled.
+            DBOSWorkflowConflictIDError: another execution has the run.
+        """
+        ...
+
+    def wait(self, effect: Effect, until: float | None) -> None:
+        """Wait until the doubt is resolved, or until that time (seconds since 1970). The run may be parked meanwhile."""
+        ...
+
+    async def wait_async(self, effect: Effect, until: float | None) -> None:
+        """As `wait`."""
+        ...
+
+
+_installed: list[Effects] = []
+
+
+def install(effects: Effects) -> None:
+    """Offer effects to the code of this process. Call it once, before `DBOS.launch()`."""
+    _installed[:] = [effects]
+
+
+def installed() -> Effects | None:
+    """What this process offers; None: it executes no runs of this software."""
+    return _installed[0] if _installed else None
+
+
+def owner_of(workflow_id: str) -> str | None:
+    """The token of this process's execution of the run in whose code the caller is."""
+    return dbos_context.current_owner_xid(workflow_id)
+
+
+@db_retry()
+def created_at(database: SystemDatabase, workflow_id: str) -> int:
+    """When a run was made, in milliseconds since 1970."""
+    return statements.run(database, _CREATED_AT, {"run": workflow_id})[0][0]
+
+
+class RecordedEffects:
+    """See `Effects`: the intents are rows of our tables."""
+
+    def __init__(self, schema: str, parking: Parking, observer: Observer) -> None:
+        own = statements.quoted(schema)
+        self._begin = _BEGIN.replace("{own}", own)
+        self._is_settled = _IS_SETTLED.replace("{own}", own)
+        self._parking = parking
+        self._observer = observer
+
+    def begin(
+        self, effect: Effect, *, not_done: bool = False, problem: str | None = None
+    ) -> Standing:
+        """See Effects."""
+        values = {
+            "run": effect.workflow_id,
+            "step": effect.step,
+            "name": effect.name,
+            "owner": effect.owner,
+            "attempt": effect.attempt,
+            "person_only": effect.person_only,
+            "not_done": not_done,
+            "problem": problem,
+        }
+        [[verdict, *rest]] = _ask(dbos_calls.system_database(), self._begin, values)
+        if verdict == "cancelled":
+            said = f"Workflow {effect.workflow_id} is cancelled. Aborting function."
+            raise dbos_error.DBOSWorkflowCancelledError(said)
+        if verdict == "lost":
+            raise dbos_error.DBOSWorkflowConflictIDError(effect.workflow_id)
+        return Standing(verdict, *rest)
+
+    def wait(self, effect: Effect, until: float | None) -> None:
+        """See Effects."""
+        event = LoopAwareEvent()
+        with self._waiting(effect, event, until) as waiting:
+            while not (_is_over(until) or self._settled(effect)):
+                event.wait(_ROUND_SECONDS)
+                waiting.check()
+            waiting.end()
+
+    async def wait_async(self, effect: Effect, until: float | None) -> None:
+        """See Effects."""
+        event = LoopAwareEvent()
+        with self._waiting(effect, event, until) as waiting:
+            while not (_is_over(until) or await asyncio.to_thread(self._settled, effect)):
+                await event.wait_async(_ROUND_SECONDS)
+                await waiting.check_async()
+            await waiting.end_async()
+
+    @contextmanager
+    def _waiting(
+        self, effect: Effect, event: LoopAwareEvent, until: float | None
+    ) -> Generator[Waiting]:
+        body = bodies.of_run(effect.workflow_id)
+        condition = Condition("doubt", effect.workflow_id, str(effect.step))
+        with (
+            self._observer.waits(effect.workflow_id, effect.step, effect.topic),
+            self._parking.aside(body),
+            self._parking.waiting([condition], body) as waiting,
+        ):
+            waiting.begin(event, until, muted_below=effect.step)
+            yield waiting
+
+    def _settled(self, effect: Effect) -> bool:
+        values = {"run": effect.workflow_id, "step": effect.step, "owner": effect.owner}
+        rows = _ask(dbos_calls.system_database(), self._is_settled, values)
+        return not rows or rows[0][0]
+
+
+def _is_over(until: float | None) -> bool:
+    return until is not None and time.time() >= until
+
+
+@db_retry()
+def _ask(
+    database: SystemDatabase, statement: str, values: Mapping[str, object]
+) -> Sequence[statements.Row]:
+    return statements.run(database, statement, values)

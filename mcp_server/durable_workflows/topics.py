@@ -1,0 +1,29 @@
+"""Topics that are not the author's: what a run waits for on them, and the action that gives it."""
+
+from pydantic import JsonValue
+
+from durable_workflows.actions import REST, call
+from durable_workflows.settings import DOUBT, PERSON
+
+
+def doubted_step(topic: str) -> int | None:
+    """The step whose doubt the topic is about; None: it is another topic."""
+    rest = topic.removeprefix(PERSON).removeprefix(DOUBT)
+    return (
+        int(rest) if topic.removeprefix(PERSON) == f"{DOUBT}{rest}" and rest.isdecimal() else None
+    )
+
+
+def tool(topic: str) -> str:
+    """The tool that gives a run what it waits for on the topic."""
+    if topic.startswith(PERSON):
+        return "answer_in_person"
+    return "send_message" if doubted_step(topic) is None else "resolve_step"
+
+
+def answering(workflow_id: str, topic: str, message: JsonValue = REST) -> str:
+    """The action that gives a run what it waits for on the topic."""
+    if (step := doubted_step(topic)) is not None and not topic.startswith(PERSON):
+        return call("resolve_step", workflow_id=workflow_id, step=step, happened=REST)
+    given: dict[str, JsonValue] = {} if topic.startswith(PERSON) else {"message": message}
+    return call(tool(topic), workflow_id=workflow_id, topic=topic, **given)
