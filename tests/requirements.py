@@ -32,6 +32,7 @@ PROMISES = {
     "effect:parks": "A run in doubt waits as any other: it can be parked, cancelled and resumed.",
     "effect:fork": "No fork repeats what must not happen twice, unless it is told to.",
     "effect:key": "A step of a run has one idempotency key, however often it runs; no other step has it, nor one that a fork does again.",
+    "fork:changed": "A fork can have other arguments, other outputs of earlier steps, and an id of its own, and can take the place of its original.",
     "autostart:reboot": "With autostart on, deadlines and schedules are kept over a reboot, without any client.",
     "park:old-versions": "Runs of any number of old versions wait without a worker, and each goes on on its own code.",
     "delete:whole": "A run is deleted with all that it started and all that they left in the database, or not at all.",

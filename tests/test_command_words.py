@@ -56,6 +56,9 @@ VALUES: dict[str, Any] = {
     "happened": True,
     "result": "paid",
     "repeat": [2],
+    "new_workflow_id": "again-7",
+    "outputs": {"2": "paid"},
+    "cancel_original": True,
 }
 # What a command calls it, and what it makes of it.
 TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {

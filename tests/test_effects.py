@@ -19,7 +19,7 @@ from durable_workflows.errors import (
     UsageError,
     WouldRepeat,
 )
-from durable_workflows.models import Ended, Resolution, Run, StartRequest
+from durable_workflows.models import Ended, ForkOptions, Resolution, Run, StartRequest
 from durable_workflows.telling.causes import cause
 from durable_workflows.telling.traces import markdown
 from helpers import kill_worker, parking_project, until, until_found, value
@@ -240,7 +240,10 @@ async def test_a_fork_that_would_repeat_what_may_have_happened_is_refused(engine
     await in_doubt(engine, "forked")
     with pytest.raises(WouldRepeat, match="step 2 effect_pay, which is in doubt") as refused:
         await engine.fork("forked", 1)
-    assert 'fork(workflow_id="forked", from_step=1, repeat=[2])' in refused.value.hint
+    assert (
+        'fork(workflow_id="forked", from_step=1, options=ForkOptions(repeat=(2,)))'
+        in refused.value.hint
+    )
     await resolve(engine, "forked", HAPPENED)
     await ended(engine, "forked")
     for from_step in (1, 2):
@@ -251,7 +254,7 @@ async def test_a_fork_that_would_repeat_what_may_have_happened_is_refused(engine
     with pytest.raises(WouldRepeat, match="step 2 effect_pay, which has happened"):
         await engine.fork(later.workflow_id, 1)
     assert effects_of(engine, "forked") == ["paid"]
-    again = await engine.fork("forked", 1, repeat=[2])
+    again = await engine.fork("forked", 1, options=ForkOptions(repeat=(2,)))
     assert (await ended(engine, again.workflow_id)).output == {"receipt": 1}
     assert effects_of(engine, "forked") == ["paid", "paid"]
 
@@ -264,7 +267,7 @@ async def test_a_fork_that_would_start_a_child_again_names_the_childs_step(engin
     with pytest.raises(WouldRepeat, match="step 2, whose run family-2 has step 2 effect_pay"):
         await engine.fork("family", 1)
     assert effects_of(engine, "family") == ["paid"]
-    again = await engine.fork("family", 2, repeat=[2])
+    again = await engine.fork("family", 2, options=ForkOptions(repeat=(2,)))
     assert (await ended(engine, again.workflow_id)).output == {"receipt": 1}
 
 
@@ -277,7 +280,7 @@ async def test_a_step_that_failed_may_have_happened_and_one_that_was_denied_has_
         WouldRepeat, match="step 1 effect_fail, which failed, and may have happened"
     ):
         await engine.fork("failed", 1)
-    await engine.fork("failed", 1, repeat=[1])
+    await engine.fork("failed", 1, options=ForkOptions(repeat=(1,)))
     await until(lambda: effects_of(engine, "failed") == ["tried"] * 2, "it was tried again")
 
 

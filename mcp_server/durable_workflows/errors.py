@@ -43,7 +43,6 @@ A class's docstring is its default message. The tree:
 """
 
 import inspect
-from collections.abc import Sequence
 
 
 class DurableWorkflowsError(Exception):
@@ -154,11 +153,11 @@ class WouldRepeat(UsageError):
         message: str | None = None,
         *,
         hint: str | None = None,
-        steps: Sequence[int] = (),
+        steps: tuple[int, ...] = (),
     ) -> None:
         """`steps` are those of the run that was to be forked."""
         super().__init__(message, hint=hint)
-        self.steps = tuple(steps)
+        self.steps = steps
 
 
 class CannotAsk(UsageError):

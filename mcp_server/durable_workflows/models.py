@@ -347,6 +347,18 @@ class PersonAnswer(Model):
     note: str = Field(description="What the person did.")
 
 
+class ForkOptions(Model):
+    """How a fork differs from its original: its id, its arguments, the outputs of earlier steps by their numbers. `repeat` are steps that happen again although they must not happen twice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_id: str | None = None
+    args: Mapping[str, JsonValue] | None = None
+    outputs: Mapping[int, JsonValue] = {}
+    repeat: tuple[int, ...] = ()
+    cancel_original: bool = False
+
+
 class Forked(Model):
     """A new run that was forked from another one."""
 
@@ -354,6 +366,9 @@ class Forked(Model):
     forked_from: str = Field(description="The original run.")
     from_step: int = Field(description="The first step that runs again.")
     version: Version | None
+    existing: bool = Field(
+        default=False, description="It was forked before, with the same workflow_id."
+    )
     note: str | None = Field(
         default=None,
         description="What goes on besides, and which answers of people were taken over.",

@@ -155,7 +155,7 @@ CASES = [
         None,
         "fork",
         {"workflow_id": "ended", "from_step": 0},
-        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version, repeat.",
+        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version, new_workflow_id, args, outputs, repeat, cancel_original.",
     ),
     Case(
         "a number that is too large",
@@ -579,6 +579,20 @@ CASES = [
         "fork",
         {"workflow_id": "paid", "from_step": 1},
         'A fork of paid from step 1 would repeat what must not happen twice: step 1 pay, which has happened. Nothing was done. Fork from a later step; or, if it shall happen again, fork(workflow_id="paid", from_step=1, repeat=[1]).',
+    ),
+    Case(
+        "a fork with the id of another run",
+        WorkflowIdTaken,
+        "fork",
+        {"workflow_id": "failed", "from_step": 1, "new_workflow_id": "ended"},
+        "'ended' is the id of another run. Nothing was done. Choose another workflow_id, or omit it to get a generated one.",
+    ),
+    Case(
+        "a fork with an output of a step that it does not take over",
+        UnknownStep,
+        "fork",
+        {"workflow_id": "failed", "from_step": 2, "outputs": {"2": 1}},
+        "failed has no finished step 2 before step 2: it has no output that could be replaced. Nothing was done. Give outputs of finished steps before from_step, by their numbers in inspect.",
     ),
     Case(
         "a fork from a step that there is not",

@@ -94,7 +94,14 @@ FORMS = {
     "fork": Form(
         "fork",
         ("workflow_id", "from_step"),
-        {"version": Flag("--same-version", "same"), "repeat": "--repeat"},
+        {
+            "version": Flag("--same-version", "same"),
+            "new_workflow_id": "--id",
+            "args": "--args",
+            "outputs": "--outputs",
+            "repeat": "--repeat",
+            "cancel_original": Flag("--cancel-original"),
+        },
     ),
     "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
     "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),
@@ -108,7 +115,7 @@ FORMS = {
 OTHERWISE = {
     ("start_workflow", "wait_seconds"): "--wait, which waits until the end",
 }
-_JSON = ("args", "message", "result")  # arguments that are JSON in a command too
+_JSON = ("args", "message", "outputs", "result")  # arguments that are JSON in a command too
 _FILES = ("batch", "source")  # a file contains them
 _RUNS = {"workflow_id": " ID", "workflow_ids": " ID..."}
 _TOOL = re.compile(

@@ -464,6 +464,67 @@ $$;
 -- Which runs a step names: those that it started, and those whose result it took.
 create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
 
+-- Forks a run from a step: a new run in a queue, with the rows that DBOS writes for a fork, and with what is known of the effects of the steps that it takes
+-- over. `inputs` are other arguments, `given` other outputs of such steps by their numbers, both as recorded; `about` joins the attributes. Returns the verdict:
+-- `forked`; `existing`, it was forked before with this id; `taken`, another run has the id; `unknown`, there is no such run.
+create or replace function durable_workflows.fork_run(
+    origin text, fork_id text, first integer, of_version text, of_queue text, inputs text, given jsonb, about jsonb
+) returns text language plpgsql as $$
+declare
+    owner text;
+    moment bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+begin
+    insert into dbos.workflow_status (
+        workflow_uuid, status, name, class_name, config_name, application_version, application_id, authenticated_user, authenticated_roles, assumed_role,
+        serialization, queue_name, forked_from, attributes, application_name, created_at, updated_at, recovery_attempts, priority
+    )
+    select
+        fork_id, 'ENQUEUED', run.name, run.class_name, run.config_name, of_version, run.application_id, run.authenticated_user, run.authenticated_roles,
+        run.assumed_role, case when fork_run.inputs is null then run.serialization else 'portable_json' end, of_queue, origin,
+        coalesce(run.attributes, '{}') || about, run.application_name, moment, moment, 0, 0
+    from dbos.workflow_status as run where run.workflow_uuid = origin
+    on conflict do nothing;
+    if not found then
+        return case
+            when not exists (select from dbos.workflow_status where workflow_uuid = origin) then 'unknown'
+            when exists (
+                select from dbos.workflow_status as run where run.workflow_uuid = fork_id and run.forked_from = origin
+                    and run.attributes ->> 'forked_at' = first::text
+            ) then 'existing'
+            else 'taken'
+        end;
+    end if;
+    update dbos.workflow_status set was_forked_from = true where workflow_uuid = origin returning application_name into owner;
+    insert into dbos.workflow_input (workflow_uuid, inputs)
+    select fork_id, coalesce(fork_run.inputs, input.inputs, run.inputs)
+    from dbos.workflow_status as run left join dbos.workflow_input as input using (workflow_uuid) where run.workflow_uuid = origin;
+    insert into dbos.operation_outputs (
+        workflow_uuid, function_id, output, error, serialization, function_name, child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms,
+        application_name, retention_timestamp
+    )
+    select
+        fork_id, step.function_id, case when other.output is null then step.output else other.output end, case when other.output is null then step.error end,
+        case when other.output is null then step.serialization else 'portable_json' end, step.function_name, step.child_workflow_id,
+        step.started_at_epoch_ms, step.completed_at_epoch_ms, owner, moment
+    from dbos.operation_outputs as step cross join lateral (select given ->> step.function_id::text as output) as other
+    where step.workflow_uuid = origin and step.function_id < first;
+    insert into dbos.workflow_events_history (workflow_uuid, function_id, key, value, serialization)
+    select fork_id, event.function_id, event.key, event.value, event.serialization
+    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first;
+    insert into dbos.workflow_events (workflow_uuid, key, value, serialization)
+    select distinct on (event.key) fork_id, event.key, event.value, event.serialization
+    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first
+    order by event.key, event.function_id desc;
+    insert into dbos.streams (workflow_uuid, function_id, key, value, serialization, "offset")
+    select fork_id, item.function_id, item.key, item.value, item.serialization, item."offset"
+    from dbos.streams as item where item.workflow_uuid = origin and item.function_id < first;
+    insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
+    select fork_id, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
+    from durable_workflows.effects as effect where effect.workflow_id = origin and effect.function_id < first;
+    return 'forked';
+end
+$$;
+
 -- What is forked from a run copies its steps. A run that is being deleted at this moment must not give a fork without them.
 create or replace function durable_workflows.fork_begins() returns trigger language plpgsql as $$
 begin

@@ -631,13 +631,13 @@ select durable_workflows.resolve_doubt(%(workflow_id)s, %(step)s, %(happened)s, 
 select at_step, workflow_id, step, name, state, workflow_id = %(workflow_id)s as is_own
 from durable_workflows.effects_at_stake(%(workflow_id)s, %(from_step)s)
 
--- name: copy_effects
--- A fork has taken over recorded steps: what is known of their effects goes with them.
-insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
-select %(fork_id)s, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
-from durable_workflows.effects as effect
-where effect.workflow_id = %(workflow_id)s and effect.function_id < %(from_step)s
-on conflict do nothing
+-- name: fork_run
+select durable_workflows.fork_run(
+    %(workflow_id)s, %(fork_id)s, %(from_step)s, %(version)s, %(queue)s, %(inputs)s, %(outputs)s::jsonb, %(about)s::jsonb
+) as verdict
+
+-- name: recorded_among
+select function_id as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = any(%(steps)s)
 
 -- name: run_descendants
 -- The first thousand: those that it started itself come before theirs.

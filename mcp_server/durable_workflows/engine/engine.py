@@ -32,6 +32,7 @@ from durable_workflows.models import (
     Connection,
     Delivered,
     Forked,
+    ForkOptions,
     OpenWait,
     Pruned,
     Question,
@@ -43,6 +44,8 @@ from durable_workflows.models import (
     Written,
 )
 from durable_workflows.settings import Settings
+
+_AS_IT_WAS = ForkOptions()
 
 
 class Engine:
@@ -62,8 +65,8 @@ class Engine:
         self._published = Published(self._rows, self._calls, progress)
         self._starter = Starter(self._rows, self._published)
         self._messenger = Messenger(self._rows, self.reader)
-        self._forker = Forker(self._rows, self._calls, self._published, self.reader)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
+        self._forker = Forker(self._rows, self._published, self.reader, self._stopper)
         self._deleter = Deleter(self._rows)
         self._scheduler = Scheduler(self._rows, self._calls, self._published)
 
@@ -192,17 +195,20 @@ class Engine:
         from_step: int,
         *,
         same_version: bool = False,
-        repeat: Sequence[int] = (),
+        options: ForkOptions = _AS_IT_WAS,
         session: str | None = None,
     ) -> Forked:
         """Start a new run with the finished steps before `from_step`, on the newest version of the code or on that of the original, for a session.
 
+        With the id of an earlier fork of the run from that step, that fork is returned.
+
         Raises:
             WouldRepeat: a step that happens at most once would happen again, and is not among those to `repeat`.
-            UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
+            InvalidArguments: other arguments do not fit. MessageTooLarge: they, or an output, are too large.
+            UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, WorkflowIdTaken, DatabaseUnavailable
         """
         return await self._forker.fork(
-            workflow_id, from_step, same_version=same_version, repeat=repeat, session=session
+            workflow_id, from_step, same_version=same_version, options=options, session=session
         )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:

@@ -1,21 +1,26 @@
 """Forks: new runs that take over the finished steps of other runs."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from durable_workflows import actions, limits, wording
+from pydantic import JsonValue
+
+from durable_workflows import actions, fitting, limits, wording
 from durable_workflows.database import tables
-from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
+from durable_workflows.engine.stopping import Stopper
 from durable_workflows.errors import (
     UnknownStep,
     UnknownWorkflow,
+    UnknownWorkflowId,
+    WorkflowIdTaken,
     WorkflowUnavailable,
     WouldRepeat,
 )
-from durable_workflows.models import UNFINISHED, Answer, Forked
+from durable_workflows.models import UNFINISHED, Answer, Forked, ForkOptions
+from durable_workflows.schemas import arguments
 from durable_workflows.settings import QUEUE
 
 _NAMED = 3  # steps in an error
@@ -30,20 +35,20 @@ _KNOWN = {
 class Forker:
     """Forks runs."""
 
-    def __init__(self, rows: Rows, calls: Calls, published: Published, reader: Reader) -> None:
+    def __init__(self, rows: Rows, published: Published, reader: Reader, stopper: Stopper) -> None:
         self._rows = rows
-        self._calls = calls
         self._published = published
         self._reader = reader
+        self._stopper = stopper
 
     async def fork(
         self,
         workflow_id: str,
         from_step: int,
         *,
-        same_version: bool = False,
-        repeat: Sequence[int] = (),
-        session: str | None = None,
+        same_version: bool,
+        options: ForkOptions,
+        session: str | None,
     ) -> Forked:
         """As `Engine.fork`."""
         head = await self._rows.head(workflow_id)
@@ -55,27 +60,85 @@ class Forker:
         version = head["version"] if same_version else await self._published.newest()
         if not same_version:
             await self._forkable(head, from_step, version)
-        await self._refuse_repetitions(workflow_id, from_step, repeat)
-        fork_id = str(uuid.uuid4())
+        await self._check(head, from_step, version, options)
+        await self._refuse_repetitions(workflow_id, from_step, options.repeat)
+        fork_id = options.workflow_id or str(uuid.uuid4())
         about = {"forked_at": from_step, "session": session}  # else it has those of the original
-        await self._calls.certainly(
-            lambda client: client.fork(workflow_id, from_step, fork_id, version, QUEUE, about)
-        )
-        copied = {"workflow_id": workflow_id, "fork_id": fork_id, "from_step": from_step}
-        await self._rows.run("copy_effects", **copied)
-        under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
-        note = f"{under_way} of {workflow_id} still runs." if under_way else None
-        if head["status"] in UNFINISHED:
-            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two is wanted."
-        taken = [one for one in await self._reader.answers(workflow_id) if one.step < from_step]
-        note = " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None
+        existing = await self._fork(workflow_id, fork_id, from_step, version, options, about)
+        if options.cancel_original:
+            await self._stopper.cancel([workflow_id], children=False)
         return Forked(
             workflow_id=fork_id,
             forked_from=workflow_id,
             from_step=from_step,
             version=version,
-            note=note,
+            existing=existing and options.workflow_id is not None,
+            note=await self._note(workflow_id, from_step),
         )
+
+    async def _check(
+        self, head: tables.Row, from_step: int, version: str, options: ForkOptions
+    ) -> None:
+        """Check what the fork shall have in place of what the original has."""
+        arguments.check_id(options.workflow_id)
+        if options.args is not None:
+            arguments.check_size(dict(options.args), "arguments")
+            arguments.check(await self._published.entry(head["name"], version), options.args)
+        if not options.outputs:
+            return
+        for value in options.outputs.values():
+            arguments.check_size(value, "output")
+        steps = sorted(options.outputs)
+        rows = await self._rows.fetch(
+            "recorded_among", workflow_id=head["workflow_id"], steps=steps
+        )
+        known = {row["step"] for row in rows}
+        wrong = [step for step in steps if step not in known or step >= from_step]
+        if wrong:
+            raise UnknownStep(
+                f"{head['workflow_id']} has no finished step {wrong[0]} before step {from_step}: it has no output that could be replaced. Nothing was done.",
+                hint="Give outputs of finished steps before from_step, by their numbers in inspect.",
+            )
+
+    async def _fork(
+        self,
+        workflow_id: str,
+        fork_id: str,
+        from_step: int,
+        version: str,
+        options: ForkOptions,
+        about: Mapping[str, JsonValue],
+    ) -> bool:
+        """Make the fork; return whether it was there before."""
+        inputs: JsonValue = {"namedArgs": dict(options.args or {}), "positionalArgs": []}
+        outputs = {step: fitting.recorded_json(one) for step, one in options.outputs.items()}
+        rows = await self._rows.change(
+            "fork_run",
+            workflow_id=workflow_id,
+            fork_id=fork_id,
+            from_step=from_step,
+            version=version,
+            queue=QUEUE,
+            inputs=None if options.args is None else fitting.recorded_json(inputs),
+            outputs=fitting.json_text(outputs),
+            about=fitting.json_text(about),
+        )
+        verdict = rows[0]["verdict"]
+        if verdict == "unknown":  # deleted a moment ago
+            raise UnknownWorkflowId
+        if verdict == "taken":
+            raise WorkflowIdTaken(f"{fork_id!r} is the id of another run. Nothing was done.")
+        return verdict == "existing"
+
+    async def _note(self, workflow_id: str, from_step: int) -> str | None:
+        """What goes on besides the fork, and which answers it took over."""
+        head = await self._rows.head(workflow_id)
+        under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
+        note = f"{under_way} of {workflow_id} still runs." if under_way else None
+        if head["status"] in UNFINISHED:
+            note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two is wanted."
+        taken = [one for one in await self._reader.answers(workflow_id) if one.step < from_step]
+        return " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None
 
     async def _refuse_repetitions(
         self, workflow_id: str, from_step: int, repeat: Sequence[int]
@@ -94,7 +157,7 @@ class Forker:
         raise WouldRepeat(
             f"A fork of {workflow_id} from step {from_step} would repeat what must not happen twice: {said}{more}. Nothing was done.",
             hint=f"Fork from a later step; or, if it shall happen again, {anyway}.",
-            steps=steps,
+            steps=tuple(steps),
         )
 
     async def _forkable(self, head: tables.Row, from_step: int, version: str) -> None:

@@ -33,6 +33,7 @@ from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Delivered,
+    ForkOptions,
     OpenWait,
     PersonAnswer,
     Resolution,
@@ -351,17 +352,24 @@ async def fork(
     workflow_id: OneWorkflowId,
     from_step: Annotated[int, Field(ge=1)],
     version: Literal["latest", "same"] = "latest",
+    new_workflow_id: WorkflowId | None = None,
+    args: dict[str, JsonValue] | None = None,
+    outputs: dict[int, JsonValue] | None = None,
     repeat: list[int] | None = None,
+    cancel_original: bool = False,
 ) -> ForkAnswer:
     """Start a new run that takes over the finished steps of another one and runs again from a given step.
 
     This repairs a failed run: edit the workflow file, then fork from the step that failed. Earlier steps do not run again; that step and all
-    after it do, with their effects. The original stays as it is; cancel it if it is unfinished and both must not go on. To continue a cancelled
-    run use resume instead. Next: as after start_workflow.
+    after it do, with their effects. The original stays as it is. To continue a cancelled run use resume instead. Next: as after start_workflow.
 
     - from_step: The first step to run again, by its number in inspect.
     - version: latest: the code as it is now. same: the original's code.
+    - new_workflow_id: Your own id. The same call again forks no second run.
+    - args: Other arguments: all of them.
+    - outputs: Other outputs of steps before from_step, by their numbers.
     - repeat: Steps that happen again although they must not happen twice.
+    - cancel_original: Also cancel the original.
     """
     engine = await _engine(ctx)
     session = ctx.request_context.lifespan_context.sessions.of(ctx)
@@ -369,7 +377,13 @@ async def fork(
         workflow_id,
         from_step,
         same_version=version == "same",
-        repeat=repeat or (),
+        options=ForkOptions(
+            workflow_id=new_workflow_id,
+            args=args,
+            outputs=outputs or {},
+            repeat=tuple(repeat or ()),
+            cancel_original=cancel_original,
+        ),
         session=session.session_id,
     )
     return answers.fit_forked(forked)

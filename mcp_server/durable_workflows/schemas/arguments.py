@@ -135,13 +135,7 @@ def check_options(request: StartRequest) -> None:
     Raises:
         InvalidArguments: naming the option.
     """
-    workflow_id = request.workflow_id
-    if workflow_id is not None and not _is_id(workflow_id):
-        raise _wrong_option(
-            f"workflow_id must have 1 to {_MAX_ID} characters: not only spaces, and no NUL or lone surrogate",
-            "workflow_id",
-            "report-2026-11-23",
-        )
+    check_id(request.workflow_id)
     for name in ("delay_seconds", "timeout_seconds"):
         value = getattr(request, name)
         if value is not None and not 0 < value <= _MAX_SECONDS:
@@ -155,6 +149,20 @@ def check_options(request: StartRequest) -> None:
             f"priority is {request.priority}; it must be from 1 (first) to {_MAX_PRIORITY}",
             "priority",
             1,
+        )
+
+
+def check_id(workflow_id: str | None) -> None:
+    """Check the id that a caller gives to a new run, if one is given.
+
+    Raises:
+        InvalidArguments: no run can have it.
+    """
+    if workflow_id is not None and not _is_id(workflow_id):
+        raise _wrong_option(
+            f"workflow_id must have 1 to {_MAX_ID} characters: not only spaces, and no NUL or lone surrogate",
+            "workflow_id",
+            "report-2026-11-23",
         )
 
 

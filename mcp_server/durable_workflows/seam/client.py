@@ -1,19 +1,18 @@
 # pyright: reportPrivateUsage=false
-"""Changes of runs and schedules in dbos's own way: forking, cancelling, resuming, pausing. All calls block.
+"""Changes of runs and schedules in dbos's own way: cancelling, resuming, pausing. All calls block.
 
-An engine reads and starts runs, and sends messages, without this module: importing dbos takes a third of a second and 26 MB.
+An engine reads, starts and forks runs, and sends messages, without this module: importing dbos takes a third of a second and 26 MB.
 """
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 import sqlalchemy.exc
-from dbos import DBOSClient, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOSClient, DBOSPortableJSONSerializer
 from dbos._error import DBOSNonExistentWorkflowError
 from dbos._scheduler import _enqueue_scheduled_workflow
-from pydantic import JsonValue
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
@@ -52,24 +51,6 @@ class Client:
     def close(self) -> None:
         """Close all connections; a call that was given up closes its own connection when it returns."""
         self._client.destroy()
-
-    def fork(
-        self,
-        workflow_id: str,
-        from_step: int,
-        fork_id: str,
-        version: str,
-        queue: str,
-        about: Mapping[str, JsonValue],
-    ) -> None:
-        """Fork a run into a run with that id, with `about` among its attributes."""
-        with self._own_errors():
-            if self._client._sys_db.get_workflow_status(fork_id) is None:
-                with SetWorkflowID(fork_id):
-                    self._client.fork_workflow(
-                        workflow_id, from_step, application_version=version, queue_name=queue
-                    )
-            self._client.update_workflow_attributes(fork_id, dict(about), merge=True)
 
     def cancel(self, workflow_ids: Sequence[str]) -> None:
         """Cancel runs that have not ended."""

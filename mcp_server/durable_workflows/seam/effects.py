@@ -22,6 +22,13 @@ from durable_workflows.seam.patches.observing import Observer
 from durable_workflows.seam.patches.parking import Parking, Waiting
 
 _ROUND_SECONDS = 2.0  # between looks of a wait in memory
+# No lock: an execution that loses its run at this moment has begun, and the next one is in doubt.
+_BEGIN_FIRST = """
+INSERT INTO {own}.effects (workflow_id, function_id, name, attempt, person_only)
+SELECT %(run)s, %(step)s::integer, %(name)s, %(attempt)s, %(person_only)s
+FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s AND status = 'PENDING' AND owner_xid = %(owner)s
+ON CONFLICT DO NOTHING RETURNING 'begun', NULL, 0, began_at, NULL
+"""
 _BEGIN = """
 SELECT verdict, result, looks, began_at, problem FROM {own}.begin_effect(
     %(run)s, %(step)s, %(name)s, %(owner)s, %(attempt)s, %(person_only)s, %(not_done)s, %(problem)s
@@ -110,6 +117,7 @@ class RecordedEffects:
 
     def __init__(self, schema: str, parking: Parking, observer: Observer) -> None:
         own = statements.quoted(schema)
+        self._begin_first = _BEGIN_FIRST.replace("{own}", own)
         self._begin = _BEGIN.replace("{own}", own)
         self._is_settled = _IS_SETTLED.replace("{own}", own)
         self._parking = parking
@@ -129,7 +137,9 @@ class RecordedEffects:
             "not_done": not_done,
             "problem": problem,
         }
-        [[verdict, *rest]] = _ask(dbos_calls.system_database(), self._begin, values)
+        database = dbos_calls.system_database()
+        rows = _ask(database, self._begin_first, values) or _ask(database, self._begin, values)
+        [[verdict, *rest]] = rows
         if verdict == "cancelled":
             said = f"Workflow {effect.workflow_id} is cancelled. Aborting function."
             raise dbos_error.DBOSWorkflowCancelledError(said)

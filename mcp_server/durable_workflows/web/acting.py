@@ -8,6 +8,7 @@ from durable_workflows.models import (
     ChangedList,
     Delivered,
     Forked,
+    ForkOptions,
     OpenWait,
     ScheduleInfo,
     Started,
@@ -39,7 +40,7 @@ async def fork(site: Site, body: ForkBody) -> Forked:
     except WouldRepeat as refused:
         if not body.anyway:
             raise
-        return await fork(repeat=refused.steps)
+        return await fork(options=ForkOptions(repeat=refused.steps))
 
 
 async def cancel(site: Site, body: RunsBody) -> ChangedList:

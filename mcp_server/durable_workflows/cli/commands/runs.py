@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from durable_workflows import wording
 from durable_workflows.cli import printing, shell_completion
@@ -22,12 +22,14 @@ from durable_workflows.cli.commands.common import (
     engine_of,
     given_json,
     given_text,
+    json_object,
     reader_of,
 )
 from durable_workflows.engine import following
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.reading import Reader
-from durable_workflows.models import Resolution, Started, StartRequest, WaitResult
+from durable_workflows.errors import InvalidArguments
+from durable_workflows.models import ForkOptions, Resolution, Started, StartRequest, WaitResult
 from durable_workflows.settings import Settings
 from durable_workflows.system import users
 
@@ -268,6 +270,16 @@ async def fork(
             "--same-version", help="Run on the code of the original run, not on the newest."
         ),
     ] = False,
+    new_workflow_id: OwnId = None,
+    args: Args = None,
+    outputs: Annotated[
+        dict[str, JsonValue] | None,
+        typer.Option(
+            parser=json_object,
+            metavar="JSON",
+            help='Other outputs of steps before STEP, by their numbers: {"2": …}.',
+        ),
+    ] = None,
     repeat: Annotated[
         list[int] | None,
         typer.Option(
@@ -275,6 +287,9 @@ async def fork(
             help="A step that happens again although it must not happen twice. Repeatable.",
         ),
     ] = None,
+    cancel_original: Annotated[
+        bool, typer.Option("--cancel-original", help="Also cancel the original.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start a copy of a run from a step.
@@ -282,14 +297,31 @@ async def fork(
     The new run keeps the results of the finished steps before STEP. To repair a failed run, edit the workflow file, then
     fork the run from the step that failed.
     """
+    options = ForkOptions(
+        workflow_id=new_workflow_id,
+        args=args,
+        outputs=_by_step(outputs or {}),
+        repeat=tuple(repeat or ()),
+        cancel_original=cancel_original,
+    )
     async with engine_of(settings) as engine:
         forked = await engine.fork(
-            workflow_id, from_step, same_version=same_version, repeat=repeat or ()
+            workflow_id, from_step, same_version=same_version, options=options
         )
     text = f"{workflow_id} was forked from step {from_step} as {forked.workflow_id}"
     printing.print_model(forked, as_json, text)
     if forked.note:
         printing.say(forked.note)
+
+
+def _by_step(outputs: Mapping[str, JsonValue]) -> dict[int, JsonValue]:
+    """The outputs by the numbers of their steps, which are texts in JSON."""
+    if wrong := [step for step in outputs if not step.isdecimal()]:
+        raise InvalidArguments(
+            f"{wrong[0]!r} in --outputs is not the number of a step.",
+            hint='Write --outputs as {"2": …}, with the numbers that inspect shows.',
+        )
+    return {int(step): value for step, value in outputs.items()}
 
 
 async def cancel(

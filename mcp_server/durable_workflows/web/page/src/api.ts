@@ -202,6 +202,8 @@ export interface Forked {
   /** The first step that runs again. */
   from_step: number;
   version: string | null;
+  /** It was forked before, with the same workflow_id. */
+  existing: boolean;
   /** What goes on besides, and which answers of people were taken over. */
   note: string | null;
 }
