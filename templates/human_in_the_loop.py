@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 from typing_extensions import TypedDict
 
-from durable_workflows import receive
+from durable_workflows import receive, step
 
 TOPIC = "decision"
 DAY_SECONDS = 24 * 3600.0
@@ -76,7 +76,8 @@ def ask(prompt: str, seconds: float) -> Decision | None:
     return receive(TOPIC, schema=Decision, prompt=prompt, timeout=seconds)
 
 
-# Each step below is safe to repeat: a crash in the middle of a step repeats it.
+# Each step below is safe to repeat: a crash in the middle of a step repeats it. If yours is not, a mail for example,
+# write `@step(effect="once")`.
 
 
 @DBOS.step()
@@ -87,7 +88,7 @@ def write_draft(path: str, text: str) -> str:
     return draft
 
 
-@DBOS.step()
+@step(effect="repeatable")
 def publish(draft: str, path: str) -> None:
     """Publish the draft as it is now: a person may have edited it. It stays, so that a repetition finds it."""
     copy = f"{path}.new"

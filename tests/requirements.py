@@ -31,6 +31,7 @@ PROMISES = {
     "effect:person": "A doubt that is for people is resolved by nobody else.",
     "effect:parks": "A run in doubt waits as any other: it can be parked, cancelled and resumed.",
     "effect:fork": "No fork repeats what must not happen twice, unless it is told to.",
+    "effect:catalog": "The catalog names the steps of a workflow's file that happen at most once, also those that the file imports.",
     "effect:key": "A step of a run has one idempotency key, however often it runs; no other step has it, nor one that a fork does again.",
     "fork:changed": "A fork can have other arguments, other outputs of earlier steps, and an id of its own, and can take the place of its original.",
     "autostart:reboot": "With autostart on, deadlines and schedules are kept over a reboot, without any client.",

@@ -357,24 +357,24 @@ CASES = {
         from dbos import DBOS
 
         @DBOS.step()
-        def pay() -> None: ...
+        def load() -> None: ...
 
         def through() -> None:
-            pay()  #! step-in-step
+            load()  #! step-in-step
 
         @DBOS.step()
         def both() -> None:
-            pay()  #! step-in-step
-            DBOS.run_step(None, pay)  #! step-in-step
+            load()  #! step-in-step
+            DBOS.run_step(None, load)  #! step-in-step
             through()
 
         def body() -> None:
-            pay()  #! step-in-step
+            load()  #! step-in-step
 
         @DBOS.workflow()
         def flow() -> None:
             both()
-            pay()
+            load()
             DBOS.run_step({"name": "body"}, body)
         """,
     "not-in-step": """
@@ -637,6 +637,120 @@ CASES = {
             nested()
             DBOS.run_step({"name": "handed"}, handed)
         """,
+    "effect": """
+        import asyncio
+        import smtplib
+        import urllib.request as web
+        import boto3
+        import httpx
+        import requests
+        import stripe
+        from shop import mailer
+        from dbos import DBOS
+        from durable_workflows import step
+        from durable_workflows.authoring import step as our_step
+
+        @DBOS.step()  #! effect
+        def store(url: str, text: str) -> int:
+            requests.get(url)
+            return requests.put(url, data=text).status_code
+
+        @step()  #! effect
+        async def store_async(url: str) -> None:
+            async with httpx.AsyncClient() as client:
+                await client.get(url)
+                await client.request("PATCH", url)
+
+        @DBOS.step(name="to_queue")  #! effect
+        def queue(text: str) -> None:
+            boto3.client("sqs").send_message(QueueUrl="q", MessageBody=text)
+
+        @our_step(name="money")  #! effect
+        def money(amount: int) -> str:
+            return stripe.PaymentIntent.create(amount=amount).id
+
+        @DBOS.step()  #! effect
+        def words(to: str) -> None:
+            mailer.send_mail(to)
+
+        @DBOS.step()  #! effect
+        def form(url: str) -> None:
+            web.urlopen(web.Request(url, data=b"a"))
+
+        @DBOS.step(retries_allowed=False)  #! effect
+        def through_a_helper(text: str) -> None:
+            hand_over(text)
+
+        @DBOS.step()  #! effect
+        async def in_a_thread(url: str) -> None:
+            await asyncio.to_thread(requests.delete, url)
+
+        def hand_over(text: str) -> None:
+            with smtplib.SMTP("localhost") as mail:
+                mail.sendmail("a", "b", text)
+
+        @DBOS.step()  #! effect
+        def send_report(text: str) -> None:
+            print(text)
+
+        @DBOS.step()  #! effect
+        def deploy() -> None:
+            print("live")
+
+        class Shop:
+            @DBOS.step()  #! effect
+            def order_parts(self) -> None:
+                print("ordered")
+
+        @step(effect="once")
+        def pay(amount: int) -> str:
+            return stripe.Charge.create(amount=amount).id
+
+        @step(effect="repeatable")
+        def notify(url: str) -> None:
+            requests.post(url)
+
+        @DBOS.step(retries_allowed=True)
+        def publish(url: str) -> None:
+            requests.post(url)
+
+        @DBOS.step(**OPTIONS)
+        def refund(url: str) -> None:
+            requests.post(url)
+
+        @DBOS.step()
+        def read(url: str) -> list[object]:
+            with httpx.Client() as client:
+                client.request("GET", url)
+            web.urlopen(web.Request(url), None)
+            boto3.client("sqs").receive_message(QueueUrl="q")
+            return [requests.get(url).text, stripe.Charge.list(), stripe.Charge.retrieve("a")]
+
+        @DBOS.step()
+        def order_total(rows: list[int]) -> int:
+            return sum(rows)
+
+        @DBOS.step()
+        def email_address(user: str, requests: object) -> str:
+            requests.post(user)
+            return user
+
+        @DBOS.step()
+        def sender(text: str) -> str:
+            return text
+
+        @DBOS.workflow()
+        def flow(url: str) -> None:
+            DBOS.run_step({"name": "a"}, hand_over, "text")  #! effect
+            DBOS.run_step({"name": "b"}, lambda: requests.post(url))  #! effect
+            DBOS.run_step({"name": "c"}, requests.post, url)  #! effect
+            DBOS.run_step({"name": "d"}, requests.get, url)
+            DBOS.run_step({"name": "e", "retries_allowed": True}, requests.post, url)
+            DBOS.run_step(OPTIONS, requests.post, url)
+            DBOS.run_step({"name": "f"}, send_report, url)
+            DBOS.run_step({"name": "g"}, pay, 3)
+            sent = requests.post(url)  #! network
+        """,
     "names that only look like it": """
         import time as clock
         from pathlib import Path
@@ -862,10 +976,12 @@ def test_a_file_without_a_workflow_may_be_a_module_for_others(source: str) -> No
 
 def test_a_decorator_without_parentheses_is_an_error() -> None:
     source = "from dbos import DBOS\n@DBOS.workflow\ndef f(): ...\n@DBOS.step\ndef g(): ...\n"
+    source += "from durable_workflows import step\n@step\ndef h(): ...\n"
     found = [(one.line, one.severity, one.advice) for one in check("a.py", source)]
     assert found == [
         (2, "error", "Write `@DBOS.workflow()`."),
         (4, "error", "Write `@DBOS.step()`."),
+        (7, "error", "Write `@step()`."),
     ]
 
 
@@ -965,6 +1081,74 @@ def test_a_typed_dict_of_typing_is_refused_as_a_schema() -> None:
         ("typed-dict", "error", 10),
     ]
     assert check("workflows/a.py", source.format("typing_extensions")) == []
+
+
+# Effects
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        '["kubectl", "-n", "live", "apply", "-f", file]',
+        '["git", "-C", folder, "push"]',
+        '["docker", "image", "push", f"shop:{tag}"]',
+        '[sys.executable, "-m", "twine", "upload", file]',
+        '["/usr/bin/terraform", "apply"]',
+        '["sh", "-c", "cd shop && npm publish"]',
+        'f"cd {folder}; git push origin {tag}", shell=True',
+        '"npm publish --dry-run && git push", shell=True',
+    ],
+)
+def test_a_step_that_starts_a_deployment_is_found(command: str) -> None:
+    assert only(check("a.py", running(command))).rule == "effect"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        '["kubectl", "get", "pods"]',
+        '["kubectl", "apply", "--dry-run=client", "-f", file]',
+        '["git", "stash", "push"]',
+        '["git", "commit", "-m", "so that git push works"]',
+        '["terraform", "plan"]',
+        '["npm", "run", "publish"]',
+        '"git pull; ls push", shell=True',
+        "command",
+    ],
+)
+def test_a_step_that_starts_a_harmless_program_is_not_found(command: str) -> None:
+    assert check("a.py", running(command)) == []
+
+
+def test_a_deployment_by_a_command_of_ours_is_found() -> None:
+    source = running('["git", "push"], listener').replace("subprocess.run", "run_command")
+    assert check("a.py", source) == []
+    head = "from durable_workflows.authoring import run_command\n"
+    assert only(check("a.py", head + source)).rule == "effect"
+
+
+def running(command: str) -> str:
+    step = f"@DBOS.step()\ndef step(file, folder, tag, command):\n    subprocess.run({command})\n"
+    return f"import subprocess\nimport sys\n{HEAD}{step}{FLOW}    ...\n"
+
+
+def test_the_finding_of_a_send_names_the_step_the_call_and_what_to_write() -> None:
+    source = "import requests\n@DBOS.step()\ndef tell(url):\n    requests.post(url)\n"
+    finding = only(check("a.py", f"{HEAD}{source}{FLOW}    ...\n"))
+    assert (finding.line, finding.severity) == (3, "warning")
+    assert finding.message == (
+        "step tell calls `requests.post` in line 5, and runs again if its process dies before its result is recorded"
+    )
+    assert '`@step(effect="once")`' in finding.advice
+    assert '`@step(effect="repeatable")`' in finding.advice
+
+
+def test_the_advice_for_a_send_in_a_workflow_is_a_step_that_happens_at_most_once() -> None:
+    (sent,) = check("a.py", in_workflow("requests.post('x')", "import requests"))
+    (read,) = check("a.py", in_workflow("requests.get('x')", "import requests"))
+    assert (sent.rule, read.rule) == ("network", "network")
+    assert '`@step(effect="once")`' in sent.advice
+    assert "`@DBOS.step(retries_allowed=True)`" in read.advice
 
 
 # For people and for hooks

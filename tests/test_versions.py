@@ -246,6 +246,57 @@ async def test_of_two_files_with_the_same_workflow_name_the_first_one_counts(
     assert (await engine.reader.wait([started.workflow_id])).done[0].output == "first"
 
 
+ONCE = """
+from dbos import DBOS
+from durable_workflows import step
+import more
+from steps import pay as pay_it, read
+
+
+@step(effect="once", name="to all")
+def mail() -> None: ...
+
+
+@step(effect="repeatable")
+def note() -> None: ...
+
+
+class Shop:
+    @staticmethod
+    @step(effect="once")
+    def order() -> None: ...
+
+
+@DBOS.workflow()
+def sells() -> None: ...
+"""
+STEPS = """
+from durable_workflows import step
+
+
+@step(effect="once")
+def {0}() -> None: ...
+
+
+@step()
+def read() -> None: ...
+"""
+
+
+@proves("effect:catalog")
+async def test_the_catalog_names_the_steps_of_a_file_that_happen_at_most_once(
+    engine: Engine, folder: Path
+) -> None:
+    write_flow(folder, "plain")
+    texts = {"shop": ONCE, "steps": STEPS.format("pay"), "more": STEPS.format("deploy")}
+    for name, text in texts.items():
+        (folder / "workflows" / f"{name}.py").write_text(text, encoding="utf-8")
+    entries = {entry.name: entry for entry in (await engine.catalog()).workflows}
+    assert entries["sells"].error is None
+    assert set(entries["sells"].once) == {"to all", "Shop.order", "pay", "deploy"}
+    assert entries["flow"].once == []
+
+
 @pytest.mark.long
 async def test_an_edit_that_was_taken_back_is_the_newest_again_for_schedules_too(
     engine: Engine, folder: Path

@@ -75,6 +75,7 @@ class CatalogEntry(Model):
     source: str = Field(description="Its file.")
     error: str | None = Field(default=None, description="Why the file does not load.")
     not_startable: str | None = Field(default=None, description="Why a method cannot be started.")
+    once: list[str] = Field(default=[], description="Steps of its file that happen at most once.")
 
 
 class TemplateEntry(Model):
@@ -334,7 +335,9 @@ class Written(Model):
     version: Version | None = None
     workflows: list[Startable] = Field(default=[], description="What can be started from it now.")
     error: str | None = Field(default=None, description="Why it does not load.")
-    warnings: list[str] = Field(default=[], description="Lines that may differ on a replay.")
+    warnings: list[str] = Field(
+        default=[], description="Lines that may differ on a replay, or do something twice."
+    )
     note: str = Field(default="", description="What was left out, or comes later.")
 
 

@@ -19,7 +19,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The directory of a project with some of `flows/`, and those of this folder, started by `bootstrap`."""
     folder = (tmp_path_factory.mktemp("cli") / "project").resolve()
     folder.mkdir()
-    for name in ("asking", "messages", "odd", "ten_steps"):
+    for name in ("asking", "effects", "messages", "odd", "ten_steps"):
         copy_flow(name, folder)
     for path in (Path(__file__).parent / "flows").glob("*.py"):
         shutil.copy(path, folder / "workflows")

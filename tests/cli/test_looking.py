@@ -140,6 +140,9 @@ def test_the_catalog_lists_what_can_be_started_and_shows_one_with_its_arguments(
     assert re.search("^file +workflows/messages.py$", result.output, re.M)
     [command] = re.findall("Start it: (durable-workflows start .*)", result.errors)
     assert shlex.split(command)[2:] == ["wait_for", "--args", '{"topic": "…"}']
+    assert not re.search("^once", result.output, re.M)
+    once = succeed("catalog", "effects_pays", folder=running)
+    assert re.search("^once +effect_pay, effect_pay_async, ", once, re.M)
     found = read("catalog", "wait_for", folder=running)
     assert "wait_for" in [one["name"] for one in found["workflows"]]
     assert succeed("catalog", "no such thing", folder=running) == "No workflows match.\n"

@@ -139,7 +139,7 @@ def effects_keys(file: str) -> list[str]:
 
 @step()
 def effect_nested(file: str) -> None:
-    effect_pay(file)
+    effect_pay(file)  # deterministic: it is refused
 
 
 @DBOS.workflow()

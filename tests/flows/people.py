@@ -8,7 +8,7 @@ import anyio
 from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer, SendMessage
 from pydantic import BaseModel
 
-from durable_workflows import ask_human
+from durable_workflows import ask_human, step
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import PeopleOnly
 from durable_workflows.settings import Settings
@@ -44,12 +44,12 @@ def _client() -> DBOSClient:
     return DBOSClient(system_database_url=url, serializer=DBOSPortableJSONSerializer())
 
 
-@DBOS.step()
+@step(effect="repeatable")
 def send_in_step(to: str, topic: str) -> None:
     DBOS.send(to, {"amount": 7}, topic)
 
 
-@DBOS.step()
+@step(effect="repeatable")
 def send_as_client(to: str, topic: str) -> None:
     client = _client()
     try:

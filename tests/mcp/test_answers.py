@@ -196,6 +196,17 @@ def test_a_list_of_workflows_has_their_arguments_without_the_rest_of_their_docst
     assert "properties" in answer.workflows[0].args_schema
 
 
+def test_the_catalog_names_steps_that_happen_at_most_once_as_far_as_there_is_room() -> None:
+    few = CatalogEntry(name="few", summary="", args_schema={}, source="a.py", once=["pay", "mail"])
+    many = few.model_copy(update={"name": "many", "once": [f"pay_{n:04}" for n in range(1000)]})
+    catalog = Catalog(workflows=[few, many], templates=[], version="v1")
+    for query in ("few", "many", None):
+        shown = {one.name: one.once for one in answers.fit_catalog(catalog, query).workflows}
+        assert shown["few"] == ["pay", "mail"]
+        assert shown["many"][:2] == ["pay_0000", "pay_0001"]
+        assert shown["many"][-1] == f"… and {1000 - len(shown['many']) + 1} more"
+
+
 @pytest.mark.parametrize("count", [1, 20, 3000])
 def test_a_catalog_of_any_size_keeps_within_the_limit(count: int) -> None:
     entries = [
@@ -204,6 +215,7 @@ def test_a_catalog_of_any_size_keeps_within_the_limit(count: int) -> None:
             summary="word " * 500,
             args_schema={"description": "x" * 20_000},
             source="workflows/a.py",
+            once=["step" * 100] * 20,
             error="Traceback " * 500 + "SyntaxError: at the end",
         )
         for n in range(count)

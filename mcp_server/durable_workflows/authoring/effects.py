@@ -4,10 +4,13 @@ import asyncio
 import functools
 import inspect
 import json
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from itertools import chain
+from types import FunctionType, ModuleType
 from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
 
 from dbos import DBOS
@@ -23,6 +26,7 @@ from durable_workflows.settings import DOUBT, PERSON
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_ONCE = "_happens_at_most_once"  # the attribute of such a step, with its name
 _KEYS = uuid.UUID("1c1f3f0e-6b5a-4a53-9d0c-5a2f1c6f6a11")  # the name space of idempotency keys
 _FIRST_LOOK_SECONDS = 120.0  # until the next look-up after one that failed; it doubles
 _LONGEST_LOOK_SECONDS = 3600.0
@@ -80,7 +84,9 @@ def step(
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
         if effect == "repeatable":
             return DBOS.step(name=name)(function)
-        called = _once(function, name or function.__qualname__, find, person=person)
+        name_ = name or function.__qualname__
+        called = _once(function, name_, find, person=person)
+        vars(called)[_ONCE] = name_
         return _from_the_body(DBOS.step(name=name)(called))
 
     return decorated
@@ -103,6 +109,23 @@ def idempotency_key() -> str:
     workflow_id, step_ = place
     made = effects.created_at(dbos_calls.system_database(), workflow_id)
     return str(uuid.uuid5(_KEYS, f"{workflow_id}\n{made}\n{step_}"))
+
+
+def once_steps(function: Callable[..., object]) -> list[str]:
+    """The names of the steps that happen at most once, as far as the module of a workflow function has them, or a class or module in it."""
+    module = sys.modules.get(function.__module__)
+    inner: list[object] = list(vars(module).values()) if module else []
+    holders = [one for one in inner if issubclass(type(one), type | ModuleType)]
+    parts: list[list[object]] = [list(vars(one).values()) for one in holders]
+    found = [*inner, *chain.from_iterable(parts)]
+    return list(dict.fromkeys(name for one in found if (name := _once_name(one))))
+
+
+def _once_name(value: object) -> str | None:
+    """The name of a step that happens at most once; no code of the value runs."""
+    if type(value) in (staticmethod, classmethod):
+        value = cast("staticmethod[..., object]", value).__func__
+    return vars(value).get(_ONCE) if type(value) is FunctionType else None
 
 
 def _from_the_body(function: Callable[P, R]) -> Callable[P, R]:

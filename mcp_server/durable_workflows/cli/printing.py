@@ -170,7 +170,8 @@ def _use(entry: CatalogEntry) -> str:
 
 
 def _print_entry(entry: CatalogEntry) -> None:
-    print_pairs([("workflow", entry.name), ("file", entry.source)])
+    once = [("once", ", ".join(entry.once))] if entry.once else []
+    print_pairs([("workflow", entry.name), ("file", entry.source), *once])
     terminal.out(f"\n{entry.summary}\n")
     if wrong := entry.error or entry.not_startable:
         terminal.out(f"It cannot be started: {wrong}")

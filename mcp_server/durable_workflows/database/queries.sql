@@ -50,16 +50,16 @@ select path, content from durable_workflows.version_files join durable_workflows
 -- name: publish_catalog
 with entries as (
     select * from jsonb_to_recordset(%(entries)s::jsonb)
-        as entry (name text, summary text, args_schema json, source text, error text, not_startable text)
+        as entry (name text, summary text, args_schema json, source text, error text, not_startable text, once text[])
 ), gone as (
     delete from durable_workflows.catalog
     where version = %(version)s and name not in (select name from entries)
 )
-insert into durable_workflows.catalog (version, name, summary, args_schema, source, error, not_startable)
-select %(version)s, name, summary, args_schema, source, error, not_startable from entries
+insert into durable_workflows.catalog (version, name, summary, args_schema, source, error, not_startable, once)
+select %(version)s, name, summary, args_schema, source, error, not_startable, once from entries
 on conflict (version, name) do update
 set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error,
-    not_startable = excluded.not_startable
+    not_startable = excluded.not_startable, once = excluded.once
 
 -- name: version_ready
 update durable_workflows.versions set state = 'ready', error = null, progress = null where version = %(version)s
@@ -272,7 +272,7 @@ select durable_workflows.next_due(%(application)s) as next_due, (select count(*)
 select version, runs from durable_workflows.unfinished(%(application)s) order by oldest
 
 -- name: catalog
-select name, summary, args_schema, source, error, not_startable from durable_workflows.catalog
+select name, summary, args_schema, source, error, not_startable, once from durable_workflows.catalog
 where version = %(version)s order by source like '_bundled/%%', name
 
 -- name: queue_names
@@ -680,7 +680,7 @@ select executor_id, version, pid, host, state, apart, started_at, seen_at, seen_
 from durable_workflows.workers order by started_at desc
 
 -- name: catalog_entry
-select name, summary, args_schema, source, error, not_startable from durable_workflows.catalog where version = %(version)s and name = %(name)s
+select name, summary, args_schema, source, error, not_startable, once from durable_workflows.catalog where version = %(version)s and name = %(name)s
 
 -- name: similar_ids
 select workflow_uuid as workflow_id from dbos.workflow_status order by created_at desc limit 200

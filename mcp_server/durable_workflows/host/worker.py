@@ -29,6 +29,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
 
 from durable_workflows import fitting
 from durable_workflows.authoring import redaction
+from durable_workflows.authoring.effects import once_steps
 from durable_workflows.code import catalog, copies, environments
 from durable_workflows.database import answers, tables
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
@@ -640,7 +641,8 @@ def _entries(loaded: loading.LoadedFile) -> list[dict[str, object]]:
 def _described(name: str, source: str, function: Callable[..., object]) -> dict[str, object]:
     try:
         entry = _entry(name, source, described.summary(function), described.args_schema(function))
-        return {**entry, "not_startable": dbos_calls.why_not_startable(name)}
+        once = once_steps(function)
+        return {**entry, "not_startable": dbos_calls.why_not_startable(name), "once": once}
     except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
         said = traceback.format_exc()
         return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())
@@ -660,6 +662,7 @@ def _entry(
         "source": source,
         "error": error,
         "not_startable": None,
+        "once": [],
     }
 
 

@@ -40,7 +40,8 @@ _WIDTHS = [
     (0, 0),
 ]  # of outputs, of errors
 _LOADING_ERROR = 800
-_MARGIN = 700  # characters for the other fields beside a schema in its entry
+_MARGIN = 1000  # characters for the other fields beside a schema in its entry
+_ONCE = 300  # characters of the names of steps
 _LONGEST_SCHEMA = 4000  # characters of a schema; of a longer schema only the fields are given
 _LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") shows it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
@@ -289,7 +290,7 @@ def _without_schemas(entries: Sequence[CatalogEntry], room: int) -> list[Catalog
 
 def _left_names(names: Sequence[str], room: int) -> str:
     """The note about a catalog without schemas."""
-    how = "Schemas were left out for length: workflow_catalog(query=NAME) shows one."
+    how = "Schemas and `once` were left out for length: workflow_catalog(query=NAME) shows one."
     if not names:
         return how
     told, room = 0, room - 200
@@ -310,14 +311,32 @@ def _with_short_texts(entry: CatalogEntry, longest: int = _LONGEST_SCHEMA) -> Ca
     schema = entry.args_schema
     if len(_json(schema)) > longest:
         schema = _outline(schema, f"read {entry.source}")
-    update = {"error": _end(entry.error, _LOADING_ERROR), "args_schema": schema}
+    update = {
+        "error": _end(entry.error, _LOADING_ERROR),
+        "args_schema": schema,
+        "once": _few(entry.once),
+    }
     return _shortened(entry, name=200, summary=400).model_copy(update=update)
 
 
 def _bare(entry: CatalogEntry) -> CatalogEntry:
     """The fields that identify a workflow."""
-    update = {"error": _end(entry.error, 80), "args_schema": {"description": "left out"}}
+    update: dict[str, object] = {
+        "error": _end(entry.error, 80),
+        "args_schema": {"description": "left out"},
+        "once": [],
+    }
     return _shortened(entry, name=200, summary=80).model_copy(update=update)
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """The first names, as far as there is room, and how many there are more."""
+    told, room = 0, _ONCE
+    while told < len(names) and room >= len(names[told]):
+        room -= len(names[told]) + 3
+        told += 1
+    left = len(names) - told
+    return [*names[:told], *([f"… and {left} more"] if left else [])]
 
 
 def _end(text: str | None, width: int) -> str | None:

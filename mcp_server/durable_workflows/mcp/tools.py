@@ -442,7 +442,7 @@ async def write_workflow(
     steps. In the workflow's body, wait for a message with `receive(topic, prompt=…, schema=…)` and for a person with `ask_human(prompt, schema=…)`,
     both from `durable_workflows`. Type hints become the args_schema. search_docs has patterns.
 
-    Nothing is written if the text is not Python, defines no workflow, or takes a name in use. `warnings` name lines that may differ on a replay:
+    Nothing is written if the text is not Python, defines no workflow, or takes a name in use. `warnings` name risky lines:
     correct them, or mark one `# deterministic: <reason>`. `error` says why the file does not load. Unfinished runs keep their code. Next:
     start_workflow, or fork.
 

@@ -1,8 +1,9 @@
 """Mistakes in a workflow file, as far as its text can show; nothing is imported or run.
 
 An *error* keeps the file, or a workflow of it, from being registered, or is code that always raises. A *warning* is code that may take
-another path when a run is replayed, after a crash or in a fork, or that does not do what it seems to do. A *note* needs no action. An
-author who knows better than a warning gives the reason in a comment on the same line: `# deterministic: its answer is only logged`.
+another path when a run is replayed, after a crash or in a fork, that does not do what it seems to do, or that may do something twice. A
+*note* needs no action. An author who knows better than a warning gives the reason in a comment on the same line:
+`# deterministic: its answer is only logged`.
 """
 
 import ast
@@ -14,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from durable_workflows.code import catalog
-from durable_workflows.code.checks import determinism, held, misuse
+from durable_workflows.code.checks import determinism, held, misuse, sends
 from durable_workflows.code.checks.determinism import Problem
-from durable_workflows.code.checks.scopes import Function, Located, Module
+from durable_workflows.code.checks.scopes import OUR_STEPS, Function, Located, Module
 from durable_workflows.models import Model
 
 Severity = Literal["error", "warning", "note"]
@@ -24,13 +25,19 @@ Severity = Literal["error", "warning", "note"]
 RULES: Mapping[str, str] = {
     "syntax": "Error: the file is not valid Python. Warning: it is nested too deeply to be checked.",
     "no-workflow": "Note: the file defines no workflow; it may be a module that others import.",
-    "no-parentheses": "Error: `@DBOS.workflow` or `@DBOS.step` has no parentheses.",
+    "no-parentheses": "Error: `@DBOS.workflow`, `@DBOS.step` or `@step` has no parentheses.",
     "name-taken": "Error: two workflows have the same name, in the file or in two files of the folder.",
     "overrides": "Note: a workflow replaces a bundled one.",
     **misuse.ERRORS,
     **misuse.WARNINGS,
     **held.RULES,
+    **sends.RULES,
     **determinism.RULES,
+}
+_DECORATORS: Mapping[str, str] = {
+    "dbos.DBOS.workflow": "DBOS.workflow",
+    "dbos.DBOS.step": "DBOS.step",
+    **dict.fromkeys(OUR_STEPS, "step"),
 }
 _REASON = re.compile(r"#\s*deterministic:\s*\S")
 _DEFINE = "To define one, write `from dbos import DBOS`, and `@DBOS.workflow()` above the function to start."
@@ -128,9 +135,7 @@ def _registration(
 def _bare_decorators(module: Module) -> Iterator[Finding]:
     for function in module.functions:
         for decorator in function.node.decorator_list:
-            meaning = function.scope.meaning(decorator) or ""
-            if meaning in {"dbos.DBOS.workflow", "dbos.DBOS.step"}:
-                name = meaning.removeprefix("dbos.")
+            if name := _DECORATORS.get(function.outer.meaning(decorator) or ""):
                 message = (
                     f"`@{name}` above {function.name} has no parentheses, so the file does not load"
                 )
@@ -187,9 +192,13 @@ def _problems(module: Module, path: str, source: str) -> Iterator[Finding]:
     for problem in _once(misuse.errors(module)):
         yield _of_problem(module, problem, "error")
     reasons = _reasons(source)
-    for problem in _once(
-        [*determinism.problems(module), *held.warnings(module), *misuse.warnings(module, path)]
-    ):
+    warned = [
+        *determinism.problems(module),
+        *held.warnings(module),
+        *misuse.warnings(module, path),
+        *sends.warnings(module),
+    ]
+    for problem in _once(warned):
         node = problem.node
         if reasons.isdisjoint(range(node.lineno, (node.end_lineno or node.lineno) + 1)):
             yield _of_problem(module, problem, "warning")

@@ -6,7 +6,7 @@ call as it stands, and `$argument` its first argument.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,21 @@ _FILES = r"""
       \.(open|read_text|read_bytes|write_text|write_bytes|exists|is_file|is_dir|is_symlink|iterdir|r?glob|walk|l?stat|unlink
       |mkdir|rmdir|rename|replace|touch|chmod|symlink_to|hardlink_to|readlink|owner|group|samefile|copy|move)
 """
+OF = r"(\.\w+(\(\))?)*"  # the parts of a library, and their objects
+# What plainly changes something outside, whatever its arguments.
+SENDS = re.compile(
+    rf"""(requests|httpx|aiohttp|urllib3){OF}\.(post|put|patch|delete)
+    | (smtplib|aiosmtplib){OF}\.(send|sendmail|send_message)
+    | (stripe|braintree|paypalrestsdk|paypalcheckoutsdk|square|Adyen|razorpay|mollie|gocardless_pro){OF}
+      \.(create|capture|confirm|refund|charge|pay|sale|transfer)(_payment)?(_async)?
+    | (boto3|aioboto3|botocore){OF}\.(send_\w+|publish\w*|put_events|start_execution|run_instances)
+    | (kafka|aiokafka|confluent_kafka|pika|aio_pika|nats|google\.cloud\.pubsub\w*|azure\.servicebus|azure\.eventhub|sendgrid|telegram){OF}
+      \.(send\w*|basic_publish|publish\w*|produce)
+    | slack_sdk{OF}\.(chat_(post|schedule)\w+|send) | twilio{OF}\.create
+    | (?!(dbos|durable_workflows|builtins)\.)\w+{OF}\.(send_(mail|email|sms|messages?|notification)|publish)""",
+    re.VERBOSE,
+)
+_SEND = 'Do it in a step that happens at most once: `@step(effect="once")`, from `durable_workflows`, above a separate function that returns plain JSON.'
 _EFFECTS = (
     _effect(
         "time",
@@ -162,4 +177,5 @@ def effects(meaning: str, arguments: int | None = None) -> Iterator[Effect]:
     meant = same if arguments is not None and arguments <= most else meaning
     for effect in _EFFECTS:
         if effect.calls.fullmatch(meant):
-            yield effect
+            sends = effect.rule == "network" and SENDS.fullmatch(meant)
+            yield replace(effect, advice=_SEND) if sends else effect

@@ -17,6 +17,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 Located = ast.expr | ast.stmt | ast.ExceptHandler
 Kind = Literal["workflow", "step", "plain"]
 
+OUR_STEPS = frozenset({"durable_workflows.step", "durable_workflows.authoring.step"})
 _KINDS: Mapping[str, Kind] = {"workflow": "workflow", "step": "step", "transaction": "step"}
 _STEP_RUNNERS = {"run_step", "run_step_async", "run_tx_step", "run_tx_step_async"}
 _RESERVATIONS = {"dbos.DBOS.reserve_step()", "dbos.StepReservation()"}
@@ -86,12 +87,13 @@ class Scope:
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A function of the file: its qualified name, the meaning of a reference to it, and the names in it."""
+    """A function of the file: its qualified name, the meaning of a reference to it, the names in it, and those around it."""
 
     node: FunctionNode
     name: str
     meaning: str
     scope: Scope
+    outer: Scope
 
     @property
     def is_async(self) -> bool:
@@ -103,19 +105,16 @@ class Function:
         """Its kind, by its decorators."""
         for decorator in self.node.decorator_list:
             target = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if isinstance(target, ast.Attribute) and target.attr in _KINDS:
-                return _KINDS[target.attr]
+            if kind := self._registered_as(target):
+                return kind
         return "plain"
 
     @cached_property
     def registration(self) -> ast.Call | None:
         """The decorator that registers it, if the decorator is called."""
         for decorator in self.node.decorator_list:
-            match decorator:
-                case ast.Call(func=ast.Attribute(attr=name)) if name in _KINDS:
-                    return decorator
-                case _:
-                    pass
+            if isinstance(decorator, ast.Call) and self._registered_as(decorator.func):
+                return decorator
         return None
 
     @cached_property
@@ -133,6 +132,11 @@ class Function:
     def code(self) -> list[ast.AST]:
         """The code that runs when it is called, in the order of the text, without code that it passes on to run as a step."""
         return list(_run(self.node.body, self.scope))
+
+    def _registered_as(self, decorator: ast.expr) -> Kind | None:
+        if isinstance(decorator, ast.Attribute):
+            return _KINDS.get(decorator.attr)
+        return "step" if self.outer.meaning(decorator) in OUR_STEPS else None
 
 
 class Module:
@@ -207,7 +211,7 @@ class Module:
             scope.bind(argument, value)
         place = f"{meaning}.<locals>"
         _bind(scope, nodes, place)
-        function = Function(node, name, meaning, scope)
+        function = Function(node, name, meaning, scope, outer)
         self.functions.append(function)
         self._by_meaning[meaning] = function
         self._define(nodes, scope, place, f"{name}.<locals>.")

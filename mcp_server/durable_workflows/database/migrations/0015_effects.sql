@@ -18,3 +18,6 @@ create table durable_workflows.effects (
 
 alter table durable_workflows.parked_on drop constraint parked_on_kind_check;
 alter table durable_workflows.parked_on add constraint parked_on_kind_check check (kind in ('message', 'event', 'end', 'doubt'));
+
+-- The names of the steps in a workflow's file that happen at most once.
+alter table durable_workflows.catalog add column once text[] not null default '{}';

@@ -51,6 +51,8 @@ export interface CatalogEntry {
   error: string | null;
   /** Why a method cannot be started. */
   not_startable: string | null;
+  /** Steps of its file that happen at most once. */
+  once: string[];
 }
 
 /** A place where two JSON values differ: `path` as in `items[3].price`, empty for the whole. A side is JSON, perhaps cut; None: there is nothing at that place. */
