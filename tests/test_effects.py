@@ -213,9 +213,7 @@ async def test_a_run_in_doubt_says_so_wherever_it_is_seen(engine: Engine) -> Non
     with pytest.raises(InvalidArguments, match="has no result"):
         await resolve(engine, "quick", Resolution(happened=False, result=1))
     await resolve(engine, "quick", HAPPENED)
-    with pytest.raises(
-        AlreadyAnswered if not (await engine.reader.run("quick")).output else NotInDoubt
-    ):
+    with pytest.raises((AlreadyAnswered, NotInDoubt)):  # it may have gone on already
         await resolve(engine, "quick", HAPPENED)
     await ended(engine, "quick")
     with pytest.raises(NotInDoubt, match="Step 2 of quick is not in doubt"):
@@ -240,10 +238,7 @@ async def test_a_fork_that_would_repeat_what_may_have_happened_is_refused(engine
     await in_doubt(engine, "forked")
     with pytest.raises(WouldRepeat, match="step 2 effect_pay, which is in doubt") as refused:
         await engine.fork("forked", 1)
-    assert (
-        'fork(workflow_id="forked", from_step=1, options=ForkOptions(repeat=(2,)))'
-        in refused.value.hint
-    )
+    assert 'fork(workflow_id="forked", from_step=1, repeat=[2])' in refused.value.hint
     await resolve(engine, "forked", HAPPENED)
     await ended(engine, "forked")
     for from_step in (1, 2):
