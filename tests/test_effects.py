@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +51,24 @@ finally:
 STEP = 2  # the one with the effect
 HAPPENED = Resolution(happened=True, result={"receipt": "seen"})
 NOT_HAPPENED = Resolution(happened=False)
-# The runs whose worker is killed while they are held: the workflow, the moment, and the times that the effect was had before.
-HELD = {
-    "resolved": ("pays", "after", 1),
-    "repeated": ("pays", "before", 0),
-    "resolved-async": ("pays_async", "after", 1),
-    "repeated-async": ("pays_async", "before", 0),
-    "found": ("pays_found", "after", 1),
-    "not-found": ("pays_found", "before", 0),
-    "found-async": ("pays_found_async", "after", 1),
-    "not-found-async": ("pays_found_async", "before", 0),
-    "look-fails": ("pays_found", "after", 1),
-    "in-person": ("pays_in_person", "after", 1),
-    "cancelled": ("pays", "after", 1),
-    "quick": ("pays", "after", 1),
-    "forked": ("pays", "after", 1),
-    "family": ("family", "after", 1),
-    "keys": ("keys", "after", 1),
+Held = Mapping[str, tuple[str, str]]
+# The runs whose worker is killed while they are held: the workflow and the moment.
+HELD: Held = {
+    "resolved": ("pays", "after"),
+    "repeated": ("pays", "before"),
+    "resolved-async": ("pays_async", "after"),
+    "repeated-async": ("pays_async", "before"),
+    "found": ("pays_found", "after"),
+    "not-found": ("pays_found", "before"),
+    "found-async": ("pays_found_async", "after"),
+    "not-found-async": ("pays_found_async", "before"),
+    "look-fails": ("pays_found", "after"),
+    "in-person": ("pays_in_person", "after"),
+    "cancelled": ("pays", "after"),
+    "quick": ("pays", "after"),
+    "forked": ("pays", "after"),
+    "family": ("family", "after"),
+    "keys": ("keys", "after"),
 }
 
 
@@ -75,17 +76,35 @@ HELD = {
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
     """The engine of a project whose worker was killed within the steps of the runs in `HELD`."""
     async with parking_project(tmp_path_factory, "effects") as engine:
-        for name, (workflow, moment, _) in HELD.items():
-            file = file_of(engine, name)
-            (file.parent / f"{name}.hold-{moment}").touch()
-            await start(engine, name, workflow)
-        for name in HELD:
-            await until((file_of(engine, name).parent / f"{name}.held").exists, f"{name} is held")
-        file_of(engine, "look-fails").with_name("look-fails.broken").touch()
-        kill_worker(engine.project)
-        for held in list(engine.project.glob("*.hold-*")):
-            held.unlink()
+        await hold_all(engine)
         yield engine
+
+
+async def hold_all(engine: Engine) -> None:
+    """Do with the runs in `HELD` what their tests begin with."""
+    file_of(engine, "look-fails.broken").touch()
+    await hold_and_kill(engine, HELD)
+
+
+async def hold_and_kill(engine: Engine, runs: Held) -> None:
+    """Start runs, and kill the worker while they are held."""
+    for name, (workflow, moment) in runs.items():
+        hold(engine, name, moment)
+        await start(engine, name, workflow)
+    for name in runs:
+        await until_held(engine, name)
+    kill_worker(engine.project)
+    for name, (_, moment) in runs.items():
+        file_of(engine, f"{name}.hold-{moment}").unlink()
+        file_of(engine, f"{name}.held").unlink()
+
+
+def hold(engine: Engine, name: str, moment: str) -> None:
+    file_of(engine, f"{name}.hold-{moment}").touch()
+
+
+async def until_held(engine: Engine, name: str) -> None:
+    await until(file_of(engine, f"{name}.held").exists, f"{name} is held")
 
 
 def file_of(engine: Engine, name: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from dbos import DBOS
 
 from durable_workflows import NOT_DONE, idempotency_key, step
+from durable_workflows.authoring import does_not_park
 
 
 def do(file: str, text: str) -> None:
@@ -34,6 +35,7 @@ async def pay_async(file: str) -> dict[str, Any]:
 
 
 def look(file: str) -> Any:
+    hold(file, "look")
     if Path(f"{file}.broken").exists():
         raise ConnectionError("the bank does not answer")
     do(f"{file}.looked", "looked")
@@ -41,7 +43,7 @@ def look(file: str) -> Any:
 
 
 async def look_async(file: str) -> Any:
-    return look(file)
+    return await asyncio.to_thread(look, file)
 
 
 @step(effect="once")
@@ -112,6 +114,27 @@ async def effects_pays_found_async(file: str) -> dict[str, Any]:
 def effects_pays_in_person(file: str) -> dict[str, Any]:
     effect_note("a")
     return effect_pay_in_person(file)
+
+
+@DBOS.workflow()
+@does_not_park
+def effects_pays_and_stays(file: str) -> dict[str, Any]:
+    effect_note("a")
+    return effect_pay(file)
+
+
+@DBOS.workflow()
+@does_not_park
+async def effects_pays_and_stays_async(file: str) -> dict[str, Any]:
+    effect_note("a")
+    return await effect_pay_async(file)
+
+
+@DBOS.workflow()
+async def effects_pays_in_its_loop(file: str) -> dict[str, Any]:
+    """It calls a sync step."""
+    effect_note("a")
+    return effect_pay(file)
 
 
 @DBOS.workflow()

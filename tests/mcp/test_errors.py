@@ -877,6 +877,7 @@ UNCAUSED: dict[str, str] = {
     "idempotency_key() was called outside of a step.": "in workflow code: test_effects.py",
     "The step … is sync, and its `find` is async.": "in workflow code: test_effects.py",
     "The step … happens at most once, and was called from another step.": "in workflow code: test_effects.py",
+    "The step … is sync, and was called in an async workflow: in doubt it would keep all other async runs waiting.": "in workflow code: test_doubts.py",
     'A step with effect="once" needs a worker of durable-workflows.': "in a process of the author: test_effects.py",
     "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
     "There is no schedule with that name.": "by a deletion at the same moment",

@@ -22,6 +22,7 @@ from durable_workflows.errors import UsageError
 from durable_workflows.models import Schema
 from durable_workflows.seam import dbos_calls, effects
 from durable_workflows.seam.effects import Effect, Effects, Standing
+from durable_workflows.seam.patches import bodies
 from durable_workflows.settings import DOUBT, PERSON
 
 P = ParamSpec("P")
@@ -73,7 +74,7 @@ def step(
     An exception that a `once` step raises is its result, as in any step. Call it from the body of a workflow.
 
     Raises:
-        UsageError: `find` or `person` without `effect="once"`; at a call: a `once` step was called from another step.
+        UsageError: `find` or `person` without `effect="once"`; at a call: a `once` step was called from another step, or a sync one in an async workflow.
     """
     if effect != "once" and (find is not None or person):
         raise UsageError(
@@ -130,6 +131,7 @@ def _once_name(value: object) -> str | None:
 
 def _from_the_body(function: Callable[P, R]) -> Callable[P, R]:
     """In another step dbos would call it as a plain function, without a record of its own."""
+    blocks = not inspect.iscoroutinefunction(function)
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -137,6 +139,11 @@ def _from_the_body(function: Callable[P, R]) -> Callable[P, R]:
             raise UsageError(
                 f"The step {function.__qualname__} happens at most once, and was called from another step.",
                 hint="Call it from the body of the workflow.",
+            )
+        if blocks and dbos_calls.current_run() is not None and bodies.current_task() is not None:
+            raise UsageError(
+                f"The step {function.__qualname__} is sync, and was called in an async workflow: in doubt it would keep all other async runs waiting.",
+                hint="Make the step async.",
             )
         return function(*args, **kwargs)
 

@@ -138,14 +138,19 @@ create or replace function durable_workflows.note_waits(executor text, entries j
 $$;
 
 -- The runs that a worker has under way, and whether code of theirs runs: a step, or what is between steps. A run that sleeps, receives, waits for an event,
--- for its next attempt or for a run that it started has none. All that lasts is in DBOS's rows: a sleep, and the timeout of a receive, is recorded when
--- it begins, with the time at which it ends. Published steps know more. One that the worker's process has not taken up yet has none either.
+-- for its next attempt, for a run that it started, or in doubt, has none. All that lasts is in DBOS's rows: a sleep, and the timeout of a receive, is recorded
+-- when it begins, with the time at which it ends. Published steps know more. One that the worker's process has not taken up yet has none either.
 create or replace function durable_workflows.held_runs(executor text)
     returns table (workflow_id text, taken_up_at timestamptz, after_step integer, step text, under_way boolean) language sql stable as $$
     select run.workflow_uuid, taken_up.at, coalesce(last.function_id, 0), open.name, case
         when taken_up.at < (select started_at from durable_workflows.workers as worker where worker.executor_id = executor) then false
         when open.running then true
         when open.name is not null then false
+        when exists (
+            select from durable_workflows.waits as wait join durable_workflows.effects as effect using (workflow_id, function_id)
+            where wait.workflow_id = run.workflow_uuid and wait.function_id > coalesce(last.function_id, 0)
+                and effect.doubt_since is not null and effect.happened is null
+        ) then false
         when last.function_name = 'DBOS.sleep' then not (
             case when last.output ~ '^[0-9.]+(e[+]?[0-9]+)?$' then last.output::double precision > extract(epoch from clock_timestamp()) else false end
             and not exists (
@@ -389,7 +394,7 @@ begin
     end if;
     insert into durable_workflows.effects (workflow_id, function_id, name, attempt, person_only) values (run_id, step, called, token, by_person)
         on conflict do nothing;
-    select * into there from durable_workflows.effects where workflow_id = run_id and function_id = step;
+    select * into there from durable_workflows.effects where workflow_id = run_id and function_id = step for update;  -- after who is saying what has happened
     if there.attempt <> token and there.happened is not true then
         if there.happened is null and not not_done then
             update durable_workflows.effects set doubt_since = coalesce(doubt_since, clock_timestamp()),

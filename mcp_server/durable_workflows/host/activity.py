@@ -205,7 +205,12 @@ class Activity:
             for key, entry in current.items()
             if (now - entry.since).total_seconds() >= self._settle_seconds
         }
-        gone = [key for key in self._published if key not in current]
+        # A wait in a step takes its place, and is in another table.
+        gone = [
+            key
+            for key, entry in self._published.items()
+            if type(current.get(key)) is not type(entry)
+        ]
         fresh = {key: entry for key, entry in settled.items() if self._published.get(key) != entry}
         if gone:
             await tables.run(connection, "remove_activity", keys=fitting.json_text(gone))
