@@ -16,7 +16,7 @@ test: .venv/ready
 test-all: test
 	$(BIN)/python -m pytest -m long
 
-# Only the loops that kill anything, 300 times, while runs are parked and wake: five to ten minutes.
+# Only the loops that kill: anything, 300 times, while runs are parked and wake; and workers within steps that happen at most once. About ten minutes.
 kills: .venv/ready
 	$(BIN)/python -m pytest -m kills -n 2
 

@@ -1,4 +1,4 @@
-"""Who parks a run, or sends a message to one that is being parked, loses the connection in mid-call: what was done is done, but the answer is lost."""
+"""Who begins an effect, parks a run, or sends a message to one that is being parked, loses the connection in mid-call: what was done is done, but the answer is lost."""
 
 import secrets
 import sys
@@ -26,12 +26,12 @@ from test_parking import lines_of
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 _GATE = 1
-# A process that parks a run waits at the gate, and holds its locks.
+# A process that writes such a row waits at the gate, and holds its locks.
 GATE = f"""
 create function wait_at_gate() returns trigger language plpgsql as $$ begin
     perform pg_advisory_xact_lock({_GATE}); return new;
 end $$;
-create trigger gate before insert on durable_workflows_project.parked for each row execute function wait_at_gate();
+create trigger gate before insert on {{}} for each row execute function wait_at_gate();
 """
 # A commit that waits for a server that there is not: it is on the disk by then.
 SLOW = """
@@ -41,14 +41,17 @@ end $$;
 create trigger slow before insert on {} for each row execute function commit_slowly();
 """
 MESSAGES, PARKED = "dbos_project.notifications", "durable_workflows_project.parked"
+EFFECTS = "durable_workflows_project.effects"
 AT_GATE = "select from pg_stat_activity where wait_event = 'advisory'"
 COMMITS = "select from pg_stat_activity where wait_event = 'SyncRep'"
+WAITS_FOR = "select from pg_stat_activity where wait_event = %s"
 # Those with such a statement, at the moment named by what they wait for.
 END = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where query like %s and pid <> pg_backend_pid() and %s in (wait_event_type, wait_event)
 """
 SENDER, PARKER = "%insert into %notifications%", "%.park(%"
+BEGINNER = "%.begin_effect(%"
 
 
 class Send(Protocol):
@@ -125,7 +128,7 @@ async def test_a_message_is_neither_lost_nor_doubled_whose_connection_is_killed_
     file = folder / "notes"
     async with sender(project) as send:
         with connected(url) as gate, connected(url) as control:
-            control.execute(GATE.encode())
+            control.execute(GATE.format(PARKED).encode())
             control.execute(SLOW.format(MESSAGES).encode())
             gate.execute("select pg_advisory_lock(%s)", [_GATE])
             request = StartRequest(name="parked_receives", args={"file": str(file)})
@@ -202,6 +205,38 @@ async def test_who_does_not_hear_that_it_has_parked_a_run_does_no_step_beside_wh
         assert ended.output == "went"
     for project in (one, other):
         await project.aclose()
+
+
+@proves("effect:once")
+@pytest.mark.parametrize(
+    ("trigger", "moment"),
+    [(GATE, "advisory"), (SLOW, "SyncRep")],
+    ids=["before-commit", "after-commit"],
+)
+async def test_who_does_not_hear_that_an_effect_may_begin_asks_again_and_is_not_in_doubt(
+    trigger: str, moment: str, folder: Path, postgres: native.Cluster
+) -> None:
+    copy_flow("effects", folder)
+    url = postgres.database(f"test_{secrets.token_hex(4)}")
+    project = Project(Settings(project=folder, database_url=url))
+    engine = await project.engine()
+    await engine.catalog()
+    file = folder / "paid"
+    with connected(url) as gate, connected(url) as control:
+        gate.execute("select pg_advisory_lock(%s)", [_GATE])
+        control.execute(trigger.format(EFFECTS).encode())
+        request = StartRequest(name="effects_pays", args={"file": str(file)})
+        run = (await engine.start(request)).workflow_id
+        await until(lambda: control.execute(WAITS_FOR, [moment]).fetchall(), "it is asked for")
+        assert lines_of(file) == []
+        assert control.execute(END, [BEGINNER, moment]).fetchall() == [(True,)]
+        gate.close()
+        control.execute(f"drop trigger if exists slow on {EFFECTS}".encode())
+        [ended] = (await engine.reader.wait([run], timeout_seconds=30)).done
+    assert ended.output == {"receipt": 1}
+    assert lines_of(file) == ["paid"]
+    assert [one.doubt_since for one in (await engine.reader.run(run)).effects] == [None]
+    await project.aclose()
 
 
 async def _is_ready(engine: Engine, count: int) -> bool:
