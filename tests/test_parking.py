@@ -111,6 +111,17 @@ async def send_to_child(engine: Engine, workflow_id: str) -> None:
     await engine.send(f"{workflow_id}-2", "go", "went")
 
 
+async def test_a_run_waits_longer_in_memory_the_more_a_replay_would_take(
+    parking: Engine, file: Path
+) -> None:
+    workflow_id = await start(parking, "after_steps", file, args={"steps": 1500})
+    await parked(parking, workflow_id)
+    ended = "select extract(epoch from clock_timestamp()) * 1000 - max(completed_at_epoch_ms) from dbos.operation_outputs where workflow_uuid = %s and function_name = 'small'"
+    assert await value(parking, ended, workflow_id) > 1500
+    await send(parking, workflow_id)
+    assert await output(parking, workflow_id) == "went"
+
+
 Bring = Callable[[Engine, str], Awaitable[None]]
 WAYS: dict[str, tuple[Bring, str, list[str]]] = {
     "receives": (send, "went", ["a", "went"]),

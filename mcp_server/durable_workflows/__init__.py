@@ -1,4 +1,4 @@
-"""Durable workflows for AI agents. Workflow code imports `receive`, `ask_human` and `step` from here.
+"""Durable workflows for AI agents. Workflow code imports `receive`, `ask_human`, `step`, `map_runs` and so on from here.
 
 They are loaded at first use: importing dbos takes a second, which a server cannot spare.
 """
@@ -9,22 +9,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from durable_workflows.authoring import (
         NOT_DONE,
+        DeadlinePassed,
+        NamedOutcomes,
+        Outcome,
+        Outcomes,
+        RunsFailed,
         ask_human,
         ask_human_async,
+        gather_runs,
+        gather_runs_async,
         idempotency_key,
+        map_runs,
+        map_runs_async,
         receive,
         receive_async,
         step,
+        wait_until,
+        wait_until_async,
     )
 
 __all__ = [
     "NOT_DONE",
+    "DeadlinePassed",
+    "NamedOutcomes",
+    "Outcome",
+    "Outcomes",
+    "RunsFailed",
     "ask_human",
     "ask_human_async",
+    "gather_runs",
+    "gather_runs_async",
     "idempotency_key",
+    "map_runs",
+    "map_runs_async",
     "receive",
     "receive_async",
     "step",
+    "wait_until",
+    "wait_until_async",
 ]
 
 

@@ -22,6 +22,8 @@ A class's docstring is its default message. The tree:
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   └── InvalidProject
+    ├── RunsFailed                    more runs that a workflow started failed than it tolerates
+    ├── DeadlinePassed                what a workflow waited for did not happen in time
     ├── SetupError                    something on this machine must be fixed first
     │   ├── StateDirectoryUnusable
     │   ├── NoSpaceLeft
@@ -176,6 +178,18 @@ class InvalidProject(UsageError):
     """The project directory does not exist or is not a directory."""
 
     hint = "Pass an existing directory with --project, or start in one."
+
+
+class RunsFailed(DurableWorkflowsError):
+    """More of the runs that this workflow started have failed than it tolerates."""
+
+    hint = "Call inspect with the workflow_id of a failed run to see why it failed. Once its cause is gone, start this workflow again."
+
+
+class DeadlinePassed(DurableWorkflowsError):
+    """What this workflow waited for did not happen before the deadline."""
+
+    hint = "Call inspect to see what each look found. If it may still happen, fork the run from the step that set the deadline, or start it again."
 
 
 class SetupError(DurableWorkflowsError):

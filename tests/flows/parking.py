@@ -30,6 +30,13 @@ def parked_receives(file: str) -> str:
 
 
 @DBOS.workflow()
+def parked_after_steps(file: str, steps: int) -> str:
+    for _ in range(steps):
+        DBOS.run_step({"name": "small"}, int)
+    return note(file, receive("go", schema=str))
+
+
+@DBOS.workflow()
 async def parked_receives_async(file: str) -> str:
     note(file, "a")
     return note(file, await receive_async("go", schema=str))

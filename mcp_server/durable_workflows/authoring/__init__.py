@@ -7,12 +7,14 @@ which it began, and that code imports from whatever release is installed by then
 | for | names |
 |---|---|
 | waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
+| many runs at once | `map_runs`, `map_runs_async`, `gather_runs`, `gather_runs_async`; what they return: `Outcomes`, `NamedOutcomes`, `Outcome`; `RunsFailed` |
+| polling | `wait_until`, `wait_until_async`, `DeadlinePassed` |
 | steps with effects | `step`, `NOT_DONE`, `idempotency_key` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
 
-The functions in the first two rows, but `does_not_park`, can also be imported from `durable_workflows`.
+The names in the first four rows, but `does_not_park`, can also be imported from `durable_workflows`.
 """
 
 from durable_workflows.authoring.arguments import argument_check, registered_workflows
@@ -29,7 +31,15 @@ from durable_workflows.authoring.children import (
 )
 from durable_workflows.authoring.commands import CommandListener, inside_project, run_command
 from durable_workflows.authoring.effects import NOT_DONE, idempotency_key, step
+from durable_workflows.authoring.many import (
+    gather_runs,
+    gather_runs_async,
+    map_runs,
+    map_runs_async,
+)
+from durable_workflows.authoring.outcomes import NamedOutcomes, Outcome, Outcomes
 from durable_workflows.authoring.parking import does_not_park
+from durable_workflows.authoring.polling import wait_until, wait_until_async
 from durable_workflows.authoring.redaction import redacted
 from durable_workflows.authoring.waiting import (
     ask_human,
@@ -38,8 +48,10 @@ from durable_workflows.authoring.waiting import (
     receive_async,
 )
 from durable_workflows.errors import (
+    DeadlinePassed,
     InvalidArguments,
     MessageTooLarge,
+    RunsFailed,
     UnknownWorkflow,
     UsageError,
 )
@@ -51,10 +63,15 @@ __all__ = [
     "NOT_DONE",
     "Arguments",
     "CommandListener",
+    "DeadlinePassed",
     "InvalidArguments",
     "MessageTooLarge",
+    "NamedOutcomes",
+    "Outcome",
+    "Outcomes",
     "Problem",
     "Returned",
+    "RunsFailed",
     "UnknownWorkflow",
     "UsageError",
     "argument_check",
@@ -63,8 +80,12 @@ __all__ = [
     "did_you_mean",
     "does_not_park",
     "ended_children",
+    "gather_runs",
+    "gather_runs_async",
     "idempotency_key",
     "inside_project",
+    "map_runs",
+    "map_runs_async",
     "not_ok",
     "problem_of",
     "receive",
@@ -76,4 +97,6 @@ __all__ = [
     "run_command",
     "start_child",
     "step",
+    "wait_until",
+    "wait_until_async",
 ]

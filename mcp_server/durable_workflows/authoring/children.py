@@ -15,7 +15,7 @@ from durable_workflows import wording
 from durable_workflows.models import UNFINISHED
 
 # A queue without a limit of its own. In a limited queue, runs that wait for others could take all places, so that those others never start.
-_QUEUE = "children"
+QUEUE = "children"
 _POLLING_SECONDS = 5.0  # in addition to the worker's doorbell
 # DBOS's own argument names. A workflow's argument with one of these names cannot be given by name.
 _TAKEN = frozenset({"cls", "options"})
@@ -46,7 +46,7 @@ def register_child_queue() -> None:
 
     Call it before the first `start_child`, from a sync function: in an async workflow that is a step (`DBOS.run_step_async`).
     """
-    DBOS.register_queue(_QUEUE, polling_interval_sec=_POLLING_SECONDS, on_conflict="never_update")
+    DBOS.register_queue(QUEUE, polling_interval_sec=_POLLING_SECONDS, on_conflict="never_update")
 
 
 async def start_child(
@@ -70,7 +70,7 @@ async def start_child(
     """
     options: EnqueueOptions = {
         "workflow_name": workflow,
-        "queue_name": _QUEUE,
+        "queue_name": QUEUE,
         "workflow_id": workflow_id,
         # Another run with that id would be taken for the result.
         "workflow_id_reuse_policy": "reject",

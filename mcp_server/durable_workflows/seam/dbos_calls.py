@@ -4,16 +4,20 @@
 They leave dbos as it is; the code that changes it is in `patches/`.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from types import MethodType, TracebackType
 from typing import cast
 
 import sqlalchemy
+from dbos import WorkflowStatus
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos import _error as dbos_error
+from dbos import _serialization as dbos_serialization
 from dbos._registrations import DBOSFuncType, get_func_info
+from dbos._serialization import DBOSPortableJSON
 from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 from dbos._utils import LoopAwareEvent
@@ -36,6 +40,45 @@ def current_step() -> tuple[str, int] | None:
     """The run in whose code the caller is, and the step; None outside of steps."""
     run = current_run()
     return None if run is None or run[1] is None else (run[0], run[1])
+
+
+def is_recorded(function: Callable[..., object]) -> bool:
+    """Whether DBOS records each call of the function: it is a step or a workflow, or a `functools.partial` of one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return hasattr(function, "dbos_function_name")
+
+
+def is_workflow(function: Callable[..., object]) -> bool:
+    """Whether the function is a registered workflow."""
+    name = getattr(function, "dbos_function_name", None)
+    return name in dbos_module._get_or_create_dbos_registry().workflow_info_map
+
+
+def why_ended(run: WorkflowStatus) -> Exception:
+    """What `get_result` raises for a run that ended without success."""
+    if run.status == "CANCELLED":
+        return dbos_error.DBOSAwaitedWorkflowCancelledError(run.workflow_id)
+    if run.status == "ERROR":
+        error = cast("object", run.error)  # a text, if it cannot be read
+        return error if isinstance(error, Exception) else RuntimeError(str(error))
+    return dbos_error.DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(run.workflow_id)
+
+
+def error_text(error: Exception) -> str:
+    """An error as DBOS records it."""
+    database = system_database()
+    return dbos_serialization.serialize_exception(
+        error, DBOSPortableJSON.name(), database.serializer
+    )[0]
+
+
+def error_of(text: str) -> Exception:
+    """The error that `error_text` made a text of, as DBOS rebuilds recorded errors."""
+    database = system_database()
+    return dbos_serialization.deserialize_exception(
+        text, DBOSPortableJSON.name(), database.serializer
+    )
 
 
 def database_password() -> str | None:

@@ -30,6 +30,9 @@ Asked = Callable[[str], Sequence[dict[str, object]]]
 
 _SHORT_SECONDS = 0.3  # how long a wait lasts before it is parked while places are short
 _SHORT = 0.7  # of the places
+_SECONDS_PER_STEP = (
+    0.001  # for each recorded step a run waits longer in memory: ten times what its replay takes
+)
 _FAR_SECONDS = 60.0  # a shorter wait stays in memory
 _FAR_WHEN_SHORT = 10.0
 _AGAIN_SECONDS = 15.0  # until another look at a body that could not be parked
@@ -108,7 +111,8 @@ class Parking:
         with self._changed:
             body.waits.add(wait)
             if self._after_seconds:
-                seconds = _SHORT_SECONDS if self._is_short() else self._after_seconds
+                steps = body.context.function_id * _SECONDS_PER_STEP
+                seconds = _SHORT_SECONDS if self._is_short() else self._after_seconds + steps
                 self._look_at(body, time.monotonic() + seconds)
 
     def remove(self, body: Body, wait: Wait) -> None:
