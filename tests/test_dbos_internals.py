@@ -176,6 +176,11 @@ def test_a_step_is_entered_and_left_by_the_scopes_that_we_observe() -> None:
 def test_errors_are_recorded_and_raised_again_by_the_names_that_we_replace() -> None:
     recorded = inspect.getsource(_serialization.serialize_exception)
     assert "exception_to_workflow_error_data(value)" in recorded
+    assert parameters(_serialization.serialize_exception) == [
+        "value",
+        "serialization",
+        "serializer",
+    ]
     assert parameters(_serialization.deserialize_exception) == [
         "serialized_value",
         "serialization",

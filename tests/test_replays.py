@@ -16,7 +16,7 @@ from test_step_statements import database as database
 
 pytestmark = pytest.mark.anyio
 
-LOOK_UP: Any = replaying.looking_up_in_windows(OURS.look_up)
+LOOK_UP: Any = replaying.looking_up_in_windows(OURS.look_up, "durable_workflows")
 
 
 @contextmanager

@@ -510,6 +510,20 @@ class StepEffect(Model):
     decisions: list[Decision] = []
 
 
+class Attempt(Model):
+    """An attempt (from 1) of a step with `Retry` that did not succeed at once. `interrupted`: its process ended before it had returned. `next_at` is when the next attempt began, or begins."""
+
+    step: int
+    name: str
+    attempt: int
+    max_attempts: int
+    outcome: Literal["failed", "interrupted", "succeeded", "running"]
+    began_at: datetime
+    failed_at: datetime | None = None
+    error: str | None = None
+    next_at: datetime | None = None
+
+
 class Child(Model):
     """A run that another one started."""
 
@@ -649,6 +663,7 @@ class Overview(Model):
 
 
 MOST_EVENTS = 100  # of a run
+MOST_ATTEMPTS = 200  # of a run
 
 
 class Event(Model):
@@ -697,7 +712,7 @@ class Run(Model):
     """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
     For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
-    `effects` are the steps that happen at most once. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
+    `effects` are the steps that happen at most once. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
     workflow_id: str
@@ -728,6 +743,7 @@ class Run(Model):
     events: list[Event] = []
     answers: list[Answer] = []
     effects: list[StepEffect] = []
+    attempts: list[Attempt] = []
     unread_messages: int
     unread_topics: list[str] = []
     newest_version: str | None

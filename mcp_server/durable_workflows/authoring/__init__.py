@@ -9,7 +9,7 @@ which it began, and that code imports from whatever release is installed by then
 | waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
 | many runs at once | `map_runs`, `map_runs_async`, `gather_runs`, `gather_runs_async`; what they return: `Outcomes`, `NamedOutcomes`, `Outcome`; `RunsFailed` |
 | polling | `wait_until`, `wait_until_async`, `DeadlinePassed` |
-| steps with effects | `step`, `NOT_DONE`, `idempotency_key` |
+| steps with effects | `step`, `Retry`, `NOT_DONE`, `idempotency_key` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
@@ -41,6 +41,7 @@ from durable_workflows.authoring.outcomes import NamedOutcomes, Outcome, Outcome
 from durable_workflows.authoring.parking import does_not_park
 from durable_workflows.authoring.polling import wait_until, wait_until_async
 from durable_workflows.authoring.redaction import redacted
+from durable_workflows.authoring.retrying import Retry
 from durable_workflows.authoring.waiting import (
     ask_human,
     ask_human_async,
@@ -70,6 +71,7 @@ __all__ = [
     "Outcome",
     "Outcomes",
     "Problem",
+    "Retry",
     "Returned",
     "RunsFailed",
     "UnknownWorkflow",

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from durable_workflows import limits, wording
 from durable_workflows.authoring.asking import Question
+from durable_workflows.authoring.retrying import Retry, plain_in_steps, retried
 from durable_workflows.errors import UsageError
 from durable_workflows.models import Schema
 from durable_workflows.seam import dbos_calls, effects
@@ -59,6 +60,7 @@ def step(
     effect: Literal["repeatable", "once"] = "repeatable",
     find: Callable[..., object] | None = None,
     person: bool = False,
+    retry: Retry | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A step, with what its effect allows when the process dies between the effect and its record.
 
@@ -73,18 +75,32 @@ def step(
 
     An exception that a `once` step raises is its result, as in any step. Call it from the body of a workflow.
 
+    With `retry`, an attempt that fails is repeated as it says. Attempts are counted across the end of a process: one that was under way then counts,
+    except for the first one, which leaves no trace before it has failed. When no attempt is left, the step raises its last error, with the attempts
+    as notes. Called from another step, or outside of a run, the step is a plain function, which is tried once.
+
     Raises:
-        UsageError: `find` or `person` without `effect="once"`; at a call: a `once` step was called from another step, or a sync one in an async workflow.
+        UsageError: `find` or `person` without `effect="once"`; `retry` with it; at a call: a `once` step was called from another step, or a sync one in an async
+            workflow.
     """
     if effect != "once" and (find is not None or person):
         raise UsageError(
             "`find` and `person` are about steps that must not happen twice.",
             hint='Add effect="once", or remove them.',
         )
+    if effect == "once" and retry is not None:
+        raise UsageError(
+            'A step with effect="once" does not run again, and `retry` runs it again.',
+            hint='Remove one of the two. For what the receiver recognises as the same request, take effect="repeatable" and idempotency_key().',
+        )
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
         if effect == "repeatable":
-            return DBOS.step(name=name)(function)
+            step_ = DBOS.step(name=name)
+            if retry is None:
+                return step_(function)
+            tried = retried(function, name or function.__qualname__, retry)
+            return plain_in_steps(step_(tried), function)
         name_ = name or function.__qualname__
         called = _once(function, name_, find, person=person)
         vars(called)[_ONCE] = name_
@@ -204,7 +220,7 @@ class _Once:
             )
         workflow_id, number = place
         topic = f"{PERSON if person else ''}{DOUBT}{number}"
-        effect = Effect(workflow_id, number, name, person, topic, effects.owner_of(workflow_id))
+        effect = Effect(workflow_id, number, name, person, topic, dbos_calls.owner_of(workflow_id))
         return cls(offered, effect, call)
 
     def run(self, find: Callable[[], object] | None) -> object:

@@ -64,12 +64,29 @@ create or replace function durable_workflows.open_waits() returns setof durable_
     select * from durable_workflows.parked_waits() union all select * from durable_workflows.other_waits()
 $$;
 
+-- The steps of parked runs that wait for their next attempt: no process has them.
+create or replace function durable_workflows.parked_steps() returns setof durable_workflows.running_steps language sql stable as $$
+    select attempt.workflow_id, attempt.function_id, 'parked', attempt.name, attempt.began_at, attempt.attempt, attempt.attempts, attempt.next_at, attempt.said
+    from durable_workflows.attempts as attempt join dbos.workflow_status as run on run.workflow_uuid = attempt.workflow_id
+    where run.executor_id = 'parked' and run.status = 'PENDING' and attempt.next_at is not null and not exists (
+        select from durable_workflows.attempts as later
+        where later.workflow_id = attempt.workflow_id and later.function_id = attempt.function_id and later.attempt > attempt.attempt
+    ) and not exists (
+        select from dbos.operation_outputs as step
+        where step.workflow_uuid = attempt.workflow_id and step.function_id = attempt.function_id
+    ) and not exists (  -- its worker has not removed it yet
+        select from durable_workflows.running_steps as running
+        where running.workflow_id = attempt.workflow_id and running.function_id = attempt.function_id
+    )
+$$;
+
 create or replace function durable_workflows.open_steps() returns setof durable_workflows.running_steps language sql stable as $$
     select * from durable_workflows.running_steps as running
     where not exists (
         select from dbos.operation_outputs as step
         where step.workflow_uuid = running.workflow_id and step.function_id = running.function_id
     )
+    union all select * from durable_workflows.parked_steps()
 $$;
 
 -- The ids of a page of runs, in its order; it begins behind the run `edge_id`, created at `edge`. What is null is not asked for; '' is the parent of a run
@@ -469,8 +486,8 @@ $$;
 -- Which runs a step names: those that it started, and those whose result it took.
 create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
 
--- Forks a run from a step: a new run in a queue, with the rows that DBOS writes for a fork, and with what is known of the effects of the steps that it takes
--- over. `inputs` are other arguments, `given` other outputs of such steps by their numbers, both as recorded; `about` joins the attributes. Returns the verdict:
+-- Forks a run from a step: a new run in a queue, with the rows that DBOS writes for a fork, and with what is known of the effects and the attempts of the steps
+-- that it takes over. `inputs` are other arguments, `given` other outputs of such steps by their numbers, both as recorded; `about` joins the attributes. Returns the verdict:
 -- `forked`; `existing`, it was forked before with this id; `taken`, another run has the id; `unknown`, there is no such run.
 create or replace function durable_workflows.fork_run(
     origin text, fork_id text, first integer, of_version text, of_queue text, inputs text, given jsonb, about jsonb
@@ -526,6 +543,13 @@ begin
     insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
     select fork_id, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
     from durable_workflows.effects as effect where effect.workflow_id = origin and effect.function_id < first;
+    insert into durable_workflows.attempts (
+        workflow_id, function_id, attempt, attempts, name, began_at, failed_at, next_at, said, error
+    )
+    select
+        fork_id, attempt.function_id, attempt.attempt, attempt.attempts, attempt.name, attempt.began_at, attempt.failed_at, attempt.next_at, attempt.said,
+        attempt.error
+    from durable_workflows.attempts as attempt where attempt.workflow_id = origin and attempt.function_id < first;
     return 'forked';
 end
 $$;
@@ -640,6 +664,7 @@ begin
         delete from durable_workflows.logs where workflow_id = any(gone);
         delete from durable_workflows.waits where workflow_id = any(gone);
         delete from durable_workflows.effects where workflow_id = any(gone);
+        delete from durable_workflows.attempts where workflow_id = any(gone);
         delete from durable_workflows.running_steps where workflow_id = any(gone);
         delete from durable_workflows.suspects where workflow_id = any(gone);
         delete from durable_workflows.unanswered where workflow_id = any(gone);

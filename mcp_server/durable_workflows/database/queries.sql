@@ -614,6 +614,23 @@ select effect.function_id as step, effect.name, effect.began_at, effect.person_o
 end as doubt_since
 from durable_workflows.effects as effect where effect.workflow_id = %(workflow_id)s order by effect.function_id
 
+-- name: run_attempts
+-- The newest ones, of steps that did not succeed at once.
+select attempt.function_id as step, attempt.name, attempt.attempt, attempt.attempts as max_attempts, attempt.began_at, attempt.failed_at, attempt.next_at,
+    attempt.said as error, case
+        when attempt.failed_at is not null then 'failed'
+        when exists (
+            select from durable_workflows.attempts as later
+            where later.workflow_id = attempt.workflow_id and later.function_id = attempt.function_id and later.attempt > attempt.attempt
+        ) then 'interrupted'
+        when recorded.function_id is not null and recorded.error is null then 'succeeded'
+        when recorded.function_id is null and run.status in ('PENDING', 'ENQUEUED', 'DELAYED') then 'running'
+        else 'interrupted'
+    end as outcome
+from durable_workflows.attempts as attempt join dbos.workflow_status as run on run.workflow_uuid = attempt.workflow_id
+    left join dbos.operation_outputs as recorded on recorded.workflow_uuid = attempt.workflow_id and recorded.function_id = attempt.function_id
+where attempt.workflow_id = %(workflow_id)s order by attempt.began_at desc, attempt.attempt desc limit %(count)s
+
 -- name: doubts
 -- The steps that are in doubt, the oldest doubt first.
 select effect.workflow_id, effect.function_id as step, effect.name, effect.doubt_since, effect.person_only

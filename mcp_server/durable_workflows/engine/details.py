@@ -8,9 +8,11 @@ from durable_workflows import wording
 from durable_workflows.database.tables import Fetch, Row
 from durable_workflows.engine import records
 from durable_workflows.models import (
+    MOST_ATTEMPTS,
     MOST_EVENTS,
     STOPPED,
     UNFINISHED,
+    Attempt,
     Fork,
     Model,
     QueuePlace,
@@ -59,6 +61,7 @@ async def read(
         events=[*map(records.event, await ask("run_events", limit=preview, count=MOST_EVENTS))],
         answers=[*map(records.answer, await ask("run_answers", limit=preview))],
         effects=_as(StepEffect, await ask("run_effects")),
+        attempts=_as(Attempt, await ask("run_attempts", count=MOST_ATTEMPTS)),
         worker=worker,
         newest_version=await newest_version(fetch),
         unavailable=await _why_unavailable(fetch, row),

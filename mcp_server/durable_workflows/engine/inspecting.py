@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # importing it imports psycopg, for which the server's first 
 
 _ALL_STEPS = 2**31 - 1
 _FULL_PREVIEW = 2000  # characters of a step's result
-_CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers):)?([0-9]{1,9})")
+_CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers|attempts):)?([0-9]{1,9})")
 
 Detail = Literal["summary", "full", "tree", "messages", "log", "source"]
 

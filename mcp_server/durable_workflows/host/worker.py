@@ -41,7 +41,7 @@ from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
-from durable_workflows.seam import dbos_calls, effects
+from durable_workflows.seam import attempts, dbos_calls, effects
 from durable_workflows.seam.patches import (
     connections,
     failures,
@@ -223,6 +223,10 @@ class _Worker:
         effects.install(effects.RecordedEffects(self._database.schema, self._parking, activity))
         self._executions = Executions(self._parking)
         self._executions.install()
+        own = attempts.RecordedAttempts(
+            self._database.schema, self._executions, self._parking, activity
+        )
+        attempts.install(own)
         self._cancelling = anyio.Event()
         failures.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
@@ -336,7 +340,7 @@ class _Worker:
         recorded_errors.name_last_attempts()
         queues.retry_queues()
         step_statements.install()
-        replaying.install()
+        replaying.install(self._database.schema)
         single_statements.install()
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:

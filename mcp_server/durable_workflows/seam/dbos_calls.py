@@ -81,6 +81,11 @@ def error_of(text: str) -> Exception:
     )
 
 
+def owner_of(workflow_id: str) -> str | None:
+    """The token of this process's execution of the run in whose code the caller is."""
+    return dbos_context.current_owner_xid(workflow_id)
+
+
 def database_password() -> str | None:
     """The password with which DBOS is connected in this process; None without one."""
     return system_database().engine.url.password

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
-from dbos import _context as dbos_context
 from dbos import _error as dbos_error
 from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import LoopAwareEvent
@@ -99,11 +98,6 @@ def install(effects: Effects) -> None:
 def installed() -> Effects | None:
     """What this process offers; None: it executes no runs of this software."""
     return _installed[0] if _installed else None
-
-
-def owner_of(workflow_id: str) -> str | None:
-    """The token of this process's execution of the run in whose code the caller is."""
-    return dbos_context.current_owner_xid(workflow_id)
 
 
 @db_retry()

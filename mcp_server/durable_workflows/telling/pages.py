@@ -11,12 +11,17 @@ from typing import cast
 
 from durable_workflows import fitting, limits, wording
 from durable_workflows.actions import call, inspect
-from durable_workflows.models import Child, LogLine, Message, Preview, Run, Step
+from durable_workflows.models import Attempt, Child, LogLine, Message, Preview, Run, Step
 from durable_workflows.wording import LONGEST_FENCE, clamp, fenced, line
 
 _NOTHING = "Nothing was printed. Runs that it started have their own logs."
 _DEEPEST = 10  # levels of a tree that are shown
 _RUNS = 1000  # runs of a tree that are read
+_BECAME = {
+    "interrupted": "was interrupted: its process ended",
+    "succeeded": "succeeded",
+    "running": "is running",
+}
 _LEAST = 600  # characters of a payload that are read, if it is that long
 
 NextPage = Callable[[int], str]
@@ -46,7 +51,8 @@ def step(workflow_id: str, found: Step, *, offset: int = 0) -> str:
 def payload(run: Run, *, which: str, offset: int = 0) -> str:
     """A payload of the run from character `offset` on.
 
-    It is the run's own `input`, `output` or `error`, the `prompt` of its wait, its `events`, or the `answers` of people. A preview begins
+    It is the run's own `input`, `output` or `error`, the `prompt` of its wait, its `events`, the `answers` of people, or the
+    `attempts` of its steps. A preview begins
     at the
     beginning, and has `offset` and `limits.PART` characters or all.
     """
@@ -57,6 +63,7 @@ def payload(run: Run, *, which: str, offset: int = 0) -> str:
         "prompt": _prompts(run),
         "events": _events(run),
         "answers": _answers(run),
+        "attempts": _attempts(run),
     }
     whole = known[which]
     # If there are several values in one text, the first may be cut; up to here it is not.
@@ -175,6 +182,23 @@ def _answers(run: Run) -> Preview | None:
     )
     left_out = sum(one.answer.length - len(one.answer.text) for one in run.answers)
     return Preview(text=text, length=len(text) + left_out) if text else None
+
+
+def attempt_line(attempt: Attempt) -> str:
+    """What became of an attempt."""
+    which = f"step {attempt.step} {line(attempt.name, limits.NAME)}: attempt {attempt.attempt} of {attempt.max_attempts}"
+    if attempt.failed_at is None:
+        return f"{which} {_BECAME[attempt.outcome]}, began {wording.time(attempt.began_at)}"
+    return wording.joined(
+        f"{which} failed at {wording.time(attempt.failed_at)}: {attempt.error}",
+        f"the next one at {wording.time(attempt.next_at)}" if attempt.next_at else None,
+    )
+
+
+def _attempts(run: Run) -> Preview | None:
+    """The attempts of steps that did not succeed at once, the newest first."""
+    text = "\n".join(map(attempt_line, run.attempts))
+    return Preview(text=text, length=len(text)) if text else None
 
 
 def _in_depth_first_order(root: str, children: Sequence[Child]) -> list[tuple[int, Child]]:

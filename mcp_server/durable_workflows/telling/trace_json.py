@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from durable_workflows.actions import inspect
-from durable_workflows.models import MOST_EVENTS, Message, Model, Run
+from durable_workflows.models import MOST_ATTEMPTS, MOST_EVENTS, Message, Model, Run
 from durable_workflows.telling.plain import plain
 
 LONGEST = 3_000_000  # characters, which no model reads
@@ -116,6 +116,7 @@ def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:
         "messages": (_READ, inspect(run.workflow_id, detail="messages")),
         "events": (MOST_EVENTS, inspect(run.workflow_id, step=0, cursor="events:0")),
         "answers": (None, inspect(run.workflow_id, step=0, cursor="answers:0")),
+        "attempts": (MOST_ATTEMPTS, inspect(run.workflow_id, step=0, cursor="attempts:0")),
         "waiting": (None, inspect(run.workflow_id)),
         "running": (None, inspect(run.workflow_id)),
         "forks": (None, inspect(run.workflow_id)),
@@ -131,7 +132,11 @@ def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:
 def _of_texts(whole: Json, shown: Json) -> Iterator[LeftOut]:
     """The missing parts of names, questions and other texts."""
     run = str(shown["workflow_id"])
-    calls = {"waiting": {"cursor": "prompt:0"}, "answers": {"cursor": "answers:0"}}
+    calls = {
+        "waiting": {"cursor": "prompt:0"},
+        "answers": {"cursor": "answers:0"},
+        "attempts": {"cursor": "attempts:0"},
+    }
     for name, value in shown.items():
         if count := _shorter(whole[name], value):
             more = {"step": 0, **calls[name]} if name in calls else {}

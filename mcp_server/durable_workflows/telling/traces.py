@@ -23,7 +23,7 @@ from durable_workflows.models import (
 )
 from durable_workflows.settings import FOREVER_SECONDS
 from durable_workflows.telling.causes import SLEEP, cause, failure, wait_line
-from durable_workflows.telling.pages import list_page, size
+from durable_workflows.telling.pages import attempt_line, list_page, size
 from durable_workflows.wording import (
     SHOWN,
     as_json,
@@ -96,6 +96,7 @@ def _head(run: Run, now: datetime) -> list[str]:
     lines += _section("Waits", [f"topic {wait_line(one, now)}" for one in run.waiting[1:]])
     lines += _answers(run)
     lines += _section("Steps that happen at most once", [_effect(one) for one in run.effects])
+    lines += _attempts(run)
     lines += _events(run)
     children = sorted(run.children, key=_concern)
     lines += _section("Children", [_child(one) for one in children])
@@ -237,6 +238,15 @@ def _effect(effect: StepEffect) -> str:
             for one in effect.decisions
         ),
     )
+
+
+def _attempts(run: Run) -> list[str]:
+    """The newest attempts of steps that did not succeed at once."""
+    shown = [line(attempt_line(one), limits.EVENT) for one in run.attempts]
+    lines = _section("Attempts, the newest first", shown)
+    if len(shown) > SHOWN or any(len(attempt_line(one)) > limits.EVENT for one in run.attempts):
+        lines.append(f"All: {inspect(run.workflow_id, step=0, cursor='attempts:0')}")
+    return lines
 
 
 def _is_whole(answer: Answer) -> bool:

@@ -39,6 +39,7 @@ class Recorded:
     steps: dict[int, RecordedStep] = field(default_factory=dict[int, RecordedStep])
     read_to: int = 0
     is_over: bool = False  # there is nothing after `read_to`
+    has_attempts: bool = False  # of steps, which an earlier execution has noted
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

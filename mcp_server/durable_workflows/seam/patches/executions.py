@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Concatenate, Literal, ParamSpec, TypeVar
@@ -38,7 +38,7 @@ from dbos._sys_db import (
 from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows.seam import dbos_calls
-from durable_workflows.seam.patches.bodies import IN_STEP, Condition
+from durable_workflows.seam.patches.bodies import IN_STEP, Body, Condition
 from durable_workflows.seam.patches.parking import Parked, Parking, Waiting, waiting_body
 from durable_workflows.seam.patches.replacing import replace
 
@@ -156,16 +156,32 @@ class Executions:
         if own is not None and own[0] in others:  # an execution that waits for its replacement
             own = None
         conditions = [Condition("end", run) for run in (*others, *any_of)]
-        with self._parking.waiting(conditions, body) as waiting:
-            watch = Watch(self, own, waiting)
-            runs = {*others, *([own[0]] if own else [])}
-            self._add(runs, watch.event)
-            if own is not None and self.is_over(own):
-                watch.event.set()
-            try:
-                yield watch
-            finally:
-                self._remove(runs, watch.event)
+        with (
+            self._parking.waiting(conditions, body) as waiting,
+            self._watched(own, others, waiting) as watch,
+        ):
+            yield watch
+
+    @contextmanager
+    def watch_step(self, body: Body | None) -> Generator["Watch"]:
+        """As `watch`, for a sleep in a step of the body, which may be parked meanwhile."""
+        own = _current_run(in_steps=True)
+        with self._parking.waiting((), body) as waiting, self._watched(own, (), waiting) as watch:
+            yield watch
+
+    @contextmanager
+    def _watched(
+        self, own: Run | None, others: Sequence[str], waiting: Waiting
+    ) -> Generator["Watch"]:
+        watch = Watch(self, own, waiting)
+        runs = {*others, *([own[0]] if own else [])}
+        self._add(runs, watch.event)
+        if own is not None and self.is_over(own):
+            watch.event.set()
+        try:
+            yield watch
+        finally:
+            self._remove(runs, watch.event)
 
     def _add(self, runs: Iterable[str], event: LoopAwareEvent) -> None:
         with self._changed:

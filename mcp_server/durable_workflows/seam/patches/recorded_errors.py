@@ -78,7 +78,7 @@ def name_last_attempts() -> None:
     ) -> None:
         make(error, step_name, max_retries, errors)
         if errors:
-            said = f"{_class_name(type(errors[-1]))}: {_said(errors[-1])}"
+            said = f"{_class_name(type(errors[-1]))}: {text_of(errors[-1])}"
             error.message += f"; the last attempt: {wording.line(said, _SAID)}"
 
     replacing.replace(scope, __init__=initialised)
@@ -209,7 +209,7 @@ def _encoded_parts(value: Any, depth: int) -> JsonValue:
 
 
 def _seen(value: Any) -> JsonValue:
-    return {"seen": [type(value).__name__, _cut(_said(value)), _cut(_said(value, repr))]}
+    return {"seen": [type(value).__name__, _cut(text_of(value)), _cut(text_of(value, repr))]}
 
 
 def _cut(text: str) -> str:
@@ -218,11 +218,12 @@ def _cut(text: str) -> str:
 
 
 def _inner(error: BaseException, depth: int) -> Recorded:
-    message = _said(error)
+    message = text_of(error)
     return {"name": _name(error), "message": message, **_makings(error, message, depth)}
 
 
-def _said(value: Any, say: Callable[[Any], str] = str) -> str:
+def text_of(value: Any, say: Callable[[Any], str] = str) -> str:
+    """What a value says of itself, whatever it is."""
     try:
         return say(value)
     except Exception:  # noqa: BLE001 - code that is not ours: what cannot say what it is must not keep an error from being recorded

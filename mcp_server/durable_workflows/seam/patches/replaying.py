@@ -1,5 +1,6 @@
 """A replay reads the recorded steps of its run in windows. dbos looks them up one by one.
 
+The first window also tells whether there are attempts of earlier executions, so that steps with attempts need not ask.
 A window also brings the run's status, so a cancelled run ends at its next window, or at its first step that is not recorded.
 """
 
@@ -21,7 +22,7 @@ _AFTER_A_WAIT = (
     " with @does_not_park; then fork the run from step {step}."
 )
 _READ = """
-SELECT run.status, step.function_id, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
+SELECT run.status, EXISTS (SELECT FROM {own}.attempts WHERE workflow_id = %(run)s), step.function_id, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
 FROM {schema}.workflow_status AS run LEFT JOIN (
     SELECT * FROM (
         SELECT *, sum(coalesce(octet_length(output), octet_length(error), 0)) OVER (
@@ -54,14 +55,15 @@ class LookUp(Protocol):
         ...
 
 
-def install() -> None:
-    """Change dbos for this process. Call it once, before `DBOS.launch()`."""
+def install(schema: str) -> None:
+    """Change dbos for this process; `schema` has our own tables. Call it once, before `DBOS.launch()`."""
     by_step = SystemDatabase.check_operation_execution
-    replace(SystemDatabase, check_operation_execution=looking_up_in_windows(by_step))
+    replace(SystemDatabase, check_operation_execution=looking_up_in_windows(by_step, schema))
 
 
-def looking_up_in_windows(look_up: LookUp) -> LookUp:
+def looking_up_in_windows(look_up: LookUp, schema: str) -> LookUp:
     """Replaces `SystemDatabase.check_operation_execution`, which is `look_up`."""
+    statement = _READ.replace("{own}", statements.quoted(schema))
 
     def looked_up(
         self: SystemDatabase,
@@ -76,7 +78,9 @@ def looking_up_in_windows(look_up: LookUp) -> LookUp:
             recorded = body.recorded
             with recorded.lock:
                 has_to_read = function_id > recorded.read_to and not recorded.is_over
-                is_read = has_to_read and _read_on(self, workflow_id, recorded, function_id)
+                is_read = has_to_read and _read_on(
+                    self, statement, workflow_id, recorded, function_id
+                )
                 step = recorded.steps.pop(function_id, None)
             if step is None and is_read:
                 return None
@@ -93,25 +97,32 @@ def looking_up_in_windows(look_up: LookUp) -> LookUp:
 
 
 def _read_on(
-    database: SystemDatabase, workflow_id: str, recorded: bodies.Recorded, step: int
+    database: SystemDatabase,
+    statement: str,
+    workflow_id: str,
+    recorded: bodies.Recorded,
+    step: int,
 ) -> bool:
     """Read the window that begins with a step; return whether the run exists."""
-    rows = _read(database, workflow_id, step)
+    rows = _read(database, statement, workflow_id, step)
     found = {
         number: bodies.RecordedStep(name, step_statements.as_recorded(*rest))
-        for _, number, name, *rest in rows
+        for _, _, number, name, *rest in rows
         if number is not None
     }
     recorded.steps |= found
     recorded.read_to = max(found, default=step)
     recorded.is_over = not found
+    recorded.has_attempts = any(row[1] for row in rows)
     return bool(rows)
 
 
 @db_retry()
-def _read(database: SystemDatabase, workflow_id: str, step: int) -> Sequence[statements.Row]:
+def _read(
+    database: SystemDatabase, statement: str, workflow_id: str, step: int
+) -> Sequence[statements.Row]:
     values = {"run": workflow_id, "step": step, "steps": WINDOW, "bytes": WINDOW_BYTES}
-    rows = statements.run(database, _READ, values)
+    rows = statements.run(database, statement, values)
     if rows:
         step_statements.refuse_cancelled(workflow_id, rows[0][0])
     return rows

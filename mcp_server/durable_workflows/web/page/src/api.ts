@@ -21,6 +21,19 @@ export interface AnswerBody {
   value: JsonValue;
 }
 
+/** An attempt (from 1) of a step with `Retry` that did not succeed at once. `interrupted`: its process ended before it had returned. `next_at` is when the next attempt began, or begins. */
+export interface Attempt {
+  step: number;
+  name: string;
+  attempt: number;
+  max_attempts: number;
+  outcome: "failed" | "interrupted" | "succeeded" | "running";
+  began_at: string;
+  failed_at: string | null;
+  error: string | null;
+  next_at: string | null;
+}
+
 /** An event of another run. */
 export interface AwaitedEvent {
   workflow_id: string;
@@ -331,7 +344,7 @@ export interface Rest {
   events: AwaitedEvent[];
 }
 
-/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
@@ -362,6 +375,7 @@ export interface Run {
   events: Event[];
   answers: Answer[];
   effects: StepEffect[];
+  attempts: Attempt[];
   unread_messages: number;
   unread_topics: string[];
   newest_version: string | null;
