@@ -2,7 +2,7 @@
 
 The version stands in pyproject.toml. Here it is written into the manifests of registries and clients; where one of them said otherwise, or the
 changelog does not have it with a day, the release stops. What was built is installed in an environment of its own, and `demo` is played there
-without npm. Publishing is left to people (AGENTS.md, rule 29).
+without npm. Publishing is left to people (AGENTS.md, rule 30).
 """
 
 import os

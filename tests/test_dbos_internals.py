@@ -13,6 +13,8 @@ from dbos import (
     _client,
     _context,
     _core,
+    _datasource,
+    _datasource_postgres,
     _dbos,
     _dbos_config,
     _enqueue_options,
@@ -421,3 +423,59 @@ def test_what_a_schedule_starts_is_started_by_the_function_that_we_call() -> Non
     ]
     trigger = inspect.getsource(_scheduler.trigger_schedule)
     assert 'f"sched-{schedule_name}-trigger-{now.isoformat()}"' in trigger
+
+
+@pytest.mark.parametrize(
+    "source",
+    [_datasource.SQLAlchemyDatasource, _datasource.AsyncSQLAlchemyDatasource],
+)
+def test_data_sources_ask_for_the_owner_where_ours_have_asked_before(source: Any) -> None:
+    """Right after the record of a result or of an error; before that the answer of an earlier step would count."""
+    run = source.__dict__.get("run_tx_step") or source.__dict__["run_tx_step_async"]
+    for function in (run, source._record_error):
+        text = inspect.getsource(function)
+        assert text.index("_record_result(") < text.index("_still_owns")
+    text = inspect.getsource(run)
+    assert text.count("_still_owns") == 2  # the second one after a conflict, which resets
+    assert text.index("except _StepAlreadyRecorded:") < text.rindex("_still_owns")
+    assert text.count("_is_retriable_db_error(") == 1
+    assert "_still_owns" in inspect.getsource(source._delete_checkpoints_if_owner)
+    record = ["self", "conn", "workflow_id", "step_id", "output", "error", "serialization"]
+    assert parameters(source._record_result) == record
+    assert parameters(source._delete_checkpoints) == ["self", "workflow_id", "start_step"]
+    assert parameters(source._delete_checkpoints_if_owner) == ["self", "workflow_id", "owner_xid"]
+    everything = inspect.getsource(source)
+    asking = (run, source._record_error, source._delete_checkpoints_if_owner)
+    assert everything.count("_still_owns") == sum(
+        inspect.getsource(one).count("_still_owns") for one in asking
+    )
+
+
+def test_data_sources_are_made_and_run_by_the_names_that_we_rely_on() -> None:
+    assert "from dbos._core import StepOptions, run_step_async" in inspect.getsource(
+        _datasource.AsyncSQLAlchemyDatasource.run_tx_step_async
+    )
+    assert parameters(_core.run_step_async) == [
+        "dbos",
+        "step_ctx",
+        "func",
+        "options",
+        "args",
+        "kwargs",
+    ]
+    assert parameters(_datasource._still_owns) == ["workflow_id", "owner_xid"]
+    assert parameters(_datasource._is_retriable_db_error) == ["error", "is_serialization_error"]
+    for source in (_datasource.SQLAlchemyDatasource, _datasource.AsyncSQLAlchemyDatasource):
+        assert "serializer = DBOSDefaultSerializer" in inspect.getsource(source.create)
+    for of_postgres in (
+        _datasource_postgres.PostgresSyncDatasource,
+        _datasource_postgres.PostgresAsyncDatasource,
+    ):
+        assert parameters(of_postgres)[:5] == [
+            "database_url",
+            "engine_kwargs",
+            "engine",
+            "schema",
+            "serializer",
+        ]
+    assert "_launched" in inspect.getsource(_dbos.DBOSRegistry.register_datasource)

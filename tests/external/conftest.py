@@ -29,6 +29,8 @@ LEFT_OUT = {
     "test_after_pruning_the_database_is_smaller_and_runs_went_on_meanwhile": "a Postgres server looks after its own space",
     "test_also_a_large_table_is_smaller_once_no_worker_is_there": "a Postgres server looks after its own space",
     "test_a_killed_database_leaves_whole_trees": _NODE,
+    "test_what_asks_for_another_connection_in_a_transaction_is_refused_at_once": "nobody waits for a transaction here",
+    "test_a_transaction_that_stands_idle_for_too_long_fails_once": "nobody waits for a transaction here",
     "test_a_run_survives_its_server_and_a_new_client_gets_its_result": _FILES,
     "test_what_a_killed_workers_step_had_started_is_ended_before_the_step_runs_again": _FILES,
     "test_a_syntax_error_makes_only_its_own_workflows_unavailable": _FILES,

@@ -873,6 +873,9 @@ ELSEWHERE: dict[str, str] = {
     "authoring/many.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/polling.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/retrying.py": "raised in workflow code, whose errors are recorded with its run",
+    "authoring/transactions.py": "raised in workflow code, whose errors are recorded with its run",
+    "seam/datasources.py": "raised in workflow code, whose errors are recorded with its run",
+    "seam/patches/transactions.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {

@@ -22,13 +22,14 @@ FACTORS = [
 ]
 
 
-def test_the_templates_are_the_five_and_each_says_when_to_use_it() -> None:
+def test_the_templates_are_the_six_and_each_says_when_to_use_it() -> None:
     assert STEMS == [
         "agent_workflow",
         "basic_workflow",
         "human_in_the_loop",
         "orchestrator_pattern",
         "queue_parallel",
+        "transactional_steps",
     ]
     for template in catalog.templates():
         assert template.use_when.startswith("Use when ")
@@ -327,3 +328,28 @@ async def test_without_a_model_the_agent_plays_a_script_that_uses_the_tools_for_
     assert outputs["read_file"].startswith(source[:1000])
     turns = [event["turns"] for event in templates.events(workflow_id, "progress")]
     assert turns == [1, 2, 3]
+
+
+# --- transactional_steps
+
+
+@pytest.mark.parametrize("name", ["transactional_steps", "my_transactional"])
+async def test_the_transactional_one_books_what_the_accounts_hold_and_nothing_of_the_rest(
+    templates: Running, name: str
+) -> None:
+    result = await templates.run(name)
+    assert result == {
+        "balances": {"anna": 7_500, "ben": 12_500, "carl": 10_000},
+        "refused": ["ben has less than 90000"],
+    }
+    table = f"public.{name}_accounts"
+    assert templates.query(f"select sum(cents) from {table}") == [(30_000,)]
+
+
+async def test_transfers_of_several_runs_at_once_are_all_booked(templates: Running) -> None:
+    transfers = [{"source": "x", "target": "y", "cents": 10}]
+    started = [await templates.start("transactional_steps", transfers=transfers) for _ in range(10)]
+    for workflow_id in started:
+        assert (await templates.output(workflow_id))["refused"] == []
+    about = "select name, cents from public.transactional_steps_accounts where name in ('x', 'y') order by name"
+    assert templates.query(about) == [("x", 9_900), ("y", 10_100)]

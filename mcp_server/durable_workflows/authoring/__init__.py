@@ -10,6 +10,7 @@ which it began, and that code imports from whatever release is installed by then
 | many runs at once | `map_runs`, `map_runs_async`, `gather_runs`, `gather_runs_async`; what they return: `Outcomes`, `NamedOutcomes`, `Outcome`; `RunsFailed` |
 | polling | `wait_until`, `wait_until_async`, `DeadlinePassed` |
 | steps with effects | `step`, `Retry`, `NOT_DONE`, `idempotency_key` |
+| steps that are transactions | `project_datasource`, `project_datasource_async` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
@@ -42,6 +43,10 @@ from durable_workflows.authoring.parking import does_not_park
 from durable_workflows.authoring.polling import wait_until, wait_until_async
 from durable_workflows.authoring.redaction import redacted
 from durable_workflows.authoring.retrying import Retry
+from durable_workflows.authoring.transactions import (
+    project_datasource,
+    project_datasource_async,
+)
 from durable_workflows.authoring.waiting import (
     ask_human,
     ask_human_async,
@@ -90,6 +95,8 @@ __all__ = [
     "map_runs_async",
     "not_ok",
     "problem_of",
+    "project_datasource",
+    "project_datasource_async",
     "receive",
     "receive_async",
     "redacted",

@@ -661,6 +661,7 @@ begin
         delete from dbos.operation_outputs where workflow_uuid = any(gone);
         delete from dbos.workflow_input where workflow_uuid = any(gone);
         delete from dbos.workflow_output where workflow_uuid = any(gone);
+        delete from dbos.datasource_outputs where workflow_id = any(gone);
         delete from durable_workflows.logs where workflow_id = any(gone);
         delete from durable_workflows.waits where workflow_id = any(gone);
         delete from durable_workflows.effects where workflow_id = any(gone);

@@ -25,7 +25,7 @@ from typing import NoReturn
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SQLAlchemyDatasource
 
 from durable_workflows import fitting
 from durable_workflows.authoring import redaction
@@ -41,7 +41,7 @@ from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
-from durable_workflows.seam import attempts, dbos_calls, effects
+from durable_workflows.seam import attempts, datasources, dbos_calls, effects
 from durable_workflows.seam.patches import (
     connections,
     failures,
@@ -54,6 +54,7 @@ from durable_workflows.seam.patches import (
     replaying,
     single_statements,
     step_statements,
+    transactions,
     typed_arguments,
     values,
     wakeups,
@@ -145,9 +146,9 @@ async def migrate(database: Database) -> None:
         if await tables.is_set_up(connection):
             return
         await tables.migrate(connection)
-        await anyio.to_thread.run_sync(
-            functools.partial(DBOS.migrate, own_url(database), schema=database.dbos_schema)
-        )
+        for of_dbos in (DBOS.migrate, SQLAlchemyDatasource.migrate):
+            made = functools.partial(of_dbos, own_url(database), schema=database.dbos_schema)
+            await anyio.to_thread.run_sync(made)
         await tables.follow_dbos(connection)
 
 
@@ -342,6 +343,8 @@ class _Worker:
         step_statements.install()
         replaying.install(self._database.schema)
         single_statements.install()
+        transactions.install(embedded=self._settings.embedded)
+        datasources.offer(self._database)
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             connections.share_one_backend()

@@ -9,21 +9,26 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from sqlalchemy import event as sqlalchemy_event
 
 from durable_workflows.database.addresses import is_own
-from durable_workflows.database.alone import ConnectionAlone
+from durable_workflows.database.alone import AsyncConnectionAlone, ConnectionAlone
 from durable_workflows.seam.patches.replacing import replace
 
 
 def connect_alone() -> None:
-    """Keep libpq's environment away from the connections that dbos makes to the embedded database."""
+    """Keep libpq's environment away from the connections that dbos and its data sources make to the embedded database."""
     if not sqlalchemy_event.contains(sqlalchemy.Engine, "do_connect", _connect_alone):
         sqlalchemy_event.listen(sqlalchemy.Engine, "do_connect", _connect_alone)
 
 
 def _connect_alone(
-    _dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]
-) -> ConnectionAlone | None:
-    """The connection. None: SQLAlchemy makes it, for engines that are not ours."""
-    return ConnectionAlone.connect(*arguments, **parameters) if is_own(parameters) else None
+    dialect: sqlalchemy.Dialect, _record: object, arguments: list[Any], parameters: dict[str, Any]
+) -> Any:
+    """The connection, in SQLAlchemy's form of it. None: SQLAlchemy makes it, for engines that are not ours."""
+    if not is_own(parameters):
+        return None
+    if not dialect.is_async:
+        return ConnectionAlone.connect(*arguments, **parameters)
+    alone = {**parameters, "async_creator_fn": AsyncConnectionAlone.connect}
+    return dialect.loaded_dbapi.connect(*arguments, **alone)
 
 
 def share_one_backend() -> None:
