@@ -109,7 +109,7 @@ async def retries_quickly_async(file: str, fails: int) -> int:
 
 def leave(file: str) -> None:
     """Tell the test that the code of the run has ended."""
-    Path(f"{file}.left").touch()
+    Path(f"{file}.left").touch()  # deterministic: the test has to see that its code was left
 
 
 @DBOS.workflow()
@@ -151,7 +151,9 @@ def retries_until_other(file: str) -> None:
 def tell(file: str, error: Exception) -> None:
     """Say what was caught, in each execution of the run."""
     said = [type(error).__name__, str(error), getattr(error, "number", 0), error.__notes__]
-    with Path(f"{file}.caught").open("a", encoding="utf-8") as out:
+    with Path(f"{file}.caught").open(
+        "a", encoding="utf-8"
+    ) as out:  # deterministic: the test has to see each replay
         out.write(f"{json.dumps(said)}\n")
 
 
@@ -175,7 +177,7 @@ async def retries_and_catches_async(file: str) -> str:
 
 @step()
 def retry_nested(file: str) -> int:
-    return retry_quick(file, 1)
+    return retry_quick(file, 1)  # deterministic: a step in a step is what is tested
 
 
 @DBOS.workflow()

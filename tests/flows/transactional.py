@@ -71,7 +71,7 @@ def asks_dbos(number: int) -> str:
 @datasource.transaction
 def orders_within(number: int) -> int:
     datasource.sql_session().execute(INSERT, values(number))
-    return order(number + 1)
+    return order(number + 1)  # deterministic: a step in a step is what is tested
 
 
 @datasource.transaction
