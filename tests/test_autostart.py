@@ -383,6 +383,7 @@ def test_without_a_service_manager_it_is_an_error_and_nothing_is_written(
 
 
 @linux
+@pytest.mark.long
 def test_status_says_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     where = nowhere(tmp_path)
     file = Path(

@@ -193,6 +193,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 @proves("hints:commands")
+@pytest.mark.long
 def test_each_call_that_a_hint_can_have_is_a_command_with_all_its_arguments() -> None:
     found = calls_in_hints()
     assert {tool for tool, _ in found} >= {"fork", "resume", "cancel", "start_workflow", "inspect"}

@@ -172,6 +172,7 @@ async def test_a_run_stays_from_which_an_unfinished_one_was_forked(deleting: Eng
 
 
 @proves("delete:needed-stays")
+@pytest.mark.long
 async def test_a_run_stays_whose_result_another_one_has_among_its_steps(deleting: Engine) -> None:
     leaf = await ended(deleting, "leaf", text="a")
     reader = await start(deleting, "reader", other=leaf)
@@ -207,6 +208,7 @@ async def test_an_unknown_id_deletes_nothing(deleting: Engine) -> None:
     assert await is_there(deleting, leaf)
 
 
+@pytest.mark.long
 async def test_a_wait_for_runs_of_which_one_is_deleted_says_so(deleting: Engine) -> None:
     leaf = await ended(deleting, "leaf", text="a")
     asker = await start(deleting, "asker")

@@ -37,7 +37,7 @@ from test_effects import (
     until_held,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 HELD_IN_DOUBT: Held = {
     "many-say": ("pays", "after"),

@@ -246,6 +246,7 @@ async def installer(pid: int) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.long
 def test_one_whose_interpreter_is_gone_is_made_anew(place: Site) -> None:
     prepared = place.prepare(flow=workflow("tiny"))
     prepared.python.unlink()

@@ -153,6 +153,7 @@ async def test_a_shutdown_lets_a_step_in_flight_end(project: Project, folder: Pa
     assert (folder / "begun").read_text(encoding="utf-8") == "begun\n"
 
 
+@pytest.mark.long
 async def test_a_connection_file_of_a_dead_process_is_not_believed(settings: Settings) -> None:
     state.prepare(settings)
     dead = await anyio.run_process(["sh", "-c", "echo $$"])
@@ -211,6 +212,7 @@ async def test_a_full_disk_is_said(folder: Path) -> None:
 
 
 @proves("request:refused")
+@pytest.mark.long
 async def test_a_port_that_is_taken_is_said(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(project=folder, port=taken.getsockname()[1])

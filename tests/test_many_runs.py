@@ -190,6 +190,7 @@ async def progress(engine: Engine, workflow_id: str) -> Any:
 
 
 @proves("many:progress")
+@pytest.mark.long
 async def test_the_progress_is_an_event_of_at_most_a_hundred_values(engine: Engine) -> None:
     report = await over(engine, "progress", numbered(120, failing=1), concurrency=1)
     assert report["succeeded"] == 119
@@ -326,6 +327,7 @@ async def test_several_workflows_have_the_same_policies(engine: Engine) -> None:
 
 
 @proves("many:nested")
+@pytest.mark.long
 async def test_calls_inside_of_calls_never_keep_each_other_from_starting(engine: Engine) -> None:
     for number in range(3):
         await start(engine, "many_nested", f"nested-{number}", depth=4)
@@ -383,6 +385,7 @@ async def test_after_a_crash_nothing_is_started_twice_and_the_outcomes_are_right
 
 
 @proves("many:crash")
+@pytest.mark.long
 async def test_a_replay_of_every_gap_takes_the_same_path(engine: Engine) -> None:
     """A fork from each step repeats what comes after it: it starts only the children that were not recorded, and no step differs."""
     report = await over(engine, "gaps", numbered(4, failing=1), concurrency=2)

@@ -111,6 +111,7 @@ async def send_to_child(engine: Engine, workflow_id: str) -> None:
     await engine.send(f"{workflow_id}-2", "go", "went")
 
 
+@pytest.mark.long
 async def test_a_run_waits_longer_in_memory_the_more_a_replay_would_take(
     parking: Engine, file: Path
 ) -> None:

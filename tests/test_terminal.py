@@ -16,7 +16,18 @@ from nasty import TEXTS, each
 from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-LISTS = ("steps", "running", "waiting", "children", "forks", "events", "answers", "unread_topics")
+LISTS = (
+    "steps",
+    "running",
+    "waiting",
+    "children",
+    "forks",
+    "events",
+    "answers",
+    "effects",
+    "attempts",
+    "unread_topics",
+)
 PACKAGE = Path(app.__file__).parents[1]
 
 

@@ -137,6 +137,7 @@ def test_a_list_goes_on_where_the_one_before_ended(running: Path) -> None:
     assert len(set(ids)) == 4
 
 
+@pytest.mark.long
 def test_a_list_can_be_narrowed(running: Path) -> None:
     waits = start(running, "wait_for", {"topic": "narrow"})
     finish(running, "noisy", {})

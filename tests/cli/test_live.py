@@ -482,6 +482,7 @@ async def test_approve_insists_on_a_terminal_at_both_ends(
 
 
 @proves("person:asked-by-child")
+@pytest.mark.long
 async def test_approve_finds_what_the_runs_ask_that_a_run_started(
     running: Path, runs: Engine
 ) -> None:

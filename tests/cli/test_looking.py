@@ -35,6 +35,7 @@ async def begun(runs: Engine, name: str, /, **args: Any) -> str:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.long
 async def test_the_log_of_a_run_is_followed_until_it_has_ended(
     running: Path, runs: Engine, as_json: bool
 ) -> None:
@@ -64,6 +65,7 @@ async def test_a_log_has_its_newest_lines(running: Path, runs: Engine) -> None:
 # inspect
 
 
+@pytest.mark.long
 async def test_inspect_shows_one_thing_of_a_run_also_as_json(running: Path, runs: Engine) -> None:
     own = await begun(runs, "collect", topic="t", count=1)
     await runs.send(own, "t", {"a": 1})
@@ -129,6 +131,7 @@ def test_a_batch_that_is_none_is_wrong_usage(
 # catalog, write
 
 
+@pytest.mark.long
 def test_the_catalog_lists_what_can_be_started_and_shows_one_with_its_arguments(
     running: Path,
 ) -> None:

@@ -75,6 +75,7 @@ async def test_with_a_server_it_prints_a_link_to_that_and_ends(running: Path) ->
             await opens(link)
 
 
+@pytest.mark.long
 async def test_it_opens_the_link_in_the_browser_of_the_user(running: Path, tmp_path: Path) -> None:
     browser, seen = tmp_path / "browser", tmp_path / "seen"
     browser.write_text(f'#!/bin/sh\necho "$1" > {seen}.new && mv {seen}.new {seen}\n')

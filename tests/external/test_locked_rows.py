@@ -16,11 +16,6 @@ from requirements import proves
 pytestmark = pytest.mark.anyio
 
 _SOON_SECONDS = 8.0  # a worker that nothing wakes looks after fifteen
-# A fork is given its attributes after it has entered its queue, here with its row locked for a second.
-_SLOW = """
-create function durable_workflows.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$;
-create trigger slow after update of attributes on dbos.workflow_status for each row execute function durable_workflows.slow()
-"""
 _WAKE = """
 insert into durable_workflows.woken select workflow_id, version from durable_workflows.parked where workflow_id = %s
     returning pg_notify('durable_workflows_runs', concat_ws(E'\\t', 'WOKEN', version, workflow_id))
@@ -47,20 +42,6 @@ async def waiting(parking: Engine, tmp_path: Path) -> str:
 
     await until_found(rests, "it is parked")
     return run.workflow_id
-
-
-@proves("wakeup:not-lost")
-async def test_a_fork_begins_soon(parking: Engine, waiting: str) -> None:
-    await value(parking, _SLOW.replace("%", "%%"))
-    began = time.monotonic()
-    fork = await parking.fork(waiting, 1)
-
-    async def begun() -> bool:
-        return (await parking.reader.run(fork.workflow_id)).status == "PENDING"
-
-    await until_found(begun, "it has begun")
-    assert 1 < time.monotonic() - began < _SOON_SECONDS
-    await value(parking, "drop function durable_workflows.slow cascade")
 
 
 @proves("wakeup:not-lost")

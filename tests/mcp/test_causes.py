@@ -27,7 +27,7 @@ from hints import alternatives, calls
 from mcp import Client
 from requirements import proves
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 Json = dict[str, Any]
 FLOWS = '''

@@ -99,6 +99,7 @@ async def test_a_start_with_the_arguments_that_the_error_shows_succeeds(
     await shared.cancel([started["workflow_id"]])
 
 
+@pytest.mark.long
 async def test_each_workflow_can_be_started_as_the_error_about_its_arguments_says(
     agent: Agent, shared: Engine
 ) -> None:

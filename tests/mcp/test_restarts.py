@@ -66,6 +66,7 @@ async def test_a_state_that_no_server_of_the_project_has_sealed_is_refused(
 
 
 @proves("person:once")
+@pytest.mark.long
 async def test_an_earlier_client_asks_again_with_the_next_server(
     shared: Engine, launch: Launch, asked: str
 ) -> None:

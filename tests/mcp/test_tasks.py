@@ -284,6 +284,7 @@ async def test_the_run_works_again_until_its_next_question(caller: Caller) -> No
 
 
 @proves("tasks:ask")
+@pytest.mark.long
 async def test_questions_of_several_children_have_keys_of_their_own(
     caller: Caller, shared: Engine
 ) -> None:
@@ -308,6 +309,7 @@ async def test_questions_of_several_children_have_keys_of_their_own(
 
 @proves("tasks:ask")
 @pytest.mark.parametrize("action", ["decline", "cancel"])
+@pytest.mark.long
 async def test_who_closes_a_question_is_not_asked_again_and_the_run_keeps_waiting(
     project: Path, launch: Launch, shared: Engine, action: Literal["decline", "cancel"]
 ) -> None:

@@ -72,6 +72,7 @@ async def test_a_run_that_a_model_has_looked_at_is_shown_and_stays_live(
 
 @proves("apps:run")
 @pytest.mark.parametrize("tool", ["start_workflow", "wait_for_workflows"])
+@pytest.mark.long
 async def test_what_a_model_starts_or_waits_for_is_shown(
     client: AppClient, tab: Page, site: Site, tool: str
 ) -> None:
@@ -160,6 +161,7 @@ async def test_what_the_page_does_needs_no_form_rights_and_asks_before_it_stops_
     await sees(tab, "Cancelled")
 
 
+@pytest.mark.long
 async def test_links_lead_through_the_page_and_not_out_of_its_frame(
     client: AppClient, tab: Page, site: Site
 ) -> None:
@@ -171,6 +173,7 @@ async def test_links_lead_through_the_page_and_not_out_of_its_frame(
     assert await tab.count(framed('text="Download"')) == 0, "a frame may not"
 
 
+@pytest.mark.long
 async def test_choices_within_a_view_stay_in_it_although_the_frame_has_no_address(
     client: AppClient, tab: Page, site: Site
 ) -> None:
@@ -181,6 +184,7 @@ async def test_choices_within_a_view_stay_in_it_although_the_frame_has_no_addres
     await sees(tab, "It has finished")
 
 
+@pytest.mark.long
 async def test_it_looks_as_the_client_does(client: AppClient, tab: Page, site: Site) -> None:
     run = await site.ended("page_steps", "app-theme", count=1)
     await tab.goto(client.at("inspect", {"workflow_id": run}, theme="dark"))
@@ -198,6 +202,7 @@ async def tell(tab: Page, context: dict[str, Any]) -> None:
     await tab.evaluate(f"client.send({json.dumps(message)})")
 
 
+@pytest.mark.long
 async def test_what_another_window_says_is_not_heard(
     client: AppClient, tab: Page, site: Site
 ) -> None:
@@ -242,6 +247,7 @@ async def test_a_client_that_says_nothing_is_named_until_it_does(
     await sees(tab, "It has finished")
 
 
+@pytest.mark.long
 async def test_while_nothing_happens_the_client_is_asked_less_and_less_often(
     client: AppClient, tab: Page, site: Site
 ) -> None:
@@ -268,6 +274,7 @@ APP_LOOKS: tuple[tuple[Theme, int], ...] = (
 
 
 @pytest.mark.parametrize("view", ["run", "inbox"])
+@pytest.mark.long
 async def test_it_is_well_to_look_at_in_the_frames_of_clients(
     client: AppClient, tab: Page, site: Site, view: str
 ) -> None:

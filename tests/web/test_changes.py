@@ -88,6 +88,7 @@ def lines(file: Path) -> int:
 
 
 @proves("page:told")
+@pytest.mark.long
 async def test_the_end_of_a_step_is_told_within_half_a_second(
     visitor: Visitor, shared: Engine, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ async def test_the_list_is_told_of_an_old_run_that_goes_on(
         await shared.cancel(["told-old"])
 
 
+@pytest.mark.long
 async def test_whoever_is_told_that_it_can_hear_has_missed_nothing_since(
     visitor: Visitor, shared: Engine
 ) -> None:

@@ -21,6 +21,7 @@ async def compared(page: Page, site: Site, a: str, b: str) -> None:
 
 
 @proves("page:compare")
+@pytest.mark.long
 async def test_two_runs_show_where_they_differ_first_and_what_changed(
     page: Page, site: Site
 ) -> None:

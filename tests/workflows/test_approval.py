@@ -153,6 +153,7 @@ def test_a_decision_that_came_while_no_process_ran_is_read_at_the_restart(own_ho
     }
 
 
+@pytest.mark.long
 def test_the_deadline_is_that_of_the_start_also_after_a_crash(own_host: Host) -> None:
     workflow_id = ask(own_host, timeout_seconds=4)
     before = own_host.event(workflow_id, "request")

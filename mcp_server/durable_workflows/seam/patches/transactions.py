@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from durable_workflows.database.alone import AsyncConnectionAlone, ConnectionAlone
 from durable_workflows.errors import UsageError
-from durable_workflows.seam.patches.replacing import replace
+from durable_workflows.seam.patches.replacing import replace, replace_in_dbos
 
 Body = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -50,7 +50,7 @@ def install(*, embedded: bool) -> None:
         DBOSDefaultSerializer=DBOSPortableJSONSerializer(),
         _still_owns=_asking_the_transaction_first(dbos_datasource._still_owns),
     )
-    replace(dbos_core, run_step_async=_running_elsewhere(dbos_core.run_step_async))
+    replace_in_dbos(dbos_core.run_step_async, _running_elsewhere(dbos_core.run_step_async))
     if embedded:
         again = _unless_idle(dbos_datasource._is_retriable_db_error)
         replace(dbos_datasource, _is_retriable_db_error=again)
