@@ -55,7 +55,7 @@ async def test_what_is_said_while_a_look_up_ends_is_not_lost(doubting: Engine, u
     with psycopg.connect(url) as speaker, psycopg.connect(url, autocommit=True) as control:
         assert speaker.execute(SAY, ["says-late"]).fetchall() == [("resolved",)]
         file_of(doubting, "says-late.hold-look").unlink()
-        await until_blocked(control, "%begin_effect%")
+        await until_blocked(control, "%effect%")
         speaker.commit()
     assert (await ended(doubting, "says-late")).output == {"receipt": "seen"}
     assert effects_of(doubting, "says-late") == []

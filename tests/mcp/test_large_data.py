@@ -712,6 +712,7 @@ LONGEST: dict[str, tuple[Json, bool]] = {
         {"workflow_id": "gets", "topic": "u" * 256, "message": "é" * 1000},
         False,
     ),
+    "resolve_step": ({"workflow_id": "asks", "step": 1, "happened": True}, True),
     "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
     "cancel": ({"workflow_ids": WAITING_IDS}, False),
     "resume": ({"workflow_ids": WAITING_IDS}, False),
