@@ -664,6 +664,7 @@ class Overview(Model):
 
 MOST_EVENTS = 100  # of a run
 MOST_ATTEMPTS = 200  # of a run
+MOST_EFFECTS = 100  # of steps that happen at most once, in one answer
 
 
 class Event(Model):
@@ -712,7 +713,7 @@ class Run(Model):
     """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
     For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
-    `effects` are the steps that happen at most once. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
+    `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
     workflow_id: str

@@ -606,13 +606,18 @@ select topic, created_at_epoch_ms as sent_at, consumed_by_function_id as consume
 from dbos.notifications where destination_uuid = %(workflow_id)s order by created_at_epoch_ms limit %(count)s
 
 -- name: run_effects
-select effect.function_id as step, effect.name, effect.began_at, effect.person_only, effect.decisions, effect.problem, case
-    when effect.happened is null and not exists (
-        select from dbos.operation_outputs as recorded
-        where recorded.workflow_uuid = effect.workflow_id and recorded.function_id = effect.function_id
-    ) then effect.doubt_since
-end as doubt_since
-from durable_workflows.effects as effect where effect.workflow_id = %(workflow_id)s order by effect.function_id
+-- Those in doubt come first, then those of which something was said.
+select effect.function_id as step, effect.name, effect.began_at, effect.person_only, effect.decisions, effect.problem, doubt.since as doubt_since
+from durable_workflows.effects as effect cross join lateral (
+    select case
+        when effect.happened is null and not exists (
+            select from dbos.operation_outputs as recorded
+            where recorded.workflow_uuid = effect.workflow_id and recorded.function_id = effect.function_id
+        ) then effect.doubt_since
+    end as since
+) as doubt
+where effect.workflow_id = %(workflow_id)s
+order by doubt.since is null, effect.decisions = '[]', effect.function_id limit %(count)s
 
 -- name: run_attempts
 -- The newest ones, of steps that did not succeed at once.

@@ -9,6 +9,7 @@ from durable_workflows.database.tables import Fetch, Row
 from durable_workflows.engine import records
 from durable_workflows.models import (
     MOST_ATTEMPTS,
+    MOST_EFFECTS,
     MOST_EVENTS,
     STOPPED,
     UNFINISHED,
@@ -60,7 +61,7 @@ async def read(
         forks=_as(Fork, await ask("run_forks")),
         events=[*map(records.event, await ask("run_events", limit=preview, count=MOST_EVENTS))],
         answers=[*map(records.answer, await ask("run_answers", limit=preview))],
-        effects=_as(StepEffect, await ask("run_effects")),
+        effects=_as(StepEffect, await ask("run_effects", count=MOST_EFFECTS)),
         attempts=_as(Attempt, await ask("run_attempts", count=MOST_ATTEMPTS)),
         worker=worker,
         newest_version=await newest_version(fetch),

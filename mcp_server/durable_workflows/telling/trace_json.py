@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from durable_workflows.actions import inspect
-from durable_workflows.models import MOST_ATTEMPTS, MOST_EVENTS, Message, Model, Run
+from durable_workflows.models import MOST_ATTEMPTS, MOST_EFFECTS, MOST_EVENTS, Message, Model, Run
 from durable_workflows.telling.plain import plain
 
 LONGEST = 3_000_000  # characters, which no model reads
@@ -116,6 +116,7 @@ def _of_lists(run: Run, whole: Json, shown: Json) -> Iterator[LeftOut]:
         "messages": (_READ, inspect(run.workflow_id, detail="messages")),
         "events": (MOST_EVENTS, inspect(run.workflow_id, step=0, cursor="events:0")),
         "answers": (None, inspect(run.workflow_id, step=0, cursor="answers:0")),
+        "effects": (MOST_EFFECTS, inspect(run.workflow_id)),
         "attempts": (MOST_ATTEMPTS, inspect(run.workflow_id, step=0, cursor="attempts:0")),
         "waiting": (None, inspect(run.workflow_id)),
         "running": (None, inspect(run.workflow_id)),

@@ -344,7 +344,7 @@ export interface Rest {
   events: AwaitedEvent[];
 }
 
-/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
