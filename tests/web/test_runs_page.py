@@ -240,6 +240,7 @@ async def test_the_palette_finds_views_workflows_and_runs(page: Page, site: Site
 async def test_a_server_that_is_away_is_a_banner_and_the_page_goes_on_when_another_one_is_there(
     browser: Browser, site: Site
 ) -> None:
+    await site.ended("page_steps", "before-away", count=1)
     async with browser.page() as page:
         await page.forgive_failed_requests()  # the browser notes what it cannot load
         with serving(site.served.settings) as served:
