@@ -51,7 +51,7 @@ select pg_terminate_backend(pid) from pg_stat_activity
 where query like %s and pid <> pg_backend_pid() and %s in (wait_event_type, wait_event)
 """
 SENDER, PARKER = "%insert into %notifications%", "%.park(%"
-BEGINNER = "%.begin_effect(%"
+BEGINNER = "%INSERT INTO %effects%"
 
 
 class Send(Protocol):
