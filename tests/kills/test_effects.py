@@ -261,18 +261,26 @@ async def _killed(project: Path) -> list[int]:
     workers = processes_of(project, "worker")
     for worker in workers:
         worker.suspend()  # it opens no connection after those
-    ports = {own.laddr.port for worker in workers for own in worker.net_connections("tcp")}
+    pairs = {
+        (own.laddr.port, own.raddr.port)
+        for worker in workers
+        for own in worker.net_connections("tcp")
+        if own.raddr
+    }
     killed = kill_worker(project)
     await until(lambda: not processes_of(project, "worker"), "the workers are dead")
-    await until(lambda: not _is_connected(ports), "their connections are closed")
+    await until(lambda: not _are_connected(pairs), "their connections are closed")
     assert killed
     return killed
 
 
-def _is_connected(ports: Set[int]) -> bool:
-    """Whether a process has a connection to one of these ports, even if nobody is there."""
+def _are_connected(pairs: Set[tuple[int, int]]) -> bool:
+    """Whether a server still has one of these connections (the ports of client and server), even if nobody is there. Other servers' clients may have the same port."""
     return any(
-        there.raddr and there.raddr.port in ports and there.status in ("ESTABLISHED", "CLOSE_WAIT")
+        there.raddr
+        and there.laddr
+        and (there.raddr.port, there.laddr.port) in pairs
+        and there.status in ("ESTABLISHED", "CLOSE_WAIT")
         for there in psutil.net_connections("tcp")
     )
 
