@@ -39,6 +39,11 @@ _AT_ONCE = 100  # runs under way, unless the caller says how many
 _PROGRESS_PARTS = 100
 _ROUNDING = 1e-9  # 29 % of 100 are a little more than 29, as a float
 
+Code = Coroutine[Any, Any, T]
+Found = Outcomes[Any]
+FoundByName = NamedOutcomes[Any]
+OneFound = Outcome[Any]
+Handles = dict[str, Any]  # of child runs, by their ids
 Started = tuple[Callable[..., object], *tuple[Any, ...]]
 
 
@@ -53,7 +58,7 @@ class Collected(TypedDict):
 
 @overload
 def map_runs(
-    workflow: Callable[[I], Coroutine[Any, Any, T]],
+    workflow: Callable[[I], Code[T]],
     items: Iterable[I],
     *,
     concurrency: int | None = None,
@@ -74,15 +79,15 @@ def map_runs(
     stop_early: bool = False,
 ) -> Outcomes[T]: ...
 def map_runs(
-    workflow: Callable[[Any], Any],
-    items: Iterable[Any],
+    workflow: Callable[..., object],
+    items: Iterable[object],
     *,
     concurrency: int | None = None,
     min_successful: int | None = None,
     tolerated_failures: int | None = None,
     tolerated_percentage: float | None = None,
     stop_early: bool = False,
-) -> Outcomes[Any]:
+) -> Found:
     """Run `workflow` once for each item, as a child of this run, and return what came of each, in the order of the items.
 
     At most `concurrency` of them are under way at once (default: 100); the limit is this call's own. Without a policy all runs go on to their
@@ -109,7 +114,7 @@ def map_runs(
 
 @overload
 async def map_runs_async(
-    workflow: Callable[[I], Coroutine[Any, Any, T]],
+    workflow: Callable[[I], Code[T]],
     items: Iterable[I],
     *,
     concurrency: int | None = None,
@@ -130,15 +135,15 @@ async def map_runs_async(
     stop_early: bool = False,
 ) -> Outcomes[T]: ...
 async def map_runs_async(
-    workflow: Callable[[Any], Any],
-    items: Iterable[Any],
+    workflow: Callable[..., object],
+    items: Iterable[object],
     *,
     concurrency: int | None = None,
     min_successful: int | None = None,
     tolerated_failures: int | None = None,
     tolerated_percentage: float | None = None,
     stop_early: bool = False,
-) -> Outcomes[Any]:
+) -> Found:
     """`map_runs` for async workflows."""
     calls = [Start(workflow, (item,)) for item in items]
     policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
@@ -153,7 +158,7 @@ def gather_runs(
     tolerated_failures: int | None = None,
     tolerated_percentage: float | None = None,
     stop_early: bool = False,
-) -> NamedOutcomes[Any]:
+) -> FoundByName:
     """Run several workflows at once, as children of this run, and return what came of each by its name.
 
     `runs` has for each name a workflow and its arguments: `{"app": (build, "app"), "docs": (render, "docs", True)}`. All else is as in `map_runs`.
@@ -172,7 +177,7 @@ async def gather_runs_async(
     tolerated_failures: int | None = None,
     tolerated_percentage: float | None = None,
     stop_early: bool = False,
-) -> NamedOutcomes[Any]:
+) -> FoundByName:
     """`gather_runs` for async workflows."""
     calls = [Start(workflow, tuple(args)) for workflow, *args in runs.values()]
     policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
@@ -236,13 +241,13 @@ class _Work:
     started: int = 0
     succeeded: int = 0
     failed: int = 0
-    handles: dict[str, Any] = field(default_factory=dict[str, Any])  # of the current runs
+    handles: Handles = field(default_factory=Handles)  # of the current runs
     places: dict[str, int] = field(default_factory=dict[str, int])  # of the current runs
-    outcomes: list[Outcome[Any]] = field(default_factory=list[Outcome[Any]])
+    outcomes: list[OneFound] = field(default_factory=list[OneFound])
     _told: int = 0
 
     def __post_init__(self) -> None:
-        self.outcomes = [Outcome[Any](None, "NOT_STARTED") for _ in self.calls]
+        self.outcomes = [OneFound(None, "NOT_STARTED") for _ in self.calls]
 
     @property
     def has_failed(self) -> bool:
@@ -273,7 +278,7 @@ class _Work:
             del self.handles[run]
             stopped = stopping and status == "CANCELLED"
             error = dbos_calls.error_of(one["error"]) if "error" in one and not stopped else None
-            outcome = Outcome[Any](run, "STOPPED" if stopped else status, one.get("output"), error)
+            outcome = OneFound(run, "STOPPED" if stopped else status, one.get("output"), error)
             self.outcomes[self.places.pop(run)] = outcome
             self.succeeded += outcome.ok
             self.failed += outcome.failed
@@ -296,7 +301,7 @@ class _Work:
 
 def _run_all(
     calls: Sequence[Start], concurrency: int | None, policy: Policy
-) -> Acts[list[Outcome[Any]]]:
+) -> Acts[list[OneFound]]:
     """Run all of them; see `map_runs`."""
     _check(calls, concurrency, policy)
     at_once = _AT_ONCE if concurrency is None else concurrency

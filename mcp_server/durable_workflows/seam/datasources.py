@@ -4,7 +4,7 @@
 import asyncio
 import functools
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy
@@ -87,7 +87,7 @@ class ProjectDatasourceAsync(PostgresAsyncDatasource):
     async def run_tx_step_async(
         self,
         ds_options: DatasourceOptions | None,
-        func: Callable[..., Coroutine[Any, Any, Any]],
+        func: transactions.Body,
         *args: Any,
         **kwargs: Any,
     ) -> Any:
@@ -137,7 +137,7 @@ class _Loop:
         threading.Thread(target=loop.run_forever, name="transactions", daemon=True).start()
         return loop
 
-    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def run(self, coroutine: transactions.Code) -> object:
         """See `transactions.Elsewhere`. It has the caller's context variables."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._running))
 

@@ -23,7 +23,8 @@ from durable_workflows.database.alone import AsyncConnectionAlone, ConnectionAlo
 from durable_workflows.errors import UsageError
 from durable_workflows.seam.patches.replacing import replace, replace_in_dbos
 
-Body = Callable[..., Coroutine[Any, Any, Any]]
+Code = Coroutine[Any, Any, Any]
+Body = Callable[..., Code]
 
 _IDLE = "25P03"  # idle_in_transaction_session_timeout; the front cuts a connection with it
 
@@ -31,7 +32,7 @@ _IDLE = "25P03"  # idle_in_transaction_session_timeout; the front cuts a connect
 class Elsewhere(Protocol):
     """Another event loop."""
 
-    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def run(self, coroutine: Code) -> object:
         """What the coroutine returns there, or raises."""
         ...
 
@@ -67,16 +68,18 @@ def _asking_the_transaction_first(ask: Callable[[str, str | None], bool]) -> Cal
     return still_owns
 
 
-def _running_elsewhere(run: Callable[..., Coroutine[Any, Any, Any]]) -> Body:
+def _running_elsewhere(run: Body) -> Body:
     @functools.wraps(run)
-    async def run_step_async(dbos: Any, context: Any, function: Any, *given: Any) -> Any:
+    async def run_step_async(
+        dbos: object, context: object, function: Body, *given: object
+    ) -> object:
         loop = elsewhere.get()
         if loop is None:
             return await run(dbos, context, function, *given)
         elsewhere.set(None)  # the caller's context has it for this step only
 
         @functools.wraps(function)
-        async def there(*args: Any, **kwargs: Any) -> Any:
+        async def there(*args: object, **kwargs: object) -> object:
             return await loop.run(function(*args, **kwargs))
 
         return await run(dbos, context, there, *given)
@@ -88,7 +91,7 @@ def _unless_idle(is_retriable: Callable[..., bool]) -> Callable[..., bool]:
     """A transaction that was cut because it stood idle would stand idle again, and all others would wait for it each time."""
 
     @functools.wraps(is_retriable)
-    def is_worth_another(error: Exception, *given: Any) -> bool:
+    def is_worth_another(error: Exception, *given: object) -> bool:
         idle = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _IDLE
         return not idle and is_retriable(error, *given)
 
