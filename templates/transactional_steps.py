@@ -67,7 +67,7 @@ def transactional_steps(
 
 
 # Each function below is a step and a transaction: its rows and its record are both there, or neither, and then it is done
-# anew. Use only the session in it: requests, mails and other effects belong into steps of their own.
+# anew. Use only the session in it: requests, mails and other effects belong in steps of their own.
 
 
 @database.transaction

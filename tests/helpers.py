@@ -141,7 +141,7 @@ def processes_of(project: Path, role: str = "", word: str = "") -> list[psutil.P
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """Its command line, without any word if it has ended, even if nobody has taken its exit code yet."""
+    """Its command line, without words if it has ended, even if its exit code has not been taken yet."""
     try:
         return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
     except psutil.Error:

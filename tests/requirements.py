@@ -28,7 +28,7 @@ PROMISES = {
     "park:at-rest": "A project whose runs all wait is one small process, or none, and goes on when a run is due or somebody needs it.",
     "effect:once": "A step with effect=once does not run again by itself: a run whose process ended within it is in doubt until somebody says whether it has happened.",
     "effect:find": "A step in doubt that can look up its effect resolves the doubt itself.",
-    "effect:person": "A doubt that is for people is resolved by nobody else.",
+    "effect:person": "Only a person resolves a doubt that is for people.",
     "effect:parks": "A run in doubt waits as any other: it can be parked, cancelled and resumed.",
     "effect:fork": "No fork repeats what must not happen twice, unless it is told to.",
     "effect:catalog": "The catalog names the steps of a workflow's file that happen at most once, also those that the file imports.",

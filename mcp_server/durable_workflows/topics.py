@@ -14,6 +14,11 @@ def doubted_step(topic: str) -> int | None:
     )
 
 
+def of_doubt(step: int, *, person_only: bool) -> str:
+    """The topic of a doubt about a step."""
+    return f"{PERSON if person_only else ''}{DOUBT}{step}"
+
+
 def tool(topic: str) -> str:
     """The tool that gives a run what it waits for on the topic."""
     if topic.startswith(PERSON):

@@ -108,7 +108,7 @@ class Round:
 
     async def kill(self) -> None:
         """Kill the worker. The runs that died within a step are in doubt, and no others; resolve it, and wait until all go on."""
-        with _nobody_restarts(self._engine.project):
+        with _without_restarts(self._engine.project):
             killed = await _killed(self._engine.project)
             rows = await self._rows(_STEPS)
         notes, effects = self._notes(), self._effects()
@@ -246,7 +246,7 @@ def _moment(last: Line, had: bool, *, is_within: bool) -> str:
 
 
 @contextmanager
-def _nobody_restarts(project: Path) -> Generator[None]:
+def _without_restarts(project: Path) -> Generator[None]:
     """Workers that end are not replaced meanwhile, so that nothing changes what they have left."""
     [supervisor] = processes_of(project, "supervisor")
     supervisor.suspend()
@@ -275,7 +275,7 @@ async def _killed(project: Path) -> list[int]:
 
 
 def _are_connected(pairs: Set[tuple[int, int]]) -> bool:
-    """Whether a server still has one of these connections (the ports of client and server), even if nobody is there. Other servers' clients may have the same port."""
+    """Whether a server still has one of these connections (the ports of client and server), even if no process owns the other end. Other servers' clients may have the same port."""
     return any(
         there.raddr
         and there.laddr

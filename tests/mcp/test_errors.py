@@ -874,6 +874,8 @@ ELSEWHERE: dict[str, str] = {
     "authoring/polling.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/retrying.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/transactions.py": "raised in workflow code, whose errors are recorded with its run",
+    "seam/dbos_calls.py": "raised in workflow code, whose errors are recorded with its run",
+    "seam/offers.py": "raised in workflow code, whose errors are recorded with its run",
     "seam/datasources.py": "raised in workflow code, whose errors are recorded with its run",
     "seam/patches/transactions.py": "raised in workflow code, whose errors are recorded with its run",
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",

@@ -5,7 +5,6 @@ nothing else; so it takes the same path on a replay.
 """
 
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -166,8 +165,3 @@ class Call:
     async def run_async(self) -> object:
         came = self.function()
         return await cast("Awaitable[object]", came) if inspect.isawaitable(came) else came
-
-
-def now() -> float:
-    """The time, in seconds since 1970; for a step."""
-    return time.time()

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
 from dbos import DBOS
 from pydantic import JsonValue
 
-from durable_workflows import limits, wording
+from durable_workflows import limits, topics, wording
 from durable_workflows.authoring.asking import Question
 from durable_workflows.authoring.retrying import Retry, plain_in_steps, retried
 from durable_workflows.errors import UsageError
@@ -24,7 +24,6 @@ from durable_workflows.models import Schema
 from durable_workflows.seam import dbos_calls, effects
 from durable_workflows.seam.effects import Effect, Effects, Standing
 from durable_workflows.seam.patches import bodies
-from durable_workflows.settings import DOUBT, PERSON
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,7 +123,7 @@ def idempotency_key() -> str:
             hint="Call it in the step that sends the request: the key belongs to that step.",
         )
     workflow_id, step_ = place
-    made = effects.created_at(dbos_calls.system_database(), workflow_id)
+    made = effects.created_at(workflow_id)
     return str(uuid.uuid5(_KEYS, f"{workflow_id}\n{made}\n{step_}"))
 
 
@@ -146,16 +145,12 @@ def _once_name(value: object) -> str | None:
 
 
 def _from_the_body(function: Callable[P, R]) -> Callable[P, R]:
-    """In another step dbos would call it as a plain function, without a record of its own."""
+    """The step, which refuses a call from elsewhere."""
     blocks = not inspect.iscoroutinefunction(function)
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if dbos_calls.current_step() is not None:
-            raise UsageError(
-                f"The step {function.__qualname__} happens at most once, and was called from another step.",
-                hint="Call it from the body of the workflow.",
-            )
+        dbos_calls.refuse_in_step(f"The step {function.__qualname__} happens at most once, and")
         if blocks and dbos_calls.current_run() is not None and bodies.current_task() is not None:
             raise UsageError(
                 f"The step {function.__qualname__} is sync, and was called in an async workflow: in doubt it would keep all other async runs waiting.",
@@ -212,16 +207,10 @@ class _Once:
         place = dbos_calls.current_step()
         if place is None:
             return None
-        offered = effects.installed()
-        if offered is None:
-            raise UsageError(
-                'A step with effect="once" needs a worker of durable-workflows.',
-                hint="Start the workflow through durable-workflows, not with DBOS.launch() in a process of your own.",
-            )
         workflow_id, number = place
-        topic = f"{PERSON if person else ''}{DOUBT}{number}"
+        topic = topics.of_doubt(number, person_only=person)
         effect = Effect(workflow_id, number, name, person, topic, dbos_calls.owner_of(workflow_id))
-        return cls(offered, effect, call)
+        return cls(effects.offer.taken(), effect, call)
 
     def run(self, find: Callable[[], object] | None) -> object:
         standing = self._effects.begin(self._effect)

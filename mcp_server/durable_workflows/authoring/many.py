@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NotRequired, TypeVar, cast, overload
+from typing import Any, NotRequired, TypeVar, Unpack, cast, overload
 
 from dbos import WorkflowStatus
 from pydantic import JsonValue
@@ -56,37 +56,32 @@ class Collected(TypedDict):
     error: NotRequired[str]
 
 
+class Limits(TypedDict, total=False):
+    """How many runs are under way at once, and what failures are tolerated: see `map_runs`."""
+
+    concurrency: int | None
+    min_successful: int | None
+    tolerated_failures: int | None
+    tolerated_percentage: float | None
+    stop_early: bool
+
+
 @overload
 def map_runs(
     workflow: Callable[[I], Code[T]],
     items: Iterable[I],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Outcomes[T]: ...
 @overload
 def map_runs(
     workflow: Callable[[I], T],
     items: Iterable[I],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Outcomes[T]: ...
 def map_runs(
     workflow: Callable[..., object],
     items: Iterable[object],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Found:
     """Run `workflow` once for each item, as a child of this run, and return what came of each, in the order of the items.
 
@@ -108,91 +103,63 @@ def map_runs(
         UsageError: the caller is not in the body of a workflow.
     """
     calls = [Start(workflow, (item,)) for item in items]
-    policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
-    return Outcomes(play("map_runs", _run_all(calls, concurrency, policy)))
+    return Outcomes(play("map_runs", _run_all(calls, **limits)))
 
 
 @overload
 async def map_runs_async(
     workflow: Callable[[I], Code[T]],
     items: Iterable[I],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Outcomes[T]: ...
 @overload
 async def map_runs_async(
     workflow: Callable[[I], T],
     items: Iterable[I],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Outcomes[T]: ...
 async def map_runs_async(
     workflow: Callable[..., object],
     items: Iterable[object],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> Found:
     """`map_runs` for async workflows."""
     calls = [Start(workflow, (item,)) for item in items]
-    policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
-    return Outcomes(await play_async("map_runs_async", _run_all(calls, concurrency, policy)))
+    return Outcomes(await play_async("map_runs_async", _run_all(calls, **limits)))
 
 
 def gather_runs(
     runs: Mapping[str, Started],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> FoundByName:
     """Run several workflows at once, as children of this run, and return what came of each by its name.
 
     `runs` has for each name a workflow and its arguments: `{"app": (build, "app"), "docs": (render, "docs", True)}`. All else is as in `map_runs`.
     """
     calls = [Start(workflow, tuple(args)) for workflow, *args in runs.values()]
-    policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
-    outcomes = play("gather_runs", _run_all(calls, concurrency, policy))
+    outcomes = play("gather_runs", _run_all(calls, **limits))
     return NamedOutcomes(dict(zip(runs, outcomes, strict=True)))
 
 
 async def gather_runs_async(
     runs: Mapping[str, Started],
-    *,
-    concurrency: int | None = None,
-    min_successful: int | None = None,
-    tolerated_failures: int | None = None,
-    tolerated_percentage: float | None = None,
-    stop_early: bool = False,
+    **limits: Unpack[Limits],
 ) -> FoundByName:
     """`gather_runs` for async workflows."""
     calls = [Start(workflow, tuple(args)) for workflow, *args in runs.values()]
-    policy = Policy(min_successful, tolerated_failures, tolerated_percentage, stop_early)
-    outcomes = await play_async("gather_runs_async", _run_all(calls, concurrency, policy))
+    outcomes = await play_async("gather_runs_async", _run_all(calls, **limits))
     return NamedOutcomes(dict(zip(runs, outcomes, strict=True)))
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How many runs must succeed, how many may fail, and whether to stop once enough have succeeded."""
+    """How many runs may be under way, how many must succeed, how many may fail, and whether to stop once enough have succeeded."""
 
-    min_successful: int | None
-    tolerated_failures: int | None
-    tolerated_percentage: float | None
-    stop_early: bool
+    concurrency: int | None = None
+    min_successful: int | None = None
+    tolerated_failures: int | None = None
+    tolerated_percentage: float | None = None
+    stop_early: bool = False
 
     def check(self) -> None:
         """Raise InvalidArguments for a policy that no runs can meet, or that says nothing."""
@@ -299,12 +266,11 @@ class _Work:
         }
 
 
-def _run_all(
-    calls: Sequence[Start], concurrency: int | None, policy: Policy
-) -> Acts[list[OneFound]]:
+def _run_all(calls: Sequence[Start], **limits: Unpack[Limits]) -> Acts[list[OneFound]]:
     """Run all of them; see `map_runs`."""
-    _check(calls, concurrency, policy)
-    at_once = _AT_ONCE if concurrency is None else concurrency
+    policy = Policy(**limits)
+    _check(calls, policy)
+    at_once = _AT_ONCE if policy.concurrency is None else policy.concurrency
     work = _Work(calls, at_once, policy.allowed(len(calls)), policy.enough(len(calls)))
     if work.may_start:
         yield Step("child_queue", register_child_queue)
@@ -333,9 +299,9 @@ def _stop(work: _Work) -> Acts[None]:
     yield Tell(work.progress())
 
 
-def _check(calls: Sequence[Start], concurrency: int | None, policy: Policy) -> None:
+def _check(calls: Sequence[Start], policy: Policy) -> None:
     """Raise InvalidArguments before anything has started."""
-    if concurrency is not None and concurrency < 1:
+    if policy.concurrency is not None and policy.concurrency < 1:
         raise InvalidArguments(
             "`concurrency` is less than 1.",
             hint="Give how many runs may be under way at once, or leave it out.",

@@ -1,13 +1,14 @@
 """A wait for something that no message tells: a run looks, sleeps, and looks again."""
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from durable_workflows import limits, wording
-from durable_workflows.authoring.acts import Act, Acts, Call, Sleep, Step, now, play, play_async
+from durable_workflows.authoring.acts import Act, Acts, Call, Sleep, Step, play, play_async
 from durable_workflows.errors import DeadlinePassed, InvalidArguments
 from durable_workflows.seam import dbos_calls
 
@@ -63,7 +64,7 @@ def _look(
     if isinstance(deadline, datetime):
         ends = deadline.timestamp()
     elif deadline is not None:
-        ends = yield Step("deadline", lambda: now() + deadline)
+        ends = yield Step("deadline", lambda: time.time() + deadline)
     pause, looks = every, 0
     while not (found := (yield look)):
         looks += 1
@@ -82,7 +83,7 @@ def _look(
 
 
 def _left(ends: float) -> float:
-    return ends - now()
+    return ends - time.time()
 
 
 def _recorded(check: Callable[[], object]) -> tuple[Act, str]:

@@ -124,13 +124,8 @@ class _Tries:
         place = dbos_calls.current_step()
         if place is None:
             return None
-        offered = attempts.installed()
-        if offered is None:
-            raise UsageError(
-                "A step with `retry` needs a worker of durable-workflows.",
-                hint="Start the workflow through durable-workflows, not with DBOS.launch() in a process of your own.",
-            )
         owner = dbos_calls.owner_of(place[0])
+        offered = attempts.offer.taken()
         return cls(offered, Retried(*place, name, retry.attempts, owner), call, retry)
 
     def run(self) -> object:

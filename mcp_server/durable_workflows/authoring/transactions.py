@@ -17,7 +17,7 @@ def project_datasource() -> SQLAlchemyDatasource:
     Call such a function from the body of the workflow. In it use the session only: no other call of DBOS, no requests, no waits. Do not commit or
     roll back: dbos does. On the embedded database everybody else waits while the transaction is open.
 
-    All files get the same data source. Tables of your own belong into the schema `public`, or into one that you create.
+    All files get the same data source. Tables of your own belong in the schema `public`, or in one that you create.
 
     Raises:
         UsageError: the process is no worker of durable-workflows; or it was first called while workflows run.
@@ -31,7 +31,7 @@ def project_datasource_async() -> AsyncSQLAlchemyDatasource:
 
 
 def _offered() -> Datasources:
-    offered = datasources.offered()
+    offered = datasources.offer.there()
     if offered is None:
         raise UsageError(
             "The data source of the project is for workers of durable-workflows.",

@@ -73,7 +73,7 @@ class Forker:
             from_step=from_step,
             version=version,
             existing=existing and options.workflow_id is not None,
-            note=await self._note(workflow_id, from_step),
+            note=await self._note(head, from_step, cancelled=options.cancel_original),
         )
 
     async def _check(
@@ -130,12 +130,12 @@ class Forker:
             raise WorkflowIdTaken(f"{fork_id!r} is the id of another run. Nothing was done.")
         return verdict == "existing"
 
-    async def _note(self, workflow_id: str, from_step: int) -> str | None:
+    async def _note(self, head: tables.Row, from_step: int, *, cancelled: bool) -> str | None:
         """What goes on besides the fork, and which answers it took over."""
-        head = await self._rows.head(workflow_id)
+        workflow_id = head["workflow_id"]
         under_way = (await self._reader.steps_under_way([workflow_id])).get(workflow_id)
         note = f"{under_way} of {workflow_id} still runs." if under_way else None
-        if head["status"] in UNFINISHED:
+        if head["status"] in UNFINISHED and not cancelled:
             note = f"{workflow_id} goes on too ({head['status']}): cancel it if only one of the two is wanted."
         taken = [one for one in await self._reader.answers(workflow_id) if one.step < from_step]
         return " ".join([*([note] if note else []), *map(_taken_over, taken)]) or None

@@ -30,7 +30,7 @@ from durable_workflows.models import (
     Unanswered,
 )
 from durable_workflows.schemas import arguments
-from durable_workflows.settings import DOUBT, PERSON
+from durable_workflows.settings import PERSON
 from durable_workflows.system import processes
 
 
@@ -162,7 +162,9 @@ class Messenger:
             raise AlreadyAnswered(f"It was already said whether step {step} has happened.")
         if verdict == "none":
             raise NotInDoubt(f"Step {step} of {workflow_id} is not in doubt.")
-        return Delivered(workflow_id=workflow_id, topic=f"{DOUBT}{step}", delivered=True)
+        return Delivered(
+            workflow_id=workflow_id, topic=topics.of_doubt(step, person_only=False), delivered=True
+        )
 
     async def questions(self, workflow_ids: Sequence[str]) -> list[Question]:
         """As `Engine.questions`."""

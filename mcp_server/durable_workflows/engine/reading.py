@@ -47,7 +47,7 @@ from durable_workflows.models import (
 )
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
-from durable_workflows.settings import APPLICATION, DOUBT, PERSON
+from durable_workflows.settings import APPLICATION
 from durable_workflows.system import places, state
 
 _SESSIONS = 10
@@ -527,7 +527,7 @@ class Reader:
 def _doubt_line(row: tables.Row) -> str:
     """A row of `doubts`."""
     workflow_id, step = row["workflow_id"], row["step"]
-    topic = f"{PERSON if row['person_only'] else ''}{DOUBT}{step}"
+    topic = topics.of_doubt(step, person_only=row["person_only"])
     name = wording.line(row["name"], limits.NAME)
     since = wording.time(row["doubt_since"])
     return f"Step {step} ({name}) of {wording.line(workflow_id, limits.NAME)} is in doubt since {since}: {topics.answering(workflow_id, topic)}"

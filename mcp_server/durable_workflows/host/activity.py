@@ -160,7 +160,10 @@ class Activity:
     def _set(self, key: Key, entry: Entry) -> None:
         with self._lock:
             self._current[key] = entry
-            self._note_idleness()
+            if isinstance(entry, RunningStep):
+                self._idle.clear()
+            else:
+                self._note_idleness()
         self._wake()
 
     def _remove(self, key: Key) -> None:
@@ -171,9 +174,7 @@ class Activity:
             self._wake()
 
     def _note_idleness(self) -> None:
-        if any(isinstance(entry, RunningStep) for entry in self._current.values()):
-            self._idle.clear()
-        else:
+        if not any(isinstance(entry, RunningStep) for entry in self._current.values()):
             self._idle.set()
 
     def _wake(self) -> None:

@@ -42,6 +42,9 @@ from durable_workflows.models import Schema
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
 from durable_workflows.seam import attempts, datasources, dbos_calls, effects
+from durable_workflows.seam.attempts import Attempts
+from durable_workflows.seam.datasources import Datasources
+from durable_workflows.seam.effects import Effects
 from durable_workflows.seam.patches import (
     connections,
     failures,
@@ -221,13 +224,12 @@ class _Worker:
         )
         parkable_waits.install(self._parking)
         observing.observe(activity)
-        effects.install(effects.RecordedEffects(self._database.schema, self._parking, activity))
+        effects.offer.make(Effects(self._database.schema, self._parking, activity))
         self._executions = Executions(self._parking)
         self._executions.install()
-        own = attempts.RecordedAttempts(
-            self._database.schema, self._executions, self._parking, activity
+        attempts.offer.make(
+            Attempts(self._database.schema, self._executions, self._parking, activity)
         )
-        attempts.install(own)
         self._cancelling = anyio.Event()
         failures.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:
@@ -344,7 +346,7 @@ class _Worker:
         replaying.install(self._database.schema)
         single_statements.install()
         transactions.install(embedded=self._settings.embedded)
-        datasources.offer(self._database)
+        datasources.offer.make(Datasources(self._database))
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             connections.share_one_backend()

@@ -2,20 +2,19 @@
 """Attempts of steps: what is kept of them, and the wait between two, in which the run may be parked."""
 
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from dbos import _context as dbos_context
 from dbos import _error as dbos_error
 from dbos import _logger as dbos_logger_module
 from dbos import _serialization as dbos_serialization
-from dbos._sys_db import SystemDatabase, db_retry
 
 from durable_workflows import wording
 from durable_workflows.seam import dbos_calls, statements
+from durable_workflows.seam.offers import Offer
 from durable_workflows.seam.patches import bodies, recorded_errors
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.observing import Observer
@@ -67,55 +66,6 @@ class Attempt(NamedTuple):
     error: str | None = None
 
 
-class Attempts(Protocol):
-    """What a process that executes runs offers to their steps with attempts."""
-
-    def has_earlier(self, step: Retried) -> bool:
-        """Whether there may be attempts of earlier executions; asks nobody."""
-        ...
-
-    def earlier(self, step: Retried) -> list[Attempt]:
-        """The attempts of earlier executions, in their order."""
-        ...
-
-    def begin(self, step: Retried, attempt: Attempt) -> None:
-        """Note an attempt after the first one before it begins.
-
-        Raises:
-            DBOSWorkflowConflictIDError: the run is cancelled, or another execution has it.
-        """
-        ...
-
-    def failed(self, step: Retried, attempt: Attempt, error: Exception) -> None:
-        """Note an attempt that has failed; raises as `begin` if another one follows."""
-        ...
-
-    def wait(self, step: Retried, attempt: Attempt) -> None:
-        """Wait until the attempt after this one begins. The run may be parked meanwhile.
-
-        Raises:
-            DBOSWorkflowConflictIDError: as for `begin`.
-        """
-        ...
-
-    async def wait_async(self, step: Retried, attempt: Attempt) -> None:
-        """As `wait`."""
-        ...
-
-
-_installed: list[Attempts] = []
-
-
-def install(attempts: Attempts) -> None:
-    """Offer attempts to the code of this process. Call it once, before `DBOS.launch()`."""
-    _installed[:] = [attempts]
-
-
-def installed() -> Attempts | None:
-    """What this process offers; None: it executes no runs of this software."""
-    return _installed[0] if _installed else None
-
-
 def under_way(number: int, attempts: int) -> AbstractContextManager[None]:
     """Surrounds an attempt, which is seen as one of dbos's own."""
     return dbos_context.EnterDBOSStepRetry(number - 1, attempts)
@@ -136,8 +86,8 @@ def error_of(record: str) -> Exception:
     return dbos_serialization.deserialize_exception(record, None, serializer)
 
 
-class RecordedAttempts:
-    """See `Attempts`: they are rows of our tables."""
+class Attempts:
+    """The attempts of steps that this process executes. They are rows of our tables."""
 
     def __init__(
         self, schema: str, executions: Executions, parking: Parking, observer: Observer
@@ -150,23 +100,27 @@ class RecordedAttempts:
         self._observer = observer
 
     def has_earlier(self, step: Retried) -> bool:
-        """See Attempts."""
+        """Whether there may be attempts of earlier executions; no statement is made."""
         body = bodies.of_run(step.workflow_id)
         return body is None or body.recorded.has_attempts
 
     def earlier(self, step: Retried) -> list[Attempt]:
-        """See Attempts."""
+        """The attempts of earlier executions, in their order."""
         values = {"run": step.workflow_id, "step": step.step}
-        rows = _ask(dbos_calls.system_database(), self._earlier, values)
+        rows = statements.certainly(dbos_calls.system_database(), self._earlier, values)
         return [Attempt(*row) for row in rows]
 
     def begin(self, step: Retried, attempt: Attempt) -> None:
-        """See Attempts."""
+        """Note an attempt after the first one before it begins.
+
+        Raises:
+            DBOSWorkflowConflictIDError: the run is cancelled, or another execution has it.
+        """
         if not self._noted(step, attempt):
             raise dbos_error.DBOSWorkflowConflictIDError(step.workflow_id)
 
     def failed(self, step: Retried, attempt: Attempt, error: Exception) -> None:
-        """See Attempts."""
+        """Note an attempt that has failed; raises as `begin` if another one follows."""
         is_noted = self._noted(step, attempt)
         if attempt.next_at is None:
             return  # its error is the result of the step, about which dbos decides
@@ -183,14 +137,18 @@ class RecordedAttempts:
         )
 
     def wait(self, step: Retried, attempt: Attempt) -> None:
-        """See Attempts."""
+        """Wait until the attempt after this one begins. The run may be parked meanwhile.
+
+        Raises:
+            DBOSWorkflowConflictIDError: as for `begin`.
+        """
         if seconds := self._until_next(step, attempt):
             body = bodies.of_run(step.workflow_id)
             with self._executions.watch_step(body) as watch, self._parking.aside(body):
                 watch.sleep(seconds, step.step)
 
     async def wait_async(self, step: Retried, attempt: Attempt) -> None:
-        """See Attempts."""
+        """As `wait`."""
         if seconds := self._until_next(step, attempt):
             body = bodies.of_run(step.workflow_id)
             with self._executions.watch_step(body) as watch, self._parking.aside(body):
@@ -223,11 +181,7 @@ class RecordedAttempts:
             "said": attempt.said,
             "error": attempt.error,
         }
-        return bool(_ask(dbos_calls.system_database(), self._write, values))
+        return bool(statements.certainly(dbos_calls.system_database(), self._write, values))
 
 
-@db_retry()
-def _ask(
-    database: SystemDatabase, statement: str, values: Mapping[str, object]
-) -> Sequence[statements.Row]:
-    return statements.run(database, statement, values)
+offer: Offer[Attempts] = Offer("A step with `retry`")

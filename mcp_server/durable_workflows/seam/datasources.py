@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from durable_workflows.database.addresses import own_url
 from durable_workflows.errors import UsageError
 from durable_workflows.seam import dbos_calls, statements
+from durable_workflows.seam.offers import Offer
 from durable_workflows.seam.patches import transactions
 from durable_workflows.settings import FOREVER_SECONDS, Database
 
@@ -54,7 +55,7 @@ class ProjectDatasource(PostgresSyncDatasource):
         Raises:
             UsageError: it was called in a step.
         """
-        _refuse_in_step(func)
+        dbos_calls.refuse_in_step(f"The transactional step {func.__qualname__}")
         return super().run_tx_step(ds_options, func, *args, **kwargs)
 
     def _record_result(
@@ -96,7 +97,7 @@ class ProjectDatasourceAsync(PostgresAsyncDatasource):
         Raises:
             UsageError: it was called in a step.
         """
-        _refuse_in_step(func)
+        dbos_calls.refuse_in_step(f"The transactional step {func.__qualname__}")
         step = super().run_tx_step_async(ds_options, func, *args, **kwargs)
         if dbos_calls.current_run() is None:
             return await self._loop.run(step)
@@ -179,34 +180,12 @@ class Datasources:
         return made
 
 
-_offered: list[Datasources] = []
-
-
-def offer(database: Database) -> None:
-    """Offer data sources on the project's database to the code of this process. Call it once, before workflow files are imported."""
-    _offered[:] = [Datasources(database)]
-
-
-def offered() -> Datasources | None:
-    """What this process offers; None: it executes no runs of this software."""
-    return _offered[0] if _offered else None
-
-
 def _refuse_late() -> None:
     launched = dbos_module._get_or_create_dbos_registry().dbos
     if launched is not None and launched._launched:
         raise UsageError(
             "A data source was first asked for while workflows run.",
             hint="Write `datasource = project_datasource()` at the top of the workflow file.",
-        )
-
-
-def _refuse_in_step(function: Callable[..., object]) -> None:
-    """In another step dbos would record nothing of it: a repetition of that step would repeat the transaction too."""
-    if dbos_calls.current_step() is not None:
-        raise UsageError(
-            f"The transactional step {function.__qualname__} was called from another step.",
-            hint="Call it from the body of the workflow.",
         )
 
 
@@ -221,6 +200,9 @@ def _owner_of(workflow_id: str) -> sqlalchemy.Select[Any]:
 
 
 def _delete(workflow_id: str, first_step: int, owner: str | None) -> bool:
-    """Delete the checkpoints of a run from that step on, if it belongs to that execution; None: whoever has it. Return whether it did."""
+    """Delete the checkpoints of a run from that step on, if it belongs to that execution (None: to any). Return whether it did."""
     values = {"run": workflow_id, "step": first_step, "owner": owner}
     return bool(statements.run(dbos_calls.system_database(), _DELETE, values))
+
+
+offer: Offer[Datasources] = Offer("A step that is a transaction")

@@ -23,6 +23,8 @@ from dbos._sys_db_postgres import PostgresSystemDatabase
 from dbos._utils import LoopAwareEvent
 from sqlalchemy.orm import Session
 
+from durable_workflows.errors import UsageError
+
 # The arguments of a scope's `__exit__`.
 Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 TEMPORARY = "<temp>."  # the prefix of the workflows that dbos makes from steps
@@ -79,6 +81,18 @@ def error_of(text: str) -> Exception:
     return dbos_serialization.deserialize_exception(
         text, DBOSPortableJSON.name(), database.serializer
     )
+
+
+def refuse_in_step(step: str) -> None:
+    """Refuse a step that was called from another step: dbos would call it as a plain function, without a record of its own. `step` names it.
+
+    Raises:
+        UsageError: the caller is in a step.
+    """
+    if current_step() is not None:
+        raise UsageError(
+            f"{step} was called from another step.", hint="Call it from the body of the workflow."
+        )
 
 
 def owner_of(workflow_id: str) -> str | None:

@@ -4,17 +4,17 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from dbos import _error as dbos_error
-from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import LoopAwareEvent
 
 from durable_workflows.seam import dbos_calls, statements
+from durable_workflows.seam.offers import Offer
 from durable_workflows.seam.patches import bodies
 from durable_workflows.seam.patches.bodies import Condition
 from durable_workflows.seam.patches.observing import Observer
@@ -64,50 +64,8 @@ class Standing(NamedTuple):
     problem: str | None
 
 
-class Effects(Protocol):
-    """What a process that executes runs offers to the steps of these."""
-
-    def begin(
-        self, effect: Effect, *, not_done: bool = False, problem: str | None = None
-    ) -> Standing:
-        """Begin an effect. `not_done`: a look-up says that it has not happened; `problem`: why a look-up has failed.
-
-        Raises:
-            DBOSWorkflowCancelledError: the run is cancelled.
-            DBOSWorkflowConflictIDError: another execution has the run.
-        """
-        ...
-
-    def wait(self, effect: Effect, until: float | None) -> None:
-        """Wait until the doubt is resolved, or until that time (seconds since 1970). The run may be parked meanwhile."""
-        ...
-
-    async def wait_async(self, effect: Effect, until: float | None) -> None:
-        """As `wait`."""
-        ...
-
-
-_installed: list[Effects] = []
-
-
-def install(effects: Effects) -> None:
-    """Offer effects to the code of this process. Call it once, before `DBOS.launch()`."""
-    _installed[:] = [effects]
-
-
-def installed() -> Effects | None:
-    """What this process offers; None: it executes no runs of this software."""
-    return _installed[0] if _installed else None
-
-
-@db_retry()
-def created_at(database: SystemDatabase, workflow_id: str) -> int:
-    """When a run was made, in milliseconds since 1970."""
-    return statements.run(database, _CREATED_AT, {"run": workflow_id})[0][0]
-
-
-class RecordedEffects:
-    """See `Effects`: the intents are rows of our tables."""
+class Effects:
+    """The effects of steps that this process executes. The intents are rows of our tables."""
 
     def __init__(self, schema: str, parking: Parking, observer: Observer) -> None:
         own = statements.quoted(schema)
@@ -120,7 +78,12 @@ class RecordedEffects:
     def begin(
         self, effect: Effect, *, not_done: bool = False, problem: str | None = None
     ) -> Standing:
-        """See Effects."""
+        """Begin an effect. `not_done`: a look-up says that it has not happened; `problem`: why a look-up has failed.
+
+        Raises:
+            DBOSWorkflowCancelledError: the run is cancelled.
+            DBOSWorkflowConflictIDError: another execution has the run.
+        """
         values = {
             "run": effect.workflow_id,
             "step": effect.step,
@@ -132,7 +95,9 @@ class RecordedEffects:
             "problem": problem,
         }
         database = dbos_calls.system_database()
-        rows = _ask(database, self._begin_first, values) or _ask(database, self._begin, values)
+        rows = statements.certainly(database, self._begin_first, values) or statements.certainly(
+            database, self._begin, values
+        )
         [[verdict, *rest]] = rows
         if verdict == "cancelled":
             said = f"Workflow {effect.workflow_id} is cancelled. Aborting function."
@@ -142,7 +107,7 @@ class RecordedEffects:
         return Standing(verdict, *rest)
 
     def wait(self, effect: Effect, until: float | None) -> None:
-        """See Effects."""
+        """Wait until the doubt is resolved, or until that time (seconds since 1970). The run may be parked meanwhile."""
         event = LoopAwareEvent()
         with self._waiting(effect, event, until) as waiting:
             while not (_is_over(until) or self._settled(effect)):
@@ -151,7 +116,7 @@ class RecordedEffects:
             waiting.end()
 
     async def wait_async(self, effect: Effect, until: float | None) -> None:
-        """See Effects."""
+        """As `wait`."""
         event = LoopAwareEvent()
         with self._waiting(effect, event, until) as waiting:
             while not (_is_over(until) or await asyncio.to_thread(self._settled, effect)):
@@ -175,7 +140,7 @@ class RecordedEffects:
 
     def _settled(self, effect: Effect) -> bool:
         values = {"run": effect.workflow_id, "step": effect.step, "owner": effect.owner}
-        rows = _ask(dbos_calls.system_database(), self._is_settled, values)
+        rows = statements.certainly(dbos_calls.system_database(), self._is_settled, values)
         return not rows or rows[0][0]
 
 
@@ -183,8 +148,10 @@ def _is_over(until: float | None) -> bool:
     return until is not None and time.time() >= until
 
 
-@db_retry()
-def _ask(
-    database: SystemDatabase, statement: str, values: Mapping[str, object]
-) -> Sequence[statements.Row]:
-    return statements.run(database, statement, values)
+def created_at(workflow_id: str) -> int:
+    """When a run was made, in milliseconds since 1970."""
+    values = {"run": workflow_id}
+    return statements.certainly(dbos_calls.system_database(), _CREATED_AT, values)[0][0]
+
+
+offer: Offer[Effects] = Offer('A step with effect="once"')

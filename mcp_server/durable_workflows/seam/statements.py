@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy
 import sqlalchemy.exc
-from dbos._sys_db import SystemDatabase
+from dbos._sys_db import SystemDatabase, db_retry
 
 Row = Sequence[Any]
 
@@ -41,6 +41,14 @@ def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) 
         raise
     pooled.close()
     return rows
+
+
+@db_retry()
+def certainly(
+    database: SystemDatabase, statement: str, values: Mapping[str, object]
+) -> Sequence[Row]:
+    """As `run`, and again while the database is away. The statement must be safe to repeat."""
+    return run(database, statement, values)
 
 
 def _discard(

@@ -17,7 +17,6 @@ from typing import Any, cast
 
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
-from dbos._sys_db import SystemDatabase, db_retry
 from dbos._utils import GlobalParams, LoopAwareEvent
 
 from durable_workflows import fitting
@@ -199,7 +198,9 @@ class Parking:
     def _park(self, chosen: Sequence[Body]) -> None:
         try:
             entries = fitting.json_text([self._entry(body) for body in chosen])
-            verdicts = dict(_ask(dbos_calls.system_database(), self._statement, entries))
+            values = {"rows": entries}
+            rows = statements.certainly(dbos_calls.system_database(), self._statement, values)
+            verdicts = {row[0]: row[1] for row in rows}
         except Exception:
             logger.exception("Runs that wait were not parked.")
             verdicts = dict[str, str]()
@@ -391,11 +392,6 @@ def parked_in(error: BaseException) -> Parked | None:
         parts = cast("BaseExceptionGroup[BaseException]", error).exceptions
         return next((found for part in parts if (found := parked_in(part))), None)
     return None
-
-
-@db_retry()
-def _ask(database: SystemDatabase, statement: str, rows: str) -> Sequence[tuple[str, str]]:
-    return [(row[0], row[1]) for row in statements.run(database, statement, {"rows": rows})]
 
 
 def _never_parks(name: str) -> bool:
