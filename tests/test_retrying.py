@@ -21,7 +21,14 @@ from durable_workflows.telling.causes import cause, failure
 from durable_workflows.telling.pages import payload
 from durable_workflows.telling.traces import markdown
 from durable_workflows.wording import time
-from helpers import kill_worker, parking_project, until, until_found, value
+from helpers import (
+    is_taken_up_again,
+    kill_worker,
+    parking_project,
+    until,
+    until_found,
+    value,
+)
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -90,11 +97,12 @@ async def waits_of(engine: Engine, name: str) -> object:
 
 
 async def retrying_step(engine: Engine, name: str) -> RunningStep:
-    """The step of the run, once it is shown to wait for its next attempt."""
+    """The step of the run, once a living worker has taken the run up, and it is shown to wait for its next attempt."""
 
     async def found() -> RunningStep | None:
-        running = (await engine.reader.run(name)).running
-        return running[0] if running and running[0].retry_at is not None else None
+        run = await engine.reader.run(name)
+        waits = run.running and run.running[0].retry_at is not None
+        return run.running[0] if waits and is_taken_up_again(run, ()) else None
 
     return await until_found(found, f"{name} waits for its next attempt")
 
