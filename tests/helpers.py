@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 import psutil
 import pytest
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient
 from psycopg.rows import scalar_row
 
 from durable_workflows.database import tables
@@ -23,7 +23,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.models import Run
 from durable_workflows.processes import lifecycle
-from durable_workflows.seam.patches import connections, values
+from durable_workflows.seam.patches import connections, typed_values, values
 from durable_workflows.settings import APPLICATION, Settings
 
 FLOWS = Path(__file__).parent / "flows"
@@ -176,10 +176,11 @@ def dbos_client_of(engine: Engine) -> Generator[DBOSClient]:
     found = engine.connection.database
     connections.connect_alone()
     values.record_any_text()
+    typed_values.install_without_code()
     client = DBOSClient(
         system_database_url=own_url(found),
         dbos_system_schema=found.dbos_schema,
-        serializer=DBOSPortableJSONSerializer(),
+        serializer=typed_values.KeptJSON(),
         application_name=APPLICATION,
     )
     try:

@@ -15,7 +15,7 @@ PACKAGE = Path(errors.__file__).parent
 # The rooms, from the ground up: each imports from the floors below it, and from itself. The first two floors are single modules, the words
 # that every room uses.
 FLOORS = [
-    ["actions", "content", "errors", "fitting", "limits", "settings"],
+    ["actions", "content", "errors", "fitting", "limits", "settings", "tags"],
     ["models", "parts", "topics"],
     ["system", "wording"],
     ["database"],

@@ -402,27 +402,22 @@ CASES = {
             step()
         """,
     "values": """
+        import io
+        from collections.abc import Callable, Iterator
         from datetime import datetime
         from pathlib import Path
         from dbos import DBOS
 
         @DBOS.step()
-        def names() -> set[str]: ...  #! values
+        def names() -> Iterator[str]: ...  #! values
 
         @DBOS.step()
-        def times() -> dict[str, list[datetime]]: ...  #! values
+        def checks() -> dict[str, list[Callable[[], None]]]: ...  #! values
 
         @DBOS.step()
-        def fine() -> dict[str, list[int] | None]: ...
+        def fine() -> dict[int, list[tuple[datetime, Path]] | set[bytes]]: ...
 
-        def path() -> Path: ...  #! values
-
-        @DBOS.step()
-        def numbers() -> dict[int, str]: ...  #! values
-
-        @DBOS.step()
-        def written() -> object:
-            return {1: "a"}  #! values
+        def path() -> io.StringIO: ...  #! values
 
         @DBOS.workflow()
         def flow() -> set[str]:

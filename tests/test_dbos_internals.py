@@ -217,6 +217,24 @@ def test_json_is_written_by_the_method_that_we_replace_with_what_is_not_ascii_as
     assert "ensure_ascii=False" in inspect.getsource(_serialization.DBOSPortableJSONSerializer)
 
 
+def test_values_are_recorded_by_the_functions_that_we_replace_and_handed_over_after_that() -> None:
+    expected = ["value", "serialization", "serializer"]
+    assert parameters(_serialization.serialize_value_as) == expected
+    assert "serialize_value_as(" in inspect.getsource(_serialization.serialize_value)
+    assert parameters(_serialization.deserialize_value)[1:] == expected[1:]
+    expected = ["args", "kwargs", "serialization_type", "serializer"]
+    assert parameters(_serialization.serialize_args) == expected
+    expected = ["serialized_value", "serialization", "serializer"]
+    assert parameters(_serialization.deserialize_args) == expected
+    assert parameters(_serialization.serialize_exception) == ["value", *expected[1:]]
+    step = inspect.getsource(_core.invoke_step)
+    recorded = "serialize_value(output, None, dbos._serializer)"
+    assert recorded in step
+    assert step.index(recorded) < step.index("return output")
+    run = inspect.getsource(_core._get_wf_invoke_func)
+    assert 'output, status["serialization"], dbos._serializer' in run
+
+
 def test_pickle_is_read_by_the_method_that_we_replace() -> None:
     assert isinstance(_serialization.DBOSDefaultSerializer, _serialization.DefaultSerializer)
     assert "DBOSDefaultSerializer.deserialize(" in inspect.getsource(

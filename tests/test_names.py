@@ -38,7 +38,7 @@ FILES = {
     "class Bare:\n    @DBOS.workflow()\n    def work(self) -> None: ...\n\n"
     "shop, fast, slow = Shop('main'), Mail('fast'), Mail('slow')\n\n"
     "@DBOS.workflow()\ndef post_twice() -> list[str]:\n    return [slow.post(), fast.post()]\n",
-    "keys": "@DBOS.step()\ndef numbered() -> object:\n    return {'rows': [{}, {1: 'a'}]}\n\n"
+    "keys": "@DBOS.step()\ndef numbered() -> object:\n    return {'rows': [{}, {1: iter('a')}]}\n\n"
     "@DBOS.workflow()\ndef keys() -> None:\n    numbered()\n",
     "wrapping": "def plain(function):\n    def inner(*args, **kwargs):\n        return function(*args, **kwargs)\n"
     "    inner.__qualname__ = function.__qualname__\n    return inner\n\n"
@@ -151,10 +151,12 @@ async def test_runs_of_methods_that_a_workflow_calls_are_ordinary_children(named
     assert (await named.reader.startable_names()).count("Mail.post") == 0
 
 
-async def test_a_number_as_a_key_is_named_with_its_step_and_place(named: Engine) -> None:
+async def test_a_value_that_cannot_be_recorded_is_named_with_its_step_and_place(
+    named: Engine,
+) -> None:
     started = await named.start(StartRequest(name="keys"))
     (ended,) = (await named.reader.wait([started.workflow_id], timeout_seconds=60)).done
-    said = "in the result of step 1, value['rows'][1] has the key 1, which is not a string"
+    said = "In the result of step 1: value['rows'][1][1] is of str_ascii_iterator"
     assert said in str(ended.error)
     run = await named.reader.run(started.workflow_id)
     assert "cannot be recorded" in causes.cause(run, datetime.now(UTC)).text

@@ -40,8 +40,10 @@ A class's docstring is its default message. The tree:
     │   ├── PythonUnusable
     │   ├── AutostartFailed
     │   └── SupervisorFailed
-    └── DatabaseUnavailable           the database does not answer (now)
-        └── DatabaseSilent            it takes connections and does not answer
+    ├── DatabaseUnavailable           the database does not answer (now)
+    │   └── DatabaseSilent            it takes connections and does not answer
+    ├── NotRecordable                 a value of a run cannot be recorded
+    └── NotRestorable                 a recorded value does not fit the version's code
 """
 
 import inspect
@@ -301,3 +303,15 @@ class DatabaseSilent(DatabaseUnavailable):
     """The database takes connections but has not answered for half a minute."""
 
     hint = "Call again later: it may be busy with a long statement of a workflow. If it stays silent, run `durable-workflows shutdown`; the next call starts it again, and nothing recorded is lost."
+
+
+class NotRecordable(DurableWorkflowsError, TypeError):
+    """A value of this run cannot be recorded."""
+
+    hint = "Return plain values, or dataclasses, pydantic models, enums and named tuples of classes at the top of the workflow files. Then fork the run."
+
+
+class NotRestorable(DurableWorkflowsError, TypeError):
+    """A recorded value does not fit the code of this version."""
+
+    hint = "Give the class back its place, its name and its fields, or fork the run from the step that recorded the value."

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from durable_workflows import tags
 from durable_workflows.settings import Database
 
 Status = Literal[
@@ -417,7 +418,7 @@ class Pruned(Model):
     freed_bytes: int = Field(default=0, description="By how much the database is smaller now.")
 
 
-PORTABLE = "portable_json"  # the format of values in which runs of this project are recorded
+READ = (None, tags.PORTABLE, tags.LABEL)  # formats that are JSON
 
 
 class Preview(Model):
@@ -428,10 +429,10 @@ class Preview(Model):
 
     @classmethod
     def recorded(cls, text: str | None, length: int | None, label: str | None) -> "Preview | None":
-        """What a row holds, None for nothing; a value in a format other than `PORTABLE` is not shown, but said to be there."""
+        """What a row holds, None for nothing; a value in a format that is not JSON is not shown, but said to be there."""
         if text is None or length is None:
             return None
-        if label not in (None, PORTABLE):
+        if label not in READ:
             note = f"(not shown: recorded in the format {label})"
             return cls(text=note, length=len(note))
         return cls(text=text, length=length)
@@ -440,6 +441,11 @@ class Preview(Model):
     def cut(self) -> bool:
         """Whether something was left out."""
         return len(self.text) < self.length
+
+    @property
+    def said(self) -> str:
+        """The text for a line about a run, without the types of times, numbers and the like."""
+        return tags.readable(self.text)
 
 
 class Step(Model):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from durable_workflows import fitting, limits
+from durable_workflows import fitting, limits, tags
 from durable_workflows.models import Run, Running, Step, Suspect
 
 SHOWN = 6  # of several things of one kind: waits, running steps, children, forks
@@ -123,10 +123,17 @@ def not_ok(output: object) -> str | None:
 
 def recorded_not_ok(output: str | None) -> str | None:
     """As `not_ok`, for an output as it is recorded, or for its start."""
-    try:
-        return not_ok(fitting.part_of_json(output, with_cut=False)) if output else None
-    except ValueError:
+    if not output:
         return None
+    try:
+        return not_ok(_plain(output))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _plain(recorded: str) -> object:
+    value = fitting.part_of_json(recorded, with_cut=False)
+    return tags.plain(value) if tags.is_tagged(recorded) else value
 
 
 def suspicion(suspect: Suspect) -> str:

@@ -522,7 +522,7 @@ def test_a_result_that_is_no_json_is_named_as_such(a_run: RunMaker) -> None:
     assert text.startswith(
         "failed before a step was recorded: the value that the next step, or the run, returned"
     )
-    assert following.startswith("return plain JSON, such as strings, numbers")
+    assert following.startswith("return plain values, or dataclasses")
 
 
 def test_of_a_loop_the_ends_are_shown_and_the_rest_is_counted(

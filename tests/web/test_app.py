@@ -93,7 +93,7 @@ async def test_a_person_answers_in_the_client_and_that_is_recorded(
 ) -> None:
     run = await site.waits("page_refund", "app-refund", order="A-7")
     await tab.goto(client.at("list_workflows", {"waiting": True}))
-    await tab.click(framed("text=Refund A-7?"))
+    await tab.click(framed("a >> text=Refund A-7?"))
     await tab.click(framed("text=approve"))
     await tab.fill(framed('[data-path="/amount"]'), "12.5")
     await sees(tab, "given in this client, which counts less than in a terminal")

@@ -8,13 +8,14 @@ from typing import Any
 
 import anyio.to_thread
 import psutil
-from dbos import DBOSClient, DBOSPortableJSONSerializer, WorkflowStatus
+from dbos import DBOSClient, WorkflowStatus
 from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
+from durable_workflows.seam.patches import typed_values
 from durable_workflows.settings import Settings
 from helpers import processes_of, until
 
@@ -28,8 +29,9 @@ class Home:
         self.project = project
         self.folder = project.settings.project
         self.engine = engine
+        typed_values.install_without_code()
         self.client = DBOSClient(
-            system_database_url=engine.connection.url, serializer=DBOSPortableJSONSerializer()
+            system_database_url=engine.connection.url, serializer=typed_values.KeptJSON()
         )
 
     async def start(

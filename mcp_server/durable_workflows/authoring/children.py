@@ -1,7 +1,6 @@
 """Runs that a workflow starts by the names of their workflows, as its children."""
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NotRequired
 
@@ -11,8 +10,9 @@ from pydantic import JsonValue
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 from typing_extensions import TypedDict
 
-from durable_workflows import wording
+from durable_workflows import tags, wording
 from durable_workflows.models import UNFINISHED
+from durable_workflows.seam import dbos_calls
 
 # A queue without a limit of its own. In a limited queue, runs that wait for others could take all places, so that those others never start.
 QUEUE = "children"
@@ -101,7 +101,7 @@ def returned(run: WorkflowStatus, characters: int) -> Returned:
     """The return value of a run, as JSON of at most that many characters."""
     if run.status != "SUCCESS":
         return {}
-    text = json.dumps(run.output, ensure_ascii=False, default=str)
+    text = tags.readable(dbos_calls.recorded_text(run.output))
     if len(text) <= characters:
         return {"output": run.output}
     return {"output_start": text[:characters], "output_characters": len(text)}

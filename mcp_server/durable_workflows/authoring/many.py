@@ -4,7 +4,6 @@ The runs wait in a queue without a limit, and the caller starts no more than may
 calls inside of runs that were started so cannot block each other.
 """
 
-import json
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -327,7 +326,7 @@ def _ended(workflow_ids: Sequence[str]) -> list[Collected]:
     room = MAX_PAYLOAD_BYTES
     for run in ended_children(workflow_ids):
         one = _collected(run)
-        room -= len(json.dumps(one, default=str))
+        room -= len(dbos_calls.recorded_text(one))
         if room < 0 and collected:
             break
         collected.append(one)

@@ -37,7 +37,7 @@ _UNREADABLE = "this user may not read it"
 _LET_READ = "Let this user read it. Until then nothing can be started; runs under way go on."
 _LONG_PATH = f"its path has more than {MAX_PATH_BYTES:,} bytes"
 # What workflow code can rely on apart from its own files. A change here makes all versions new, so that a run keeps what it began with.
-_PROMISES = b"arguments are what their type hints say"
+_PROMISES = b"arguments are what their type hints say, values come back as they were"
 _CLOCK_SECONDS = 0.1  # more than the tick of any file system's clock
 _IGNORED = {"__pycache__", "node_modules"}
 # The declarations in a text that does not parse, while it is edited.

@@ -184,7 +184,7 @@ class _Follower:
 
 
 def _event_line(event: Event) -> str:
-    return f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.text, limits.EVENT)}"
+    return f"event {wording.line(event.key, _NAME)}: {wording.line(event.value.said, limits.EVENT)}"
 
 
 def _step_line(step: Step) -> str:

@@ -1,6 +1,6 @@
 """From rows to models: the database's records of runs, in the form that the engine returns.
 
-DBOS keeps values as JSON text beside a label of their format. Text in another format than portable JSON (Python's pickle, which
+DBOS keeps values as JSON text beside a label of their format. Text in a format that is not JSON (Python's pickle, which
 executes what it reads) is not read.
 """
 
@@ -13,10 +13,10 @@ from typing import Any, cast
 import psutil
 from pydantic import JsonValue
 
-from durable_workflows import fitting, limits, wording
+from durable_workflows import fitting, limits, tags, wording
 from durable_workflows.database.tables import Row
 from durable_workflows.models import (
-    PORTABLE,
+    READ,
     UNFINISHED,
     Answer,
     Child,
@@ -284,7 +284,9 @@ def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
     if found.cut:
         return f"{found.text}… (cut; inspect gives the rest)"
     try:
-        return fitting.answer(json.loads(found.text))
+        recorded = json.loads(found.text)
+        has_types = label == tags.LABEL and tags.is_tagged(found.text)
+        return fitting.answer(tags.plain(recorded) if has_types else recorded)
     except (ValueError, RecursionError):
         return found.text
 
@@ -293,7 +295,7 @@ def error_text(text: str | None, label: str | None) -> str | None:
     """`Name: message` of a recorded error; `text` may be a part of it."""
     if text is None:
         return None
-    if label not in (None, PORTABLE):
+    if label not in READ:
         return f"(not shown: recorded in the format {label})"
     try:
         recorded: object = fitting.part_of_json(text)
@@ -383,7 +385,7 @@ def _progress(event_: Mapping[str, Any] | None) -> str | None:
     if event_ is None:
         return None
     found = Preview.recorded(event_["value"], event_["length"], event_["serialization"])
-    return wording.line(found.text + "…" * found.cut, limits.EVENT) if found else None
+    return wording.line(found.said + "…" * found.cut, limits.EVENT) if found else None
 
 
 def _asleep(row: Row) -> str | None:

@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import anyio
@@ -45,6 +45,7 @@ from durable_workflows.seam import attempts, datasources, dbos_calls, effects
 from durable_workflows.seam.attempts import Attempts
 from durable_workflows.seam.datasources import Datasources
 from durable_workflows.seam.effects import Effects
+from durable_workflows.seam.own_classes import OwnClasses
 from durable_workflows.seam.patches import (
     connections,
     failures,
@@ -59,6 +60,7 @@ from durable_workflows.seam.patches import (
     step_statements,
     transactions,
     typed_arguments,
+    typed_values,
     values,
     wakeups,
     waking,
@@ -67,6 +69,7 @@ from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.parking import Parking
 from durable_workflows.seam.patches.places import Places
+from durable_workflows.seam.typed_json import TypedJson
 from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
 
@@ -187,12 +190,15 @@ class _Worker:
         self._all_taken_up = False
         self._done = False
         self._has_left = False
+        self._is_current = True  # else the version is of an earlier release, whose code gets values as it did there
+        self._classes = OwnClasses()
 
     def main(self) -> None:
         """Work until told to stop. Files are imported between two event loops, in the main thread, as in plain Python."""
         files, faults = asyncio.run(self._settle())
+        self._is_current = catalog.version_of(files) == self._version
         self._prepare_dbos()
-        if catalog.version_of(files) == self._version:  # otherwise of an earlier release
+        if self._is_current:
             typed_arguments.convert_arguments(Signature)
         entries = self._load(files, faults)
         asyncio.run(self._work(entries))
@@ -341,12 +347,17 @@ class _Worker:
         values.record_any_text()
         recorded_errors.keep_errors_whole()
         recorded_errors.name_last_attempts()
+        typed = typed_values.DurableJSON(TypedJson(self._classes))
+        typed_values.install(typed)
+        if self._is_current:
+            typed_values.hand_over_as_recorded()
+        self._serializer = typed if self._is_current else DBOSPortableJSONSerializer()
         queues.retry_queues()
         step_statements.install()
         replaying.install(self._database.schema)
         single_statements.install()
-        transactions.install(embedded=self._settings.embedded)
-        datasources.offer.make(Datasources(self._database))
+        transactions.install(self._serializer, embedded=self._settings.embedded)
+        datasources.offer.make(Datasources(self._database, self._serializer))
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             connections.share_one_backend()
@@ -377,7 +388,7 @@ class _Worker:
             "sys_db_pool_size": _POOL,
             "use_listen_notify": True,
             "notification_coalesce_sec": _COALESCE_SECONDS,
-            "serializer": DBOSPortableJSONSerializer(),
+            "serializer": self._serializer,
             "run_migrations": False,
             "log_level": "WARNING",
             "db_engine_kwargs": {
@@ -418,6 +429,7 @@ class _Worker:
         earlier.offer()
         apart = processes.apart_of(self._executor_id)
         folder = copies.make(self._settings, self._version, files, apart)
+        self._classes.look_in([*{folder / PurePosixPath(path).parts[0] for path in files}])
         names = loading.Names(folder, dbos_calls.unregister)
         registering.before_registering(names.claim)
         return [

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import sqlalchemy.exc
-from dbos import DBOSClient, DBOSPortableJSONSerializer
+from dbos import DBOSClient
 from dbos._error import DBOSNonExistentWorkflowError
 from dbos._scheduler import _enqueue_scheduled_workflow
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
 from durable_workflows.errors import InvalidArguments, UnknownSchedule, UnknownWorkflowId
-from durable_workflows.seam.patches import connections, values
+from durable_workflows.seam.patches import connections, typed_values, values
 from durable_workflows.settings import APPLICATION, Database
 
 logger = logging.getLogger(__name__)
@@ -37,11 +37,12 @@ class Client:
         values.refuse_pickle()
         connections.connect_alone()
         values.record_any_text()
+        typed_values.install_without_code()
         self._explain = explain
         self._client = DBOSClient(
             system_database_url=own_url(database),
             dbos_system_schema=database.dbos_schema,
-            serializer=DBOSPortableJSONSerializer(),
+            serializer=typed_values.KeptJSON(),
             application_name=APPLICATION,
             system_database_pool_size=pool_size,
             retry_connection_errors=False,

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy
-from dbos import DBOSPortableJSONSerializer
 from dbos import _context as dbos_context
 from dbos import _dbos as dbos_module
 from dbos._datasource import DatasourceOptions
 from dbos._datasource_postgres import PostgresAsyncDatasource, PostgresSyncDatasource
+from dbos._serialization import Serializer
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -146,7 +146,7 @@ class _Loop:
 class Datasources:
     """The data sources of a project, each made when it is first wanted."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, serializer: Serializer) -> None:
         self._database = database
         self._url = sqlalchemy.make_url(own_url(database)).set(drivername="postgresql+psycopg")
         self._about: dict[str, Any] = {
@@ -154,7 +154,7 @@ class Datasources:
             "database_url": self._url.render_as_string(hide_password=True),
             "engine_kwargs": {},
             "schema": database.dbos_schema,
-            "serializer": DBOSPortableJSONSerializer(),
+            "serializer": serializer,
         }
         self._engine: dict[str, Any] = {
             "pool_size": _POOL,

@@ -67,6 +67,11 @@ def why_ended(run: WorkflowStatus) -> Exception:
     return dbos_error.DBOSAwaitedWorkflowMaxRecoveryAttemptsExceeded(run.workflow_id)
 
 
+def recorded_text(value: object) -> str:
+    """A value as DBOS records it."""
+    return system_database().serializer.serialize(value)
+
+
 def error_text(error: Exception) -> str:
     """An error as DBOS records it."""
     database = system_database()

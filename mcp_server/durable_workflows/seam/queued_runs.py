@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from durable_workflows import fitting
+from durable_workflows import fitting, tags
 from durable_workflows.settings import APPLICATION
 
 
@@ -26,7 +26,10 @@ def row(
 ) -> dict[str, JsonValue]:
     """The row of `workflow_status`, with its inputs, for `start_runs`; `created_at` in milliseconds since 1970."""
     due = None if delay_seconds is None else created_at + int(delay_seconds * 1000)
-    inputs: JsonValue = {"namedArgs": dict(arguments), "positionalArgs": []}
+    inputs = fitting.recorded_json({"namedArgs": dict(arguments), "positionalArgs": []})
+    if tags.is_tagged(inputs):
+        escaped = tags.escaped(dict(arguments))
+        inputs = fitting.recorded_json({"namedArgs": escaped, "positionalArgs": []})
     return {
         "workflow_uuid": workflow_id,
         "name": name,
@@ -34,8 +37,8 @@ def row(
         "queue_name": queue,
         "app_version": version,
         "application_name": APPLICATION,
-        "inputs": fitting.recorded_json(inputs),
-        "serialization": "portable_json",
+        "inputs": inputs,
+        "serialization": tags.LABEL,
         "priority": priority or 0,
         "workflow_timeout_ms": None if timeout_seconds is None else int(timeout_seconds * 1000),
         "delay_until_epoch_ms": due,

@@ -46,7 +46,8 @@ _BUDGETS = {  # agent_task's message for an exhausted budget, and the argument t
 }
 _TIMED = ("run_commands", "fan_out", "plan")  # their arguments limit the time of their work
 _PROMPT = 300
-_NO_JSON = ("is not portable JSON serializable", "non-string keys")  # in the words of dbos
+# In the words of dbos, and ours: the class, as a recorded error names it.
+_NO_JSON = ("is not portable JSON serializable", "non-string keys", "NotRecordable")
 _GONE = "there is no workflow"  # the beginning of a reason that blames no file
 
 
@@ -176,7 +177,7 @@ def _failed_where(run: Run, step: Step | None, said: str) -> Cause:
     if any(words in said for words in _NO_JSON):
         return Cause(
             f"failed {after}: the value that the next step, or the run, returned cannot be recorded: {said}",
-            f"return plain JSON, such as strings, numbers, lists, or dicts with string keys ({_source(run)}), then {_fork(run, last + 1)}",
+            f"return plain values, or dataclasses, models and enums at the top of a workflow file ({_source(run)}), then {_fork(run, last + 1)}",
         )
     return Cause(
         f"failed in the workflow's own code {after}: {said}",

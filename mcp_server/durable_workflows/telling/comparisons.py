@@ -232,4 +232,4 @@ def _text(value: Preview | None) -> str:
     if value is None:
         return "nothing"
     cut = value.cut or len(value.text) > _VALUE
-    return line(value.text, _VALUE) + (f" ({size(value)})" if cut else "")
+    return line(value.said, _VALUE) + (f" ({size(value)})" if cut else "")

@@ -154,7 +154,7 @@ def _message(workflow_id: str, number: int, message: Message) -> str:
     read = f"received by step {reader}" if reader is not None else "not received yet"
     if message.of_nobody and reader is not None:
         read = f"skipped by step {reader}: not given by a person"
-    text = line(message.message.text, limits.PAYLOAD)
+    text = line(message.message.said, limits.PAYLOAD)
     whole = f": {inspect(workflow_id, step=reader)}" if reader is not None else ""
     more = f" ({size(message.message)}{whole})" if message.message.cut else ""
     topic = line(message.topic, limits.NAME)

@@ -196,7 +196,7 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _events(run: Run) -> list[str]:
     shown = [
-        f"{line(one.key, limits.NAME)}: {line(one.value.text, limits.EVENT)}" for one in run.events
+        f"{line(one.key, limits.NAME)}: {line(one.value.said, limits.EVENT)}" for one in run.events
     ]
     title = "Events" if len(shown) < MOST_EVENTS else f"Events, the newest {MOST_EVENTS}"
     lines = _section(title, shown)
@@ -256,7 +256,7 @@ def _is_whole(answer: Answer) -> bool:
 def _payload_line(run: Run, which: str, payload: Preview | None) -> list[str]:
     if payload is None:
         return []
-    shown = line(_arguments(payload.text) if which == "input" else payload.text, limits.PAYLOAD)
+    shown = line(_arguments(payload.said) if which == "input" else payload.said, limits.PAYLOAD)
     rest = ""
     if payload.cut or len(payload.text) > limits.PAYLOAD:
         again = inspect(run.workflow_id, step=0, cursor=f"{which}:0")
@@ -354,7 +354,7 @@ def _result(step: Step, width: int) -> str | None:
     if step.name == SLEEP:
         return _until(step, output.text)
     cut = output.cut or len(output.text) > width
-    return line(output.text, width) + (f" ({size(output)})" if cut else "")
+    return line(output.said, width) + (f" ({size(output)})" if cut else "")
 
 
 def _until(step: Step, recorded: str) -> str:

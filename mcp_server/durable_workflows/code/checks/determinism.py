@@ -32,7 +32,7 @@ RULES: Mapping[str, str] = {
     "not-in-workflow": "A workflow calls something that DBOS refuses in a workflow.",
     "step-in-step": "A step calls a step: an ordinary call, which is not recorded.",
     "not-in-step": "A step calls something that DBOS refuses in a step: a wait, a durable sleep, the start of a run.",
-    "values": "By its type hint, a step returns something that is not plain JSON: a set, bytes, a time, a path, a dict with numbers as keys.",
+    "values": "By its type hint, a step returns something that cannot be recorded: a function, an iterator, an open file, a lock.",
     "child": "A child run is started from a function that is not a workflow, or from one that is defined inside a workflow or step.",
 }
 
@@ -62,12 +62,11 @@ _ORDER_KEPT = re.compile(r"builtins\.(list|tuple|enumerate|iter|zip)")
 _CHANGING = re.compile(
     r"append(left)?|extend|insert|add|update|pop(left|item)?|remove|discard|clear|setdefault"
 )
-_NOT_JSON = re.compile(
-    r"""builtins\.(set|frozenset|bytes|bytearray|complex) | typing\.(Set|FrozenSet) | datetime\.(datetime|date|time|timedelta)
-    | pathlib\.Path | uuid\.UUID | decimal\.Decimal""",
+_NOT_RECORDABLE = re.compile(
+    r"""builtins\.(complex|memoryview|range|slice) | types\.\w+ | threading\.\w+ | _?io\.\w+
+    | (typing|collections\.abc)\.(Async)?(Callable|Iterator|Generator|Coroutine|Awaitable) | typing\.(IO|TextIO|BinaryIO)""",
     re.VERBOSE,
 )
-_NOT_KEY = re.compile(r"builtins\.(int|float|bool|bytes|tuple)")
 _HELD = ("builtins.", "collections.", "itertools.", ".")  # types of values that a module may hold
 _ENVIRONMENT = {"os.environ", "os.environb"}
 _CODE = 60  # characters of code in a message
@@ -280,32 +279,11 @@ def _in_step(place: _Place, words: _Words) -> Iterator[Problem]:
 def _values(function: Function, words: _Words) -> Iterator[Problem]:
     hint = function.node.returns
     for part in ast.walk(hint) if hint is not None else ():
-        if isinstance(part, ast.expr) and _NOT_JSON.fullmatch(function.scope.meaning(part) or ""):
-            harm = "is not plain JSON: it cannot be recorded, or a replay gets a list or a string in its place"
-            advice = "Return lists, dicts with string keys, strings, numbers, booleans and None, and build everything else from them in the workflow."
+        is_named = isinstance(part, ast.expr)
+        if is_named and _NOT_RECORDABLE.fullmatch(function.scope.meaning(part) or ""):
+            harm = "cannot be recorded"
+            advice = "Return values: numbers, texts, times, collections, and dataclasses, models and enums of your own code."
             yield words.problem("values", part, harm, advice)
-    for key in _keys(function):
-        harm = (
-            "is not a string, as keys of a JSON object must be: recording the step's result fails"
-        )
-        yield words.problem("values", key, harm, "Make it a string: `str(key)`.")
-
-
-def _keys(function: Function) -> Iterator[ast.expr]:
-    """The keys of dicts returned by a step that are not text: in its type hint, and in literal dicts."""
-    hint = function.node.returns
-    for part in ast.walk(hint) if hint is not None else ():
-        match part:
-            case ast.Subscript(value=of, slice=ast.Tuple(elts=[key, _])):
-                is_dict = function.scope.meaning(of) in ("builtins.dict", "typing.Dict")
-                if is_dict and _NOT_KEY.fullmatch(function.scope.meaning(key) or ""):
-                    yield key
-            case _:
-                pass
-    for node in function.code:
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Dict):
-            given = [key for key in node.value.keys if isinstance(key, ast.Constant)]
-            yield from (key for key in given if not isinstance(key.value, str))
 
 
 # Properties of code

@@ -103,7 +103,7 @@ _EFFECTS = (
         "network",
         _NETWORK,
         "talks to something outside the run: a replay asks again and may get a different answer",
-        "Do it in a step that returns plain JSON: `@DBOS.step(retries_allowed=True)` above a separate function.",
+        "Do it in a step that returns its result: `@DBOS.step(retries_allowed=True)` above a separate function.",
     ),
     _effect(
         "files",

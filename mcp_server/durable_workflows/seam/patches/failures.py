@@ -12,7 +12,6 @@ from dbos import _context as dbos_context
 from dbos import _core as dbos_core
 from dbos import _error as dbos_error
 from dbos import _outcome as dbos_outcome
-from dbos._serialization import serialize_exception
 
 from durable_workflows.seam import dbos_calls
 from durable_workflows.seam.patches import replacing
@@ -136,5 +135,5 @@ async def _is_passed_on(error: BaseException, function: Code) -> bool:
 def _record_cancelled(workflow_id: str) -> None:
     database = dbos_calls.system_database()
     error = RuntimeError("The task of this run was cancelled by the code that awaited it.")
-    recorded, _ = serialize_exception(error, None, database.serializer)
+    recorded = dbos_calls.error_text(error)
     database.update_workflow_outcome(workflow_id, "ERROR", error=recorded)

@@ -8,6 +8,7 @@ are JSON, are recorded beside the text. Nothing is pickled, and no constructor i
 
 import base64
 import builtins
+import functools
 import importlib
 import json
 import math
@@ -55,6 +56,7 @@ def keep_errors_whole() -> None:
     def described_whole(err: BaseException) -> Any:
         return described(err, cast("Recorded", describe(err)))
 
+    @functools.wraps(read)
     def made_again(serialized_value: str, serialization: str | None, serializer: Any) -> Any:
         label = serialization or serializer.name()
         if not serialized_value or label != DBOSPortableJSON.name():

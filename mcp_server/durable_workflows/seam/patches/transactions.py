@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 import sqlalchemy
-from dbos import DBOSPortableJSONSerializer
 from dbos import _core as dbos_core
 from dbos import _datasource as dbos_datasource
+from dbos._serialization import Serializer
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, SessionTransaction
@@ -44,11 +44,11 @@ elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
 _begun: ContextVar[Session | None] = ContextVar("begun", default=None)
 
 
-def install(*, embedded: bool) -> None:
-    """Change dbos for this process. Call it once, before workflow files are imported."""
+def install(serializer: Serializer, *, embedded: bool) -> None:
+    """Change dbos for this process. Call it once, before workflow files are imported. A data source without a serializer gets this one."""
     replace(
         dbos_datasource,
-        DBOSDefaultSerializer=DBOSPortableJSONSerializer(),
+        DBOSDefaultSerializer=serializer,
         _still_owns=_asking_the_transaction_first(dbos_datasource._still_owns),
     )
     replace_in_dbos(dbos_core.run_step_async, _running_elsewhere(dbos_core.run_step_async))
