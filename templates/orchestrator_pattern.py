@@ -4,10 +4,12 @@ Each text is a task for a child, which counts its words; a last child, the revie
 What to change first: `Task`, the two children, and what the review is told.
 """
 
-from dbos import DBOS, SetWorkflowID, WorkflowHandle
+from dbos import DBOS
 
 # Below Python 3.12 pydantic, which reads these hints, refuses the TypedDict of `typing`.
 from typing_extensions import TypedDict
+
+from durable_workflows import Outcome, map_runs
 
 # On both sides of the message. A topic belongs to one run, so other files may use the same name.
 RESULTS = "results"
@@ -15,25 +17,25 @@ REVIEW_SECONDS = 24 * 3600.0  # the longest that the review waits for them
 
 
 class Task(TypedDict):
-    """What one child does; the name is part of the child's id."""
+    """What one child does."""
 
     name: str
     text: str
 
 
-class Outcome(TypedDict):
-    """The outcome of a child: `words` or `error`; `workflow_id` is the run to inspect."""
+class Result(TypedDict):
+    """What came of a task: `words` or `error`; `workflow_id` is the run to inspect."""
 
     name: str
-    workflow_id: str
+    workflow_id: str | None
     words: int | None
     error: str | None
 
 
 class Report(TypedDict):
-    """The outcomes in the order of the tasks, the names of the failed tasks, and the review."""
+    """The results in the order of the tasks, the names of the failed tasks, and the review."""
 
-    outcomes: list[Outcome]
+    results: list[Result]
     failed: list[str]
     review: str
 
@@ -50,43 +52,21 @@ SAMPLE: list[Task] = [
 def orchestrator_pattern(tasks: list[Task] | None = None) -> Report:
     """Give each task to a child workflow, survive those that fail, and have another child review the results."""
     tasks = SAMPLE if tasks is None else tasks
-    # The ids are made from our own id. After a crash the same starts are repeated, and find the existing children.
-    with SetWorkflowID(f"{DBOS.workflow_id}-review"):
-        review = DBOS.start_workflow(orchestrator_pattern_review, len(tasks))
-    handles: list[WorkflowHandle[int]] = []
-    for number, task in enumerate(tasks):
-        with SetWorkflowID(f"{DBOS.workflow_id}-{number}-{task['name']}"):
-            handles.append(DBOS.start_workflow(orchestrator_pattern_task, task))
-    watch(handles)
-    outcomes = [collect(task["name"], handle) for task, handle in zip(tasks, handles, strict=True)]
-    DBOS.send(review.workflow_id, outcomes, RESULTS)
-    failed = [outcome["name"] for outcome in outcomes if outcome["error"] is not None]
-    return {"outcomes": outcomes, "failed": failed, "review": review.get_result()}
+    review = DBOS.start_workflow(orchestrator_pattern_review, len(tasks))
+    # A run for each task. The call publishes its progress, and returns when the last run has ended, whichever failed.
+    # After a crash it finds the runs that it has started. Add `concurrency=5` to have only five at a time.
+    outcomes = map_runs(orchestrator_pattern_task, tasks)
+    results = [result(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+    DBOS.send(review.workflow_id, results, RESULTS)
+    failed = [one["name"] for one in results if one["error"] is not None]
+    return {"results": results, "failed": failed, "review": review.get_result()}
 
 
-def watch(handles: list[WorkflowHandle[int]]) -> None:
-    """Wait until all children have ended, and publish the progress each time that one ends."""
-    running = list(handles)
-    while running:
-        DBOS.set_event("progress", {"running": [handle.workflow_id for handle in running]})
-        # The first child to end depends on time. DBOS records which one it was, so a replay takes the same path.
-        ended = DBOS.wait_first(running)
-        running = [handle for handle in running if handle.workflow_id != ended.workflow_id]
-    DBOS.set_event("progress", {"running": []})
-
-
-def collect(name: str, handle: WorkflowHandle[int]) -> Outcome:
-    """Return the outcome of a child; its failure or cancellation is also an outcome."""
-    outcome: Outcome = {
-        "name": name,
-        "workflow_id": handle.workflow_id,
-        "words": None,
-        "error": None,
-    }
-    try:
-        return {**outcome, "words": handle.get_result()}
-    except Exception as error:  # noqa: BLE001 - whatever a child fails with is its result
-        return {**outcome, "error": f"{type(error).__name__}: {error}"}
+def result(task: Task, outcome: Outcome[int]) -> Result:
+    """Return what came of a task; that its run failed or was cancelled is also a result."""
+    error = None if outcome.error is None else f"{type(outcome.error).__name__}: {outcome.error}"
+    run = outcome.workflow_id
+    return {"name": task["name"], "workflow_id": run, "words": outcome.output, "error": error}
 
 
 @DBOS.workflow()
@@ -106,9 +86,9 @@ def count_words(text: str) -> int:
 @DBOS.workflow()
 def orchestrator_pattern_review(expected: int) -> str:
     """Review the results when the main workflow sends them; work that needs no results can be done before."""
-    outcomes: list[Outcome] | None = DBOS.recv(RESULTS, timeout_seconds=REVIEW_SECONDS)
-    if outcomes is None:
+    results: list[Result] | None = DBOS.recv(RESULTS, timeout_seconds=REVIEW_SECONDS)
+    if results is None:
         raise TimeoutError("The main workflow sent no results.")
-    counted = {outcome["name"]: outcome["words"] for outcome in outcomes if outcome["words"]}
+    counted = {one["name"]: one["words"] for one in results if one["words"]}
     longest = max(counted, key=lambda name: counted[name] or 0, default="none")
     return f"{len(counted)} of {expected} tasks succeeded; the longest text is {longest}."
