@@ -59,6 +59,12 @@ VALUES: dict[str, Any] = {
     "new_workflow_id": "again-7",
     "outputs": {"2": "paid"},
     "cancel_original": True,
+    "action": "create",
+    "workflow": "report",
+    "cron": "0 3 * * *",
+    "timezone": "Europe/Berlin",
+    "missed": "last",
+    "replace": True,
 }
 # What a command calls it, and what it makes of it.
 TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {

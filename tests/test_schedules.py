@@ -108,7 +108,9 @@ async def test_the_command_does_the_same(engine: Engine) -> None:
 
     assert schedule("pause", "greetings") == "greetings is paused.\n"
     assert (await the_schedule(engine)).status == "PAUSED"
-    assert json.loads(schedule("resume", "greetings", "--json"))["status"] == "ACTIVE"
+    assert (
+        json.loads(schedule("resume", "greetings", "--json"))["schedules"][0]["status"] == "ACTIVE"
+    )
     assert "greetings has started sched-greetings-trigger-" in schedule("run", "greetings")
     started = json.loads(schedule("run", "greetings", "--json"))
     [ended] = (await engine.reader.wait([started["workflow_id"]])).done
@@ -117,5 +119,5 @@ async def test_the_command_does_the_same(engine: Engine) -> None:
     assert refused.status == 1
     assert refused.errors.splitlines()[-2:] == [
         "Error: There is no schedule 'nightly'.",
-        "Run `durable-workflows status` to see the schedules.",
+        "Run `durable-workflows schedule` to see the schedules.",
     ]

@@ -13,6 +13,7 @@ A class's docstring is its default message. The tree:
     │   ├── WorkflowIdTaken
     │   ├── UnknownStep
     │   ├── UnknownSchedule
+    │   ├── ScheduleTaken
     │   ├── WorkflowFinished
     │   ├── MessageTooLarge
     │   ├── PeopleOnly
@@ -116,7 +117,13 @@ class UnknownStep(UsageError):
 class UnknownSchedule(UsageError):
     """There is no schedule with that name."""
 
-    hint = "Call server_status to see the schedules."
+    hint = "Call schedule to see the schedules."
+
+
+class ScheduleTaken(UsageError):
+    """There is another schedule with that name."""
+
+    hint = "Choose another name, or pass `replace` to change that schedule."
 
 
 class WorkflowFinished(UsageError):

@@ -853,14 +853,60 @@ class SessionInfo(Model):
     connected: bool = Field(description="Whether it is there now.")
 
 
+Missed = Literal["skip", "last", "all"]
+ScheduleAction = Literal["create", "list", "pause", "resume", "run", "delete"]
+
+
+class ScheduleRequest(Model):
+    """A schedule to make. It starts a run of `workflow` with `args` at each time of `cron`. `missed` says what happens to times that passed while no worker ran."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    workflow: str
+    cron: str
+    args: Mapping[str, JsonValue] = {}
+    timezone: str = "UTC"
+    missed: Missed = "skip"
+    queue: str | None = None
+    priority: int | None = None
+    replace: bool = False
+
+
 class ScheduleInfo(Model):
-    """A schedule that workflow code created. `cron` may have a sixth field in front, for seconds."""
+    """A schedule: made by `schedule`, or by workflow code. `cron` may have a sixth field in front, for seconds."""
 
     name: str = Field(description="Its name.")
     workflow: str = Field(description="The workflow that it starts.")
     cron: str = Field(description="When; a sixth field in front is for seconds.")
+    timezone: str = Field(default="UTC", description="The time zone of `cron`.")
     status: str = Field(description="Whether it is active.")
+    next_times: list[datetime] = Field(default=[], description="Its next times, if it is active.")
     last_fired_at: str | None = Field(description="When it started a run last.")
+    last_workflow_id: str | None = Field(default=None, description="The run of that time.")
+    last_status: str | None = Field(default=None, description="The status of that run.")
+    from_code: bool = Field(default=True, description="Whether workflow code made it.")
+    args: str | None = Field(
+        default=None, description="The arguments of its runs, as JSON; long ones are cut."
+    )
+    missed: Missed | None = Field(
+        default=None, description="What happens to times that passed while no worker ran."
+    )
+    queue: str | None = Field(default=None, description="The queue of its runs.")
+    priority: int | None = Field(default=None, description="The priority of its runs.")
+    problem: str | None = Field(
+        default=None, description="Why it cannot start what it should, and what to do."
+    )
+
+
+class ScheduleResult(Model):
+    """The schedules that were listed, or the one that was changed, as it is now; of a deleted one, how it was."""
+
+    schedules: list[ScheduleInfo] = Field(description="The schedules.")
+    existing: bool = Field(
+        default=False, description="Whether it was there before, the same; then nothing changed."
+    )
+    workflow_id: RunId | None = None
 
 
 class WaitingRuns(Model):
@@ -910,9 +956,7 @@ class ServerStatus(Model):
         default=[], description="Variables that workflow code gets from the project's `.env`."
     )
     http: list[str] = Field(default=[], description="Where it is served over HTTP.")
-    schedules: list[ScheduleInfo] = Field(
-        default=[], description="The schedules that workflow code has made."
-    )
+    schedules: list[ScheduleInfo] = Field(default=[], description="The schedules.")
     sessions: list[SessionInfo] = Field(
         default=[], description="The clients that are, or recently were, connected."
     )

@@ -32,6 +32,8 @@ from durable_workflows.errors import (
     NotInDoubt,
     NotWaiting,
     PeopleOnly,
+    ScheduleTaken,
+    UnknownSchedule,
     UnknownStep,
     UnknownWorkflow,
     UnknownWorkflowId,
@@ -43,7 +45,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.mcp.server import build_server
 from durable_workflows.mcp.tools import TOOLS
-from durable_workflows.models import StartRequest
+from durable_workflows.models import ScheduleRequest, StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, insert_lost_run, processes_of, until_found
@@ -253,7 +255,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, schedule, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -636,6 +638,110 @@ CASES = [
         {"workflow_ids": ["endet"]},
         "There is no run 'endet'. Did you mean 'ended'? Call list_workflows to see the runs of this project.",
     ),
+    # Schedules
+    Case(
+        "an action that there is not",
+        None,
+        "schedule",
+        {"action": "stop"},
+        "Wrong arguments for schedule: action: Input should be 'create', 'list', 'pause', 'resume', 'run' or 'delete'. Nothing was done. action: What to do. Its arguments are action, name, workflow, cron, args, timezone, missed, queue, priority, replace.",
+    ),
+    Case(
+        "a schedule that there is not",
+        UnknownSchedule,
+        "schedule",
+        {"action": "pause", "name": "nightli"},
+        "There is no schedule 'nightli'. Did you mean 'nightly'? Call schedule to see the schedules.",
+    ),
+    Case(
+        "an action on no schedule",
+        InvalidArguments,
+        "schedule",
+        {"action": "delete"},
+        "The action delete needs the name of a schedule. Nothing was done. Give `name`. Call schedule to see the schedules.",
+    ),
+    Case(
+        "what is only for a new schedule",
+        InvalidArguments,
+        "schedule",
+        {"action": "run", "name": "nightly", "cron": "* * * * *"},
+        "cron: only for the action create. Nothing was done. Omit that, or use the action create.",
+    ),
+    Case(
+        "a schedule of nothing",
+        InvalidArguments,
+        "schedule",
+        {"action": "create", "name": "another"},
+        'The action create needs workflow and cron. Nothing was done. Pass the workflow\'s name in `workflow`, and in `cron` when it starts, such as "0 3 * * *".',
+    ),
+    Case(
+        "a schedule without a name",
+        InvalidArguments,
+        "schedule",
+        {"action": "create", "name": " ", "workflow": "noisy", "cron": "0 3 * * *"},
+        "The name of a schedule must have 1 to 100 characters, and not only spaces. Nothing was done. Choose a name that tells what it does, such as nightly-report.",
+    ),
+    Case(
+        "a wrong field of a cron expression",
+        InvalidArguments,
+        "schedule",
+        {"action": "create", "name": "another", "workflow": "noisy", "cron": "0 25 * * *"},
+        "Field 2 of the cron expression '0 25 * * *', the hour, is wrong: '25'. Nothing was done. Pass a cron expression of five fields, such as \"0 3 * * *\" (each day at 3:00), or of six, the first of which is for seconds.",
+    ),
+    Case(
+        "a cron expression that is none",
+        InvalidArguments,
+        "schedule",
+        {"action": "create", "name": "another", "workflow": "noisy", "cron": "every day"},
+        "The cron expression 'every day' has 2 fields. Nothing was done. Pass a cron expression of five fields, such as \"0 3 * * *\" (each day at 3:00), or of six, the first of which is for seconds.",
+    ),
+    Case(
+        "a day that there is not",
+        InvalidArguments,
+        "schedule",
+        {"action": "create", "name": "another", "workflow": "noisy", "cron": "0 0 31 2 *"},
+        "No time fits the cron expression '0 0 31 2 *'. Nothing was done. Pass a cron expression of five fields, such as \"0 3 * * *\" (each day at 3:00), or of six, the first of which is for seconds.",
+    ),
+    Case(
+        "a time zone that there is not",
+        InvalidArguments,
+        "schedule",
+        {
+            "action": "create",
+            "name": "another",
+            "workflow": "noisy",
+            "cron": "0 3 * * *",
+            "timezone": "Europe/Berln",
+        },
+        "There is no time zone 'Europe/Berln'. Did you mean 'Europe/Berlin' or 'Europe/Belfast' or 'Europe/Helsinki'? Nothing was done. Pass the name of an IANA time zone, such as \"Europe/Berlin\", or \"UTC\".",
+    ),
+    Case(
+        "a schedule of a workflow that there is not",
+        UnknownWorkflow,
+        "schedule",
+        {"action": "create", "name": "another", "workflow": "nosy", "cron": "0 3 * * *"},
+        "There is no workflow 'nosy'. Did you mean 'noisy'? Call workflow_catalog to see the registered names.",
+    ),
+    Case(
+        "a schedule with long arguments",
+        InvalidArguments,
+        "schedule",
+        {
+            "action": "create",
+            "name": "another",
+            "workflow": "line_counts",
+            "cron": "0 3 * * *",
+            "args": {"paths": ["x" * 10_000]},
+        },
+        "The arguments of a schedule may have 10,000 characters of JSON at most. Nothing was done. Write the data to a file in the project and pass its path instead.",
+    ),
+    Case(
+        "another schedule of a name",
+        ScheduleTaken,
+        "schedule",
+        {"action": "create", "name": "nightly", "workflow": "noisy", "cron": "0 3 * * *"},
+        'There is already a schedule \'nightly\': its cron is "0 0 1 1 *", not "0 3 * * *". Nothing was done. Choose another name, or pass `replace` to change that schedule.',
+    ),
     # Asking the person
     Case(
         "a client that cannot ask",
@@ -859,7 +965,6 @@ CASES = [
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
-    errors.UnknownSchedule: "no tool changes schedules: test_schedules.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
@@ -883,7 +988,7 @@ ELSEWHERE: dict[str, str] = {
 UNCAUSED: dict[str, str] = {
     "Only a person may say whether step … has happened.": "of a step in doubt: test_effects.py",
     "It was already said whether step … has happened.": "of a step in doubt: test_effects.py",
-    "There is no schedule ….…": "no tool changes schedules: test_schedules.py",
+    "Workflow code made the schedule …. Nothing was done.": "of a schedule of workflow code: test_schedules_without_code.py",
     "There is no schedule with that name.": "by a deletion at the same moment",
     "A task of no runs is none.": "no server makes such an id: test_tasks.py",
     "There is no task ….": "by the id of a task, which clients send: test_tasks.py",
@@ -995,6 +1100,9 @@ async def start_runs(engine: Engine) -> None:
         for workflow_id, (name, args) in runs.items()
     ]
     await engine.start_all(requests)
+    await engine.create_schedule(
+        ScheduleRequest(name="nightly", workflow="noisy", cron="0 0 1 1 *")
+    )
     await engine.reader.wait(list(runs), timeout_seconds=30)
     await until_found(lambda: waits_for(engine, "both", "right"), "it waits for both")
     await insert_lost_run(engine)

@@ -15,7 +15,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.mcp import uris
 from durable_workflows.mcp.server import build_server
 from durable_workflows.mcp.tools import TOOLS
-from durable_workflows.models import StartRequest
+from durable_workflows.models import ScheduleRequest, StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import copy_flow, processes_of
@@ -229,6 +229,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Eng
     project = Project(Settings(project=folder))
     engine = await project.engine()
     await start_large_runs(engine)
+    await make_schedules(engine)
     async with await tables.connect(engine.connection.database, role="test") as connection:
         await fill(connection)
     yield engine
@@ -245,6 +246,18 @@ async def agent(engine: Engine) -> AsyncGenerator[Agent]:
     async with Client(server, client_info=named) as client:
         await client.call_tool("server_status", {})  # the engine is there
         yield Agent(client)
+
+
+async def make_schedules(engine: Engine) -> None:
+    for number in range(60):
+        request = ScheduleRequest(
+            name=f"{number} {'é' * 90}",
+            workflow="echo",
+            cron="0 0 1 1 *",
+            args={"value": "é" * 9000},
+            timezone="America/Argentina/ComodRivadavia",
+        )
+        await engine.create_schedule(request)
 
 
 async def start_large_runs(engine: Engine) -> None:
@@ -714,6 +727,7 @@ LONGEST: dict[str, tuple[Json, bool]] = {
     ),
     "resolve_step": ({"workflow_id": "asks", "step": 1, "happened": True}, True),
     "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
+    "schedule": ({"action": "list"}, False),
     "cancel": ({"workflow_ids": WAITING_IDS}, False),
     "resume": ({"workflow_ids": WAITING_IDS}, False),
     "delete_workflows": ({"workflow_ids": WAITING_IDS}, False),

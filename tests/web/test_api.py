@@ -121,6 +121,25 @@ async def test_a_schedule_is_paused_resumed_and_run_now(visitor: Visitor, shared
     await visitor.done("schedule", name="greetings", do="pause")
 
 
+async def test_a_schedule_is_made_without_code_and_deleted(visitor: Visitor) -> None:
+    body: Json = {
+        "name": "page-made",
+        "workflow": "fails",
+        "cron": "0 3 * * *",
+        "args": {"message": "no"},
+    }
+    made = await visitor.done("create_schedule", **body)
+    assert (made["existing"], made["schedules"][0]["args"]) == (False, '{"message": "no"}')
+    assert (await visitor.done("create_schedule", **body))["existing"]
+    other = {**body, "cron": "0 4 * * *"}
+    assert "already a schedule" in (await refusal(visitor, 400, "create_schedule", other))["error"]
+    listed = (await visitor.asked("status"))["schedules"]
+    assert "page-made" in [one["name"] for one in listed]
+    await visitor.done("schedule", name="page-made", do="delete")
+    listed = (await visitor.asked("status"))["schedules"]
+    assert "page-made" not in [one["name"] for one in listed]
+
+
 async def test_the_runs_that_a_run_started_are_listed(visitor: Visitor, shared: Engine) -> None:
     tree = await start(shared, "deleted_tree", "listed-tree", children=2)
     children = await visitor.asked("runs", parent=tree)
@@ -387,6 +406,8 @@ async def test_what_concerns_a_run_that_is_not_there_changes_nothing(
 ) -> None:
     values: Json = {
         "name": "nobody",
+        "workflow": "nobody",
+        "cron": "0 3 * * *",
         "workflow_id": "page-nobody",
         "workflow_ids": ["page-nobody"],
         "from_step": 1,

@@ -8,7 +8,7 @@ from durable_workflows.models import ScheduleInfo
 from helpers import until_found
 from web.browser import Page
 from web.conftest import Site, check_looks
-from web.test_inbox_page import button
+from web.test_inbox_page import button, field
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +50,30 @@ async def test_a_schedule_is_paused_resumed_and_run_now(
         return listed.workflows
 
     assert await until_found(started, "the schedule's workflow was started")
+
+
+async def test_a_schedule_is_made_where_its_workflow_is_started_and_deleted(
+    page: Page, site: Site, schedule: str
+) -> None:
+    await page.goto(site.at("start/page_steps"))
+    await page.fill(field("/count"), "1")
+    await page.click("text=At given times")
+    await page.fill(field("/name"), "by-form")
+    await page.fill(field("/cron"), "0 3 1 1 *")
+    await page.fill(field("/timezone"), "Asia/Tokyo")
+    await page.click(button("Make a schedule"))
+    await page.see(button("Run now by-form"))
+    made = await schedule_of(site, "by-form", "ACTIVE")
+    assert (made.workflow, made.args, made.timezone) == ("page_steps", '{"count": 1}', "Asia/Tokyo")
+    await page.click(button("Delete by-form"))
+    await page.click(button("Delete schedule"))
+    await page.sees_text("by-form is deleted.")
+
+    async def is_gone() -> bool:
+        shown = (await site.engine.reader.status()).schedules
+        return [one.name for one in shown] == [schedule]
+
+    await until_found(is_gone, "it is deleted")
 
 
 async def test_the_system_shows_workers_queues_and_versions(

@@ -103,6 +103,18 @@ FORMS = {
             "cancel_original": Flag("--cancel-original"),
         },
     ),
+    "schedule": Form(
+        "schedule",
+        ("action", "name", "workflow", "cron"),
+        {
+            "args": "--args",
+            "timezone": "--timezone",
+            "missed": "--missed",
+            "queue": "--queue",
+            "priority": "--priority",
+            "replace": Flag("--replace"),
+        },
+    ),
     "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
     "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),
     "delete_workflows": Form("delete", ("workflow_ids",), {"children": _CHILDREN}),

@@ -29,6 +29,7 @@ from durable_workflows.models import (
     Run,
     RunList,
     RunSummary,
+    ScheduleInfo,
     ServerStatus,
     Started,
     Step,
@@ -270,14 +271,16 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *([("kept", _kept(found.storage))] if found.storage.older_runs else []),
             ("logs", found.logs),
             *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
-            *(
-                ("schedule", f"{one.name}: {one.workflow} {one.cron} {one.status}")
-                for one in found.schedules
-            ),
+            *(("schedule", _schedule(one)) for one in found.schedules),
             *([("from .env", ", ".join(found.dotenv))] if found.dotenv else []),
             *(("problem", one) for one in found.problems),
         ]
     )
+
+
+def _schedule(one: ScheduleInfo) -> str:
+    said = f"{one.name}: {one.workflow} {one.cron} {one.timezone} {one.status}"
+    return f"{said}, next {wording.time(one.next_times[0])}" if one.next_times else said
 
 
 def _kept(found: Storage) -> str:

@@ -714,12 +714,38 @@ where version = %(version)s and path = (
 )
 
 -- name: schedules
-select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
-from dbos.workflow_schedules where application_name = %(application)s or application_name is null order by schedule_name limit 50
+-- The schedules, or the one of that name; `plan` is the context of one without code. The run of its last time has that time in its id. `source` and
+-- what follows are of the workflow in this version, if that has loaded.
+select schedule.schedule_name as name, schedule.workflow_name as workflow, schedule.schedule as cron, schedule.status, schedule.last_fired_at,
+    coalesce(schedule.cron_timezone, 'UTC') as timezone, schedule.queue_name as queue, run.workflow_uuid as last_workflow_id, run.status as last_status,
+    case when schedule.context like '{"durable\_workflows\_schedule":%%' then schedule.context end as plan,
+    versions.version is not null as loaded, entry.source, entry.error, entry.args_schema
+from dbos.workflow_schedules as schedule
+    left join dbos.workflow_status as run on run.workflow_uuid = 'sched-' || schedule.schedule_name || '-' || schedule.last_fired_at
+    left join durable_workflows.versions on versions.version = %(version)s and versions.state = 'ready'
+    left join durable_workflows.catalog as entry on entry.version = versions.version and entry.name = schedule.workflow_name
+where (schedule.application_name = %(application)s or schedule.application_name is null)
+    and (%(name)s::text is null or schedule.schedule_name = %(name)s)
+order by schedule.schedule_name limit 1000
 
--- name: schedule
-select schedule_name as name, workflow_name as workflow, schedule as cron, status, last_fired_at
-from dbos.workflow_schedules where schedule_name = %(name)s
+-- name: create_schedule
+insert into dbos.workflow_schedules (
+    schedule_id, schedule_name, workflow_name, schedule, status, context, automatic_backfill, cron_timezone, queue_name, application_name
+) values (%(id)s, %(name)s, %(workflow)s, %(cron)s, 'ACTIVE', %(context)s, false, %(timezone)s, %(queue)s, %(application)s)
+on conflict (schedule_name) do nothing
+returning schedule_name
+
+-- name: replace_schedule
+-- It stays paused, if it is.
+update dbos.workflow_schedules
+set workflow_name = %(workflow)s, schedule = %(cron)s, context = %(context)s, cron_timezone = %(timezone)s, queue_name = %(queue)s
+where schedule_name = %(name)s
+returning schedule_name
+
+-- name: resume_schedule
+-- Times that passed while it was paused are not missed: its context says since when it is active.
+update dbos.workflow_schedules set status = 'ACTIVE', context = %(context)s where schedule_name = %(name)s and status <> 'ACTIVE'
+returning schedule_name
 
 -- name: schedule_names
 select schedule_name as name from dbos.workflow_schedules order by schedule_name limit 200

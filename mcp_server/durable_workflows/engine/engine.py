@@ -7,7 +7,7 @@ changes. All errors of dbos and psycopg become errors of `errors.py`.
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -37,7 +37,10 @@ from durable_workflows.models import (
     Pruned,
     Question,
     Resolution,
+    ScheduleAction,
     ScheduleInfo,
+    ScheduleRequest,
+    ScheduleResult,
     Started,
     StartRequest,
     Unanswered,
@@ -68,7 +71,7 @@ class Engine:
         self._stopper = Stopper(self._rows, self._calls, self.reader)
         self._forker = Forker(self._rows, self._published, self.reader, self._stopper)
         self._deleter = Deleter(self._rows)
-        self._scheduler = Scheduler(self._rows, self._calls, self._published)
+        self._scheduler = Scheduler(self._rows, self._calls, self._published, self._starter)
 
     @property
     def project(self) -> Path:
@@ -254,6 +257,34 @@ class Engine:
             older_than, status=status, name=name, keep_last=keep_last, dry_run=dry_run
         )
 
+    async def schedule(
+        self, action: ScheduleAction, name: str | None, given: Mapping[str, JsonValue]
+    ) -> ScheduleResult:
+        """List schedules, or do with one what the action says; `given` is the rest of a `ScheduleRequest`, for create.
+
+        Raises:
+            UsageError: nothing was done.
+            DatabaseUnavailable: the database does not answer.
+        """
+        return await self._scheduler.act(action, name, given)
+
+    async def create_schedule(self, request: ScheduleRequest) -> ScheduleResult:
+        """Have a workflow started at given times. The same request again changes nothing.
+
+        Raises:
+            ScheduleTaken: there is another schedule with that name, and the request does not replace it.
+            UnknownWorkflow, WorkflowUnavailable, InvalidArguments, MessageTooLarge, DatabaseUnavailable
+        """
+        return await self._scheduler.create(request)
+
+    async def delete_schedule(self, name: str) -> ScheduleInfo:
+        """Delete a schedule, and return how it was. The runs that it started stay.
+
+        Raises:
+            UnknownSchedule, DatabaseUnavailable
+        """
+        return await self._scheduler.delete(name)
+
     async def pause_schedule(self, name: str) -> ScheduleInfo:
         """Pause a schedule until it is resumed. Workers notice it within 30 seconds. A paused schedule stays paused.
 
@@ -273,10 +304,10 @@ class Engine:
     async def run_schedule(self, name: str) -> Started:
         """Start a schedule's workflow now, on the newest version of the code, even while it is paused.
 
-        It gets the present time and the schedule's context.
+        It gets the schedule's arguments; one that workflow code made, the present time and the schedule's context.
 
         Raises:
-            UnknownSchedule, WorkflowUnavailable, DatabaseUnavailable
+            UnknownSchedule, UnknownWorkflow, WorkflowUnavailable, InvalidArguments, DatabaseUnavailable
         """
         return await self._scheduler.run(name)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from durable_workflows import actions, fitting, limits, topics, wording
 from durable_workflows.database import facts, tables
 from durable_workflows.database.changes import changes
-from durable_workflows.engine import comparing, details, listing, records
+from durable_workflows.engine import comparing, details, listing, records, timetable
 from durable_workflows.engine.listing import Page
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
@@ -287,7 +287,7 @@ class Reader:
                     told[name] = await ask()
         if not parts.away:
             with parts.part("problems"):
-                told["problems"] = await self._problems(told["workers"])
+                told["problems"] = await self._problems(told["workers"], told.get("schedules", []))
         with parts.part("http"):
             told["http"] = http_access.urls(self._settings)
         with parts.part("dotenv"):
@@ -359,10 +359,11 @@ class Reader:
         return max(plan["Plan"]["Plan Rows"], _COUNTED)
 
     async def _schedules(self) -> list[ScheduleInfo]:
-        rows = await self._rows.fetch("schedules", application=APPLICATION)
-        return [ScheduleInfo.model_validate(row) for row in rows]
+        return [timetable.shown(row) for row in await timetable.rows_of(self._rows)]
 
-    async def _problems(self, workers: Iterable[WorkerInfo]) -> list[str]:
+    async def _problems(
+        self, workers: Iterable[WorkerInfo], schedules: Iterable[ScheduleInfo]
+    ) -> list[str]:
         orphans = await self._rows.fetch("orphans")
         loading = await self._loading(workers)
         doubts = await self._rows.fetch("doubts", limit=_DOUBTS)
@@ -371,6 +372,7 @@ class Reader:
             *await self._suspects(),
             *map(_doubt_line, doubts),
             *map(_orphan_line, orphans),
+            *[_schedule_line(one) for one in schedules if one.problem is not None],
         ]
 
     async def _suspects(self) -> list[str]:
@@ -531,6 +533,10 @@ def _doubt_line(row: tables.Row) -> str:
     name = wording.line(row["name"], limits.NAME)
     since = wording.time(row["doubt_since"])
     return f"Step {step} ({name}) of {wording.line(workflow_id, limits.NAME)} is in doubt since {since}: {topics.answering(workflow_id, topic)}"
+
+
+def _schedule_line(schedule: ScheduleInfo) -> str:
+    return f"Schedule {wording.line(schedule.name, limits.NAME)}: {schedule.problem}"
 
 
 def _orphan_line(row: tables.Row) -> str:

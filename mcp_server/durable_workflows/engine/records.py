@@ -285,7 +285,7 @@ def value(text: str | None, length: int | None, label: str | None) -> JsonValue:
         return f"{found.text}… (cut; inspect gives the rest)"
     try:
         recorded = json.loads(found.text)
-        has_types = label == tags.LABEL and tags.is_tagged(found.text)
+        has_types = label in (None, tags.LABEL) and tags.is_tagged(found.text)
         return fitting.answer(tags.plain(recorded) if has_types else recorded)
     except (ValueError, RecursionError):
         return found.text

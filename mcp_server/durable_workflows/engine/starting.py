@@ -50,6 +50,11 @@ class Starter:
                     _check_workflow(workflow_id, runs[workflow_id]["name"], request)
         return [_started(runs[one], again=one in ids[:place]) for place, one in enumerate(ids)]
 
+    async def check(self, request: StartRequest) -> None:
+        """Check whether a run can be started so; errors as of `Engine.start_all`."""
+        queues = await self._queue_names() if request.queue else ()
+        await self._check(request, await self._published.newest(), queues)
+
     async def _check(self, request: StartRequest, version: str, queues: Collection[str]) -> None:
         arguments.check_texts(name=request.name, queue=request.queue)
         arguments.check_size(dict(request.args), "arguments")

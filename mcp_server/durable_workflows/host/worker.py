@@ -56,6 +56,7 @@ from durable_workflows.seam.patches import (
     recorded_errors,
     registering,
     replaying,
+    schedules,
     single_statements,
     step_statements,
     transactions,
@@ -355,6 +356,7 @@ class _Worker:
         queues.retry_queues()
         step_statements.install()
         replaying.install(self._database.schema)
+        schedules.install(self._database.schema)
         single_statements.install()
         transactions.install(self._serializer, embedded=self._settings.embedded)
         datasources.offer.make(Datasources(self._database, self._serializer))

@@ -18,6 +18,8 @@ from durable_workflows.models import (
     RunList,
     Running,
     RunStatus,
+    ScheduleInfo,
+    ScheduleResult,
     Schema,
     ServerStatus,
     Started,
@@ -34,6 +36,7 @@ _PROMPT = 'inspect(workflow_id, step=0, cursor="prompt:0") shows a whole prompt.
 _EXAMPLE = "A long example was left out; inspect(workflow_id) shows the start of it."
 _SHARES = (4000, 3000, 2000, 1500, 1000, 700, 500, 300, 200, 100, 50, 25)
 _SCHEDULES = 10
+_ARGS, _PROBLEM = 300, 400  # of a schedule
 _WIDTHS = [
     *zip(_SHARES, _SHARES, strict=True),
     *((0, width) for width in _SHARES),
@@ -104,6 +107,12 @@ class ResumeAnswer(ChangedAnswer):
 
 class CatalogAnswer(Catalog):
     """The workflows that can be started; `note` says what was left out."""
+
+    note: Note = None
+
+
+class ScheduleAnswer(ScheduleResult):
+    """The schedules that were listed, or the one that was changed; `note` says what was left out."""
 
     note: Note = None
 
@@ -408,9 +417,7 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
         "dotenv": [line(name, 40) for name in status.dotenv[:_DOTENV]],
         "sessions": [_shortened(one, client=40, version=20) for one in status.sessions],
         "http": status.http[:_PROBLEMS],
-        "schedules": [
-            _shortened(one, name=60, workflow=60, cron=60) for one in status.schedules[:_SCHEDULES]
-        ],
+        "schedules": [_brief(one) for one in status.schedules[:_SCHEDULES]],
     }
     left = {name: len(getattr(status, name)) - len(kept) for name, kept in cut.items()}
     left["problems"] = len(status.problems[_PROBLEMS:])
@@ -423,6 +430,28 @@ def fit_status(status: ServerStatus) -> StatusAnswer:
         if length(answer) <= limits.ITEMS:
             break
     return answer
+
+
+def _brief(schedule: ScheduleInfo) -> ScheduleInfo:
+    """A schedule without what `problems` and the tool `schedule` say."""
+    names = _shortened(schedule, name=60, workflow=60, cron=60, queue=60, last_workflow_id=120)
+    return names.model_copy(update={"args": None, "problem": None})
+
+
+def fit_schedules(result: ScheduleResult) -> ScheduleAnswer:
+    """As many schedules as fit."""
+    shown = [
+        _shortened(one, workflow=100, cron=100, queue=100, args=_ARGS, problem=_PROBLEM)
+        for one in result.schedules
+    ]
+    kept, left = _first(shown, limits.ITEMS)
+    more = f"{counted(left, 'more schedule')}: `durable-workflows schedule list` in a terminal shows them all."
+    return ScheduleAnswer(
+        schedules=kept,
+        existing=result.existing,
+        workflow_id=result.workflow_id,
+        note=more if left else None,
+    )
 
 
 # Payloads, and other long lists

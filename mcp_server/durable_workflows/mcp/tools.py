@@ -25,6 +25,7 @@ from durable_workflows.mcp.answers import (
     ChangedAnswer,
     ForkAnswer,
     ResumeAnswer,
+    ScheduleAnswer,
     StartAnswer,
     StatusAnswer,
     WaitAnswer,
@@ -34,10 +35,12 @@ from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Delivered,
     ForkOptions,
+    Missed,
     OpenWait,
     PersonAnswer,
     Resolution,
     RunList,
+    ScheduleAction,
     StartRequest,
     Status,
     Wanted,
@@ -389,6 +392,51 @@ async def fork(
     return answers.fit_forked(forked)
 
 
+async def schedule(
+    ctx: Call,
+    action: ScheduleAction = "list",
+    name: ShortText | None = None,
+    workflow: ShortText | None = None,
+    cron: ShortText | None = None,
+    args: dict[str, JsonValue] | None = None,
+    timezone: ShortText | None = None,
+    missed: Missed | None = None,
+    queue: ShortText | None = None,
+    priority: int | None = None,
+    replace: bool | None = None,
+) -> ScheduleAnswer:
+    """Start a workflow at given times, without code: create, list, pause, resume, run (now) or delete schedules.
+
+    Each time starts one run, on the newest code. create takes the arguments below; the same again changes nothing. Shown are the next times, the last
+    run and any `problem`. Deleting a schedule keeps its runs. Times need a running worker: see `missed`. For one run at a later time use
+    start_workflow with delay_seconds.
+
+    - action: What to do.
+    - name: The schedule. Required, except for list.
+    - workflow: A name from workflow_catalog.
+    - cron: "0 3 * * *", or six fields, the first for seconds.
+    - args: The arguments of each run.
+    - timezone: An IANA time zone. Default: UTC.
+    - missed: Times more than a minute ago, when no worker ran: skip (default), start the last one, or all (at most 1,000).
+    - queue: As in start_workflow.
+    - priority: As in start_workflow.
+    - replace: Change the schedule of that name.
+    """
+    engine = await _engine(ctx)
+    options: dict[str, JsonValue] = {
+        "workflow": workflow,
+        "cron": cron,
+        "args": args,
+        "timezone": timezone,
+        "missed": missed,
+        "queue": queue,
+        "priority": priority,
+        "replace": replace,
+    }
+    given = {option: value for option, value in options.items() if value is not None}
+    return answers.fit_schedules(await engine.schedule(action, name, given))
+
+
 async def cancel(ctx: Call, workflow_ids: WorkflowIds, children: bool = False) -> ChangedAnswer:
     """Stop runs: each ends with status CANCELLED at its next step.
 
@@ -498,6 +546,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(send_message, "Send message", open_world=True),
     ToolSpec(resolve_step, "Resolve a step in doubt", open_world=True),
     ToolSpec(fork, "Fork workflow", open_world=True),
+    ToolSpec(schedule, "Schedules", destroys=True, open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
     ToolSpec(delete_workflows, "Delete workflows", destroys=True),

@@ -12,12 +12,11 @@ from datetime import datetime
 import sqlalchemy.exc
 from dbos import DBOSClient
 from dbos._error import DBOSNonExistentWorkflowError
-from dbos._scheduler import _enqueue_scheduled_workflow
 
 from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
 from durable_workflows.errors import InvalidArguments, UnknownSchedule, UnknownWorkflowId
-from durable_workflows.seam.patches import connections, typed_values, values
+from durable_workflows.seam.patches import connections, schedules, typed_values, values
 from durable_workflows.settings import APPLICATION, Database
 
 logger = logging.getLogger(__name__)
@@ -73,6 +72,11 @@ class Client:
         with self._own_errors():
             self._client.resume_schedule(name)
 
+    def delete_schedule(self, name: str) -> None:
+        """Delete a schedule."""
+        with self._own_errors():
+            self._client.delete_schedule(name)
+
     def run_schedule(self, name: str, workflow_id: str, at: datetime, version: str) -> None:
         """Start a schedule's workflow for that time, as a run with that id, on the newest version that has been launched.
 
@@ -84,7 +88,8 @@ class Client:
                 raise UnknownSchedule()
             if self._client._sys_db.get_workflow_status(workflow_id) is None:
                 self._client.set_latest_application_version(version)
-                _enqueue_scheduled_workflow(
+                schedules.start(
+                    schedules.never,
                     self._client._sys_db,
                     found["workflow_name"],
                     at,

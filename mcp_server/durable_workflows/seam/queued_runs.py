@@ -11,6 +11,15 @@ from durable_workflows import fitting, tags
 from durable_workflows.settings import APPLICATION
 
 
+def recorded_arguments(arguments: Mapping[str, JsonValue]) -> str:
+    """The inputs of a run, in the form of `tags.LABEL`: its arguments are JSON, and stand for nothing else."""
+    inputs = fitting.recorded_json({"namedArgs": dict(arguments), "positionalArgs": []})
+    if not tags.is_tagged(inputs):
+        return inputs
+    escaped = tags.escaped(dict(arguments))
+    return fitting.recorded_json({"namedArgs": escaped, "positionalArgs": []})
+
+
 def row(
     name: str,
     arguments: Mapping[str, JsonValue],
@@ -26,10 +35,6 @@ def row(
 ) -> dict[str, JsonValue]:
     """The row of `workflow_status`, with its inputs, for `start_runs`; `created_at` in milliseconds since 1970."""
     due = None if delay_seconds is None else created_at + int(delay_seconds * 1000)
-    inputs = fitting.recorded_json({"namedArgs": dict(arguments), "positionalArgs": []})
-    if tags.is_tagged(inputs):
-        escaped = tags.escaped(dict(arguments))
-        inputs = fitting.recorded_json({"namedArgs": escaped, "positionalArgs": []})
     return {
         "workflow_uuid": workflow_id,
         "name": name,
@@ -37,7 +42,7 @@ def row(
         "queue_name": queue,
         "app_version": version,
         "application_name": APPLICATION,
-        "inputs": inputs,
+        "inputs": recorded_arguments(arguments),
         "serialization": tags.LABEL,
         "priority": priority or 0,
         "workflow_timeout_ms": None if timeout_seconds is None else int(timeout_seconds * 1000),

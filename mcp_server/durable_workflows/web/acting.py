@@ -11,6 +11,8 @@ from durable_workflows.models import (
     ForkOptions,
     OpenWait,
     ScheduleInfo,
+    ScheduleRequest,
+    ScheduleResult,
     Started,
     StartRequest,
 )
@@ -79,6 +81,13 @@ async def schedule(site: Site, body: ScheduleBody) -> ScheduleInfo | Started:
             return await engine.resume_schedule(body.name)
         case "run":
             return await engine.run_schedule(body.name)
+        case "delete":
+            return await engine.delete_schedule(body.name)
+
+
+async def create_schedule(site: Site, body: ScheduleRequest) -> ScheduleResult:
+    engine = await site.engine()
+    return await engine.create_schedule(body)
 
 
 async def _wait(engine: "Engine", workflow_id: str, step: int) -> OpenWait:

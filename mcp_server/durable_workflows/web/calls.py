@@ -19,6 +19,8 @@ from durable_workflows.models import (
     Message,
     Preview,
     ScheduleInfo,
+    ScheduleRequest,
+    ScheduleResult,
     Started,
     StartRequest,
     Step,
@@ -87,5 +89,6 @@ POSTS = (
     Call("delete", RunsBody, ChangedList, acting.delete),
     Call("answer", AnswerBody, Delivered, acting.answer),
     Call("send", SendBody, Delivered, acting.send),
+    Call("create_schedule", ScheduleRequest, ScheduleResult, acting.create_schedule),
     Call("schedule", ScheduleBody, ScheduleInfo | Started, acting.schedule),
 )

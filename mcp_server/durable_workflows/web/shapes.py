@@ -220,4 +220,4 @@ class ScheduleBody(Asked):
     """What to do with a schedule."""
 
     name: str
-    do: Literal["pause", "resume", "run"]
+    do: Literal["pause", "resume", "run", "delete"]

@@ -479,10 +479,10 @@ export interface RunsShown {
 /** What to do with a schedule. */
 export interface ScheduleBody {
   name: string;
-  do: "pause" | "resume" | "run";
+  do: "pause" | "resume" | "run" | "delete";
 }
 
-/** A schedule that workflow code created. `cron` may have a sixth field in front, for seconds. */
+/** A schedule: made by `schedule`, or by workflow code. `cron` may have a sixth field in front, for seconds. */
 export interface ScheduleInfo {
   /** Its name. */
   name: string;
@@ -490,10 +490,52 @@ export interface ScheduleInfo {
   workflow: string;
   /** When; a sixth field in front is for seconds. */
   cron: string;
+  /** The time zone of `cron`. */
+  timezone: string;
   /** Whether it is active. */
   status: string;
+  /** Its next times, if it is active. */
+  next_times: string[];
   /** When it started a run last. */
   last_fired_at: string | null;
+  /** The run of that time. */
+  last_workflow_id: string | null;
+  /** The status of that run. */
+  last_status: string | null;
+  /** Whether workflow code made it. */
+  from_code: boolean;
+  /** The arguments of its runs, as JSON; long ones are cut. */
+  args: string | null;
+  /** What happens to times that passed while no worker ran. */
+  missed: "skip" | "last" | "all" | null;
+  /** The queue of its runs. */
+  queue: string | null;
+  /** The priority of its runs. */
+  priority: number | null;
+  /** Why it cannot start what it should, and what to do. */
+  problem: string | null;
+}
+
+/** A schedule to make. It starts a run of `workflow` with `args` at each time of `cron`. `missed` says what happens to times that passed while no worker ran. */
+export interface ScheduleRequest {
+  name: string;
+  workflow: string;
+  cron: string;
+  args?: { [key: string]: JsonValue };
+  timezone?: string;
+  missed?: "skip" | "last" | "all";
+  queue?: string | null;
+  priority?: number | null;
+  replace?: boolean;
+}
+
+/** The schedules that were listed, or the one that was changed, as it is now; of a deleted one, how it was. */
+export interface ScheduleResult {
+  /** The schedules. */
+  schedules: ScheduleInfo[];
+  /** Whether it was there before, the same; then nothing changed. */
+  existing: boolean;
+  workflow_id: string | null;
 }
 
 /** A message to a run. */
@@ -579,7 +621,7 @@ export interface StatusShown {
   dotenv: string[];
   /** Where it is served over HTTP. */
   http: string[];
-  /** The schedules that workflow code has made. */
+  /** The schedules. */
   schedules: ScheduleInfo[];
   /** The clients that are, or recently were, connected. */
   sessions: SessionInfo[];
@@ -784,5 +826,6 @@ export interface Posts {
   delete: [RunsBody, ChangedList];
   answer: [AnswerBody, Delivered];
   send: [SendBody, Delivered];
+  create_schedule: [ScheduleRequest, ScheduleResult];
   schedule: [ScheduleBody, ScheduleInfo | Started];
 }

@@ -10,6 +10,7 @@ import { fieldsOf, isObject, shapeOf } from "../parts/schema";
 import { submitKey } from "../parts/submit";
 import { toast } from "../parts/Toasts";
 import { go, runHref } from "../routes";
+import { ScheduleForm } from "./scheduleform";
 
 /** The options of a start, apart from the run's arguments: the arguments of `start_workflow`. */
 const HOW = {
@@ -47,6 +48,12 @@ export function StartForm({ entry, given, note }: StartFormProps) {
       busy.value = false;
     }
   };
+  const scheduled = (): Pick<StartRequest, "args" | "queue" | "priority"> | null => {
+    const [values, settings] = [args.submit(), how.submit()];
+    if (!values || !settings) return null;
+    const { queue, priority } = asRecord(settings.value) as Pick<StartRequest, "queue" | "priority">;
+    return { args: asRecord(values.value), queue, priority };
+  };
   const takesNothing = isEmpty(entry);
   return (
     <form
@@ -63,6 +70,7 @@ export function StartForm({ entry, given, note }: StartFormProps) {
         <summary>How it is started</summary>
         <Form form={how} label="How it is started" plain />
       </details>
+      <ScheduleForm workflow={entry.name} submit={scheduled} />
       {error.value && <Failure error={error.value} />}
       <div class="row">
         <button type="submit" class="button primary" disabled={busy.value}>

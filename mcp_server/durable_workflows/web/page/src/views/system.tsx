@@ -1,19 +1,19 @@
 /** The system: problems first, then queues, workers, versions, schedules and sessions, each with its actions. */
 
-import { useEffect } from "preact/hooks";
 import type { ComponentChildren } from "preact";
+import { useEffect } from "preact/hooks";
 
-import type { CatalogEntry, QueueInfo, ScheduleInfo, SessionInfo, StatusShown, WorkerInfo } from "../api";
-import { api, useChanges, useGet } from "../data";
+import type { CatalogEntry, QueueInfo, SessionInfo, StatusShown, WorkerInfo } from "../api";
+import { useChanges, useGet } from "../data";
 import { Copy } from "../parts/Copy";
 import { Loading } from "../parts/Empty";
 import { Failure } from "../parts/Failure";
 import { Icon } from "../parts/Icon";
 import { Ago } from "../parts/Time";
-import { toast } from "../parts/Toasts";
-import { go, href, runHref } from "../routes";
-import { attempt } from "../runs";
+import { Section, Table } from "../parts/Section";
+import { href } from "../routes";
 import { bytes, counted } from "../words";
+import { Schedules } from "./schedules";
 
 const LOOK_MS = 15_000; // for changes that come from no run: sessions, vanished workers
 
@@ -232,65 +232,6 @@ function VersionName({ version, newest }: { version: string; newest: string | nu
   );
 }
 
-// --- Schedules
-
-function Schedules({ schedules, reload }: { schedules: readonly ScheduleInfo[]; reload: () => void }) {
-  return (
-    <Section title="Schedules" empty={schedules.length === 0 && "No workflow code has made a schedule."}>
-      <Table label="Schedules" head={["Schedule", "When", "Last", ""]}>
-        {schedules.map((one) => (
-          <Schedule key={one.name} schedule={one} reload={reload} />
-        ))}
-      </Table>
-    </Section>
-  );
-}
-
-type Doing = "pause" | "resume" | "run";
-
-function Schedule({ schedule, reload }: { schedule: ScheduleInfo; reload: () => void }) {
-  const paused = schedule.status !== "ACTIVE";
-  const act = (what: Doing): void => void doIt(schedule, what, reload);
-  return (
-    <tr>
-      <td class="wrap">
-        {schedule.name}
-        <div class="muted">
-          starts <a href={href("runs", [], { name: schedule.workflow })}>{schedule.workflow}</a>
-        </div>
-      </td>
-      <td>
-        <code>{schedule.cron}</code>
-        {paused && <span class="chip">paused</span>}
-      </td>
-      <td class="muted">{schedule.last_fired_at ? <Ago at={schedule.last_fired_at} /> : "never"}</td>
-      <td>
-        <div class="row end">
-          <button type="button" class="button small" onClick={() => act("run")}>
-            Run now<span class="hidden"> {schedule.name}</span>
-          </button>
-          <button type="button" class="button small" onClick={() => act(paused ? "resume" : "pause")}>
-            {paused ? "Resume" : "Pause"}
-            <span class="hidden"> {schedule.name}</span>
-          </button>
-        </div>
-      </td>
-    </tr>
-  );
-}
-
-const DONE: Readonly<Record<Doing, string>> = { pause: "paused", resume: "active again", run: "started" };
-
-async function doIt(schedule: ScheduleInfo, what: Doing, reload: () => void): Promise<void> {
-  await attempt(async () => {
-    const found = await api.post("schedule", { name: schedule.name, do: what });
-    toast(`${schedule.name} is ${DONE[what]}.`);
-    reload();
-    if ("workflow_id" in found) go(runHref(found.workflow_id));
-    return true;
-  });
-}
-
 // --- Sessions
 
 function Sessions({ sessions }: { sessions: readonly SessionInfo[] }) {
@@ -321,42 +262,5 @@ function Sessions({ sessions }: { sessions: readonly SessionInfo[] }) {
         ))}
       </Table>
     </Section>
-  );
-}
-
-// --- Parts
-
-interface SectionProps {
-  title: string;
-  /** The text in place of the content. */
-  empty?: string | false;
-  children: ComponentChildren;
-}
-
-function Section({ title, empty, children }: SectionProps) {
-  return (
-    <div class="card">
-      <h2>{title}</h2>
-      {empty ? <p class="muted">{empty}</p> : children}
-    </div>
-  );
-}
-
-function Table({ label, head, children }: { label: string; head: readonly string[]; children: ComponentChildren }) {
-  return (
-    <div class="table-box" tabIndex={0} role="region" aria-label={label}>
-      <table class="table">
-        <thead>
-          <tr>
-            {head.map((one, place) => (
-              <th key={place} scope="col">
-                {one || <span class="hidden">Actions</span>}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>{children}</tbody>
-      </table>
-    </div>
   );
 }
