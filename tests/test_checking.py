@@ -22,6 +22,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.models import StartRequest
 from durable_workflows.seam import dbos_names
 from helpers import FLOWS
+from requirements import proves
 
 HEAD = "from dbos import DBOS\n"
 FLOW = "@DBOS.workflow()\ndef f():\n"
@@ -1060,6 +1061,30 @@ def test_a_time_out_of_a_sync_step_is_an_error() -> None:
     ]
     fine = HEAD + steps.format("async ") + f"{FLOW}    ...\n"
     assert check("workflows/a.py", fine) == []
+
+
+@proves("step:timeout-refused")
+@pytest.mark.parametrize("home", ["durable_workflows", "durable_workflows.authoring"])
+def test_our_time_out_of_a_sync_step_is_an_error(home: str) -> None:
+    code = f"{HEAD}from {home} import step\n@step(timeout=3)\n{{}}def f(): ...\n{FLOW}    ...\n"
+    finding = only(check("workflows/a.py", code.format("")))
+    assert (finding.rule, finding.severity, finding.line) == ("sync-timeout", "error", 3)
+    assert "run_command" in finding.advice
+    assert check("workflows/a.py", code.format("async ")) == []
+
+
+def test_a_scope_around_a_wait_holds_nothing() -> None:
+    code = f"{HEAD}from durable_workflows import receive, scope\n{FLOW}    with scope('a'):\n        receive('b')\n"
+    assert check("workflows/a.py", code) == []
+
+
+def test_our_sleep_is_a_wait() -> None:
+    code = (
+        f"{HEAD}from durable_workflows import sleep\n{FLOW}    with open('a'):\n        sleep(3)\n"
+    )
+    assert "held" in [one.rule for one in check("workflows/a.py", code)]
+    code = f"{HEAD}from durable_workflows import sleep\n@DBOS.step()\ndef f():\n    sleep(3)\n{FLOW}    f()\n"
+    assert [one.severity for one in check("workflows/a.py", code)] == ["warning"]
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes them")

@@ -134,6 +134,15 @@ def test_a_step_is_looked_up_and_recorded_by_the_methods_that_we_replace() -> No
     }
 
 
+def test_the_records_that_take_a_label_have_the_arguments_that_we_read() -> None:
+    database = SystemDatabase
+    taken = ["self", "result_workflow_id", "output", "error", "serialization", "ctx"]
+    assert parameters(database.record_get_result)[:6] == taken
+    child = parameters(database.init_child_workflow)
+    assert child[:2] == ["self", "status"]
+    assert {"parent_workflow_id", "parent_function_id"} <= set(child)
+
+
 def test_failed_attempts_of_steps_are_heard_of_by_the_callback_that_we_wrap() -> None:
     outcomes: list[Any] = [_outcome.Immediate, _outcome.Pending]
     for outcome in outcomes:

@@ -35,7 +35,7 @@ class Way(NamedTuple):
 
 
 SCOPE: Any = SystemDatabase
-OURS = Way(step_statements.looked_up, step_statements.recorded)
+OURS = Way(step_statements.looked_up, step_statements.recording("durable_workflows"))
 THEIRS = Way(SCOPE.check_operation_execution, SCOPE.record_operation_result)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Outcomes,
         Retry,
         RunsFailed,
+        StepTimeout,
         ask_human,
         ask_human_async,
         gather_runs,
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
         map_runs_async,
         receive,
         receive_async,
+        scope,
+        sleep,
+        sleep_async,
         step,
         wait_until,
         wait_until_async,
+        workflow_options,
     )
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "Outcomes",
     "Retry",
     "RunsFailed",
+    "StepTimeout",
     "ask_human",
     "ask_human_async",
     "gather_runs",
@@ -46,9 +52,13 @@ __all__ = [
     "map_runs_async",
     "receive",
     "receive_async",
+    "scope",
+    "sleep",
+    "sleep_async",
     "step",
     "wait_until",
     "wait_until_async",
+    "workflow_options",
 ]
 
 

@@ -25,6 +25,7 @@ A class's docstring is its default message. The tree:
     │   └── InvalidProject
     ├── RunsFailed                    more runs that a workflow started failed than it tolerates
     ├── DeadlinePassed                what a workflow waited for did not happen in time
+    ├── StepTimeout                   a step was not done in time
     ├── SetupError                    something on this machine must be fixed first
     │   ├── StateDirectoryUnusable
     │   ├── NoSpaceLeft
@@ -199,6 +200,12 @@ class DeadlinePassed(DurableWorkflowsError):
     """What this workflow waited for did not happen before the deadline."""
 
     hint = "Call inspect to see what each look found. If it may still happen, fork the run from the step that set the deadline, or start it again."
+
+
+class StepTimeout(DurableWorkflowsError):
+    """A step was not done in its time, and was cancelled."""
+
+    hint = "Call inspect to see what the step printed. Give it a longer `timeout`, or `retry`; then fork the run from this step."
 
 
 class SetupError(DurableWorkflowsError):

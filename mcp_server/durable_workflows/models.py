@@ -135,6 +135,9 @@ class RunSummary(Model):
     created_at: datetime = Field(description="When it was started.")
     updated_at: datetime = Field(description="When its status changed last.")
     waiting_on: str | None = Field(default=None, description="The topic on which it waits.")
+    asleep: str | None = Field(
+        default=None, description="Until when it sleeps, and for what, if its sleep has a name."
+    )
     ok: bool | None = Field(
         default=None,
         description="False if its output says so near its start: the run finished, but did not succeed.",
@@ -449,7 +452,7 @@ class Preview(Model):
 
 
 class Step(Model):
-    """A finished step, as recorded."""
+    """A finished step, as recorded. `scope` is the path of the scopes that it is in, `label` the name of a sleep."""
 
     step: int
     name: str
@@ -458,6 +461,8 @@ class Step(Model):
     output: Preview | None = None
     error: Preview | None = None
     child_workflow_id: str | None = None
+    scope: str | None = None
+    label: str | None = None
 
 
 class RunningStep(Model):
@@ -718,7 +723,7 @@ class Rest(Model):
 class Run(Model):
     """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
 
-    For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
+    `ended_with` is the run whose end cancelled this one. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
     `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
     """
 
@@ -734,6 +739,7 @@ class Run(Model):
     forked_from: str | None
     forked_at: int | None = None
     parent_workflow_id: str | None
+    ended_with: str | None = None
     started_by: str | None = None
     deadline: datetime | None
     delayed_until: datetime | None

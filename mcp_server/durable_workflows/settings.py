@@ -27,6 +27,7 @@ MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
 FOREVER_SECONDS = 100 * 365 * 86_400.0  # a wait without a limit: DBOS requires a number
 PARKED = "parked"  # the executor of runs that wait outside of any process
 NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
+ENDS_CHILDREN = "__ends_children__"  # as well: what its runs have started ends with them
 PERSON = "person:"  # a topic with this prefix takes messages from people only
 DOUBT = "doubt:"  # the topic of a wait in which a step is in doubt, with its number; for people only, `PERSON` stands before it
 _OWN = "DURABLE_WORKFLOWS_"

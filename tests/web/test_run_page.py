@@ -103,6 +103,21 @@ async def test_a_step_that_begins_and_ends_is_seen_within_a_second(
     assert seconds < 1.5, f"seen after {seconds:.2f} s"  # a second, and two answers of the browser
 
 
+@proves("scope:recorded", "sleep:named")
+async def test_scopes_and_what_a_sleep_is_for_are_on_the_timeline_and_in_the_list(
+    page: Page, site: Site
+) -> None:
+    run = await site.start("page_scoped", "scoped")
+    await page.goto(site.run(run))
+    await page.click(row(1, "outer/inner/ page_note"))
+    assert "outer/inner" in await page.text('role=complementary[name="Step 1"]')
+    await page.click(row(2, "outer/inner/ DBOS.sleep the tide to turn"))
+    assert "the tide to turn" in await page.text('role=complementary[name="Step 2"]')
+    await page.goto(f"{site.root}#/runs")
+    await page.see("text=/sleeps until .* for the tide to turn/")
+    await site.engine.cancel([run])
+
+
 @proves("page:run")
 async def test_children_stand_where_they_were_called_and_unfold(page: Page, site: Site) -> None:
     run = await site.ended("page_family", "family", count=3)

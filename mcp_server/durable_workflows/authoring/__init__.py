@@ -9,13 +9,15 @@ which it began, and that code imports from whatever release is installed by then
 | waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
 | many runs at once | `map_runs`, `map_runs_async`, `gather_runs`, `gather_runs_async`; what they return: `Outcomes`, `NamedOutcomes`, `Outcome`; `RunsFailed` |
 | polling | `wait_until`, `wait_until_async`, `DeadlinePassed` |
-| steps with effects | `step`, `Retry`, `NOT_DONE`, `idempotency_key` |
+| names in the trace | `sleep`, `sleep_async`, `scope` |
+| what becomes of children | `workflow_options` |
+| steps with effects | `step`, `Retry`, `StepTimeout`, `NOT_DONE`, `idempotency_key` |
 | steps that are transactions | `project_datasource`, `project_datasource_async` |
 | children by name | `registered_workflows`, `argument_check`, `register_child_queue`, `start_child`, `ended_children`, `returned`, `problem_of`, `not_ok`; the types `Arguments`, `Returned`, `Problem` |
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
 
-The names in the first four rows, but `does_not_park`, can also be imported from `durable_workflows`.
+The names in the first six rows, but `does_not_park`, can also be imported from `durable_workflows`.
 """
 
 from durable_workflows.authoring.arguments import argument_check, registered_workflows
@@ -38,6 +40,8 @@ from durable_workflows.authoring.many import (
     map_runs,
     map_runs_async,
 )
+from durable_workflows.authoring.naming import scope, sleep, sleep_async
+from durable_workflows.authoring.options import workflow_options
 from durable_workflows.authoring.outcomes import NamedOutcomes, Outcome, Outcomes
 from durable_workflows.authoring.parking import does_not_park
 from durable_workflows.authoring.polling import wait_until, wait_until_async
@@ -58,6 +62,7 @@ from durable_workflows.errors import (
     InvalidArguments,
     MessageTooLarge,
     RunsFailed,
+    StepTimeout,
     UnknownWorkflow,
     UsageError,
 )
@@ -79,6 +84,7 @@ __all__ = [
     "Retry",
     "Returned",
     "RunsFailed",
+    "StepTimeout",
     "UnknownWorkflow",
     "UsageError",
     "argument_check",
@@ -104,8 +110,12 @@ __all__ = [
     "registered_workflows",
     "returned",
     "run_command",
+    "scope",
+    "sleep",
+    "sleep_async",
     "start_child",
     "step",
     "wait_until",
     "wait_until_async",
+    "workflow_options",
 ]

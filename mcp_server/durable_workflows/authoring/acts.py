@@ -37,7 +37,7 @@ def play(helper: str, acts: Acts[T]) -> T:
     Raises:
         UsageError: the caller is not in the body of a workflow; `helper` is the name of what it called.
     """
-    _check_in_body(helper)
+    check_in_body(helper)
     came: object = None
     while True:
         try:
@@ -49,7 +49,7 @@ def play(helper: str, acts: Acts[T]) -> T:
 
 async def play_async(helper: str, acts: Acts[T]) -> T:
     """`play` for async workflows."""
-    _check_in_body(helper)
+    check_in_body(helper)
     came: object = None
     while True:
         try:
@@ -59,13 +59,19 @@ async def play_async(helper: str, acts: Acts[T]) -> T:
         came = await act.run_async()
 
 
-def _check_in_body(helper: str) -> None:
+def check_in_body(helper: str) -> str:
+    """The id of the run in the body of whose workflow `helper` was called.
+
+    Raises:
+        UsageError: the caller is not in the body of a workflow.
+    """
     run = dbos_calls.current_run()
     if run is None or run[1] is not None:
         raise UsageError(
             f"{helper} was called outside of a workflow's body.",
             hint="Call it in the workflow function itself, not in a step and not at the top of the file.",
         )
+    return run[0]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from durable_workflows import limits, topics, wording
 from durable_workflows.authoring.asking import Question
 from durable_workflows.authoring.retrying import Retry, plain_in_steps, retried
+from durable_workflows.authoring.timeouts import limited
 from durable_workflows.errors import UsageError
 from durable_workflows.models import Schema
 from durable_workflows.seam import dbos_calls, effects
@@ -60,6 +61,7 @@ def step(
     find: Callable[..., object] | None = None,
     person: bool = False,
     retry: Retry | None = None,
+    timeout: float | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A step, with what its effect allows when the process dies between the effect and its record.
 
@@ -78,8 +80,11 @@ def step(
     except for the first one, which leaves no trace before it has failed. When no attempt is left, the step raises its last error, with the attempts
     as notes. Called from another step, or outside of a run, the step is a plain function, which is tried once.
 
+    With `timeout`, in seconds, an async step is cancelled when its time is over, and raises `StepTimeout`; with `retry`, each attempt has that time. A
+    sync step cannot be stopped, so it is refused.
+
     Raises:
-        UsageError: `find` or `person` without `effect="once"`; `retry` with it; at a call: a `once` step was called from another step, or a sync one in an async
+        UsageError: `find` or `person` without `effect="once"`; `retry` or `timeout` with it; `timeout` of a sync step; at a call: a `once` step was called from another step, or a sync one in an async
             workflow.
     """
     if effect != "once" and (find is not None or person):
@@ -93,7 +98,15 @@ def step(
             hint='Remove one of the two. For what the receiver recognises as the same request, take effect="repeatable" and idempotency_key().',
         )
 
+    if effect == "once" and timeout is not None:
+        raise UsageError(
+            'A step with effect="once" whose time is over may have had its effect all the same, and `timeout` would record that it failed.',
+            hint="Set the time-out of the call in it, such as that of the HTTP client, and let its error say what is known.",
+        )
+
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        if timeout is not None:
+            function = limited(function, name or function.__qualname__, timeout)
         if effect == "repeatable":
             step_ = DBOS.step(name=name)
             if retry is None:

@@ -360,6 +360,8 @@ def _print_run_rows(rows: Sequence[Sequence[str]]) -> None:
 def _note(run: RunSummary) -> str:
     if run.waiting_on is not None:
         return f"waits: {run.waiting_on}"
+    if run.asleep is not None:
+        return run.asleep
     if run.ok is False:
         return "output says ok: false"
     return (run.error or "").split("\n", 1)[0]

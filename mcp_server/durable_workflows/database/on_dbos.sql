@@ -89,6 +89,14 @@ create or replace function durable_workflows.open_steps() returns setof durable_
     union all select * from durable_workflows.parked_steps()
 $$;
 
+-- The name of the sleep that a run has begun last, if that is its last step.
+create or replace function durable_workflows.name_of_sleep(run_id text) returns text language sql stable as $$
+    select label.name
+    from (
+        select function_id from dbos.operation_outputs as step where step.workflow_uuid = run_id order by function_id desc limit 1
+    ) as last join durable_workflows.labels as label on label.workflow_id = run_id and label.function_id = last.function_id
+$$;
+
 -- The ids of a page of runs, in its order; it begins behind the run `edge_id`, created at `edge`. What is null is not asked for; '' is the parent of a run
 -- that no other started. Each question gets a plan of its own, and an index that has its rows in this order is taken where it can be.
 create or replace function durable_workflows.page_of_runs(
@@ -372,10 +380,34 @@ $$;
 create or replace trigger durable_workflows_event after insert on dbos.workflow_events
     for each row execute function durable_workflows.event_came();
 
+-- Cancels what a run of such a workflow has started (`@workflow_options(children="end with parent")`) and what that has started, as dbos cancels a run. It is
+-- called in the transaction in which the run ends, whoever ends it. A run that is cancelled may be starting another one at this moment: hence again until
+-- there is none.
+create or replace function durable_workflows.end_children(parent text, of_version text, called text) returns void language plpgsql as $$
+declare
+    moment bigint;
+begin
+    if not exists (select from durable_workflows.catalog where version = of_version and name = called and ends_children) then
+        return;
+    end if;
+    loop
+        moment := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+        update dbos.workflow_status set
+            status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment,
+            completed_at = moment,
+            attributes = case jsonb_typeof(attributes) when 'object' then attributes else '{}' end || jsonb_build_object('ended_with', jsonb_build_object('run', parent, 'at', moment))
+        where status in ('PENDING', 'ENQUEUED', 'DELAYED')
+            and workflow_uuid in (select workflow_id from durable_workflows.descendants(array[parent]));
+        exit when not found;
+    end loop;
+end
+$$;
+
 create or replace function durable_workflows.run_left() returns trigger language plpgsql as $$
 begin
     if new.status not in ('PENDING', 'ENQUEUED', 'DELAYED') then
         perform durable_workflows.wake('end', new.workflow_uuid, '');
+        perform durable_workflows.end_children(new.workflow_uuid, new.application_version, new.name);
         delete from durable_workflows.woken where workflow_id = new.workflow_uuid;
         delete from durable_workflows.waits where workflow_id = new.workflow_uuid;
     end if;
@@ -503,7 +535,7 @@ begin
     select
         fork_id, 'ENQUEUED', run.name, run.class_name, run.config_name, of_version, run.application_id, run.authenticated_user, run.authenticated_roles,
         run.assumed_role, case when fork_run.inputs is null then run.serialization else 'portable_json' end, of_queue, origin,
-        coalesce(run.attributes, '{}') || about, run.application_name, moment, moment, 0, 0
+        case jsonb_typeof(run.attributes) when 'object' then run.attributes else '{}' end || about, run.application_name, moment, moment, 0, 0
     from dbos.workflow_status as run where run.workflow_uuid = origin
     on conflict do nothing;
     if not found then
@@ -550,6 +582,9 @@ begin
         fork_id, attempt.function_id, attempt.attempt, attempt.attempts, attempt.name, attempt.began_at, attempt.failed_at, attempt.next_at, attempt.said,
         attempt.error
     from durable_workflows.attempts as attempt where attempt.workflow_id = origin and attempt.function_id < first;
+    insert into durable_workflows.labels (workflow_id, function_id, scope, name)
+    select fork_id, label.function_id, label.scope, label.name
+    from durable_workflows.labels as label where label.workflow_id = origin and label.function_id < first;
     return 'forked';
 end
 $$;
@@ -666,6 +701,7 @@ begin
         delete from durable_workflows.waits where workflow_id = any(gone);
         delete from durable_workflows.effects where workflow_id = any(gone);
         delete from durable_workflows.attempts where workflow_id = any(gone);
+        delete from durable_workflows.labels where workflow_id = any(gone);
         delete from durable_workflows.running_steps where workflow_id = any(gone);
         delete from durable_workflows.suspects where workflow_id = any(gone);
         delete from durable_workflows.unanswered where workflow_id = any(gone);

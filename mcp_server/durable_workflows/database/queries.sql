@@ -50,16 +50,16 @@ select path, content from durable_workflows.version_files join durable_workflows
 -- name: publish_catalog
 with entries as (
     select * from jsonb_to_recordset(%(entries)s::jsonb)
-        as entry (name text, summary text, args_schema json, source text, error text, not_startable text, once text[])
+        as entry (name text, summary text, args_schema json, source text, error text, not_startable text, once text[], ends_children boolean)
 ), gone as (
     delete from durable_workflows.catalog
     where version = %(version)s and name not in (select name from entries)
 )
-insert into durable_workflows.catalog (version, name, summary, args_schema, source, error, not_startable, once)
-select %(version)s, name, summary, args_schema, source, error, not_startable, once from entries
+insert into durable_workflows.catalog (version, name, summary, args_schema, source, error, not_startable, once, ends_children)
+select %(version)s, name, summary, args_schema, source, error, not_startable, once, ends_children from entries
 on conflict (version, name) do update
 set summary = excluded.summary, args_schema = excluded.args_schema, source = excluded.source, error = excluded.error,
-    not_startable = excluded.not_startable, once = excluded.once
+    not_startable = excluded.not_startable, once = excluded.once, ends_children = excluded.ends_children
 
 -- name: version_ready
 update durable_workflows.versions set state = 'ready', error = null, progress = null where version = %(version)s
@@ -302,6 +302,7 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
     (select jsonb_agg(to_jsonb(step)) from durable_workflows.open_steps() as step where step.workflow_id = run.workflow_uuid) as running,
     (select case when function_name = 'DBOS.sleep' then output end from dbos.operation_outputs as step
         where step.workflow_uuid = run.workflow_uuid order by function_id desc limit 1) as sleeps_until,
+    durable_workflows.name_of_sleep(run.workflow_uuid) as sleeps_for,
     (select jsonb_build_object('value', left(value, %(progress)s), 'length', length(value), 'serialization', serialization)
         from dbos.workflow_events as event where event.workflow_uuid = run.workflow_uuid and key = 'progress') as progress,
     children.number as children, children.done as children_done, children.newest as child
@@ -351,7 +352,10 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
         select workflow_uuid as workflow_id, status from dbos.workflow_status
         where forked_from = run.workflow_uuid order by created_at desc limit 2
     ) as fork) as forks,
-    (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on
+    (select string_agg(topic, ', ') from durable_workflows.open_waits() as wait where wait.workflow_id = run.workflow_uuid) as waiting_on,
+    case when run.status = 'PENDING' then durable_workflows.name_of_sleep(run.workflow_uuid) end as sleeps_for,
+    (select case when function_name = 'DBOS.sleep' then step.output end from dbos.operation_outputs as step
+        where step.workflow_uuid = run.workflow_uuid order by function_id desc limit 1) as sleeps_until
 from (
         select workflow_id, place from unnest(%(workflow_ids)s::text[]) with ordinality as given (workflow_id, place)
         union all
@@ -421,7 +425,9 @@ select (select count(distinct workflow_id) from durable_workflows.parked_waits()
 -- name: run_details
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at, run.completed_at,
     run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
-    run.attributes ->> 'session' as started_by, (run.attributes ->> 'forked_at')::int as forked_at, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
+    run.attributes ->> 'session' as started_by, (run.attributes ->> 'forked_at')::int as forked_at,
+    case when run.status = 'CANCELLED' and (run.attributes #>> '{ended_with,at}')::bigint = run.completed_at then run.attributes #>> '{ended_with,run}' end as ended_with,
+    run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
     left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
@@ -440,6 +446,8 @@ where run.workflow_uuid = %(workflow_id)s
 -- Of what is far too long to be shown the length is in bytes, which are known; to count characters, all of it would have to be read.
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
+    (select jsonb_build_object('scope', scope, 'label', label.name) from durable_workflows.labels as label
+        where label.workflow_id = workflow_uuid and label.function_id = operation_outputs.function_id) as label,
     left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
     case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
     case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
@@ -474,6 +482,8 @@ order by a.step, b.step
 -- name: step_values
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
+    (select jsonb_build_object('scope', scope, 'label', label.name) from durable_workflows.labels as label
+        where label.workflow_id = workflow_uuid and label.function_id = operation_outputs.function_id) as label,
     left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
     case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
     case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
@@ -482,6 +492,8 @@ from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_i
 -- name: failed_steps
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
+    (select jsonb_build_object('scope', scope, 'label', label.name) from durable_workflows.labels as label
+        where label.workflow_id = workflow_uuid and label.function_id = operation_outputs.function_id) as label,
     left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
     case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
     case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
@@ -493,6 +505,8 @@ order by function_id desc limit 3
 select * from (
     select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
         child_workflow_id, serialization,
+        (select jsonb_build_object('scope', scope, 'label', label.name) from durable_workflows.labels as label
+            where label.workflow_id = workflow_uuid and label.function_id = operation_outputs.function_id) as label,
         left(output, %(limit)s) as output, left(error, greatest(%(limit)s, 6000)) as error,
         case when octet_length(output) > 4 * %(limit)s then octet_length(output) else length(output) end as output_length,
         case when octet_length(error) > 4 * greatest(%(limit)s, 6000) then octet_length(error) else length(error) end as error_length
@@ -503,6 +517,8 @@ select * from (
 -- Part of what one step recorded: `part` characters from `offset` on.
 select function_id as step, function_name as name, started_at_epoch_ms as started_at, completed_at_epoch_ms as completed_at,
     child_workflow_id, serialization,
+    (select jsonb_build_object('scope', scope, 'label', label.name) from durable_workflows.labels as label
+        where label.workflow_id = workflow_uuid and label.function_id = operation_outputs.function_id) as label,
     substr(output, %(offset)s + 1, %(limit)s) as output, length(output) as output_length,
     substr(error, %(offset)s + 1, %(limit)s) as error, length(error) as error_length
 from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = %(step)s

@@ -54,6 +54,7 @@ def run_summary(row: Row) -> RunSummary:
         created_at=moment(row["created_at"]),
         updated_at=moment(row["updated_at"]),
         waiting_on=row["waiting_on"] if unfinished else None,
+        asleep=_asleep(row) if row["sleeps_for"] is not None else None,
         ok=_ok(row),
         error=error_text(row["error"], row["serialization"]),
         started_by=row["started_by"],
@@ -150,6 +151,7 @@ _SAME = (
     "forked_at",
     "started_by",
     "parent_workflow_id",
+    "ended_with",
     "total_steps",
     "unread_messages",
 )
@@ -168,6 +170,7 @@ def event(row: Row) -> Event:
 
 def step(row: Row) -> Step:
     """A row of `run_steps`, or a similar row."""
+    label: Mapping[str, str | None] = row["label"] or {}
     return Step(
         step=row["step"],
         name=row["name"],
@@ -176,6 +179,8 @@ def step(row: Row) -> Step:
         output=Preview.recorded(row["output"], row["output_length"], row["serialization"]),
         error=Preview.recorded(row["error"], row["error_length"], row["serialization"]),
         child_workflow_id=row["child_workflow_id"],
+        scope=label.get("scope"),
+        label=label.get("label"),
     )
 
 
@@ -390,7 +395,10 @@ def _progress(event_: Mapping[str, Any] | None) -> str | None:
 
 def _asleep(row: Row) -> str | None:
     until = wording.wake_up(row["sleeps_until"] or "")
-    return f"sleeps until {wording.time(until)}" if until and until > datetime.now(UTC) else None
+    if until is None or until <= datetime.now(UTC):
+        return None
+    what = f" for {wording.line(row['sleeps_for'], limits.NAME)}" if row["sleeps_for"] else ""
+    return f"sleeps until {wording.time(until)}{what}"
 
 
 def _awaiting(row: Row) -> str | None:

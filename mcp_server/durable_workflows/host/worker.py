@@ -49,6 +49,7 @@ from durable_workflows.seam.own_classes import OwnClasses
 from durable_workflows.seam.patches import (
     connections,
     failures,
+    labels,
     messages,
     observing,
     parkable_waits,
@@ -71,7 +72,7 @@ from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.parking import Parking
 from durable_workflows.seam.patches.places import Places
 from durable_workflows.seam.typed_json import TypedJson
-from durable_workflows.settings import APPLICATION, QUEUE, Database, Settings
+from durable_workflows.settings import APPLICATION, ENDS_CHILDREN, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
 
 _LOCK_SECONDS = 20.0  # a predecessor that is being ended needs a moment
@@ -354,7 +355,8 @@ class _Worker:
             typed_values.hand_over_as_recorded()
         self._serializer = typed if self._is_current else DBOSPortableJSONSerializer()
         queues.retry_queues()
-        step_statements.install()
+        step_statements.install(self._database.schema)
+        labels.install(self._database.schema)
         replaying.install(self._database.schema)
         schedules.install(self._database.schema)
         single_statements.install()
@@ -664,8 +666,12 @@ def _entries(loaded: loading.LoadedFile) -> list[dict[str, object]]:
 def _described(name: str, source: str, function: Callable[..., object]) -> dict[str, object]:
     try:
         entry = _entry(name, source, described.summary(function), described.args_schema(function))
-        once = once_steps(function)
-        return {**entry, "not_startable": dbos_calls.why_not_startable(name), "once": once}
+        return {
+            **entry,
+            "not_startable": dbos_calls.why_not_startable(name),
+            "once": once_steps(function),
+            "ends_children": bool(getattr(function, ENDS_CHILDREN, False)),
+        }
     except Exception:  # noqa: BLE001 - its types and defaults are code that is not ours: what they raise is their answer
         said = traceback.format_exc()
         return _entry(name, source, error=f"Its arguments cannot be described:\n{said}".strip())
@@ -686,6 +692,7 @@ def _entry(
         "error": error,
         "not_startable": None,
         "once": [],
+        "ends_children": False,
     }
 
 

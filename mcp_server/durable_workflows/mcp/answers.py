@@ -379,7 +379,7 @@ def _outline(schema: Schema, where: str) -> Schema:
 
 def fit_runs(runs: RunList) -> RunList:
     """The page with its texts cut short."""
-    shown = [_shortened(one, waiting_on=100, error=200) for one in runs.workflows]
+    shown = [_shortened(one, waiting_on=100, asleep=100, error=200) for one in runs.workflows]
     return runs.model_copy(update={"workflows": shown})
 
 

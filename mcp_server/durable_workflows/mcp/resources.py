@@ -214,6 +214,7 @@ def _read_cursor(cursor: str) -> tuple[int, str]:
 
 def _run(run: RunSummary) -> Resource:
     waits = f", waits for {run.waiting_on}" if run.waiting_on is not None else ""
+    waits = waits or (f", {run.asleep}" if run.asleep is not None else "")
     error = f": {run.error}" if run.error else ""
     return Resource(
         uri=uris.expand(uris.TRACE, workflow_id=run.workflow_id),

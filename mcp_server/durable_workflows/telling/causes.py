@@ -253,6 +253,12 @@ def _cancelled(run: Run, now: datetime) -> Cause:
             f"cancelled: its timeout passed at {time(run.deadline)}{with_it}.",
             f"{_start(run)} with a larger timeout_seconds, or {going_on}",
         )
+    if run.ended_with is not None:
+        parent = fitting.shown_line(run.ended_with)
+        return Cause(
+            f"cancelled when the run above it, {parent}, ended: children of that workflow end with it{with_it}.",
+            f"{inspect(run.ended_with)} for why that ended; {going_on}",
+        )
     return Cause(f"cancelled{with_it}.", going_on)
 
 
@@ -325,7 +331,9 @@ def _pending(run: Run, now: datetime) -> Cause:
         return _waits_for_events(run, run.rest, now)
     asleep = _asleep_until(run)
     if asleep is not None and asleep > now:
-        text = f"sleeping until {time(asleep)} (for another {span(asleep - now)})."
+        name = run.steps[-1].label
+        what = f" for {line(name, limits.NAME)!r}" if name else ""
+        text = f"sleeping until {time(asleep)}{what} (for another {span(asleep - now)})."
         return Cause(text, f"nothing before then; {_wait_for(run)}")
     children = [
         one

@@ -341,8 +341,10 @@ def _step_line(step: Step, width: int) -> str:
     child = (
         f"(child {fitting.shown_line(step.child_workflow_id)})" if step.child_workflow_id else None
     )
-    said = joined(line(step.name, limits.NAME), took(step), child, _result(step, width))
-    return f"{step.step}. {said}"
+    scope = f"{line(step.scope, limits.NAME)}/ " if step.scope else ""
+    label = f"for {line(step.label, limits.NAME)!r}" if step.label else None
+    name = f"{scope}{line(step.name, limits.NAME)}"
+    return f"{step.step}. {joined(name, label, took(step), child, _result(step, width))}"
 
 
 def _result(step: Step, width: int) -> str | None:

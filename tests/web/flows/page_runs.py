@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dbos import DBOS, SetWorkflowID, WorkflowHandle
 
-from durable_workflows import ask_human, receive
+from durable_workflows import ask_human, receive, scope, sleep
 
 
 @DBOS.step()
@@ -33,6 +33,14 @@ def page_await_file(path: str) -> str:
 def page_steps(count: int) -> int:
     """Do many small steps."""
     return sum(len(str(page_note(f"step {number}"))) for number in range(count))
+
+
+@DBOS.workflow()
+def page_scoped() -> None:
+    """Do steps in scopes, and sleep under a name."""
+    with scope("outer"), scope("inner"):
+        page_note("in scopes")
+        sleep(3600, name="the tide to turn")
 
 
 @DBOS.workflow()

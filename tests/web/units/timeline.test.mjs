@@ -35,6 +35,8 @@ const step = (number, from, to, more = {}) => ({
   output: null,
   error: null,
   child_workflow_id: null,
+  scope: null,
+  label: null,
   ...more,
 });
 const going = { status: "PENDING", completed_at: null };
@@ -45,6 +47,12 @@ test("time in the queue is a row of its own, apart from the first step", () => {
   const [queue, first] = rows(run({ queue: "small" }), [step(1, 3, 4)]);
   assert.deepEqual([queue.kind, queue.note, queue.from, queue.to], ["queue", "small", START, START + 3000]);
   assert.equal(first.from, START + 3000);
+});
+
+test("a step has the path of its scopes, and a sleep what it is for", () => {
+  const [row, inner] = rows(run(), [step(1, 0, 1, { name: "DBOS.sleep", label: "noon", scope: "a/b" }), step(2, 1, 2)]);
+  assert.deepEqual([row.scope, row.note], ["a/b", "noon"]);
+  assert.deepEqual([inner.scope, inner.note], [null, null]);
 });
 
 test("a run that begins at once has no row for its queue", () => {

@@ -36,7 +36,7 @@ RULES: Mapping[str, str] = {
     "child": "A child run is started from a function that is not a workflow, or from one that is defined inside a workflow or step.",
 }
 
-WAITS = r"durable_workflows\.(authoring\.)?(receive|ask_human)"  # and `_async` after it
+WAITS = r"durable_workflows\.(authoring\.)?(receive|ask_human|sleep)"  # and `_async` after it
 _OURS = rf"{WAITS}(_async)? | durable_workflows\.authoring\.start_child"
 _RUN_STEP = r"(.*\.)?run_(tx_)?step(_async)?"
 _STARTS = re.compile(rf"{_OURS} | {_RUN_STEP} | dbos\.DBOS\.(?!reserve_step\b)\w+", re.VERBOSE)

@@ -14,7 +14,10 @@ RULES: Mapping[str, str] = {
 _WAIT = re.compile(
     rf"{WAITS}(_async)? | dbos\.DBOS\.(recv|sleep|get_event|wait_first)(_async)?", re.VERBOSE
 )
-_HOLDS_NOTHING = re.compile(r"dbos\..* | contextlib\.(suppress|nullcontext)", re.VERBOSE)
+_HOLDS_NOTHING = re.compile(
+    r"dbos\..* | contextlib\.(suppress|nullcontext) | durable_workflows\.(authoring\.)?scope",
+    re.VERBOSE,
+)
 
 
 def warnings(module: Module) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from durable_workflows.seam import dbos_names
 
 ERRORS: Mapping[str, str] = {
     "not-in-dbos": "Error: the file uses something that the installed dbos does not have, such as `@DBOS.scheduled`, `@DBOS.transaction` or `Queue(…)`.",
-    "sync-timeout": "Error: a sync step has `timeout_seconds` or `preemptible`, which DBOS accepts for async steps only.",
+    "sync-timeout": "Error: a sync step has `timeout_seconds` or `preemptible`, or our `timeout`, which only async steps can have.",
     "typed-dict": "Error: arguments or messages are a `typing.TypedDict`, which pydantic refuses before Python 3.12.",
 }
 WARNINGS: Mapping[str, str] = {
@@ -21,7 +21,7 @@ WARNINGS: Mapping[str, str] = {
     "beside-file": "Code writes next to `__file__`, or finds the project from there: `__file__` is in a copy of the workflow folder.",
 }
 
-_ASYNC_ONLY = ("preemptible", "timeout_seconds")  # options of steps
+_ASYNC_ONLY = ("preemptible", "timeout_seconds", "timeout")  # options of steps
 _STEP = "Write `@DBOS.step()` above it."
 _INSTEAD: Mapping[str, str] = {
     "scheduled": "Decorate it with `@DBOS.workflow()` only, and create the schedule in a step, with `DBOS.apply_schedules(schedules)`.",
@@ -108,10 +108,10 @@ def _is_set(value: ast.expr) -> bool:
 
 def _refused(node: Located, step: str, given: Set[object]) -> Iterator[Problem]:
     """The options of a sync step that DBOS refuses."""
-    advice = "Make it an `async def`, or set a timeout on the call that may hang."
+    advice = "Make it an `async def`, or set a timeout on the call that may hang; or run what may hang as a command, with `run_command`."
     for option in _ASYNC_ONLY:
         if option in given:
-            message = f"`{option}` of {step} is refused by DBOS: a sync step cannot be interrupted"
+            message = f"`{option}` of {step} is refused: a sync step cannot be interrupted"
             yield Problem(node, "sync-timeout", message, advice)
 
 

@@ -6,7 +6,7 @@ own code: `tests/test_step_statements.py` compares the two.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dbos import _context as dbos_context
 from dbos import _error as dbos_error
@@ -19,6 +19,7 @@ from dbos._sys_db import (
 )
 
 from durable_workflows.seam import statements
+from durable_workflows.seam.patches import labels
 from durable_workflows.seam.patches.replacing import replace
 
 Values = dict[str, str | int | None]
@@ -47,13 +48,29 @@ SELECT
 ON CONFLICT (workflow_uuid, function_id) DO UPDATE SET completed_at_epoch_ms = step.completed_at_epoch_ms
 RETURNING completed_at_epoch_ms
 """
+# For a step with a label. A repeated statement finds its own row, and that of its label.
+_LABEL = """
+recorded AS ({record}), labelled AS (
+    INSERT INTO {own}.labels (workflow_id, function_id, scope, name) SELECT %(run)s, %(step)s::integer, %(scope)s, %(label)s FROM recorded
+    ON CONFLICT (workflow_id, function_id) DO UPDATE SET scope = excluded.scope, name = excluded.name
+)
+SELECT completed_at_epoch_ms FROM recorded
+"""
 _RECORD_AS_OWNER = _OWNED + _RECORD.replace("{owned}", "FROM owned")
 _RECORD_UNCHECKED = _RECORD.replace("{owned}", "")  # outside of the run's own execution
+_LABELLED_AS_OWNER = (
+    _OWNED + ", " + _LABEL.replace("{record}", _RECORD.replace("{owned}", "FROM owned"))
+)
+_LABELLED_UNCHECKED = "WITH " + _LABEL.replace("{record}", _RECORD_UNCHECKED)
 
 
-def install() -> None:
-    """Change dbos for this process. Call it once, before `DBOS.launch()`."""
-    replace(SystemDatabase, check_operation_execution=looked_up, record_operation_result=recorded)
+def install(schema: str) -> None:
+    """Change dbos for this process; `schema` has our own tables. Call it once, before `DBOS.launch()`."""
+    replace(
+        SystemDatabase,
+        check_operation_execution=looked_up,
+        record_operation_result=recording(schema),
+    )
 
 
 @db_retry()
@@ -107,33 +124,43 @@ def as_recorded(
     }
 
 
-def recorded(
-    database: SystemDatabase,
-    result: OperationResultInternal,
-    *,
-    completed_at_epoch_ms: int | None = None,
-    owner_xid: str | None = None,
-    owner_key: str | None = None,
-) -> None:
-    """Replaces `SystemDatabase.record_operation_result`."""
-    assert result["error"] is None or result["output"] is None, (
-        "Only one of error or output can be set"
-    )
-    workflow_id, step = result["workflow_uuid"], result["function_id"]
-    owner = dbos_context.current_owner_xid(workflow_id) if owner_xid is None else owner_xid
-    ended = int(time.time() * 1000) if completed_at_epoch_ms is None else completed_at_epoch_ms
-    values = _values(database, result, ended) | {"owner": owner}
-    statement = _RECORD_UNCHECKED if owner is None else _RECORD_AS_OWNER
+def recording(schema: str) -> Callable[..., None]:
+    """What replaces `SystemDatabase.record_operation_result`; `schema` has our own tables."""
+    own = statements.quoted(schema)
+    labelled_as_owner = _LABELLED_AS_OWNER.replace("{own}", own)
+    labelled_unchecked = _LABELLED_UNCHECKED.replace("{own}", own)
 
-    @db_retry(sys_db=database)
-    def write() -> Sequence[statements.Row]:
-        return statements.run(database, statement, values)
+    def recorded(
+        database: SystemDatabase,
+        result: OperationResultInternal,
+        *,
+        completed_at_epoch_ms: int | None = None,
+        owner_xid: str | None = None,
+        owner_key: str | None = None,
+    ) -> None:
+        assert result["error"] is None or result["output"] is None, (
+            "Only one of error or output can be set"
+        )
+        workflow_id, step = result["workflow_uuid"], result["function_id"]
+        owner = dbos_context.current_owner_xid(workflow_id) if owner_xid is None else owner_xid
+        ended = int(time.time() * 1000) if completed_at_epoch_ms is None else completed_at_epoch_ms
+        values = _values(database, result, ended) | {"owner": owner}
+        statement = _RECORD_UNCHECKED if owner is None else _RECORD_AS_OWNER
+        if label := labels.of_run(workflow_id):
+            statement = labelled_unchecked if owner is None else labelled_as_owner
+            values |= labels.values_of(label, step)
 
-    rows = write()
-    if not rows:
-        raise dbos_error.DBOSWorkflowConflictIDError(workflow_id)
-    if rows[0][0] != ended:  # a repeated statement finds its own row
-        raise dbos_error.DBOSStepNondeterminismError(workflow_id, step)
+        @db_retry(sys_db=database)
+        def write() -> Sequence[statements.Row]:
+            return statements.run(database, statement, values)
+
+        rows = write()
+        if not rows:
+            raise dbos_error.DBOSWorkflowConflictIDError(workflow_id)
+        if rows[0][0] != ended:  # a repeated statement finds its own row
+            raise dbos_error.DBOSStepNondeterminismError(workflow_id, step)
+
+    return recorded
 
 
 def _values(database: SystemDatabase, result: OperationResultInternal, ended: int) -> Values:

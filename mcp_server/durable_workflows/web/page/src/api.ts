@@ -344,7 +344,7 @@ export interface Rest {
   events: AwaitedEvent[];
 }
 
-/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. `ended_with` is the run whose end cancelled this one. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
@@ -359,6 +359,7 @@ export interface Run {
   forked_from: string | null;
   forked_at: number | null;
   parent_workflow_id: string | null;
+  ended_with: string | null;
   started_by: string | null;
   deadline: string | null;
   delayed_until: string | null;
@@ -414,6 +415,8 @@ export interface RunSummary {
   updated_at: string;
   /** The topic on which it waits. */
   waiting_on: string | null;
+  /** Until when it sleeps, and for what, if its sleep has a name. */
+  asleep: string | null;
   /** False if its output says so near its start: the run finished, but did not succeed. */
   ok: boolean | null;
   /** The error with which it failed. */
@@ -633,7 +636,7 @@ export interface StatusShown {
   queues: QueueInfo[];
 }
 
-/** A finished step, as recorded. */
+/** A finished step, as recorded. `scope` is the path of the scopes that it is in, `label` the name of a sleep. */
 export interface Step {
   step: number;
   name: string;
@@ -642,6 +645,8 @@ export interface Step {
   output: Preview | null;
   error: Preview | null;
   child_workflow_id: string | null;
+  scope: string | null;
+  label: string | null;
 }
 
 /** A step that happens at most once. With `doubt_since` it is in doubt: a process that had begun it ended before its result was recorded. `problem`: why its own look-up failed. */

@@ -26,6 +26,8 @@ export interface Row {
   run: string;
   step: number | null;
   name: string;
+  /** The path of the scopes that the step is in. */
+  scope: string | null;
   note: string | null;
   kind: Kind;
   state: State;
@@ -73,7 +75,7 @@ function rowsBelow(row: Row, child: string, opened: Opened): Row[] {
   const found = opened.get(child) ?? null;
   if (found !== null) return rowsOf(found, opened, row.depth + 1);
   const key = `${row.key}/loading`;
-  const rest = { note: null, step: null, child: null, foldable: false, open: false };
+  const rest = { scope: null, note: null, step: null, child: null, foldable: false, open: false };
   return [{ ...row, ...rest, key, kind: "loading", name: "Loading…", depth: row.depth + 1 }];
 }
 
@@ -81,6 +83,7 @@ function ownRows(of: Loaded, opened: Opened, depth: number): Row[] {
   const { run, steps } = of;
   const base: Base = {
     run: run.workflow_id,
+    scope: null,
     note: null,
     state: "done",
     depth,
@@ -134,6 +137,8 @@ function recordedRow(step: Step, run: Run, from: number, base: Base): Row {
     key: `${run.workflow_id}/${step.step}`,
     step: step.step,
     name: step.name,
+    scope: step.scope,
+    note: step.label,
     kind: WAITS.has(step.name) ? "wait" : "step",
     state: step.error === null ? "done" : "failed",
     from,

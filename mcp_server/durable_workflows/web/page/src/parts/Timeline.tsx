@@ -66,7 +66,7 @@ function filtered(rows: readonly Row[], filter: string): readonly Row[] {
   const wanted = filter.trim().toLowerCase();
   if (wanted === "") return rows;
   if (wanted === "failed") return rows.filter((one) => one.state === "failed");
-  return rows.filter((one) => String(one.step) === wanted || `${one.name} ${one.note ?? ""}`.toLowerCase().includes(wanted));
+  return rows.filter((one) => String(one.step) === wanted || `${one.scope ?? ""} ${one.name} ${one.note ?? ""}`.toLowerCase().includes(wanted));
 }
 
 /** The end of the axis: the end of the run, or now. */
@@ -213,7 +213,8 @@ function Title({ row, isChosen, onChoose }: { row: Row; isChosen: boolean; onCho
   }
   return (
     <button type="button" class="tl-title row-link" aria-pressed={isChosen} title={row.name} onClick={() => choose(row, onChoose)}>
-      <span class="tl-number num">{row.step}</span> {row.kind === "timeout" ? "Timeout of the wait" : row.name}
+      <span class="tl-number num">{row.step}</span> {row.scope !== null && <span class="muted">{row.scope}/ </span>}
+      {row.kind === "timeout" ? "Timeout of the wait" : row.name}
       {note}
     </button>
   );

@@ -169,6 +169,8 @@ function Recorded({ id, step }: { id: string; step: Step }) {
   return (
     <>
       <dl class="facts">
+        {step.scope && <Fact name="Scope">{step.scope}</Fact>}
+        {step.label && <Fact name="Sleeps for">{step.label}</Fact>}
         {step.started_at && (
           <Fact name="Began">
             <Time at={step.started_at} />

@@ -115,6 +115,7 @@ function Second({ run }: { run: RunSummary }) {
 
 function What({ run }: { run: RunSummary }) {
   if (run.waiting_on) return <Waits run={run} topic={run.waiting_on} />;
+  if (run.asleep) return <>{line(run.asleep, LONGEST)}</>;
   if (run.error) return <span class="what-error">{line(run.error, LONGEST)}</span>;
   const fork = run.forks.at(-1);
   if (fork) return <>forked since: {fork.workflow_id}</>;
