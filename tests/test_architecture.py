@@ -32,6 +32,7 @@ FLOORS = [
 PLACES = {
     "dbos": {
         "authoring",
+        "host.rehearsal",
         "host.worker",
         "seam",
         "cli.demo_workflow",

@@ -31,6 +31,7 @@ from dbos._sys_db import SystemDatabase
 from dbos._sys_db_postgres import PostgresSystemDatabase
 
 from durable_workflows.seam.patches import single_statements
+from durable_workflows.seam.rehearsed import RecordedDatabase
 
 
 def parameters(function: Any) -> list[str]:
@@ -506,3 +507,35 @@ def test_data_sources_are_made_and_run_by_the_names_that_we_rely_on() -> None:
             "serializer",
         ]
     assert "_launched" in inspect.getsource(_dbos.DBOSRegistry.register_datasource)
+
+
+def test_a_rehearsal_answers_what_dbos_asks_of_its_system_database() -> None:
+    for name in (
+        "check_operation_execution",
+        "_check_operation_execution_txn",
+        "recv_setup",
+        "get_event_setup",
+        "record_sleep",
+        "await_workflow_result",
+        "await_workflow_result_async",
+        "record_get_result",
+        "patch",
+        "deprecate_patch",
+        "get_checkpoint_name",
+        "get_workflow_status",
+    ):
+        ours = parameters(getattr(RecordedDatabase, name))
+        assert ours == parameters(getattr(SystemDatabase, name)), name
+    assert parameters(SystemDatabase.update_workflow_outcome)[:3] == [
+        "self",
+        "workflow_id",
+        "status",
+    ]
+    # A launch sets these; a rehearsal sets them without one.
+    launch = inspect.getsource(_dbos.DBOS._launch)
+    for name in ("_launched", "_sys_db_field", "_executor_field", "_background_event_loop"):
+        assert f"self.{name}" in launch
+    asked = inspect.getsource(_core.start_workflow)
+    assert asked.index("check_operation_execution") < asked.index("_init_workflow")
+    step = inspect.getsource(_core.invoke_step)
+    assert ".intercept(check_existing_result" in step

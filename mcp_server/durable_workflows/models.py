@@ -342,6 +342,10 @@ class Written(Model):
     warnings: list[str] = Field(
         default=[], description="Lines that may differ on a replay, or do something twice."
     )
+    replays: list[str] = Field(
+        default=[],
+        description="After an edit: what the last recorded runs of its workflows would do on this code. They were replayed without executing anything.",
+    )
     note: str = Field(default="", description="What was left out, or comes later.")
 
 
@@ -379,6 +383,26 @@ class Forked(Model):
     note: str | None = Field(
         default=None,
         description="What goes on besides, and which answers of people were taken over.",
+    )
+
+
+class Rehearsal(Model):
+    """What a recorded run would do on other code: its recorded steps, replayed there without executing anything."""
+
+    workflow_id: RunId
+    name: Name
+    verdict: Literal["safe", "differs", "unknown"] = Field(
+        description="safe: the code calls what is recorded. differs: it calls something else. unknown: see note."
+    )
+    step: int | None = Field(
+        default=None, description="The first step that differs: a fork would begin there."
+    )
+    recorded: str | None = Field(default=None, description="What that step is in the record.")
+    called: str | None = Field(default=None, description="What the code calls in its place.")
+    steps: int = Field(default=0, description="How many recorded steps were replayed.")
+    note: str | None = Field(
+        default=None,
+        description="Why the verdict is unknown, or under which conditions it differs.",
     )
 
 

@@ -190,6 +190,7 @@ def written_text(written: Written) -> str:
         *written.warnings,
         *([f"It does not load:\n{written.error}"] if written.error else []),
         *([f"Can be started: {names}"] if names else []),
+        *written.replays,
         *([written.note] if written.note else []),
     ]
     return "\n".join(lines)

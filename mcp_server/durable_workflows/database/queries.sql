@@ -1177,3 +1177,25 @@ with measured as (
     where class.relkind = 'r' and namespace.nspname in ('durable_workflows', %(other)s)
 )
 select schema, name, live from measured where bytes > %(least)s and live < bytes / 2 order by live
+
+-- name: runs_to_rehearse
+select run.workflow_uuid, run.name, run.status, run.class_name, run.config_name, run.serialization, run.authenticated_user, run.authenticated_roles,
+    run.queue_name, run.queue_partition_key, run.attributes, run.parent_workflow_id, given.inputs
+from dbos.workflow_status as run left join dbos.workflow_input as given using (workflow_uuid)
+where run.workflow_uuid = any(%(workflow_ids)s)
+
+-- name: steps_to_rehearse
+select function_id as step, function_name as name, output, error, serialization, child_workflow_id
+from dbos.operation_outputs where workflow_uuid = %(workflow_id)s
+
+-- name: waits_to_rehearse
+select 'message' as kind, topic as key, function_id as step from durable_workflows.waits where workflow_id = %(workflow_id)s
+union all
+select kind, key, null from durable_workflows.parked_on where workflow_id = %(workflow_id)s
+
+-- name: last_runs_of
+select run.workflow_uuid as workflow_id
+from unnest(%(names)s::text[]) as wanted (name) cross join lateral (
+    select workflow_uuid, created_at from dbos.workflow_status where workflow_status.name = wanted.name order by created_at desc limit %(count)s
+) as run
+order by wanted.name, run.created_at desc

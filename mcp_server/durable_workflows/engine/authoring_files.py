@@ -1,12 +1,15 @@
 """Writing a workflow file, with immediate feedback for its author: checked, written, loaded by a worker."""
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+import anyio
 import anyio.to_thread
 
 from durable_workflows.code import catalog, writing
 from durable_workflows.code.checks import checking
 from durable_workflows.engine.published import Published
+from durable_workflows.engine.rehearsing import Rehearser
 from durable_workflows.errors import (
     DatabaseUnavailable,
     InvalidArguments,
@@ -15,11 +18,13 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Startable, Written
 from durable_workflows.settings import Settings
+from durable_workflows.telling import rehearsals
 
 
 async def write(
     settings: Settings,
     published: Published,
+    rehearser: Rehearser,
     name: str,
     source: str | None,
     template: str | None,
@@ -57,11 +62,25 @@ async def write(
     error = next((entry.error for entry in entries if entry.error), None)
     fine = [entry for entry in entries if not (entry.error or entry.not_startable)]
     loaded = [Startable(**entry.model_dump(include=_SHOWN)) for entry in fine]
-    return written.model_copy(
-        update={"version": found.version, "error": error, "workflows": loaded}
-    )
+    replays: list[str] = []
+    if error is None and overwrite:
+        replays = await _replays(rehearser, [one.name for one in fine], found.version)
+    about = {"version": found.version, "error": error, "workflows": loaded, "replays": replays}
+    return written.model_copy(update=about)
 
 
+async def _replays(rehearser: Rehearser, names: Sequence[str], version: str) -> list[str]:
+    """What the last runs of these workflows would do on the new code."""
+    try:
+        with anyio.fail_after(_REPLAYS_SECONDS):
+            return rehearsals.of_edit(await rehearser.rehearse_last(names, version, _REPLAYED))
+    except TimeoutError:
+        return [_NOT_IN_TIME]
+
+
+_REPLAYED = 3  # runs of each workflow
+_REPLAYS_SECONDS = 5.0  # in all: the file is written, and its author waits
+_NOT_IN_TIME = f"The last runs were not replayed on this code within {_REPLAYS_SECONDS:.0f} s. `durable-workflows check --replay-last {_REPLAYED}` takes its time."
 _SHOWN = {"name", "summary", "args_schema"}
 
 

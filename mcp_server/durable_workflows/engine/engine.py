@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from durable_workflows import fitting
+from durable_workflows.code.catalog import BUNDLED
 from durable_workflows.engine import authoring_files
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.contents import Contents
@@ -22,6 +23,7 @@ from durable_workflows.engine.forking import Forker
 from durable_workflows.engine.messaging import Messenger
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
+from durable_workflows.engine.rehearsing import REHEARSAL_SECONDS, Rehearser
 from durable_workflows.engine.rows import Rows
 from durable_workflows.engine.scheduling import Scheduler
 from durable_workflows.engine.starting import Starter
@@ -36,6 +38,7 @@ from durable_workflows.models import (
     OpenWait,
     Pruned,
     Question,
+    Rehearsal,
     Resolution,
     ScheduleAction,
     ScheduleInfo,
@@ -72,6 +75,7 @@ class Engine:
         self._forker = Forker(self._rows, self._published, self.reader, self._stopper)
         self._deleter = Deleter(self._rows)
         self._scheduler = Scheduler(self._rows, self._calls, self._published, self._starter)
+        self._rehearser = Rehearser(self._rows)
 
     @property
     def project(self) -> Path:
@@ -112,7 +116,7 @@ class Engine:
         """
         settings = self._rows.settings
         return await authoring_files.write(
-            settings, self._published, name, source, template, overwrite=overwrite
+            settings, self._published, self._rehearser, name, source, template, overwrite=overwrite
         )
 
     async def start(self, request: StartRequest, *, session: str | None = None) -> Started:
@@ -284,6 +288,30 @@ class Engine:
             UnknownSchedule, DatabaseUnavailable
         """
         return await self._scheduler.delete(name)
+
+    async def rehearse(
+        self,
+        workflow_ids: Sequence[str],
+        *,
+        version: str | None = None,
+        shaken: bool = False,
+        seconds: float = REHEARSAL_SECONDS,
+    ) -> list[Rehearsal]:
+        """Replay the recorded steps of runs on the newest version of the code, or on that one, without executing anything.
+
+        The code of each run has that many seconds. `shaken`: several times, each time with another clock, hash seed, random numbers, time zone, directory and environment.
+
+        Raises:
+            UnknownWorkflowId, WorkflowUnavailable, DatabaseUnavailable
+        """
+        version = version or await self._published.newest()
+        return await self._rehearser.rehearse(workflow_ids, version, shaken=shaken, seconds=seconds)
+
+    async def rehearse_last(self, count: int, *, shaken: bool = False) -> list[Rehearsal]:
+        """As `rehearse`, of the last so many runs of each workflow of the project's files."""
+        found = await self._published.catalog()
+        own = [one.name for one in found.workflows if not one.source.startswith(f"{BUNDLED}/")]
+        return await self._rehearser.rehearse_last(own, found.version, count, shaken=shaken)
 
     async def pause_schedule(self, name: str) -> ScheduleInfo:
         """Pause a schedule until it is resumed. Workers notice it within 30 seconds. A paused schedule stays paused.

@@ -48,7 +48,7 @@ _ONCE = 300  # characters of the names of steps
 _LONGEST_SCHEMA = 4000  # characters of a schema; of a longer schema only the fields are given
 _LEFT_OUT = 'Left out for length: workflow_catalog(query="{name}") shows it, or read {source}.'
 _NAMES = 2500  # characters of the names of workflows that are not shown
-_WARNINGS, _ERROR_END = 8, 2000  # of a written file
+_WARNINGS, _REPLAYS, _ERROR_END = 8, 4, 2000  # of a written file
 _WORKERS, _VERSIONS, _PROBLEMS, _DOTENV = 12, 20, 5, 30  # in a status
 _PROBLEM_WIDTHS = (800, 400, 200, 100)
 
@@ -383,14 +383,21 @@ def fit_runs(runs: RunList) -> RunList:
     return runs.model_copy(update={"workflows": shown})
 
 
+def _first_lines(lines: Sequence[str], most: int, command: str) -> list[str]:
+    """The first lines, and the command that shows them all."""
+    shown = [short(one, 500) for one in lines[:most]]
+    if lines[most:]:
+        more = len(lines) - most
+        shown.append(f"{more} more: `durable-workflows {command}` lists them all.")
+    return shown
+
+
 def fit_written(written: Written) -> Written:
     """The important parts of a written file: the error with its end, the first warnings."""
-    shown = [short(one, 500) for one in written.warnings[:_WARNINGS]]
-    if written.warnings[_WARNINGS:]:
-        more = len(written.warnings) - _WARNINGS
-        shown.append(f"{more} more: `durable-workflows check {written.file}` lists them all.")
+    warnings = _first_lines(written.warnings, _WARNINGS, f"check {written.file}")
+    replays = _first_lines(written.replays, _REPLAYS, "check --replay-last 3")
     error, note = _end(written.error, _ERROR_END), short(written.note, _ERROR_END)
-    texts = {"warnings": shown, "error": error, "note": note}
+    texts = {"warnings": warnings, "replays": replays, "error": error, "note": note}
     workflows = [_shortened(one, summary=400) for one in written.workflows]
     fitted = written.model_copy(update={**texts, "workflows": workflows})
     if length(fitted) <= limits.ITEMS:

@@ -491,8 +491,8 @@ async def write_workflow(
     both from `durable_workflows`. Type hints become the args_schema. search_docs has patterns.
 
     Nothing is written if the text is not Python, defines no workflow, or takes a name in use. `warnings` name risky lines:
-    correct them, or mark one `# deterministic: <reason>`. `error` says why the file does not load. Unfinished runs keep their code. Next:
-    start_workflow, or fork.
+    correct them, or mark one `# deterministic: <reason>`. `error` says why the file does not load. Unfinished runs keep their code; `replays` says whether
+    the last runs would fit the new code. Next: start_workflow, or fork.
 
     - name: The file is NAME.py; with a template also the workflow's name.
     - source: The text of the file. It may declare libraries as inline script metadata (PEP 723).

@@ -21,6 +21,7 @@ from durable_workflows.engine import following
 from durable_workflows.errors import UsageError
 from durable_workflows.models import CatalogEntry, Ended, StartRequest
 from durable_workflows.settings import Settings
+from durable_workflows.telling import rehearsals
 
 if TYPE_CHECKING:
     from durable_workflows.engine.engine import Engine
@@ -62,7 +63,7 @@ def new(
     printing.say(f"Next: durable-workflows run {shlex.quote(path)} --args '{{}}'")
 
 
-def check(
+async def check(
     settings: Settings,
     files: Annotated[
         list[Path] | None,
@@ -72,14 +73,54 @@ def check(
         ),
     ] = None,
     *,
+    replay: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORKFLOW_ID",
+            help="Instead of files, replay this recorded run on the present code. Can be repeated.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ] = None,
+    replay_last: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Replay the last N runs of each workflow."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check workflow files for problems, without running them.
 
     Errors keep a workflow from being started. Warnings mark code that may take a different path when a run is replayed. The exit status is 1 if there is either,
     as pre-commit wants it. A comment `# deterministic: <reason>` on a line turns off its warnings.
+
+    With --replay, recorded runs are replayed on the present code, several times, without executing anything: each time with another clock, hash seed,
+    random numbers, time zone, directory and environment. The exit status is 1 unless the code calls each time what is recorded.
     """
-    paths = list(_to_check(settings, files or [settings.workflow_folder]))
+    if replay or replay_last:
+        if files:
+            raise typer.BadParameter("Give either files, or runs to replay.")
+        await _replay(settings, replay or [], replay_last, as_json)
+    else:
+        _check_files(settings, files or [settings.workflow_folder], as_json)
+
+
+async def _replay(
+    settings: Settings, workflow_ids: Sequence[str], last: int | None, as_json: bool
+) -> None:
+    async with engine_of(settings) as engine:
+        with printing.progress("Replaying"):
+            found = await engine.rehearse(workflow_ids, shaken=True) if workflow_ids else []
+            found += await engine.rehearse_last(last, shaken=True) if last else []
+    if as_json:
+        terminal.out(json.dumps([one.model_dump() for one in found], indent=2))
+    else:
+        for one in found:
+            terminal.out(rehearsals.line(one))
+    if any(one.verdict != "safe" for one in found):
+        raise typer.Exit(1)
+
+
+def _check_files(settings: Settings, given: Sequence[Path], as_json: bool) -> None:
+    paths = list(_to_check(settings, given))
     found: list[tuple[str, checking.Finding]] = []
     for file in paths:
         path, others = _among_others(settings, file)
@@ -303,7 +344,16 @@ COMMANDS = (
         ("run workflows/my_flow.py", 'run workflows/my_flow.py --args \'{"name": "value"}\''),
     ),
     Command("write", write, ("write my_flow draft.py", "write my_flow --template basic_workflow")),
-    Command("check", check, ("check", "check workflows/my_flow.py", "check workflows/*.py --json")),
+    Command(
+        "check",
+        check,
+        (
+            "check",
+            "check workflows/my_flow.py",
+            "check workflows/*.py --json",
+            "check --replay-last 3",
+        ),
+    ),
     Command("catalog", show_catalog, ("catalog", "catalog approval")),
     Command("docs", search_docs, ("docs how to wait for a person",)),
 )
