@@ -17,6 +17,7 @@ from durable_workflows.cli import command_words
 from durable_workflows.cli.commands.common import GivenJson
 from durable_workflows.mcp.strict_tools import strict_tool
 from durable_workflows.mcp.tools import TOOLS
+from durable_workflows.models import MoveFilter
 from requirements import proves
 
 VALUES: dict[str, Any] = {
@@ -65,12 +66,16 @@ VALUES: dict[str, Any] = {
     "timezone": "Europe/Berlin",
     "missed": "last",
     "replace": True,
+    "filter": {"name": "report"},
+    "dry_run": False,
 }
 # What a command calls it, and what it makes of it.
 TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {
     ("fork", "version"): ("same_version", True),
     ("send_message", "message"): ("message", GivenJson("yes")),
     ("resolve_step", "result"): ("result", GivenJson("paid")),
+    ("move_to_version", "filter"): ("filter", MoveFilter(name="report")),
+    ("move_to_version", "dry_run"): ("apply", True),
     ("list_workflows", "since"): ("since", datetime(2026, 11, 28)),
     ("start_workflow", "batch"): ("batch", Path("FILE")),
     ("write_workflow", "source"): ("source", Path("FILE")),
@@ -242,6 +247,8 @@ def _commands_in(path: Path) -> Iterator[str]:
         ("send_message", {"workflow_id": "x", "topic": "t", "message": "y"}, "send --id x --topic t --message '\"y\"'"),
         ("start_workflow", {"name": "report", "args": REST}, "start --args JSON report"),
         ("inspect", {"workflow_id": "a\nb"}, "inspect $'a\\nb'"),
+        ("move_to_version", {"filter": {"name": "x"}}, "move-to-version --filter '{\"name\": \"x\"}'"),
+        ("move_to_version", {"workflow_ids": ["x", "y"], "dry_run": False}, "move-to-version --apply x y"),
         ("resume", {"workflow_ids": ["x"], "children": True}, "resume --children x"),
         ("server_status", {}, "status"),
         ("list_workflows", {"waiting": False, "roots": True}, "list --not-waiting --roots"),

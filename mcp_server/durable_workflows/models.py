@@ -406,6 +406,43 @@ class Rehearsal(Model):
     )
 
 
+class MoveFilter(Model):
+    """Which unfinished runs are moved to a version: those of other versions that all of these allow."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = None
+    version: str | None = None
+    status: Literal["PENDING", "ENQUEUED", "DELAYED"] | None = None
+    since: datetime | None = None
+
+
+class Moved(Model):
+    """What a move to another version means for one run."""
+
+    workflow_id: RunId
+    name: Name
+    verdict: Literal["safe", "moved", "differs", "stays"] = Field(
+        description="safe: it can be moved. moved: it was. differs: the code does not fit its recorded steps, and it stays. stays: see note."
+    )
+    version: Version | None = Field(description="The version that it has now.")
+    step: int | None = Field(default=None, description="The first step that differs.")
+    recorded: str | None = Field(default=None, description="What that step is in the record.")
+    called: str | None = Field(default=None, description="What the code calls in its place.")
+    note: str | None = Field(default=None, description="Why it stays, or what to do.")
+
+
+class MovedList(Model):
+    """What a move to a version means for each run: those that were named or found, then the unfinished runs that they started."""
+
+    version: Version = Field(description="The version that they shall have.")
+    dry_run: bool = Field(description="Nothing was changed.")
+    workflows: list[Moved] = Field(description="The runs.")
+    note: str | None = Field(
+        default=None, description="How many were moved, what was left out, and what to do next."
+    )
+
+
 class Changed(Model):
     """What happened to one run of a `cancel`, `resume` or `delete_workflows`."""
 

@@ -25,6 +25,7 @@ QUEUE = "workflows"  # the queue of starts whose caller names none
 MAX_PAYLOAD_BYTES = 1_000_000  # arguments and messages, as JSON
 MAX_PAYLOAD_LEVELS = 200  # of them: dbos cannot record much deeper ones
 FOREVER_SECONDS = 100 * 365 * 86_400.0  # a wait without a limit: DBOS requires a number
+LATEST = "latest"  # in place of a version: that of the code as it is now
 PARKED = "parked"  # the executor of runs that wait outside of any process
 NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
 ENDS_CHILDREN = "__ends_children__"  # as well: what its runs have started ends with them

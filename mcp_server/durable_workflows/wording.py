@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from durable_workflows import fitting, limits, tags
-from durable_workflows.models import Run, Running, Step, Suspect
+from durable_workflows.models import Moved, Run, Running, Step, Suspect
 
 SHOWN = 6  # of several things of one kind: waits, running steps, children, forks
 LONGEST_FENCE = 12
@@ -98,6 +98,15 @@ def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 def as_json(value: object) -> str:
     """A value as the JSON that a model would write."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def move(moved: Moved) -> str:
+    """What a move means for a run, without its note."""
+    if moved.verdict != "differs":
+        return moved.verdict
+    recorded = line(moved.recorded or "nothing", limits.NAME)
+    called = line(moved.called or "nothing", limits.NAME)
+    return f"differs at step {moved.step}: recorded {recorded}, the code calls {called}"
 
 
 def how_it_goes(running: Running) -> str:

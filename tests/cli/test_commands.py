@@ -273,6 +273,8 @@ def test_cancelled_runs_can_be_resumed(running: Path) -> None:
         (["inspect", "not-there"], "There is no run 'not-there'"),
         (["send", "--id", "not-there", "--message", "1"], "There is no run 'not-there'"),
         (["fork", "not-there", "1"], "There is no run 'not-there'"),
+        (["move-to-version", "not-there"], "There is no run 'not-there'"),
+        (["move-to-version"], "Give either workflow_ids or filter"),
         (["cancel", "not-there"], "There is no run 'not-there'"),
         (["resume", "not-there"], "There is no run 'not-there'"),
         (["list", "--cursor", "page-2"], "'page-2' is not a cursor"),

@@ -552,6 +552,7 @@ async def test_a_shell_completes_ids_topics_names_and_templates(
     assert complete("durable-workflows start in_its", running) == ["in_its_own_time"]
     assert complete(f"durable-workflows approve {asking} --topic ver", running) == ["verdict"]
     assert "basic_workflow" in complete("durable-workflows new bas", running)
+    assert complete("durable-workflows move-to-version --version la", running) == ["latest"]
     assert "approve" in complete("durable-workflows appr", running)
 
 

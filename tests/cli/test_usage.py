@@ -77,6 +77,7 @@ def test_every_setting_is_a_flag_of_every_command(name: str) -> None:
         (["cancel"], "Missing argument 'ID...'"),
         (["send", "--id", "a", "--topic", "t"], "Missing option '--message'"),
         (["fork", "a", "two"], "'STEP'"),
+        (["move-to-version", "--filter", '{"nam": "a"}'], "nam: Extra inputs are not permitted"),
         (["list", "--status", "DONE"], "'DONE'"),
         (["list", "--limit", "0"], "--limit"),
         (["list", "--unknown"], "--unknown"),

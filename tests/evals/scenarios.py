@@ -144,6 +144,30 @@ async def _check_stopped(engine: Engine, _said: str) -> None:
     assert (await engine.reader.run("order-1")).status == "SUCCESS"
 
 
+# Move waiting runs to new code
+
+
+async def _arrange_purchases(engine: Engine) -> None:
+    for number in (1, 2, 3):
+        await _start(engine, f"purchase-{number}", "purchase", amount=number)
+    await engine.reader.wait([f"purchase-{number}" for number in (1, 2, 3)], timeout_seconds=30)
+
+
+async def _script_move(agent: Agent, folder: Path) -> str:
+    source = folder / "workflows" / "shop.py"
+    code = source.read_text(encoding="utf-8")
+    source.write_text(code.replace('return "bought"', 'return "paid"'), encoding="utf-8")
+    looked = await agent.call("move_to_version", filter={"name": "purchase"})
+    ids = [one["workflow_id"] for one in agent.field(looked, "workflows")]
+    return await agent.call("move_to_version", workflow_ids=ids, dry_run=False)
+
+
+async def _check_moved(engine: Engine, _said: str) -> None:
+    for number in (1, 2, 3):
+        await engine.send(f"purchase-{number}", "approval", "yes")
+        assert await _output(engine, f"purchase-{number}") == "paid"
+
+
 SCENARIOS = (
     Scenario(
         "why_failed",
@@ -180,5 +204,13 @@ SCENARIOS = (
         _arrange_runaway,
         _script_stop,
         _check_stopped,
+    ),
+    Scenario(
+        "move",
+        'Three purchases wait for their approvals. In workflows/shop.py an approved purchase shall return "paid" in place of "bought". '
+        "Change that, and see to it that the three get the new code without being started again. Do not approve them.",
+        _arrange_purchases,
+        _script_move,
+        _check_moved,
     ),
 )

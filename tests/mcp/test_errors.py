@@ -255,7 +255,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, schedule, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, move_to_version, schedule, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -616,6 +616,20 @@ CASES = [
         "fork",
         {"workflow_id": "lost", "from_step": 1},
         "There is no workflow 'removed'. Call workflow_catalog to see the registered names.",
+    ),
+    Case(
+        "a move of neither runs nor a filter",
+        InvalidArguments,
+        "move_to_version",
+        {},
+        'Give either workflow_ids or filter. Nothing was done. Pass {"workflow_ids": ["…"]} for some runs, {"filter": {"name": "…"}} for those of one workflow, or {"filter": {}} for all unfinished runs.',
+    ),
+    Case(
+        "a move to a version that there is not",
+        InvalidArguments,
+        "move_to_version",
+        {"filter": {}, "version": "nowhere"},
+        "There is no version 'nowhere' of the code that a worker has loaded. Nothing was done. Omit version for the newest, or pass one that inspect or server_status shows.",
     ),
     Case(
         "a cancel of a run that there is not",

@@ -728,6 +728,7 @@ LONGEST: dict[str, tuple[Json, bool]] = {
     "resolve_step": ({"workflow_id": "asks", "step": 1, "happened": True}, True),
     "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
     "schedule": ({"action": "list"}, False),
+    "move_to_version": ({"workflow_ids": WAITING_IDS}, False),
     "cancel": ({"workflow_ids": WAITING_IDS}, False),
     "resume": ({"workflow_ids": WAITING_IDS}, False),
     "delete_workflows": ({"workflow_ids": WAITING_IDS}, False),

@@ -115,6 +115,15 @@ FORMS = {
             "replace": Flag("--replace"),
         },
     ),
+    "move_to_version": Form(
+        "move-to-version",
+        ("workflow_ids",),
+        {
+            "filter": "--filter",
+            "version": "--version",
+            "dry_run": Flag("--apply", False, off="--dry-run"),
+        },
+    ),
     "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
     "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),
     "delete_workflows": Form("delete", ("workflow_ids",), {"children": _CHILDREN}),
@@ -127,7 +136,13 @@ FORMS = {
 OTHERWISE = {
     ("start_workflow", "wait_seconds"): "--wait, which waits until the end",
 }
-_JSON = ("args", "message", "outputs", "result")  # arguments that are JSON in a command too
+_JSON = (
+    "args",
+    "filter",
+    "message",
+    "outputs",
+    "result",
+)  # arguments that are JSON in a command too
 _FILES = ("batch", "source")  # a file contains them
 _RUNS = {"workflow_id": " ID", "workflow_ids": " ID..."}
 _TOOL = re.compile(

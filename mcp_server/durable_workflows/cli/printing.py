@@ -26,6 +26,7 @@ from durable_workflows.models import (
     ChangedList,
     Ended,
     LogLine,
+    MovedList,
     Run,
     RunList,
     RunSummary,
@@ -388,6 +389,17 @@ def changed_text(changed: ChangedList) -> str:
         for one in changed.workflows
     ]
     return "\n".join([*lines, *([changed.note] if changed.note else [])])
+
+
+def moved_text(moved: MovedList) -> str:
+    """A line for each run, the numbers, and what to do next."""
+    lines = [
+        f"{fitting.shown_line(one.workflow_id)}  {wording.joined(wording.move(one), one.note)}"
+        for one in moved.workflows
+    ]
+    able = moved.dry_run and any(one.verdict == "safe" for one in moved.workflows)
+    more = " Run it again with --apply to move what is safe." if able else ""
+    return "\n".join([*lines, f"{moved.note}{more}"])
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:

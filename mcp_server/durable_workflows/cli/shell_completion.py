@@ -10,7 +10,7 @@ from durable_workflows import fitting
 from durable_workflows.code import catalog
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
-from durable_workflows.settings import PERSON, Settings
+from durable_workflows.settings import LATEST, PERSON, Settings
 from durable_workflows.system import state
 
 _SECONDS = 2.0  # no person waits longer for a completion
@@ -31,6 +31,12 @@ def topics(ctx: typer.Context, incomplete: str) -> list[str]:
 def questions(ctx: typer.Context, incomplete: str) -> list[str]:
     """As `topics`, including the topics of questions to people."""
     return _beginning((one.removeprefix(PERSON) for one in _open_topics(ctx)), incomplete)
+
+
+def versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The versions of the code that a project that runs can start, the newest first."""
+    found = _of_running(ctx, lambda reader: reader.versions_beginning(incomplete, limit=_IDS))
+    return _beginning([*found, LATEST], incomplete)
 
 
 def names(ctx: typer.Context, incomplete: str) -> list[str]:

@@ -322,6 +322,7 @@ create or replace function durable_workflows.claim_parked(
                 union all
                 select parked.workflow_id from durable_workflows.parked where parked.version = of_version and parked.due_at <= statement_timestamp()
             )
+            and parked.version = of_version  -- also if it is moved to another one at this moment
             and run.status = 'PENDING' and run.executor_id = 'parked' and parked.workflow_id <> all(spared)
             and case when apart_for is null then not exists (
                 select from durable_workflows.suspects where suspects.workflow_id = parked.workflow_id and suspects.executor_id is not null
@@ -341,6 +342,57 @@ create or replace function durable_workflows.claim_parked(
         update durable_workflows.waits set executor_id = executor from due where waits.workflow_id = due.workflow_id
     )
     select due.workflow_id, due.muted_below from due
+$$;
+
+-- Lets unfinished runs that no process executes go on with another version of the code: each of them, or not, independently of the others. `given` has for each
+-- its id, and what it was when its steps were rehearsed on that code: its version, how many steps are recorded, and the highest one. The verdicts: `moved`;
+-- `there`, it has that version already; `ended`; `held`, a process has it; `changed`, it has gone on since, or its version was changed; `busy`, somebody is
+-- about to change its row. Its id, messages, children, deadlines and place in a queue stay as they are.
+create or replace function durable_workflows.move_runs(given json, to_version text) returns table (workflow_id text, verdict text) language plpgsql as $$
+#variable_conflict use_column
+declare
+    one record;
+    run record;
+begin
+    update durable_workflows.versions set used_at = clock_timestamp() where version = to_version;  -- `prune_versions` spares it
+    if not found then
+        raise object_not_in_prerequisite_state using message = 'the version ' || to_version || ' has just been deleted';
+    end if;
+    for one in select * from json_to_recordset(given) as entry (run_id text, version text, steps bigint, last integer) order by run_id loop
+        workflow_id := one.run_id;
+        select status, executor_id, queue_name, application_version as version into run
+            from dbos.workflow_status where workflow_uuid = one.run_id for no key update skip locked;
+        verdict := case
+            when not found then 'busy'
+            when run.status is null or run.status not in ('PENDING', 'ENQUEUED', 'DELAYED') then 'ended'
+            when run.version = to_version then 'there'
+            when run.status = 'PENDING' and not (
+                run.executor_id = 'parked' and exists (select from durable_workflows.parked where parked.workflow_id = one.run_id)
+            ) then 'held'
+            when run.version is distinct from one.version or (one.steps, one.last) <> (
+                select count(*), coalesce(max(step.function_id), 0) from dbos.operation_outputs as step where step.workflow_uuid = one.run_id
+            ) then 'changed'
+            else 'moved'
+        end;
+        if verdict = 'moved' then
+            update dbos.workflow_status set application_version = to_version, updated_at = (extract(epoch from clock_timestamp()) * 1000)::bigint
+                where workflow_uuid = one.run_id;
+            delete from durable_workflows.suspects where suspects.workflow_id = one.run_id;  -- it was the other code that ended its workers
+            if run.status = 'PENDING' then
+                -- It is woken, and waits anew: the code may wait for something else, and who has just brought what it waited for has told the other version.
+                update durable_workflows.parked set version = to_version where parked.workflow_id = one.run_id;
+                insert into durable_workflows.woken (workflow_id, version) values (one.run_id, to_version);
+                perform pg_notify('durable_workflows_runs', concat_ws(E'\t', 'WOKEN', to_version, left(one.run_id, 1000)));
+            else
+                perform pg_notify('durable_workflows_runs', concat_ws(E'\t', run.status, coalesce(run.queue_name, ''), left(one.run_id, 1000)));
+            end if;
+            if not exists (select from durable_workflows.workers where workers.version = to_version) then
+                perform pg_notify('durable_workflows_wanted', to_version);
+            end if;
+        end if;
+        return next;
+    end loop;
+end
 $$;
 
 -- Notes that what some parked runs wait for is there.

@@ -674,6 +674,38 @@ select durable_workflows.fork_run(
     %(workflow_id)s, %(fork_id)s, %(from_step)s, %(version)s, %(queue)s, %(inputs)s, %(outputs)s::jsonb, %(about)s::jsonb
 ) as verdict
 
+-- name: movable_runs
+-- Some runs, and the unfinished ones that these started, and theirs (`is_named` is false): what a move to another version depends on.
+select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, run.application_version as version, found.is_named, record.steps, record.last, case
+        when run.status is null or run.status not in ('PENDING', 'ENQUEUED', 'DELAYED') then 'ended'
+        when run.status <> 'PENDING' or (run.executor_id = 'parked' and parked.workflow_id is not null) then 'free'
+        else 'held'
+    end as state
+from (
+        select workflow_id, true as is_named, place from unnest(%(workflow_ids)s::text[]) with ordinality as entry (workflow_id, place)
+        union all
+        select distinct workflow_id, false, 0 from durable_workflows.descendants(%(workflow_ids)s::text[])
+        where status in ('PENDING', 'ENQUEUED', 'DELAYED') and workflow_id <> all(%(workflow_ids)s::text[])
+    ) as found
+    join dbos.workflow_status as run on run.workflow_uuid = found.workflow_id
+    left join durable_workflows.parked as parked on parked.workflow_id = found.workflow_id
+    cross join lateral (
+        select count(*) as steps, coalesce(max(function_id), 0) as last from dbos.operation_outputs as step where step.workflow_uuid = found.workflow_id
+    ) as record
+order by not found.is_named, found.place, run.created_at, run.workflow_uuid
+
+-- name: runs_of_other_versions
+-- Unfinished runs that do not have this version, the oldest first.
+select workflow_uuid as workflow_id from dbos.workflow_status
+where status in ('PENDING', 'ENQUEUED', 'DELAYED') and (application_name = %(application)s or application_name is null)
+    and application_version is distinct from %(version)s
+    and (%(name)s::text is null or name = %(name)s) and (%(of_version)s::text is null or application_version = %(of_version)s)
+    and (%(status)s::text is null or status = %(status)s) and (%(since)s::bigint is null or created_at >= %(since)s)
+order by created_at, workflow_uuid limit %(limit)s
+
+-- name: move_runs
+select workflow_id, verdict from durable_workflows.move_runs(%(runs)s::json, %(version)s)
+
 -- name: recorded_among
 select function_id as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = any(%(steps)s)
 
@@ -1035,6 +1067,9 @@ from (
 select workflow_uuid as workflow_id from dbos.workflow_status
 where starts_with(workflow_uuid, %(beginning)s) and (application_name = %(application)s or application_name is null)
 order by created_at desc limit %(limit)s
+
+-- name: versions_beginning
+select version from durable_workflows.versions where state = 'ready' and starts_with(version, %(beginning)s) order by saved_at desc limit %(limit)s
 
 -- name: startable_names
 select name from durable_workflows.catalog

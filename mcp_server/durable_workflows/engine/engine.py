@@ -21,6 +21,7 @@ from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
 from durable_workflows.engine.messaging import Messenger
+from durable_workflows.engine.moving import Mover
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rehearsing import REHEARSAL_SECONDS, Rehearser
@@ -35,6 +36,8 @@ from durable_workflows.models import (
     Delivered,
     Forked,
     ForkOptions,
+    MovedList,
+    MoveFilter,
     OpenWait,
     Pruned,
     Question,
@@ -49,7 +52,7 @@ from durable_workflows.models import (
     Unanswered,
     Written,
 )
-from durable_workflows.settings import Settings
+from durable_workflows.settings import LATEST, Settings
 
 _AS_IT_WAS = ForkOptions()
 
@@ -76,6 +79,7 @@ class Engine:
         self._deleter = Deleter(self._rows)
         self._scheduler = Scheduler(self._rows, self._calls, self._published, self._starter)
         self._rehearser = Rehearser(self._rows)
+        self._mover = Mover(self._rows, self._published, self.reader, self._rehearser)
 
     @property
     def project(self) -> Path:
@@ -217,6 +221,25 @@ class Engine:
         return await self._forker.fork(
             workflow_id, from_step, same_version=same_version, options=options, session=session
         )
+
+    async def move_to_version(
+        self,
+        workflow_ids: Sequence[str] | None = None,
+        chosen: MoveFilter | None = None,
+        *,
+        version: str = LATEST,
+        dry_run: bool = True,
+    ) -> MovedList:
+        """Let unfinished runs, and those that they started, go on with another version of the code, if their recorded steps fit it.
+
+        The steps are replayed there first, which executes nothing. A run that a process executes now stays, and so does one whose steps do not fit; the
+        answer says why. With `dry_run` nothing is changed.
+
+        Raises:
+            InvalidArguments: neither or both of `workflow_ids` and `chosen`, or an unknown version.
+            UnknownWorkflowId, WorkflowUnavailable, DatabaseUnavailable
+        """
+        return await self._mover.move(workflow_ids, chosen, version, dry_run=dry_run)
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Cancel runs: an active run ends at its next step. The result covers each run; unknown ids raise before anything is changed.

@@ -491,6 +491,11 @@ class Reader:
         )
         return [row["workflow_id"] for row in rows]
 
+    async def versions_beginning(self, text: str, *, limit: int) -> list[str]:
+        """The versions of the code with this prefix that a worker has loaded, the newest first."""
+        rows = await self._rows.fetch("versions_beginning", beginning=text, limit=limit)
+        return [row["version"] for row in rows]
+
     async def startable_names(self) -> list[str]:
         """The workflows that can be started: of the newest version that a worker has loaded, not of the present files."""
         return [row["name"] for row in await self._rows.fetch("startable_names")]

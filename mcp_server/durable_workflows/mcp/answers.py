@@ -14,6 +14,7 @@ from durable_workflows.models import (
     Ended,
     Forked,
     Model,
+    MovedList,
     RunId,
     RunList,
     Running,
@@ -87,6 +88,12 @@ class WaitAnswer(WaitResult):
 
 class ChangedAnswer(ChangedList):
     """What happened to each run; `note` says what was left out."""
+
+    note: Note = None
+
+
+class MoveAnswer(MovedList):
+    """What a move means for each run; `note` has the numbers, and says what was left out."""
 
     note: Note = None
 
@@ -239,6 +246,21 @@ def fit_changed(result: ChangedList) -> ChangedAnswer:
     are = "is" if left == 1 else "are"
     note = f"{left:,} more {are} not shown: {changed:,} changed, {left - changed:,} unchanged. list_workflows shows their status."
     return ChangedAnswer(workflows=shown, note=_note(result.note, note))
+
+
+def fit_moved(result: MovedList) -> MoveAnswer:
+    """Runs that stay come first."""
+    order = ("differs", "stays", "safe", "moved")
+    ordered = sorted(result.workflows, key=lambda one: order.index(one.verdict))
+    fields = {"recorded": limits.NAME, "called": limits.NAME, "note": limits.PREVIEW}
+    shown, left = _first([_shortened(one, **fields) for one in ordered], limits.ITEMS)
+    more = f"{left:,} more are not shown: list_workflows has their version." if left else None
+    return MoveAnswer(
+        version=result.version,
+        dry_run=result.dry_run,
+        workflows=shown,
+        note=_note(result.note, more),
+    )
 
 
 def fit_forked(forked: Forked, result: WaitResult | None = None) -> ForkAnswer:

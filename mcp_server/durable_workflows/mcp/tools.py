@@ -24,6 +24,7 @@ from durable_workflows.mcp.answers import (
     CatalogAnswer,
     ChangedAnswer,
     ForkAnswer,
+    MoveAnswer,
     ResumeAnswer,
     ScheduleAnswer,
     StartAnswer,
@@ -36,6 +37,7 @@ from durable_workflows.models import (
     Delivered,
     ForkOptions,
     Missed,
+    MoveFilter,
     OpenWait,
     PersonAnswer,
     Resolution,
@@ -392,6 +394,29 @@ async def fork(
     return answers.fit_forked(forked)
 
 
+async def move_to_version(
+    ctx: Call,
+    workflow_ids: WorkflowIds | None = None,
+    filter: MoveFilter | None = None,
+    version: str = "latest",
+    dry_run: bool = True,
+) -> MoveAnswer:
+    """Let unfinished runs go on with other code, with the runs that they started: those that wait, sleep or are queued.
+
+    Use it after an edit that these runs shall have too; else they keep the code that they began with. Id, messages and deadlines stay. First the recorded
+    steps are replayed on that code, and nothing is executed. A run that does not fit stays, and `note` says why or names the fork. Look first, then call
+    again with dry_run=false. Next: wait_for_workflows.
+
+    - workflow_ids: Some runs; or `filter`.
+    - filter: Unfinished runs of other versions; {}: all.
+    - version: latest: the code as it is now. Else one that inspect shows.
+    - dry_run: false: move what fits.
+    """
+    engine = await _engine(ctx)
+    moved = await engine.move_to_version(workflow_ids, filter, version=version, dry_run=dry_run)
+    return answers.fit_moved(moved)
+
+
 async def schedule(
     ctx: Call,
     action: ScheduleAction = "list",
@@ -492,7 +517,7 @@ async def write_workflow(
 
     Nothing is written if the text is not Python, defines no workflow, or takes a name in use. `warnings` name risky lines:
     correct them, or mark one `# deterministic: <reason>`. `error` says why the file does not load. Unfinished runs keep their code; `replays` says whether
-    the last runs would fit the new code. Next: start_workflow, or fork.
+    the last runs would fit the new code. Next: start_workflow, fork, or move_to_version.
 
     - name: The file is NAME.py; with a template also the workflow's name.
     - source: The text of the file. It may declare libraries as inline script metadata (PEP 723).
@@ -547,6 +572,7 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(resolve_step, "Resolve a step in doubt", open_world=True),
     ToolSpec(fork, "Fork workflow", open_world=True),
     ToolSpec(schedule, "Schedules", destroys=True, open_world=True),
+    ToolSpec(move_to_version, "Move runs to a version", repeatable=True, open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
     ToolSpec(delete_workflows, "Delete workflows", destroys=True),

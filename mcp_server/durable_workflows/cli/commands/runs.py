@@ -29,7 +29,14 @@ from durable_workflows.engine import following
 from durable_workflows.engine.following import Until
 from durable_workflows.engine.reading import Reader
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.models import ForkOptions, Resolution, Started, StartRequest, WaitResult
+from durable_workflows.models import (
+    ForkOptions,
+    MoveFilter,
+    Resolution,
+    Started,
+    StartRequest,
+    WaitResult,
+)
 from durable_workflows.settings import Settings
 from durable_workflows.system import users
 
@@ -314,6 +321,18 @@ async def fork(
         printing.say(forked.note)
 
 
+def given_filter(text: str) -> MoveFilter:
+    """Which runs are moved, given on the command line."""
+    try:
+        return MoveFilter.model_validate(json_object(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise typer.BadParameter(
+            f"{where}: {first['msg']}. It can have name, version, status (PENDING, ENQUEUED or DELAYED) and since."
+        ) from error
+
+
 def _by_step(outputs: Mapping[str, JsonValue]) -> dict[int, JsonValue]:
     """The outputs by the numbers of their steps, which are texts in JSON."""
     if wrong := [step for step in outputs if not step.isdecimal()]:
@@ -322,6 +341,50 @@ def _by_step(outputs: Mapping[str, JsonValue]) -> dict[int, JsonValue]:
             hint='Write --outputs as {"2": …}, with the numbers that inspect shows.',
         )
     return {int(step): value for step, value in outputs.items()}
+
+
+async def move_to_version(
+    settings: Settings,
+    workflow_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID...]",
+            help="The runs' workflow_ids. Required unless --filter is given.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ] = None,
+    *,
+    filter: Annotated[
+        MoveFilter | None,
+        typer.Option(
+            parser=given_filter,
+            metavar="JSON",
+            help="Unfinished runs of other versions: '{}' for all, or with name, version, status, since.",
+        ),
+    ] = None,
+    version: Annotated[
+        str,
+        typer.Option(
+            help="The version of the code that they shall have. latest: the code as it is now.",
+            autocompletion=shell_completion.versions,
+        ),
+    ] = "latest",
+    apply: Annotated[
+        bool, typer.Option("--apply/--dry-run", help="Move what is safe, or only look.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let unfinished runs go on with other code.
+
+    Those that wait, sleep or are queued, with the runs that they started. First the recorded steps of each run are replayed
+    on that code; nothing is executed. A run whose steps do not fit stays as it is.
+    """
+    async with engine_of(settings) as engine:
+        with printing.progress("Replaying recorded steps"):
+            moved = await engine.move_to_version(
+                workflow_ids or None, filter, version=version, dry_run=not apply
+            )
+    printing.print_model(moved, as_json, printing.moved_text(moved))
 
 
 async def cancel(
@@ -367,6 +430,14 @@ COMMANDS = (
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
     Command("resolve", resolve, ("resolve pay-7 4 --not-happened",)),
     Command("fork", fork, ("fork deploy-7 2",)),
+    Command(
+        "move-to-version",
+        move_to_version,
+        (
+            "move-to-version deploy-7 deploy-8",
+            'move-to-version --filter \'{"name": "approval"}\' --apply',
+        ),
+    ),
     Command("cancel", cancel, ("cancel deploy-7", "cancel deploy-7 deploy-8 --children")),
     Command("resume", resume, ("resume deploy-7",)),
 )

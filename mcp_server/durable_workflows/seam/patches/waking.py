@@ -29,8 +29,8 @@ _CLAIMED = "SELECT workflow_uuid, 0 FROM {schema}.workflow_status WHERE status =
 # A woken run that was not claimed is due. Its row may have been locked, and nothing announces the release.
 _NEXT = """
 SELECT CASE WHEN EXISTS (
-    SELECT FROM {own}.woken JOIN {own}.parked USING (workflow_id) LEFT JOIN {own}.suspects USING (workflow_id)
-    WHERE woken.version = %(version)s AND suspects.executor_id IS NOT DISTINCT FROM %(apart)s
+    SELECT FROM {own}.woken JOIN {own}.parked USING (workflow_id, version) LEFT JOIN {own}.suspects USING (workflow_id)
+    WHERE version = %(version)s AND suspects.executor_id IS NOT DISTINCT FROM %(apart)s
 ) THEN 0 ELSE (
     SELECT extract(epoch FROM min(due_at))::double precision FROM {own}.parked WHERE version = %(version)s
 ) END
