@@ -11,16 +11,18 @@ from durable_workflows.cli.commands.common import Args, AsJson, engine_of
 from durable_workflows.models import Missed, ScheduleAction, ScheduleInfo, ScheduleResult
 from durable_workflows.settings import Settings
 
+Action = Annotated[
+    ScheduleAction,
+    typer.Argument(
+        metavar="ACTION",
+        help="create: start a workflow at given times. list: show the schedules. pause: start nothing until it is resumed. resume: go on at its next time. run: start now what it starts. delete: keep its runs.",
+    ),
+]
+
 
 async def schedule(
     settings: Settings,
-    action: Annotated[
-        ScheduleAction,
-        typer.Argument(
-            metavar="ACTION",
-            help="create: start a workflow at given times. list: show the schedules. pause: start nothing until it is resumed. resume: go on at its next time. run: start now what it starts. delete: keep its runs.",
-        ),
-    ] = "list",
+    action: Action = "list",
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="The schedule. Not needed by list.")
     ] = None,
