@@ -1,6 +1,6 @@
 """The references are true: their examples run, their commands and calls exist. What must be in them says `test_reference_coverage.py`.
 
-A block of Python is a whole workflow file. `run=NAME` (with `args`, `output` where it is always the same, and where it waits `send` or `answer`) runs and is replayed;
+A block of Python is a whole workflow file. `run=NAME` (with `args`, `output` where it is always the same, and where it waits `send`, `back` or `answer`) runs and is replayed;
 `wrong=NAME` shows its harm when it is replayed (`replay=` an error, or `differs`), in the number of its `steps`, or in
 the `lines` of its file after a `fork`; `wrong` alone is compiled. `rule` is what `checking` says of it. A block of JSON may name a tool: it is a call's arguments,
 and with `run=ok` that start is made, answered as other blocks say, and must end well.

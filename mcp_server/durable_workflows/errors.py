@@ -26,6 +26,9 @@ A class's docstring is its default message. The tree:
     ├── RunsFailed                    more runs that a workflow started failed than it tolerates
     ├── DeadlinePassed                what a workflow waited for did not happen in time
     ├── StepTimeout                   a step was not done in time
+    ├── CallbackFailed                who was to call a workflow back said that it failed
+    ├── CallbackTimeout               nobody called a workflow back in time
+    │   └── HeartbeatTimeout          nor gave a sign of life
     ├── SetupError                    something on this machine must be fixed first
     │   ├── StateDirectoryUnusable
     │   ├── NoSpaceLeft
@@ -206,6 +209,22 @@ class StepTimeout(DurableWorkflowsError):
     """A step was not done in its time, and was cancelled."""
 
     hint = "Call inspect to see what the step printed. Give it a longer `timeout`, or `retry`; then fork the run from this step."
+
+
+class CallbackFailed(DurableWorkflowsError):
+    """The program that was to call this workflow back said that it failed."""
+
+    hint = "If its cause is gone, start the workflow again, or fork the run from the step that made the callback: then the program is asked again."
+
+
+class CallbackTimeout(DurableWorkflowsError):
+    """This workflow was not called back in time."""
+
+    hint = "Look at the program that was to call back. Then start the workflow again, or fork the run from the step that made the callback: then the program is asked again."
+
+
+class HeartbeatTimeout(CallbackTimeout):
+    """The program that was to call this workflow back gave no sign of life for too long."""
 
 
 class SetupError(DurableWorkflowsError):

@@ -30,6 +30,7 @@ PARKED = "parked"  # the executor of runs that wait outside of any process
 NEVER_PARKS = "__does_not_park__"  # an attribute of a workflow's function: its runs are not parked
 ENDS_CHILDREN = "__ends_children__"  # as well: what its runs have started ends with them
 PERSON = "person:"  # a topic with this prefix takes messages from people only
+CALLBACK = "callback:"  # the topic of a callback, with the number of its step and its name
 DOUBT = "doubt:"  # the topic of a wait in which a step is in doubt, with its number; for people only, `PERSON` stands before it
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has

@@ -3,7 +3,9 @@
 from pydantic import JsonValue
 
 from durable_workflows.actions import REST, call
-from durable_workflows.settings import DOUBT, PERSON
+from durable_workflows.settings import CALLBACK, DOUBT, PERSON
+
+_DIGITS = 10  # of a number of a step, which is an integer of the database
 
 
 def doubted_step(topic: str) -> int | None:
@@ -17,6 +19,19 @@ def doubted_step(topic: str) -> int | None:
 def of_doubt(step: int, *, person_only: bool) -> str:
     """The topic of a doubt about a step."""
     return f"{PERSON if person_only else ''}{DOUBT}{step}"
+
+
+def of_callback(step: int, name: str) -> str:
+    """The topic of a callback that was made at a step."""
+    return f"{CALLBACK}{step}:{name}"
+
+
+def callback_step(topic: str) -> int | None:
+    """The step that made the callback which the topic is about; None: it is another topic."""
+    if not topic.startswith(CALLBACK):
+        return None
+    number, colon, _ = topic.removeprefix(CALLBACK).partition(":")
+    return int(number) if colon and number.isdecimal() and len(number) < _DIGITS else None
 
 
 def tool(topic: str) -> str:

@@ -108,9 +108,13 @@ class _Player:
         return await self._ends(ids)
 
     async def _tell(self, example: Example, workflow_id: str) -> None:
-        """Give the run what its info string says: messages, which wait until they are received, or a person's answer."""
+        """Give the run what its info string says: messages, which wait until they are received, the answer to a callback, or a person's answer."""
         for sent in json.loads(example.option("send") or "[]"):
             await self._engine.send(workflow_id, sent["topic"], sent["message"])
+        back = example.option("back")
+        if back is not None:
+            waits = await until_found(lambda: self._engine.reader.waits(workflow_id), "it waits")
+            await self._engine.send(workflow_id, waits[0].topic, json.loads(back))
         answer = example.option("answer")
         if answer is not None:
             waits = await until_found(lambda: self._engine.reader.waits(workflow_id), "it asks")

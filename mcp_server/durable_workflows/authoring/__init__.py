@@ -8,6 +8,7 @@ which it began, and that code imports from whatever release is installed by then
 |---|---|
 | waiting | `receive`, `receive_async`, `ask_human`, `ask_human_async`, `does_not_park` |
 | many runs at once | `map_runs`, `map_runs_async`, `gather_runs`, `gather_runs_async`; what they return: `Outcomes`, `NamedOutcomes`, `Outcome`; `RunsFailed` |
+| callbacks | `callback`, `callback_async`, `wait_for_callback`, `wait_for_callback_async`; what they make: `Callback`; `CallbackFailed`, `CallbackTimeout`, `HeartbeatTimeout` |
 | polling | `wait_until`, `wait_until_async`, `DeadlinePassed` |
 | names in the trace | `sleep`, `sleep_async`, `scope` |
 | what becomes of children | `workflow_options` |
@@ -17,10 +18,17 @@ which it began, and that code imports from whatever release is installed by then
 | commands in a step | `run_command`, `CommandListener`, `inside_project`, `redacted` |
 | errors that tell what to do | `InvalidArguments`, `UnknownWorkflow`, `MessageTooLarge`, all of them `UsageError`; `did_you_mean`; `MAX_PAYLOAD_BYTES` |
 
-The names in the first six rows, but `does_not_park`, can also be imported from `durable_workflows`.
+The names in the first seven rows, but `does_not_park`, can also be imported from `durable_workflows`.
 """
 
 from durable_workflows.authoring.arguments import argument_check, registered_workflows
+from durable_workflows.authoring.callbacks import (
+    Callback,
+    callback,
+    callback_async,
+    wait_for_callback,
+    wait_for_callback_async,
+)
 from durable_workflows.authoring.children import (
     Arguments,
     Problem,
@@ -58,7 +66,10 @@ from durable_workflows.authoring.waiting import (
     receive_async,
 )
 from durable_workflows.errors import (
+    CallbackFailed,
+    CallbackTimeout,
     DeadlinePassed,
+    HeartbeatTimeout,
     InvalidArguments,
     MessageTooLarge,
     RunsFailed,
@@ -73,8 +84,12 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "NOT_DONE",
     "Arguments",
+    "Callback",
+    "CallbackFailed",
+    "CallbackTimeout",
     "CommandListener",
     "DeadlinePassed",
+    "HeartbeatTimeout",
     "InvalidArguments",
     "MessageTooLarge",
     "NamedOutcomes",
@@ -90,6 +105,8 @@ __all__ = [
     "argument_check",
     "ask_human",
     "ask_human_async",
+    "callback",
+    "callback_async",
     "did_you_mean",
     "does_not_park",
     "ended_children",
@@ -115,6 +132,8 @@ __all__ = [
     "sleep_async",
     "start_child",
     "step",
+    "wait_for_callback",
+    "wait_for_callback_async",
     "wait_until",
     "wait_until_async",
     "workflow_options",

@@ -4,7 +4,9 @@ A helper is a generator: it yields what it wants done, and gets what came of it.
 nothing else; so it takes the same path on a replay.
 """
 
+import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
@@ -12,11 +14,14 @@ from typing import Any, Protocol, TypeVar, cast
 from dbos import DBOS, WorkflowHandle, WorkflowHandleAsync
 from pydantic import JsonValue
 
+from durable_workflows.authoring.asking import Question
 from durable_workflows.authoring.children import QUEUE
 from durable_workflows.errors import UsageError
 from durable_workflows.seam import dbos_calls
+from durable_workflows.settings import FOREVER_SECONDS
 
 T = TypeVar("T")
+_MOMENT_SECONDS = 0.1
 _LOOK_SECONDS = 0.2  # in addition to the worker's own news of runs that have ended
 
 
@@ -160,6 +165,39 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Look(Step):
+    """A step that asks the database, which must not keep other async runs waiting."""
+
+    async def run_async(self) -> object:
+        async def look() -> object:
+            return await asyncio.to_thread(self.function)
+
+        return await DBOS.run_step_async({"name": self.name}, look)
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Wait for a message on a topic, until that time in seconds since 1970 (None: without a limit)."""
+
+    topic: str
+    question: Question
+    until: float | None
+
+    def run(self) -> object:
+        with self.question.shown():
+            return DBOS.recv(self.topic, timeout_seconds=self._seconds())
+
+    async def run_async(self) -> object:
+        with self.question.shown():
+            return await DBOS.recv_async(self.topic, timeout_seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        """Never less than a moment: the clock of the database may be behind."""
+        left = FOREVER_SECONDS if self.until is None else self.until - time.time()
+        return max(left, _MOMENT_SECONDS)
+
+
+@dataclass(frozen=True)
 class Call:
     """Call a function that DBOS records by itself: a step or a workflow."""
 
@@ -171,3 +209,14 @@ class Call:
     async def run_async(self) -> object:
         came = self.function()
         return await cast("Awaitable[object]", came) if inspect.isawaitable(came) else came
+
+
+def named(function: Callable[..., object], instead: str) -> str:
+    """The name of an author's function; `instead` for one without a name."""
+    name = getattr(function, "__name__", instead)
+    return instead if name == "<lambda>" else name
+
+
+def recorded(function: Callable[[], object], name: str) -> Act:
+    """The call of an author's function as DBOS records it: a step as it is, any other function as a step of that name."""
+    return Call(function) if dbos_calls.is_recorded(function) else Step(name, function)

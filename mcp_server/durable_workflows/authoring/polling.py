@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from durable_workflows import limits, wording
-from durable_workflows.authoring.acts import Act, Acts, Call, Sleep, Step, play, play_async
+from durable_workflows.authoring.acts import Acts, Sleep, Step, named, play, play_async, recorded
 from durable_workflows.errors import DeadlinePassed, InvalidArguments
-from durable_workflows.seam import dbos_calls
 
 T = TypeVar("T")
 
@@ -59,7 +58,8 @@ def _look(
     deadline: float | datetime | None,
 ) -> Acts[Any]:
     _check(every, backoff, longest, deadline)
-    look, name = _recorded(check)
+    name = named(check, "check")
+    look = recorded(check, name)
     ends: float | None = None
     if isinstance(deadline, datetime):
         ends = deadline.timestamp()
@@ -84,16 +84,6 @@ def _look(
 
 def _left(ends: float) -> float:
     return ends - time.time()
-
-
-def _recorded(check: Callable[[], object]) -> tuple[Act, str]:
-    """The call of `check` as DBOS records it, and its name."""
-    name = getattr(check, "__name__", "check")
-    if name == "<lambda>":
-        name = "check"
-    if dbos_calls.is_recorded(check):
-        return Call(check), name
-    return Step(name, check), name
 
 
 def _check(

@@ -203,7 +203,7 @@ class _Wait:
         self._timeout = timeout
         self._default = default
         self._first = dbos_calls.next_step()
-        json_schema, self._fitting = _checker(schema)
+        json_schema, self._fitting = checker(schema)
         self._question = Question(prompt, json_schema, topic.startswith(PERSON))
 
     def run(self) -> object:
@@ -260,7 +260,7 @@ class _Wait:
             return False, None
 
 
-def _checker(schema: Any) -> tuple[Schema | None, Callable[[JsonValue], object]]:
+def checker(schema: Any) -> tuple[Schema | None, Callable[[JsonValue], object]]:
     """The JSON schema to show, and a function that returns a message in the author's type, or raises ValueError."""
     if schema is None:
         return None, lambda message: message

@@ -567,6 +567,44 @@ create or replace function durable_workflows.effects_at_stake(run_id text, first
     order by concerned.at_step, concerned.workflow_id, concerned.function_id
 $$;
 
+-- Answers a callback of a run, and of forks that took it over; `only_run` is that of one run. Without `given`, an answer as JSON, it is a heartbeat.
+-- Returns the verdict: `taken`; `repeated`, the answer with this key was taken before; `answered`, another one was; `given up`, the run waits no longer;
+-- `ended`, the run has; `unknown`, there is no such callback. The answer and the message that wakes the run are one transaction.
+create or replace function durable_workflows.answer_callback(of_id text, only_run text, given text, with_key text) returns text language plpgsql as $$
+declare
+    number bigint;
+begin
+    with open as (
+        select callback.workflow_id, callback.function_id
+        from durable_workflows.callbacks as callback join dbos.workflow_status as run on run.workflow_uuid = callback.workflow_id
+        where callback.id = of_id and (only_run is null or callback.workflow_id = only_run) and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+        for key share of run
+    ), taken as (
+        update durable_workflows.callbacks as callback set
+            beat_at = clock_timestamp(), answer = given, answer_key = case when given is not null then with_key end,
+            answered_at = case when given is not null then clock_timestamp() end
+        from open where callback.workflow_id = open.workflow_id and callback.function_id = open.function_id and callback.answer is null and callback.closed is null
+        returning callback.workflow_id, callback.id, callback.topic, callback.answer
+    ), woken as (
+        insert into dbos.notifications (destination_uuid, topic, message, message_uuid, serialization)
+        select workflow_id, topic, 'null', id || '::' || workflow_id, 'portable_json' from taken where answer is not null
+        on conflict (message_uuid) do nothing
+    )
+    select count(*) into number from taken;
+    if number > 0 then
+        return 'taken';
+    end if;
+    return (
+        select (array['unknown', 'ended', 'given up', 'answered', 'repeated'])[1 + coalesce(max(case
+            when callback.answer is null then case when callback.closed is null then 1 else 2 end
+            when callback.answer_key = with_key and callback.answer = given then 4
+            else 3
+        end), 0)]
+        from durable_workflows.callbacks as callback where callback.id = of_id and (only_run is null or callback.workflow_id = only_run)
+    );
+end
+$$;
+
 -- Which runs a step names: those that it started, and those whose result it took.
 create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
 
@@ -637,6 +675,13 @@ begin
     insert into durable_workflows.labels (workflow_id, function_id, scope, name)
     select fork_id, label.function_id, label.scope, label.name
     from durable_workflows.labels as label where label.workflow_id = origin and label.function_id < first;
+    insert into durable_workflows.callbacks (
+        workflow_id, function_id, id, topic, schema, made_at, ends_at, silence, beat_at, answer, answer_key, answered_at, closed
+    )
+    select
+        fork_id, callback.function_id, callback.id, callback.topic, callback.schema, callback.made_at, callback.ends_at, callback.silence, callback.beat_at,
+        callback.answer, callback.answer_key, callback.answered_at, callback.closed
+    from durable_workflows.callbacks as callback where callback.workflow_id = origin and callback.function_id < first;
     return 'forked';
 end
 $$;
@@ -754,6 +799,7 @@ begin
         delete from durable_workflows.effects where workflow_id = any(gone);
         delete from durable_workflows.attempts where workflow_id = any(gone);
         delete from durable_workflows.labels where workflow_id = any(gone);
+        delete from durable_workflows.callbacks where workflow_id = any(gone);
         delete from durable_workflows.running_steps where workflow_id = any(gone);
         delete from durable_workflows.suspects where workflow_id = any(gone);
         delete from durable_workflows.unanswered where workflow_id = any(gone);

@@ -665,6 +665,20 @@ order by effect.doubt_since limit %(limit)s
 -- name: resolve_doubt
 select durable_workflows.resolve_doubt(%(workflow_id)s, %(step)s, %(happened)s, %(result)s, %(about)s::jsonb, %(person)s) as verdict
 
+-- name: callback_secret
+-- The secret from which the tokens of the project's callbacks are made.
+insert into durable_workflows.secrets (name, secret) values ('callbacks', %(made)s)
+on conflict (name) do update set name = excluded.name returning secret
+
+-- name: callback_by_id
+select schema from durable_workflows.callbacks where id = %(callback_id)s limit 1
+
+-- name: callback_of_topic
+select id as callback_id, schema from durable_workflows.callbacks where workflow_id = %(workflow_id)s and function_id = %(step)s and topic = %(topic)s
+
+-- name: answer_callback
+select durable_workflows.answer_callback(%(callback_id)s, %(workflow_id)s, %(answer)s, %(key)s) as verdict
+
 -- name: effects_at_stake
 select at_step, workflow_id, step, name, state, workflow_id = %(workflow_id)s as is_own
 from durable_workflows.effects_at_stake(%(workflow_id)s, %(from_step)s)

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from durable_workflows import fitting
 from durable_workflows.code.catalog import BUNDLED
 from durable_workflows.engine import authoring_files
+from durable_workflows.engine.calling_back import CallbackAnswers, Verdict
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
@@ -73,7 +74,8 @@ class Engine:
         self.contents = Contents(self._rows)
         self._published = Published(self._rows, self._calls, progress)
         self._starter = Starter(self._rows, self._published)
-        self._messenger = Messenger(self._rows, self.reader)
+        self._callbacks = CallbackAnswers(self._rows)
+        self._messenger = Messenger(self._rows, self.reader, self._callbacks)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
         self._forker = Forker(self._rows, self._published, self.reader, self._stopper)
         self._deleter = Deleter(self._rows)
@@ -149,6 +151,19 @@ class Engine:
             InvalidArguments: the run waits for a message of another shape.
         """
         return await self._messenger.send(workflow_id, topic, message, idempotency_key)
+
+    async def call_back(
+        self, token: str, value: JsonValue, idempotency_key: str | None = None
+    ) -> Verdict:
+        """Answer a callback with its token: `{"result": …}`, `{"error": "…"}` or `{"heartbeat": true}`. What becomes of it is returned.
+
+        An answer counts once, for the run and for its forks that took the callback over. With an idempotency key a sender can repeat its own.
+
+        Raises:
+            InvalidArguments: the value has another form, or its result does not fit.
+            MessageTooLarge, DatabaseUnavailable
+        """
+        return await self._callbacks.by_token(token, value, idempotency_key)
 
     async def answer(
         self, wait: OpenWait, value: JsonValue, *, who: str, how: str, shown: str | None = None

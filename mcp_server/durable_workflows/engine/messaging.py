@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from durable_workflows import actions, fitting, topics
 from durable_workflows.engine import records
+from durable_workflows.engine.calling_back import CallbackAnswers
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import (
@@ -37,9 +38,10 @@ from durable_workflows.system import processes
 class Messenger:
     """Sends messages and answers."""
 
-    def __init__(self, rows: Rows, reader: Reader) -> None:
+    def __init__(self, rows: Rows, reader: Reader, callbacks: CallbackAnswers) -> None:
         self._rows = rows
         self._reader = reader
+        self._callbacks = callbacks
 
     async def send(
         self, workflow_id: str, topic: str, message: JsonValue, idempotency_key: str | None = None
@@ -53,6 +55,12 @@ class Messenger:
                 f"No message resolves a doubt about step {doubted}.",
                 hint=f"Call {topics.answering(workflow_id, topic)}.",
             )
+        if (step := topics.callback_step(topic)) is not None:
+            answered = await self._callbacks.by_message(
+                workflow_id, step, topic, message, idempotency_key
+            )
+            if answered is not None:
+                return answered
         if idempotency_key is not None:
             earlier = await self._sent_before(workflow_id, topic, message, idempotency_key)
             if earlier is not None:

@@ -39,10 +39,12 @@ from durable_workflows.host.activity import Activity
 from durable_workflows.host.importing import isolated
 from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
+from durable_workflows.processes import http_access
 from durable_workflows.schemas import described
 from durable_workflows.schemas.signatures import Signature
-from durable_workflows.seam import attempts, datasources, dbos_calls, effects
+from durable_workflows.seam import attempts, callbacks, datasources, dbos_calls, effects
 from durable_workflows.seam.attempts import Attempts
+from durable_workflows.seam.callbacks import Callbacks
 from durable_workflows.seam.datasources import Datasources
 from durable_workflows.seam.effects import Effects
 from durable_workflows.seam.own_classes import OwnClasses
@@ -238,6 +240,8 @@ class _Worker:
         attempts.offer.make(
             Attempts(self._database.schema, self._executions, self._parking, activity)
         )
+        server = functools.partial(http_access.server_of, self._settings)
+        callbacks.offer.make(Callbacks(self._database.schema, server))
         self._cancelling = anyio.Event()
         failures.fail_at_whatever_is_raised(activity.is_stopping)
         async with await tables.connect(self._database, role="worker") as connection:

@@ -23,6 +23,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from durable_workflows.database import callback_tokens
 from durable_workflows.errors import PortTaken, SetupError, UsageError
 from durable_workflows.mcp import http_connections
 from durable_workflows.mcp.server import Server, build_server, leave, leave_soon, log_plainly
@@ -31,6 +32,7 @@ from durable_workflows.settings import Settings
 from durable_workflows.system import places
 from durable_workflows.web.access import Access
 from durable_workflows.web.app import Web
+from durable_workflows.web.callbacks import Callbacks
 from durable_workflows.web.site import Site
 
 PATH = "/mcp"
@@ -90,10 +92,11 @@ async def serve_http(
             max_request_body_size=_BODY_BYTES,
             transport_security=_security(names, port),
         )
-        web = Web(Site(settings, server.backend.engine), Access(settings, token, port), names)
+        site = Site(settings, server.backend.engine)
+        web = Web(site, Access(settings, token, port), names)
         http = _Http(
             uvicorn.Config(
-                _Both(_Guard(app, token), web.app),
+                _Parts(_Guard(app, token), Callbacks(site), web.app),
                 lifespan="off",  # `_run` handles it
                 ws="none",
                 log_config=None,
@@ -109,15 +112,18 @@ async def serve_http(
     leave()
 
 
-class _Both:
-    """MCP for programs, at its path, and the page for people everywhere else."""
+class _Parts:
+    """MCP for programs, at its path; callbacks of runs at theirs; and the page for people everywhere else."""
 
-    def __init__(self, mcp: ASGIApp, page: ASGIApp) -> None:
+    def __init__(self, mcp: ASGIApp, callbacks: ASGIApp, page: ASGIApp) -> None:
         self._mcp = mcp
+        self._callbacks = callbacks
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._mcp if scope["path"] == PATH else self._page
+        path: str = scope["path"]
+        others = self._callbacks if path.startswith(callback_tokens.PATH) else self._page
+        answer = self._mcp if path == PATH else others
         await answer(scope, receive, send)
 
 

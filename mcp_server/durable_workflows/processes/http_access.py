@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from durable_workflows.errors import SetupError
 from durable_workflows.settings import Settings
@@ -46,3 +46,17 @@ def urls(settings: Settings) -> list[str]:
     """The addresses of the project's running HTTP servers."""
     found = places.lock_files(settings).glob(f"{_SERVER}*")
     return sorted(unquote(path.name.removeprefix(_SERVER)) for path in found if locks.is_held(path))
+
+
+def server_of(settings: Settings) -> str | None:
+    """The address of a running HTTP server of the project, without a path."""
+    found = urls(settings)
+    return address(found[0]) if found else None
+
+
+def address(url: str) -> str:
+    """The address of the server at `url`, without a path, for programs on this machine."""
+    parts = urlsplit(url)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "")
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{parts.port}"

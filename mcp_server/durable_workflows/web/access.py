@@ -13,6 +13,7 @@ import time
 from urllib.parse import urlsplit
 
 from durable_workflows.models import OpenWait
+from durable_workflows.processes import http_access
 from durable_workflows.settings import Settings
 
 COOKIE_SECONDS = 30 * 86_400
@@ -28,10 +29,7 @@ _CODE, _COOKIE, _NONCE = "code of the page", "cookie of the page", "nonce of a q
 
 def link(token: str, url: str) -> str:
     """A link to the page of the server at `url`, for the browser that opens it first."""
-    parts = urlsplit(url)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(parts.hostname or "", parts.hostname or "")
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{parts.port}/?code={_code(token, parts.port or 80)}"
+    return f"{http_access.address(url)}/?code={_code(token, urlsplit(url).port or 80)}"
 
 
 class Access:
