@@ -22,6 +22,7 @@ A class's docstring is its default message. The tree:
     │   ├── WouldRepeat
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
+    │   ├── ExportDamaged
     │   └── InvalidProject
     ├── RunsFailed                    more runs that a workflow started failed than it tolerates
     ├── DeadlinePassed                what a workflow waited for did not happen in time
@@ -185,6 +186,12 @@ class AlreadyAnswered(UsageError):
     """This question was answered before; the first answer counts."""
 
     hint = "Call inspect to see the answer and who gave it."
+
+
+class ExportDamaged(UsageError):
+    """The file is damaged, or no export of a run."""
+
+    hint = "Copy the file again, or export the run again. Nothing was imported."
 
 
 class InvalidProject(UsageError):

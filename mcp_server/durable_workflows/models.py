@@ -482,6 +482,45 @@ class Pruned(Model):
     freed_bytes: int = Field(default=0, description="By how much the database is smaller now.")
 
 
+class ExportHeader(Model):
+    """The first line of a file with a run: what it is, and what wrote it."""
+
+    format: int
+    workflow_id: RunId
+    name: Name
+    created_at: int = Field(description="When the run was created, in milliseconds since 1970.")
+    runs: int = Field(description="It, and all that it started.")
+    moved: bool = Field(description="Whether it was cancelled in its project, if it had not ended.")
+    release: str = Field(description="Of durable-workflows.")
+    migration: str = Field(description="The newest migration of its tables.")
+    dbos_migration: int
+    project: str | None = Field(description="The identity of its project's state directory.")
+    exported_at: datetime
+
+
+class Exported(Model):
+    """A run that was written into a file."""
+
+    workflow_id: RunId
+    file: str
+    bytes: int
+    runs: int = Field(description="It, and all that it started.")
+    unfinished: int = Field(description="How many of these had not ended.")
+    cancelled: bool = Field(description="Whether these were cancelled here.")
+    rows: int
+
+
+class Imported(Model):
+    """A run from a file."""
+
+    workflow_id: RunId
+    existing: bool = Field(description="It was here already, and nothing was changed.")
+    status: RunStatus
+    runs: int = Field(description="It, and all that it started.")
+    unfinished: int = Field(description="How many of these had not ended.")
+    rows: int
+
+
 READ = (None, tags.PORTABLE, tags.LABEL)  # formats that are JSON
 
 

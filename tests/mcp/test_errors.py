@@ -979,11 +979,16 @@ CASES = [
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
+    errors.UnknownSchedule: "no tool changes schedules: test_schedules.py",
+    errors.ExportDamaged: "no tool imports runs: test_carrying.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
     "cli/": "the command line",
     "processes/moving.py": "the command line",
+    "database/run_files.py": "the command line",
+    "engine/carrying.py": "the command line",
+    "system/archives.py": "the command line",
     "processes/lifecycle.py": "the command line",
     "mcp/serving_http.py": "the command line",
     "system/state.py": "the project is the one of the server: test_surface.py",

@@ -38,6 +38,7 @@ _MODULES = (
     "watching",
     "telling",
     "installing",
+    "carrying",
 )
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
 

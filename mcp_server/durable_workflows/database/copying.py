@@ -22,7 +22,7 @@ Key = tuple[bool, str]
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """A table of the project; in the other database it is in another schema."""
 
     schema: str
@@ -40,6 +40,9 @@ class _Table:
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.schema, self.name)
+
+
+Tables = Mapping[Key, Table]
 
 
 async def is_marked(connection: Connection, mark: str) -> bool:
@@ -68,7 +71,7 @@ async def copy(
         psycopg.Error: one of the databases refused or is gone. After the call of `before_commit` the copy may have been committed all the
         same.
     """
-    theirs, ours = await _tables(source), await _tables(target)
+    theirs, ours = await tables_of(source), await tables_of(target)
     _check_fit(theirs, ours)
     await target.execute("set client_encoding to 'utf8'")
     rows = 0
@@ -87,13 +90,14 @@ async def copy(
     return rows
 
 
-async def _tables(connection: Connection) -> Mapping[Key, _Table]:
+async def tables_of(connection: Connection) -> Tables:
+    """All tables that hold rows of the project, by whether they are DBOS's and by name."""
     other = connection.database.dbos_schema
-    found = [_Table(**row) for row in await tables.fetch(connection, "project_tables", other=other)]
+    found = [Table(**row) for row in await tables.fetch(connection, "project_tables", other=other)]
     return {table.key: table for table in found}
 
 
-def _check_fit(theirs: Mapping[Key, _Table], ours: Mapping[Key, _Table]) -> None:
+def _check_fit(theirs: Tables, ours: Tables) -> None:
     for key, table in theirs.items():
         known = ours[key].columns if key in ours else ()
         if table.pages and not set(table.columns) <= set(known):
@@ -103,7 +107,7 @@ def _check_fit(theirs: Mapping[Key, _Table], ours: Mapping[Key, _Table]) -> None
             )
 
 
-def _in_order(all_tables: Mapping[Key, _Table]) -> list[Key]:
+def _in_order(all_tables: Tables) -> list[Key]:
     """The tables, each after the tables that it refers to."""
     needs = {
         key: [(table.of_dbos, name) for name in table.needs] for key, table in all_tables.items()
@@ -111,7 +115,7 @@ def _in_order(all_tables: Mapping[Key, _Table]) -> list[Key]:
     return list(TopologicalSorter(needs).static_order())
 
 
-async def _copy_table(source: Connection, theirs: _Table, target: Connection, ours: _Table) -> int:
+async def _copy_table(source: Connection, theirs: Table, target: Connection, ours: Table) -> int:
     columns = sql.SQL(", ").join(map(sql.Identifier, theirs.columns))
     into = sql.SQL("copy {} ({}) from stdin (format binary)").format(ours.identifier, columns)
     rows = 0
@@ -125,18 +129,22 @@ async def _copy_table(source: Connection, theirs: _Table, target: Connection, ou
     return rows
 
 
-async def _begins(source: Connection, table: _Table) -> list[str]:
+async def _begins(source: Connection, table: Table) -> list[str]:
     """The beginnings of slices of the table, each of about `_SLICE_BYTES`."""
-    size = sql.SQL(" + ").join(
-        sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(column))
-        for column in table.columns
-    )
     slices = await source.execute(
         sql.SQL(
             "select min(at)::text as begins from (select ctid as at, sum({}) over (order by ctid) / {} as slice from {}) as sized group by slice order by min(at)"
-        ).format(size, _SLICE_BYTES, table.identifier)
+        ).format(stored_bytes(table), _SLICE_BYTES, table.identifier)
     )
     return [row["begins"] async for row in slices]
+
+
+def stored_bytes(table: Table) -> sql.Composed:
+    """The size of a row of the table as it is stored, perhaps compressed."""
+    return sql.SQL(" + ").join(
+        sql.SQL("coalesce(pg_column_size({}), 0)").format(sql.Identifier(column))
+        for column in table.columns
+    )
 
 
 async def _copy_slice(
@@ -151,7 +159,7 @@ async def _copy_slice(
         return writer.rowcount
 
 
-async def _renumber(target: Connection, table: _Table, column: str) -> None:
+async def _renumber(target: Connection, table: Table, column: str) -> None:
     """Continue the column's sequence after the existing rows."""
     statement = sql.SQL(
         "select setval(pg_get_serial_sequence({}, {}), coalesce(max({}), 0) + 1, false) from {}"

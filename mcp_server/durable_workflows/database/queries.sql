@@ -1248,3 +1248,57 @@ from unnest(%(names)s::text[]) as wanted (name) cross join lateral (
     select workflow_uuid, created_at from dbos.workflow_status where workflow_status.name = wanted.name order by created_at desc limit %(count)s
 ) as run
 order by wanted.name, run.created_at desc
+
+-- name: dbos_migration
+select max(version)::int as version from dbos.dbos_migrations
+
+-- name: lock_runs
+-- Whoever records a step of one of these runs, sends it a message or changes it, waits until the end of the transaction.
+select workflow_uuid as workflow_id, status from dbos.workflow_status where workflow_uuid = any(%(workflow_ids)s) order by workflow_uuid for update
+
+-- name: code_of_runs
+select distinct run.application_version as version, file.digest
+from dbos.workflow_status as run
+    join durable_workflows.versions on versions.version = run.application_version
+    left join durable_workflows.version_files as file on file.version = run.application_version
+where run.workflow_uuid = any(%(workflow_ids)s)
+
+-- name: code_of_versions
+select version, path, digest from durable_workflows.version_files where version = any(%(versions)s)
+
+-- name: awaited_elsewhere
+-- What parked runs wait for outside of their tree.
+select parked_on.workflow_id, parked_on.target from durable_workflows.parked_on
+where parked_on.workflow_id = any(%(workflow_ids)s) and parked_on.target <> all(%(workflow_ids)s) limit 1
+
+-- name: cancel_exported
+-- As dbos cancels runs.
+update dbos.workflow_status as run
+set status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment.ms, completed_at = moment.ms
+from (select (extract(epoch from clock_timestamp()) * 1000)::bigint as ms) as moment
+where run.workflow_uuid = any(%(workflow_ids)s) and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+
+-- name: import_versions
+-- Older than all that are here: new runs begin on the code of this project.
+insert into durable_workflows.versions (version, saved_at)
+select entry.version, (select coalesce(min(saved_at), clock_timestamp()) - interval '1 second' from durable_workflows.versions)
+from unnest(%(versions)s::text[]) as entry (version) on conflict do nothing returning version
+
+-- name: settle_imported
+-- What processes of the other project had under way is queued, as dbos does after the end of a process; what was parked stays parked.
+with left_waits as (
+    delete from durable_workflows.waits where workflow_id = any(%(workflow_ids)s) and executor_id <> 'parked'
+), left_workers as (
+    update durable_workflows.suspects set executor_id = null where workflow_id = any(%(workflow_ids)s)
+), moved as (
+    select run.workflow_uuid as id, run.status = 'PENDING' as is_pending, run.executor_id = 'parked' and parked.workflow_id is not null as is_parked
+    from dbos.workflow_status as run left join durable_workflows.parked on parked.workflow_id = run.workflow_uuid
+    where run.workflow_uuid = any(%(workflow_ids)s)
+)
+update dbos.workflow_status as run set
+    status = case when is_pending and is_parked is not true then 'ENQUEUED' else run.status end,
+    queue_name = case when is_pending and is_parked is not true then coalesce(run.queue_name, '_dbos_internal_queue') else run.queue_name end,
+    started_at_epoch_ms = case when is_pending and is_parked is not true then null else run.started_at_epoch_ms end,
+    executor_id = case when is_pending and is_parked then 'parked' end,
+    owner_xid = null, creator_xid = null, attributes = run.attributes - 'session', application_name = %(application)s
+from moved where run.workflow_uuid = moved.id

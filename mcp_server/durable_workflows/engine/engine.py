@@ -18,6 +18,7 @@ from durable_workflows.code.catalog import BUNDLED
 from durable_workflows.engine import authoring_files
 from durable_workflows.engine.calling_back import CallbackAnswers, Verdict
 from durable_workflows.engine.calls import Calls
+from durable_workflows.engine.carrying import Carrier, Unfinished
 from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
@@ -35,8 +36,10 @@ from durable_workflows.models import (
     ChangedList,
     Connection,
     Delivered,
+    Exported,
     Forked,
     ForkOptions,
+    Imported,
     MovedList,
     MoveFilter,
     OpenWait,
@@ -82,6 +85,7 @@ class Engine:
         self._scheduler = Scheduler(self._rows, self._calls, self._published, self._starter)
         self._rehearser = Rehearser(self._rows)
         self._mover = Mover(self._rows, self._published, self.reader, self._rehearser)
+        self._carrier = Carrier(self._rows, progress)
 
     @property
     def project(self) -> Path:
@@ -350,6 +354,31 @@ class Engine:
         found = await self._published.catalog()
         own = [one.name for one in found.workflows if not one.source.startswith(f"{BUNDLED}/")]
         return await self._rehearser.rehearse_last(own, found.version, count, shaken=shaken)
+
+    async def export(
+        self, workflow_id: str, path: Path, unfinished: Unfinished | None = None
+    ) -> Exported:
+        """Write a run, all that it started, and the code of these into a new file, as they are at one moment.
+
+        What has not ended is cancelled here in the same moment, or goes on here, as `unfinished` says.
+
+        Raises:
+            UsageError: it has not ended, and it was not said what then; it waits for a run that is not in the file; the file exists.
+            NoSpaceLeft, StateDirectoryUnusable: the file cannot be written.
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        return await self._carrier.export(workflow_id, path, unfinished)
+
+    async def import_run(self, path: Path) -> Imported:
+        """Insert the runs of a file: all or nothing. What had not ended goes on here, with the code that is in the file.
+
+        Raises:
+            ExportDamaged: the file is not as it was written.
+            WorkflowIdTaken: an id of it belongs to another run here.
+            SetupError: a newer release has written it.
+            NoSpaceLeft, StateDirectoryUnusable, DatabaseUnavailable
+        """
+        return await self._carrier.load(path)
 
     async def pause_schedule(self, name: str) -> ScheduleInfo:
         """Pause a schedule until it is resumed. Workers notice it within 30 seconds. A paused schedule stays paused.

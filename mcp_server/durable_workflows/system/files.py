@@ -59,7 +59,7 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError:
         temporary.unlink()
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_once(path: Path, text: str) -> None:
@@ -72,7 +72,7 @@ def write_once(path: Path, text: str) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink()
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def read_text(path: Path) -> str:
@@ -92,7 +92,8 @@ def _temporary(path: Path, text: str) -> Path:
     return Path(name)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
+    """Sync the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
