@@ -67,15 +67,20 @@ VALUES: dict[str, Any] = {
     "missed": "last",
     "replace": True,
     "filter": {"name": "report"},
-    "dry_run": False,
+    "fork_children": True,
+    "dry_run": True,
+    "to_step": 4,
 }
 # What a command calls it, and what it makes of it.
 TAKEN_AS: dict[tuple[str, str], tuple[str, Any]] = {
     ("fork", "version"): ("same_version", True),
+    ("fork_failed", "version"): ("same_version", True),
+    ("fork_failed", "since"): ("since", datetime(2026, 11, 28)),
+    ("rewind", "version"): ("latest_version", False),
     ("send_message", "message"): ("message", GivenJson("yes")),
     ("resolve_step", "result"): ("result", GivenJson("paid")),
     ("move_to_version", "filter"): ("filter", MoveFilter(name="report")),
-    ("move_to_version", "dry_run"): ("apply", True),
+    ("move_to_version", "dry_run"): ("apply", False),
     ("list_workflows", "since"): ("since", datetime(2026, 11, 28)),
     ("start_workflow", "batch"): ("batch", Path("FILE")),
     ("write_workflow", "source"): ("source", Path("FILE")),

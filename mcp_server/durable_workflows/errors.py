@@ -20,6 +20,7 @@ A class's docstring is its default message. The tree:
     │   ├── NotWaiting
     │   ├── NotInDoubt
     │   ├── WouldRepeat
+    │   ├── StillRunning
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   ├── ExportDamaged
@@ -174,6 +175,12 @@ class WouldRepeat(UsageError):
         """`steps` are those of the run that was to be forked."""
         super().__init__(message, hint=hint)
         self.steps = steps
+
+
+class StillRunning(UsageError):
+    """The run is under way."""
+
+    hint = "Cancel it, then call again; or fork it, which leaves it as it is."
 
 
 class CannotAsk(UsageError):

@@ -146,6 +146,9 @@ class RunSummary(Model):
     started_by: str | None = Field(default=None, description="The session that started it.")
     parent_workflow_id: str | None = Field(default=None, description="The run that started it.")
     forked_from: str | None = Field(default=None, description="The run whose steps it took over.")
+    rewound_from: str | None = Field(
+        default=None, description="The run that was rewound; this is what it had done before."
+    )
     forks: list[Fork] = Field(default=[], description="Its newest forks, perhaps repairs.")
 
 
@@ -358,8 +361,27 @@ class PersonAnswer(Model):
     note: str = Field(description="What the person did.")
 
 
+class Rewind(Model):
+    """What a rewind to a step has kept of a run, as another run."""
+
+    workflow_id: RunId
+    status: RunStatus
+    to_step: int
+
+
+class Rewound(Model):
+    """A run that goes again from a step."""
+
+    workflow_id: str = Field(description="The run.")
+    to_step: int = Field(description="The first step that runs again.")
+    version: Version | None
+    kept_as: str = Field(description="The run that has what this one had done before.")
+    existing: bool = Field(default=False, description="It was rewound so before.")
+    note: str | None = Field(default=None, description="Which answers of people stay.")
+
+
 class ForkOptions(Model):
-    """How a fork differs from its original: its id, its arguments, the outputs of earlier steps by their numbers. `repeat` are steps that happen again although they must not happen twice."""
+    """How a fork differs from its original: its id, its arguments, the outputs of earlier steps by their numbers. `repeat` are steps that happen again although they must not happen twice. `fork_children`: failed children whose results it takes only later are forked too, and it waits for these forks."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -368,6 +390,7 @@ class ForkOptions(Model):
     outputs: Mapping[int, JsonValue] = {}
     repeat: tuple[int, ...] = ()
     cancel_original: bool = False
+    fork_children: bool = False
 
 
 class Forked(Model):
@@ -441,6 +464,36 @@ class MovedList(Model):
     note: str | None = Field(
         default=None, description="How many were moved, what was left out, and what to do next."
     )
+
+
+class ForkChoice(Model):
+    """Which runs are forked, each from its failed step: those named, or the failed ones of a workflow, created since a time. At most `limit`, the newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    workflow_ids: tuple[str, ...] | None = None
+    name: str | None = None
+    since: datetime | None = None
+    limit: int = 100
+
+
+class ForkVerdict(Model):
+    """What became of one run of a list: its fork, or why there is none."""
+
+    workflow_id: RunId
+    fork: str | None = Field(default=None, description="The new run; its id is always the same.")
+    from_step: int | None = Field(default=None, description="The failed step, which runs again.")
+    existing: bool = Field(default=False, description="It was forked before.")
+    refused: str | None = Field(default=None, description="Why it was not forked.")
+
+
+class ForkedList(Model):
+    """What became of each run; with `dry_run` nothing was forked, and `existing` and `fork` say nothing."""
+
+    workflows: list[ForkVerdict] = Field(description="A verdict for each run.")
+    forked: int = Field(description="How many runs were forked now, or would be.")
+    dry_run: bool = Field(default=False, description="Whether it was only asked.")
+    note: str | None = Field(default=None, description="What was left out.")
 
 
 class Changed(Model):
@@ -821,7 +874,7 @@ class Rest(Model):
 
 
 class Run(Model):
-    """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself.
+    """Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. A run with `rewound_from` is what that run had done when it was rewound to the step `rewound_to`; `rewinds` are those of this run.
 
     `ended_with` is the run whose end cancelled this one. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs.
     `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker.
@@ -838,6 +891,8 @@ class Run(Model):
     recovery_attempts: int
     forked_from: str | None
     forked_at: int | None = None
+    rewound_from: str | None = None
+    rewound_to: int | None = None
     parent_workflow_id: str | None
     ended_with: str | None = None
     started_by: str | None = None
@@ -853,6 +908,7 @@ class Run(Model):
     children: list[Child]
     stopped_children: int = 0
     forks: list[Fork]
+    rewinds: list[Rewind] = []
     events: list[Event] = []
     answers: list[Answer] = []
     effects: list[StepEffect] = []

@@ -97,6 +97,43 @@ async def _check_repaired(engine: Engine, _said: str) -> None:
     assert newest.forked_from == "order-2"
 
 
+# Repair a failed run with other arguments
+
+
+async def _script_other_arguments(agent: Agent, _folder: Path) -> str:
+    await agent.call("inspect", workflow_id="order-2")
+    forked = await agent.call("fork", workflow_id="order-2", from_step=2, args={"item": "pear"})
+    return await agent.call("wait_for_workflows", workflow_ids=[agent.field(forked, "workflow_id")])
+
+
+async def _check_other_arguments(engine: Engine, _said: str) -> None:
+    [fork] = (await engine.reader.run("order-2")).forks
+    assert await _output(engine, fork.workflow_id) == "reserved plum for 4"
+
+
+# Resolve a doubt
+
+
+async def _arrange_doubt(engine: Engine) -> None:
+    await _start(engine, "payment-1", "payment", amount=12)
+    await engine.reader.wait(["payment-1"], until="any", timeout_seconds=60)
+
+
+async def _script_doubt(agent: Agent, folder: Path) -> str:
+    await agent.call("inspect", workflow_id="payment-1")
+    happened = "paid 12" in (folder / "ledger.txt").read_text(encoding="utf-8")
+    await agent.call(
+        "resolve_step", workflow_id="payment-1", step=1, happened=happened, result="paid"
+    )
+    return await agent.call("wait_for_workflows", workflow_ids=["payment-1"])
+
+
+async def _check_doubt(engine: Engine, _said: str) -> None:
+    assert await _output(engine, "payment-1") == "paid"
+    ledger = engine.project / "ledger.txt"
+    assert ledger.read_text(encoding="utf-8") == "paid 12\n"
+
+
 # Fan out and collect
 
 
@@ -190,6 +227,21 @@ SCENARIOS = (
         _arrange_failed,
         _script_repair,
         _check_repaired,
+    ),
+    Scenario(
+        "other_arguments",
+        "The run order-2 failed: there are no plums. Let it go on with a pear from the step that failed, without reserving again.",
+        _arrange_failed,
+        _script_other_arguments,
+        _check_other_arguments,
+    ),
+    Scenario(
+        "doubt",
+        "The run payment-1 does not know whether it has paid. The file ledger.txt has all payments. "
+        'If it has paid, its step returns "paid". See to it that it is finished.',
+        _arrange_doubt,
+        _script_doubt,
+        _check_doubt,
     ),
     Scenario(
         "fan_out",

@@ -22,5 +22,11 @@ async def test_a_scripted_player_reaches_the_goal_at_the_recorded_cost(scenario:
     assert played["characters"] == pytest.approx(recorded["characters"], rel=TOLERANCE), RENEW
 
 
+def test_repairs_take_four_calls_at_most() -> None:
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    for name in ("other_arguments", "doubt"):
+        assert len(recorded[name]["calls"]) <= 4
+
+
 async def test_what_a_model_reads_first_is_what_was_reviewed() -> None:
     assert await surface() == SURFACE.read_text(encoding="utf-8").strip(), RENEW

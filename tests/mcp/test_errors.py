@@ -157,7 +157,7 @@ CASES = [
         None,
         "fork",
         {"workflow_id": "ended", "from_step": 0},
-        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version, new_workflow_id, args, outputs, repeat, cancel_original.",
+        "Wrong arguments for fork: from_step: Input should be greater than or equal to 1. Nothing was done. from_step: The first step to run again, by its number in inspect. Its arguments are workflow_id, from_step, version, new_workflow_id, args, outputs, repeat, cancel_original, fork_children.",
     ),
     Case(
         "a number that is too large",
@@ -255,7 +255,7 @@ CASES = [
         None,
         "start_workflows",
         {},
-        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, move_to_version, schedule, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
+        "There is no tool 'start_workflows'. Use one of workflow_catalog, start_workflow, list_workflows, wait_for_workflows, inspect, compare, send_message, resolve_step, fork, fork_failed, rewind, move_to_version, schedule, cancel, resume, delete_workflows, answer_in_person, write_workflow, search_docs, server_status.",
     ),
     # Starting
     Case(
@@ -616,6 +616,27 @@ CASES = [
         "fork",
         {"workflow_id": "lost", "from_step": 1},
         "There is no workflow 'removed'. Call workflow_catalog to see the registered names.",
+    ),
+    Case(
+        "forks of runs of which there is one not",
+        UnknownWorkflowId,
+        "fork_failed",
+        {"workflow_ids": ["failed", "endet"]},
+        "There is no run 'endet'. Did you mean 'ended'? Call list_workflows to see the runs of this project.",
+    ),
+    Case(
+        "a rewind that would do again what must not happen twice",
+        WouldRepeat,
+        "rewind",
+        {"workflow_id": "paid", "to_step": 1},
+        'A rewind of paid to step 1 would repeat what must not happen twice: step 1 pay, which has happened. Nothing was done. Rewind to a later step; or, if it shall happen again, rewind(workflow_id="paid", to_step=1, repeat=[1]).',
+    ),
+    Case(
+        "a rewind to a step that there is not",
+        UnknownStep,
+        "rewind",
+        {"workflow_id": "failed", "to_step": 9},
+        "failed has no step 9: give one from 1 to 3. Call inspect to see the run's steps and their numbers.",
     ),
     Case(
         "a move of neither runs nor a filter",
@@ -1008,6 +1029,9 @@ ELSEWHERE: dict[str, str] = {
     "authoring/waiting.py": "raised in workflow code, whose errors are recorded with its run",
 }
 UNCAUSED: dict[str, str] = {
+    "A worker has …. Nothing was done.": "of a run that is under way: test_rewinds.py",
+    "…, which … has started, has not ended. Nothing was done.": "of a run with children: test_rewinds.py",
+    "… of … still runs. Nothing was done.": "of a step that runs: test_rewinds.py",
     "Only a person may say whether step … has happened.": "of a step in doubt: test_effects.py",
     "It was already said whether step … has happened.": "of a step in doubt: test_effects.py",
     "Workflow code made the schedule …. Nothing was done.": "of a schedule of workflow code: test_schedules_without_code.py",

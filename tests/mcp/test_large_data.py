@@ -727,6 +727,8 @@ LONGEST: dict[str, tuple[Json, bool]] = {
     ),
     "resolve_step": ({"workflow_id": "asks", "step": 1, "happened": True}, True),
     "fork": ({"workflow_id": "huge-1", "from_step": STEPS}, False),
+    "fork_failed": ({"workflow_ids": ["broken", *WAITING_IDS[:99]]}, False),
+    "rewind": ({"workflow_id": "steps", "to_step": STEPS}, False),
     "schedule": ({"action": "list"}, False),
     "move_to_version": ({"workflow_ids": WAITING_IDS}, False),
     "cancel": ({"workflow_ids": WAITING_IDS}, False),

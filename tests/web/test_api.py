@@ -411,6 +411,7 @@ async def test_what_concerns_a_run_that_is_not_there_changes_nothing(
         "workflow_id": "page-nobody",
         "workflow_ids": ["page-nobody"],
         "from_step": 1,
+        "to_step": 1,
         "step": 1,
         "value": 1,
         "topic": "go",

@@ -124,7 +124,7 @@ def step(
 def idempotency_key() -> str:
     """A text for receivers that recognise a repeated request: the same each time this step of this run runs, and different for any other.
 
-    A fork that does the step again has another key. Call it in a step.
+    A fork that does the step again has another key, and so has the run once it was rewound. Call it in a step.
 
     Raises:
         UsageError: the caller is not in a step of a run.
@@ -136,8 +136,9 @@ def idempotency_key() -> str:
             hint="Call it in the step that sends the request: the key belongs to that step.",
         )
     workflow_id, step_ = place
-    made = effects.created_at(workflow_id)
-    return str(uuid.uuid5(_KEYS, f"{workflow_id}\n{made}\n{step_}"))
+    made, rewinds = effects.origin(workflow_id, step_)
+    again = f"\n{rewinds}" if rewinds else ""
+    return str(uuid.uuid5(_KEYS, f"{workflow_id}\n{made}\n{step_}{again}"))
 
 
 def once_steps(function: Callable[..., object]) -> list[str]:

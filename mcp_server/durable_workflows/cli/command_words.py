@@ -101,6 +101,7 @@ FORMS = {
             "outputs": "--outputs",
             "repeat": "--repeat",
             "cancel_original": Flag("--cancel-original"),
+            "fork_children": Flag("--fork-children"),
         },
     ),
     "schedule": Form(
@@ -123,6 +124,22 @@ FORMS = {
             "version": "--version",
             "dry_run": Flag("--apply", False, off="--dry-run"),
         },
+    ),
+    "fork_failed": Form(
+        "fork-failed",
+        ("workflow_ids",),
+        {
+            "name": "--name",
+            "since": "--since",
+            "version": Flag("--same-version", "same"),
+            "limit": "--limit",
+            "dry_run": Flag("--dry-run"),
+        },
+    ),
+    "rewind": Form(
+        "rewind",
+        ("workflow_id", "to_step"),
+        {"version": Flag("--latest-version", "latest"), "repeat": "--repeat"},
     ),
     "cancel": Form("cancel", ("workflow_ids",), {"children": _CHILDREN}),
     "resume": Form("resume", ("workflow_ids",), {"children": _CHILDREN}),

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
-from durable_workflows import fitting, wording
+from durable_workflows import fitting, limits, wording
 from durable_workflows.cli import columns, command_words, terminal
 from durable_workflows.cli.dashboard import Line, age
 from durable_workflows.engine import following
@@ -25,6 +25,8 @@ from durable_workflows.models import (
     CatalogEntry,
     ChangedList,
     Ended,
+    ForkedList,
+    ForkVerdict,
     LogLine,
     MovedList,
     Run,
@@ -400,6 +402,31 @@ def moved_text(moved: MovedList) -> str:
     able = moved.dry_run and any(one.verdict == "safe" for one in moved.workflows)
     more = " Run it again with --apply to move what is safe." if able else ""
     return "\n".join([*lines, f"{moved.note}{more}"])
+
+
+def forked_text(forked: ForkedList) -> str:
+    """A line for each run, and how many were forked."""
+    lines = [
+        f"{fitting.shown_line(one.workflow_id)}  {_fork_line(one, dry_run=forked.dry_run)}"
+        for one in forked.workflows
+    ]
+    would = "Would fork" if forked.dry_run else "Forked"
+    lines.append(f"{would} {wording.counted(forked.forked, 'run')}.")
+    return "\n".join([*lines, *([forked.note] if forked.note else [])])
+
+
+def _fork_line(one: ForkVerdict, *, dry_run: bool) -> str:
+    if one.fork is None:
+        return f"not forked: {wording.line(one.refused or '', limits.STEP)}"
+    fork = f"step {one.from_step}: {fitting.shown_line(one.fork)}"
+    was = (
+        "was forked before from"
+        if one.existing
+        else "would be forked from"
+        if dry_run
+        else "forked from"
+    )
+    return f"{was} {fork}"
 
 
 def print_ended(ended: Ended, as_json: bool) -> None:

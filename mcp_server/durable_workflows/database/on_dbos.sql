@@ -447,7 +447,7 @@ begin
         update dbos.workflow_status set
             status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment,
             completed_at = moment,
-            attributes = case jsonb_typeof(attributes) when 'object' then attributes else '{}' end || jsonb_build_object('ended_with', jsonb_build_object('run', parent, 'at', moment))
+            attributes = durable_workflows.attributes_of(attributes) || jsonb_build_object('ended_with', jsonb_build_object('run', parent, 'at', moment))
         where status in ('PENDING', 'ENQUEUED', 'DELAYED')
             and workflow_uuid in (select workflow_id from durable_workflows.descendants(array[parent]));
         exit when not found;
@@ -608,14 +608,74 @@ $$;
 -- Which runs a step names: those that it started, and those whose result it took.
 create index if not exists durable_workflows_named on dbos.operation_outputs (child_workflow_id) where child_workflow_id is not null;
 
+-- Copies to a run what another one has recorded before a step: its steps, events and streams, and what is known of the effects and the attempts of these
+-- steps. `given` has other outputs by the numbers of their steps, as recorded, and with `children` other runs in place of those that these steps started.
+create or replace function durable_workflows.copy_before(origin text, copy_id text, first integer, given jsonb) returns void language plpgsql as $$
+declare
+    moment bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+begin
+    insert into dbos.operation_outputs (
+        workflow_uuid, function_id, output, error, serialization, function_name, child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms,
+        application_name, retention_timestamp
+    )
+    select
+        copy_id, step.function_id, case when other.output is null then step.output else other.output end, case when other.output is null then step.error end,
+        case when other.output is null then step.serialization when other.output like '%"$type"%' then 'durable_json' else 'portable_json' end,
+        step.function_name, coalesce(given -> 'children' ->> step.child_workflow_id, step.child_workflow_id),
+        step.started_at_epoch_ms, step.completed_at_epoch_ms, run.application_name, moment
+    from dbos.workflow_status as run join dbos.operation_outputs as step using (workflow_uuid)
+        cross join lateral (select given ->> step.function_id::text as output) as other
+    where run.workflow_uuid = origin and step.function_id < first;
+    insert into dbos.workflow_events_history (workflow_uuid, function_id, key, value, serialization)
+    select copy_id, event.function_id, event.key, event.value, event.serialization
+    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first;
+    insert into dbos.workflow_events (workflow_uuid, key, value, serialization)
+    select distinct on (event.key) copy_id, event.key, event.value, event.serialization
+    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first
+    order by event.key, event.function_id desc;
+    insert into dbos.streams (workflow_uuid, function_id, key, value, serialization, "offset")
+    select copy_id, item.function_id, item.key, item.value, item.serialization, item."offset"
+    from dbos.streams as item where item.workflow_uuid = origin and item.function_id < first;
+    insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
+    select copy_id, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
+    from durable_workflows.effects as effect where effect.workflow_id = origin and effect.function_id < first;
+    insert into durable_workflows.attempts (
+        workflow_id, function_id, attempt, attempts, name, began_at, failed_at, next_at, said, error
+    )
+    select
+        copy_id, attempt.function_id, attempt.attempt, attempt.attempts, attempt.name, attempt.began_at, attempt.failed_at, attempt.next_at, attempt.said,
+        attempt.error
+    from durable_workflows.attempts as attempt where attempt.workflow_id = origin and attempt.function_id < first;
+    insert into durable_workflows.labels (workflow_id, function_id, scope, name)
+    select copy_id, label.function_id, label.scope, label.name
+    from durable_workflows.labels as label where label.workflow_id = origin and label.function_id < first;
+    insert into durable_workflows.callbacks (
+        workflow_id, function_id, id, topic, schema, made_at, ends_at, silence, beat_at, answer, answer_key, answered_at, closed
+    )
+    select
+        copy_id, callback.function_id, callback.id, callback.topic, callback.schema, callback.made_at, callback.ends_at, callback.silence, callback.beat_at,
+        callback.answer, callback.answer_key, callback.answered_at, callback.closed
+    from durable_workflows.callbacks as callback where callback.workflow_id = origin and callback.function_id < first;
+end
+$$;
+
+-- The attributes of a run: of one that a workflow started they are a JSON null.
+create or replace function durable_workflows.attributes_of(given jsonb) returns jsonb language sql immutable as $$
+    select case when jsonb_typeof(given) = 'object' then given else '{}' end
+$$;
+
+-- They say what a rewind did (`rewind_run`): another run that goes on from its steps has none of that.
+create or replace function durable_workflows.without_rewinds(given jsonb) returns jsonb language sql immutable as $$
+    select durable_workflows.attributes_of(given) - 'rewound' - 'rewound_from' - 'rewound_to'
+$$;
+
 -- Forks a run from a step: a new run in a queue, with the rows that DBOS writes for a fork, and with what is known of the effects and the attempts of the steps
--- that it takes over. `inputs` are other arguments, `given` other outputs of such steps by their numbers, both as recorded; `about` joins the attributes. Returns the verdict:
+-- that it takes over. `inputs` are other arguments, `given` other outputs and children of such steps, all as recorded (`copy_before`); `about` joins the attributes. Returns the verdict:
 -- `forked`; `existing`, it was forked before with this id; `taken`, another run has the id; `unknown`, there is no such run.
 create or replace function durable_workflows.fork_run(
     origin text, fork_id text, first integer, of_version text, of_queue text, inputs text, given jsonb, about jsonb
 ) returns text language plpgsql as $$
 declare
-    owner text;
     moment bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
 begin
     insert into dbos.workflow_status (
@@ -624,8 +684,8 @@ begin
     )
     select
         fork_id, 'ENQUEUED', run.name, run.class_name, run.config_name, of_version, run.application_id, run.authenticated_user, run.authenticated_roles,
-        run.assumed_role, case when fork_run.inputs is null then run.serialization else 'portable_json' end, of_queue, origin,
-        case jsonb_typeof(run.attributes) when 'object' then run.attributes else '{}' end || about, run.application_name, moment, moment, 0, 0
+        run.assumed_role, case when fork_run.inputs is null then run.serialization else 'durable_json' end, of_queue, origin,
+        durable_workflows.without_rewinds(run.attributes) || about, run.application_name, moment, moment, 0, 0
     from dbos.workflow_status as run where run.workflow_uuid = origin
     on conflict do nothing;
     if not found then
@@ -638,51 +698,164 @@ begin
             else 'taken'
         end;
     end if;
-    update dbos.workflow_status set was_forked_from = true where workflow_uuid = origin returning application_name into owner;
+    update dbos.workflow_status set was_forked_from = true where workflow_uuid = origin;
     insert into dbos.workflow_input (workflow_uuid, inputs)
     select fork_id, coalesce(fork_run.inputs, input.inputs, run.inputs)
     from dbos.workflow_status as run left join dbos.workflow_input as input using (workflow_uuid) where run.workflow_uuid = origin;
-    insert into dbos.operation_outputs (
-        workflow_uuid, function_id, output, error, serialization, function_name, child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms,
-        application_name, retention_timestamp
-    )
-    select
-        fork_id, step.function_id, case when other.output is null then step.output else other.output end, case when other.output is null then step.error end,
-        case when other.output is null then step.serialization else 'portable_json' end, step.function_name, step.child_workflow_id,
-        step.started_at_epoch_ms, step.completed_at_epoch_ms, owner, moment
-    from dbos.operation_outputs as step cross join lateral (select given ->> step.function_id::text as output) as other
-    where step.workflow_uuid = origin and step.function_id < first;
-    insert into dbos.workflow_events_history (workflow_uuid, function_id, key, value, serialization)
-    select fork_id, event.function_id, event.key, event.value, event.serialization
-    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first;
-    insert into dbos.workflow_events (workflow_uuid, key, value, serialization)
-    select distinct on (event.key) fork_id, event.key, event.value, event.serialization
-    from dbos.workflow_events_history as event where event.workflow_uuid = origin and event.function_id < first
-    order by event.key, event.function_id desc;
-    insert into dbos.streams (workflow_uuid, function_id, key, value, serialization, "offset")
-    select fork_id, item.function_id, item.key, item.value, item.serialization, item."offset"
-    from dbos.streams as item where item.workflow_uuid = origin and item.function_id < first;
-    insert into durable_workflows.effects (workflow_id, function_id, name, attempt, began_at, person_only, doubt_since, decisions)
-    select fork_id, effect.function_id, effect.name, effect.attempt, effect.began_at, effect.person_only, effect.doubt_since, effect.decisions
-    from durable_workflows.effects as effect where effect.workflow_id = origin and effect.function_id < first;
-    insert into durable_workflows.attempts (
-        workflow_id, function_id, attempt, attempts, name, began_at, failed_at, next_at, said, error
-    )
-    select
-        fork_id, attempt.function_id, attempt.attempt, attempt.attempts, attempt.name, attempt.began_at, attempt.failed_at, attempt.next_at, attempt.said,
-        attempt.error
-    from durable_workflows.attempts as attempt where attempt.workflow_id = origin and attempt.function_id < first;
-    insert into durable_workflows.labels (workflow_id, function_id, scope, name)
-    select fork_id, label.function_id, label.scope, label.name
-    from durable_workflows.labels as label where label.workflow_id = origin and label.function_id < first;
-    insert into durable_workflows.callbacks (
-        workflow_id, function_id, id, topic, schema, made_at, ends_at, silence, beat_at, answer, answer_key, answered_at, closed
-    )
-    select
-        fork_id, callback.function_id, callback.id, callback.topic, callback.schema, callback.made_at, callback.ends_at, callback.silence, callback.beat_at,
-        callback.answer, callback.answer_key, callback.answered_at, callback.closed
-    from durable_workflows.callbacks as callback where callback.workflow_id = origin and callback.function_id < first;
+    perform durable_workflows.copy_before(origin, fork_id, first, given);
     return 'forked';
+end
+$$;
+
+-- What a rewind has kept of a run.
+create index if not exists durable_workflows_rewound on dbos.workflow_status ((attributes ->> 'rewound_from'), created_at)
+    where attributes ->> 'rewound_from' is not null;
+
+-- Gives another run what a run has recorded from a step on: its steps, with the messages that they took, what people answered at them, and what they
+-- printed. From step 0 on that is everything.
+create or replace function durable_workflows.move_from(origin text, target text, first integer) returns void language plpgsql as $$
+declare
+    began timestamptz := (
+        select to_timestamp(min(started_at_epoch_ms) / 1000.0) from dbos.operation_outputs where workflow_uuid = origin and function_id >= first
+    );
+begin
+    update dbos.operation_outputs set workflow_uuid = target where workflow_uuid = origin and function_id >= first;
+    update dbos.datasource_outputs set workflow_id = target where workflow_id = origin and step_id >= first;
+    update dbos.workflow_events_history set workflow_uuid = target where workflow_uuid = origin and function_id >= first;
+    update dbos.streams set workflow_uuid = target where workflow_uuid = origin and function_id >= first;
+    update dbos.workflow_output set workflow_uuid = target where workflow_uuid = origin;
+    update dbos.notifications set destination_uuid = target,
+        -- DBOS makes an id of the sender's key and the run: a message that is sent again with its key must arrive.
+        message_uuid = case when right(message_uuid, length(origin) + 2) = '::' || origin
+            then left(message_uuid, -length(origin)) || target else message_uuid end
+    where destination_uuid = origin and (first = 0 or consumed_by_function_id >= first);
+    update durable_workflows.effects set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.attempts set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.labels set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.callbacks set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.answers set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.unanswered set workflow_id = target where workflow_id = origin and function_id >= first;
+    update durable_workflows.logs set workflow_id = target
+    where workflow_id = origin and (first = 0 or function_id >= first or function_id is null and at >= began);
+    update durable_workflows.notified set workflow_id = target where workflow_id = origin;
+    delete from durable_workflows.running_steps where workflow_id = origin and function_id >= first;
+    delete from durable_workflows.suspects where workflow_id = origin;
+    delete from durable_workflows.waits where workflow_id = origin;
+    delete from durable_workflows.woken where workflow_id = origin;
+end
+$$;
+
+-- The runs that the steps of a run from this one on have started under ids that come of its own, and theirs: such a step would find them again. Those from
+-- above come first.
+create or replace function durable_workflows.children_from(origin text, first integer)
+    returns table (workflow_id text, status text, depth integer) language sql stable as $$
+    with recursive tree (id, status, depth) as (
+        select child.workflow_uuid, child.status, 1 from dbos.workflow_status as child
+        where child.parent_workflow_id = origin and child.workflow_uuid ~ '-[0-9]{1,9}$'
+            and child.workflow_uuid = origin || '-' || substring(child.workflow_uuid from '[0-9]+$')
+            and substring(child.workflow_uuid from '[0-9]{1,9}$')::integer >= first
+        union all
+        select child.workflow_uuid, child.status, tree.depth + 1 from tree cross join lateral (
+            select * from dbos.workflow_status where parent_workflow_id = tree.id offset 0
+        ) as child
+        where child.workflow_uuid ~ '-[0-9]{1,9}$' and child.workflow_uuid = tree.id || '-' || substring(child.workflow_uuid from '[0-9]+$')
+    )
+    select id, tree.status, tree.depth from tree order by tree.depth, id
+$$;
+
+-- Gives an ended run another id, wherever it is named.
+create or replace function durable_workflows.rename_run(old_id text, new_id text) returns void language plpgsql as $$
+begin
+    insert into dbos.workflow_status
+    select (jsonb_populate_record(run, jsonb_build_object('workflow_uuid', new_id))).* from dbos.workflow_status as run where run.workflow_uuid = old_id;
+    update dbos.workflow_input set workflow_uuid = new_id where workflow_uuid = old_id;
+    update dbos.workflow_events set workflow_uuid = new_id where workflow_uuid = old_id;
+    perform durable_workflows.move_from(old_id, new_id, 0);
+    update dbos.workflow_status set parent_workflow_id = new_id where parent_workflow_id = old_id;
+    update dbos.workflow_status set forked_from = new_id where forked_from = old_id;
+    update dbos.operation_outputs set child_workflow_id = new_id where child_workflow_id = old_id;
+    delete from dbos.workflow_status where workflow_uuid = old_id;
+end
+$$;
+
+-- Rewinds a run to a step: the same run goes again from there, in a queue, on this version of the code. What it had done is kept as another run, which has ended
+-- as this one had: `kept_as` says which. The verdicts: `rewound`; `existing`, it was rewound so before and has not begun; `unknown`, there is no such run;
+-- `held`, a worker has it; `child`, a run that one of these steps started has not ended; `repeats`, something that must not happen twice would (`at_steps` may).
+create or replace function durable_workflows.rewind_run(origin text, first integer, of_version text, of_queue text, at_steps integer[])
+    returns table (verdict text, about text) language plpgsql as $$
+#variable_conflict use_column
+declare
+    run dbos.workflow_status;
+    child record;
+    kept_as text;
+    number integer;
+    moment bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint;
+begin
+    select * into run from dbos.workflow_status where workflow_uuid = origin for update;
+    if not found then
+        return query select 'unknown', null::text;
+        return;
+    elsif run.status = 'PENDING' and run.executor_id is distinct from 'parked' then
+        return query select 'held', run.executor_id;
+        return;
+    elsif run.status in ('ENQUEUED', 'DELAYED') and run.attributes -> 'rewound' -> -1 = to_jsonb(first)
+        and not exists (select from dbos.operation_outputs where workflow_uuid = origin and function_id >= first)
+    then
+        return query select 'existing', kept.workflow_uuid from dbos.workflow_status as kept
+            where kept.attributes ->> 'rewound_from' = origin order by kept.created_at desc, kept.workflow_uuid desc limit 1;
+        return;
+    elsif exists (select from durable_workflows.effects_at_stake(origin, first) as stake where stake.at_step <> all(at_steps)) then
+        return query select 'repeats', null::text;
+        return;
+    end if;
+    perform from dbos.workflow_status where workflow_uuid in (select found.workflow_id from durable_workflows.children_from(origin, first) as found) for update;
+    select * into child from durable_workflows.children_from(origin, first) as found
+    where found.status is null or found.status in ('PENDING', 'ENQUEUED', 'DELAYED') limit 1;
+    if found then
+        return query select 'child', child.workflow_id;
+        return;
+    end if;
+    number := jsonb_array_length(coalesce(run.attributes -> 'rewound', '[]'));
+    loop
+        number := number + 1;
+        kept_as := origin || '-rewound-' || number;
+        exit when not exists (select from dbos.workflow_status where workflow_uuid = kept_as);
+    end loop;
+    insert into dbos.workflow_status
+    select (jsonb_populate_record(run, jsonb_build_object(
+        'workflow_uuid', kept_as, 'status', case when run.status in ('PENDING', 'ENQUEUED', 'DELAYED') then 'CANCELLED' else run.status end,
+        'completed_at', coalesce(run.completed_at, moment), 'executor_id', nullif(run.executor_id, 'parked'), 'owner_xid', null, 'queue_name', null,
+        'deduplication_id', null, 'forked_from', null, 'was_forked_from', false, 'parent_workflow_id', null, 'schedule_name', null,
+        'attributes', durable_workflows.without_rewinds(run.attributes) - 'session' || jsonb_build_object('rewound_from', origin, 'rewound_to', first)
+    ))).*;
+    insert into dbos.workflow_input (workflow_uuid, inputs, retention_timestamp)
+    select kept_as, input.inputs, input.retention_timestamp from dbos.workflow_input as input where input.workflow_uuid = origin;
+    perform durable_workflows.copy_before(origin, kept_as, first, '{}');
+    insert into dbos.workflow_events (workflow_uuid, key, value, serialization)
+    select kept_as, event.key, event.value, event.serialization from dbos.workflow_events as event where event.workflow_uuid = origin
+    on conflict (workflow_uuid, key) do update set value = excluded.value, serialization = excluded.serialization;
+    perform durable_workflows.move_from(origin, kept_as, first);
+    delete from dbos.workflow_events where workflow_uuid = origin and key in (
+        select later.key from dbos.workflow_events_history as later where later.workflow_uuid = kept_as and later.function_id >= first
+    );
+    insert into dbos.workflow_events (workflow_uuid, key, value, serialization)
+    select distinct on (event.key) origin, event.key, event.value, event.serialization
+    from dbos.workflow_events_history as event where event.workflow_uuid = origin
+    order by event.key, event.function_id desc
+    on conflict (workflow_uuid, key) do nothing;
+    for child in select * from durable_workflows.children_from(origin, first) loop
+        perform durable_workflows.rename_run(child.workflow_id, kept_as || substr(child.workflow_id, length(origin) + 1));
+    end loop;
+    update dbos.workflow_status set parent_workflow_id = kept_as
+    where parent_workflow_id = origin and starts_with(workflow_uuid, kept_as || '-');
+    update dbos.workflow_status set
+        status = 'ENQUEUED', application_version = of_version, queue_name = of_queue, queue_partition_key = null, owner_xid = null,
+        executor_id = nullif(executor_id, 'parked'), recovery_attempts = 0, workflow_deadline_epoch_ms = null, delay_until_epoch_ms = null,
+        deduplication_id = null, started_at_epoch_ms = null, completed_at = null, output = null, error = null, updated_at = moment,
+        attributes = durable_workflows.attributes_of(attributes)
+            || jsonb_build_object('rewound', coalesce(attributes -> 'rewound', '[]') || to_jsonb(first))
+    where workflow_uuid = origin;
+    return query select 'rewound', kept_as;
 end
 $$;
 

@@ -347,7 +347,7 @@ where wait.topic = %(topic)s limit 1
 -- Those of a page, or those with these ids.
 select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesce(run.status, 'UNKNOWN') as status, run.created_at, run.updated_at,
     left(result.error, 300) as error, run.serialization, run.attributes ->> 'session' as started_by, run.parent_workflow_id, run.forked_from,
-    left(result.output, 200) as output_start,
+    run.attributes ->> 'rewound_from' as rewound_from, left(result.output, 200) as output_start,
     (select jsonb_agg(to_jsonb(fork)) from (
         select workflow_uuid as workflow_id, status from dbos.workflow_status
         where forked_from = run.workflow_uuid order by created_at desc limit 2
@@ -427,7 +427,7 @@ select run.workflow_uuid as workflow_id, coalesce(run.name, '') as name, coalesc
     run.application_version as version, run.queue_name as queue, run.recovery_attempts, run.forked_from, run.parent_workflow_id,
     run.attributes ->> 'session' as started_by, (run.attributes ->> 'forked_at')::int as forked_at,
     case when run.status = 'CANCELLED' and (run.attributes #>> '{ended_with,at}')::bigint = run.completed_at then run.attributes #>> '{ended_with,run}' end as ended_with,
-    run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
+    run.attributes ->> 'rewound_from' as rewound_from, (run.attributes ->> 'rewound_to')::int as rewound_to, run.workflow_deadline_epoch_ms as deadline, run.delay_until_epoch_ms as delayed_until, run.executor_id, run.serialization,
     left(given.inputs, %(limit)s) as input, length(given.inputs) as input_length,
     left(result.output, %(limit)s) as output, length(result.output) as output_length,
     left(result.error, greatest(%(limit)s, 6000)) as error, length(result.error) as error_length,
@@ -719,6 +719,29 @@ order by created_at, workflow_uuid limit %(limit)s
 
 -- name: move_runs
 select workflow_id, verdict from durable_workflows.move_runs(%(runs)s::json, %(version)s)
+
+-- name: rewind_run
+select verdict, about from durable_workflows.rewind_run(%(workflow_id)s, %(to_step)s, %(version)s, %(queue)s, %(repeat)s)
+
+-- name: children_from
+select workflow_id from durable_workflows.children_from(%(workflow_id)s, %(from_step)s)
+
+-- name: children_to_fork
+-- Stopped runs that the steps before this one have started, and whose results no step before it has taken.
+select started.function_id as step, child.workflow_uuid as workflow_id
+from dbos.operation_outputs as started join dbos.workflow_status as child on child.workflow_uuid = started.child_workflow_id
+where started.workflow_uuid = %(workflow_id)s and started.function_id < %(from_step)s and started.function_name <> 'DBOS.getResult'
+    and child.status in ('ERROR', 'CANCELLED', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED') and not exists (
+        select from dbos.operation_outputs as taken
+        where taken.workflow_uuid = %(workflow_id)s and taken.function_id < %(from_step)s
+            and taken.function_name = 'DBOS.getResult' and taken.child_workflow_id = child.workflow_uuid
+    )
+order by started.function_id
+
+-- name: run_rewinds
+-- What rewinds have kept of it.
+select workflow_uuid as workflow_id, status, (attributes ->> 'rewound_to')::int as to_step
+from dbos.workflow_status where attributes ->> 'rewound_from' = %(workflow_id)s order by created_at, workflow_uuid
 
 -- name: recorded_among
 select function_id as step from dbos.operation_outputs where workflow_uuid = %(workflow_id)s and function_id = any(%(steps)s)

@@ -22,11 +22,14 @@ from durable_workflows.engine.carrying import Carrier, Unfinished
 from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
+from durable_workflows.engine.many_forks import ManyForks
 from durable_workflows.engine.messaging import Messenger
 from durable_workflows.engine.moving import Mover
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rehearsing import REHEARSAL_SECONDS, Rehearser
+from durable_workflows.engine.repeating import Repeats
+from durable_workflows.engine.rewinding import Rewinder
 from durable_workflows.engine.rows import Rows
 from durable_workflows.engine.scheduling import Scheduler
 from durable_workflows.engine.starting import Starter
@@ -37,7 +40,9 @@ from durable_workflows.models import (
     Connection,
     Delivered,
     Exported,
+    ForkChoice,
     Forked,
+    ForkedList,
     ForkOptions,
     Imported,
     MovedList,
@@ -47,6 +52,7 @@ from durable_workflows.models import (
     Question,
     Rehearsal,
     Resolution,
+    Rewound,
     ScheduleAction,
     ScheduleInfo,
     ScheduleRequest,
@@ -80,7 +86,10 @@ class Engine:
         self._callbacks = CallbackAnswers(self._rows)
         self._messenger = Messenger(self._rows, self.reader, self._callbacks)
         self._stopper = Stopper(self._rows, self._calls, self.reader)
-        self._forker = Forker(self._rows, self._published, self.reader, self._stopper)
+        repeats = Repeats(self._rows, self._published)
+        self._forker = Forker(self._rows, self._published, self.reader, self._stopper, repeats)
+        self._many_forks = ManyForks(self._rows, self.reader, self._forker, repeats)
+        self._rewinder = Rewinder(self._rows, self.reader, repeats)
         self._deleter = Deleter(self._rows)
         self._scheduler = Scheduler(self._rows, self._calls, self._published, self._starter)
         self._rehearser = Rehearser(self._rows)
@@ -259,6 +268,47 @@ class Engine:
             UnknownWorkflowId, WorkflowUnavailable, DatabaseUnavailable
         """
         return await self._mover.move(workflow_ids, chosen, version, dry_run=dry_run)
+
+    async def fork_failed(
+        self,
+        choice: ForkChoice,
+        *,
+        same_version: bool = False,
+        dry_run: bool = False,
+        session: str | None = None,
+    ) -> ForkedList:
+        """Fork failed runs, each from the step that failed. A repeated call forks none twice: each fork has the id `RUN-fork-STEP`.
+
+        The result has a verdict for each run: a run that cannot be forked does not keep the others from it. With `dry_run` it only says.
+
+        Raises:
+            UnknownWorkflowId, DatabaseUnavailable
+        """
+        return await self._many_forks.fork(
+            choice, same_version=same_version, dry_run=dry_run, session=session
+        )
+
+    async def rewind(
+        self,
+        workflow_id: str,
+        to_step: int,
+        *,
+        same_version: bool = True,
+        repeat: Sequence[int] = (),
+    ) -> Rewound:
+        """Let the same run go again from a step, on its own code or the newest, whether it has ended or waits.
+
+        What it had done is kept as another run, with the runs that these steps had started. A run that was rewound so before, and has not
+        begun since, stays as it is.
+
+        Raises:
+            StillRunning: a worker has the run, or one that it would start again has not ended.
+            WouldRepeat: a step that happens at most once would happen again, and is not among those to `repeat`.
+            UnknownWorkflowId, UnknownStep, UnknownWorkflow, WorkflowUnavailable, DatabaseUnavailable
+        """
+        return await self._rewinder.rewind(
+            workflow_id, to_step, same_version=same_version, repeat=repeat
+        )
 
     async def cancel(self, workflow_ids: Sequence[str], *, children: bool = False) -> ChangedList:
         """Cancel runs: an active run ends at its next step. The result covers each run; unknown ids raise before anything is changed.

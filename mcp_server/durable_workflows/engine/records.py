@@ -60,6 +60,7 @@ def run_summary(row: Row) -> RunSummary:
         started_by=row["started_by"],
         parent_workflow_id=row["parent_workflow_id"],
         forked_from=row["forked_from"],
+        rewound_from=row["rewound_from"],
         forks=[Fork.model_validate(one) for one in _listed(row, "forks")],
     )
 
@@ -149,6 +150,8 @@ _SAME = (
     "queue",
     "forked_from",
     "forked_at",
+    "rewound_from",
+    "rewound_to",
     "started_by",
     "parent_workflow_id",
     "ended_with",

@@ -13,6 +13,7 @@ from durable_workflows.models import (
     ChangedList,
     Ended,
     Forked,
+    ForkedList,
     Model,
     MovedList,
     RunId,
@@ -104,6 +105,12 @@ class ForkAnswer(Forked):
     status: RunStatus | None = None
     output: JsonValue = Field(default=None, description="What it returned.")
     error: str | None = Field(default=None, description="The error with which it failed.")
+
+
+class ForkedAnswer(ForkedList):
+    """What became of each run; `note` says what was left out."""
+
+    note: Note = None
 
 
 class ResumeAnswer(ChangedAnswer):
@@ -272,6 +279,21 @@ def fit_forked(forked: Forked, result: WaitResult | None = None) -> ForkAnswer:
     cut = _WHOLE if ended != result.done[0] else ""
     outcome = ended.model_dump(include={"status", "output", "error"})
     return answer.model_copy(update={**outcome, "note": _note(forked.note, cut)})
+
+
+def fit_forks(forked: ForkedList) -> ForkedAnswer:
+    """Verdicts, those without a fork first."""
+    ordered = sorted(forked.workflows, key=lambda one: one.refused is None)
+    lines = [
+        one.model_copy(update={"refused": one.refused and short(one.refused, limits.STEP)})
+        for one in ordered
+    ]
+    shown, left = _first(lines, limits.ITEMS)
+    more = (
+        f"{left:,} more are not shown: list_workflows shows the forks of each run." if left else ""
+    )
+    note = _note(forked.note, more)
+    return ForkedAnswer(workflows=shown, forked=forked.forked, dry_run=forked.dry_run, note=note)
 
 
 def fit_resumed(changed: ChangedAnswer, result: WaitResult) -> ResumeAnswer:

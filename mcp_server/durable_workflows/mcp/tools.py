@@ -24,6 +24,7 @@ from durable_workflows.mcp.answers import (
     CatalogAnswer,
     ChangedAnswer,
     ForkAnswer,
+    ForkedAnswer,
     MoveAnswer,
     ResumeAnswer,
     ScheduleAnswer,
@@ -35,12 +36,14 @@ from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Delivered,
+    ForkChoice,
     ForkOptions,
     Missed,
     MoveFilter,
     OpenWait,
     PersonAnswer,
     Resolution,
+    Rewound,
     RunList,
     ScheduleAction,
     StartRequest,
@@ -362,6 +365,7 @@ async def fork(
     outputs: dict[int, JsonValue] | None = None,
     repeat: list[int] | None = None,
     cancel_original: bool = False,
+    fork_children: bool = False,
 ) -> ForkAnswer:
     """Start a new run that takes over the finished steps of another one and runs again from a given step.
 
@@ -372,9 +376,10 @@ async def fork(
     - version: latest: the code as it is now. same: the original's code.
     - new_workflow_id: Your own id. The same call again forks no second run.
     - args: Other arguments: all of them.
-    - outputs: Other outputs of steps before from_step, by their numbers.
+    - outputs: Other outputs of steps before from_step, by their numbers. {"$type": "datetime", "value": …} is a typed one.
     - repeat: Steps that happen again although they must not happen twice.
     - cancel_original: Also cancel the original.
+    - fork_children: Also fork failed children whose results it takes later.
     """
     engine = await _engine(ctx)
     session = ctx.request_context.lifespan_context.sessions.of(ctx)
@@ -388,10 +393,65 @@ async def fork(
             outputs=outputs or {},
             repeat=tuple(repeat or ()),
             cancel_original=cancel_original,
+            fork_children=fork_children,
         ),
         session=session.session_id,
     )
     return answers.fit_forked(forked)
+
+
+async def fork_failed(
+    ctx: Call,
+    workflow_ids: WorkflowIds | None = None,
+    name: str | None = None,
+    since: datetime | None = None,
+    version: Literal["latest", "same"] = "latest",
+    limit: Annotated[int, Field(ge=1, le=_MAX_RUNS)] = _MAX_RUNS,
+    dry_run: bool = False,
+) -> ForkedAnswer:
+    """Fork many failed runs at once, each from the step that failed: after a repair of what they have in common.
+
+    Runs that cannot be forked are named with the reason. The same call again forks none twice. Next: wait_for_workflows.
+
+    - workflow_ids: These runs. Default: all that failed, the newest first.
+    - name: Only runs of this workflow.
+    - since: Only runs created since this ISO 8601 time.
+    - version: As in fork.
+    - limit: How many at most.
+    - dry_run: Only say which.
+    """
+    engine = await _engine(ctx)
+    session = ctx.request_context.lifespan_context.sessions.of(ctx)
+    ids = None if workflow_ids is None else tuple(workflow_ids)
+    forked = await engine.fork_failed(
+        ForkChoice(workflow_ids=ids, name=name, since=since, limit=limit),
+        same_version=version == "same",
+        dry_run=dry_run,
+        session=session.session_id,
+    )
+    return answers.fit_forks(forked)
+
+
+async def rewind(
+    ctx: Call,
+    workflow_id: OneWorkflowId,
+    to_step: Annotated[int, Field(ge=1)],
+    version: Literal["same", "latest"] = "same",
+    repeat: list[int] | None = None,
+) -> Rewound:
+    """Let the same run go again from a step, under its own id: one that failed, was cancelled, was not approved, or waits.
+
+    Use it where others know the run by its id; else fork, which leaves the run as it is. Questions from that step on are asked again. What the run had
+    done is kept as the run `kept_as`. A run that a worker executes is refused: cancel it first. Next: wait_for_workflows.
+
+    - to_step: The first step to run again, by its number in inspect.
+    - version: same: the code that it began with. latest: the code as it is now.
+    - repeat: As in fork.
+    """
+    engine = await _engine(ctx)
+    return await engine.rewind(
+        workflow_id, to_step, same_version=version == "same", repeat=tuple(repeat or ())
+    )
 
 
 async def move_to_version(
@@ -571,6 +631,8 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(send_message, "Send message", open_world=True),
     ToolSpec(resolve_step, "Resolve a step in doubt", open_world=True),
     ToolSpec(fork, "Fork workflow", open_world=True),
+    ToolSpec(fork_failed, "Fork failed workflows", open_world=True),
+    ToolSpec(rewind, "Rewind workflow", destroys=True, open_world=True),
     ToolSpec(schedule, "Schedules", destroys=True, open_world=True),
     ToolSpec(move_to_version, "Move runs to a version", repeatable=True, open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),

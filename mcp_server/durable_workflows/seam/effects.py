@@ -38,7 +38,11 @@ SELECT run.status <> 'PENDING' OR run.owner_xid IS DISTINCT FROM %(owner)s OR ef
 FROM {schema}.workflow_status AS run LEFT JOIN {own}.effects AS effect ON effect.workflow_id = run.workflow_uuid AND effect.function_id = %(step)s
 WHERE run.workflow_uuid = %(run)s
 """
-_CREATED_AT = "SELECT created_at FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s"
+_ORIGIN = """
+SELECT run.created_at, (
+    SELECT count(*) FROM jsonb_array_elements(coalesce(run.attributes -> 'rewound', '[]')) AS to_step WHERE to_step::integer <= %(step)s
+) FROM {schema}.workflow_status AS run WHERE run.workflow_uuid = %(run)s
+"""
 
 
 @dataclass(frozen=True)
@@ -148,10 +152,11 @@ def _is_over(until: float | None) -> bool:
     return until is not None and time.time() >= until
 
 
-def created_at(workflow_id: str) -> int:
-    """When a run was made, in milliseconds since 1970."""
-    values = {"run": workflow_id}
-    return statements.certainly(dbos_calls.system_database(), _CREATED_AT, values)[0][0]
+def origin(workflow_id: str, step: int) -> tuple[int, int]:
+    """When a run was made, in milliseconds since 1970, and how often it was rewound to this step or an earlier one."""
+    values = {"run": workflow_id, "step": step}
+    [[made, rewinds]] = statements.certainly(dbos_calls.system_database(), _ORIGIN, values)
+    return made, rewinds
 
 
 offer: Offer[Effects] = Offer('A step with effect="once"')

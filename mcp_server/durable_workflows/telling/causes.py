@@ -227,6 +227,19 @@ def _undone(run: Run, failed: Step) -> str:
     return f" ({names} ran after it: if they undid earlier steps, fork from the first of those)"
 
 
+def step_to_repeat(run: Run) -> int:
+    """The step from which a failed run is repaired: the one that failed, that which started the child that failed, or the next one."""
+    step = _failing_step(run, failure(run.error))
+    if step is None:
+        return _last_step(run) + 1
+    child = step.child_workflow_id
+    return (
+        next(one.step for one in run.steps if one.child_workflow_id == child)
+        if child
+        else step.step
+    )
+
+
 def _failing_step(run: Run, error: Failure | None) -> Step | None:
     """The last step whose error is the run's error; another step may have failed and been caught."""
     for step in reversed(run.steps):

@@ -122,11 +122,17 @@ def _facts(run: Run, now: datetime) -> str:
         f"recovered {times(run.recovery_attempts - 1)}" if run.recovery_attempts > 1 else None,
         f"timeout at {time(run.deadline)}" if run.deadline else None,
         _origin(run),
+        f"this is what {fitting.shown_line(run.rewound_from)} had done when it was rewound to step {run.rewound_to}"
+        if run.rewound_from
+        else None,
         f"started by {fitting.shown_line(run.parent_workflow_id)}"
         if run.parent_workflow_id
         else None,
         f"forks: {some(f'{fitting.shown_line(one.workflow_id)} ({one.status})' for one in run.forks)}"
         if run.forks
+        else None,
+        f"rewound: {some(f'to step {one.to_step} (before: {fitting.shown_line(one.workflow_id)}, {one.status})' for one in run.rewinds)}"
+        if run.rewinds
         else None,
         _unread(run),
     )

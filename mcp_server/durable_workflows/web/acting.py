@@ -1,7 +1,7 @@
 """The changes that a person can make on the page: one function for each POST."""
 
-import functools
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from durable_workflows.errors import AlreadyAnswered, NotWaiting, WouldRepeat
 from durable_workflows.models import (
@@ -10,17 +10,28 @@ from durable_workflows.models import (
     Forked,
     ForkOptions,
     OpenWait,
+    Rewound,
     ScheduleInfo,
     ScheduleRequest,
     ScheduleResult,
     Started,
     StartRequest,
 )
-from durable_workflows.web.shapes import AnswerBody, ForkBody, RunsBody, ScheduleBody, SendBody
+from durable_workflows.web.shapes import (
+    AnswerBody,
+    ForkBody,
+    RewindBody,
+    RunsBody,
+    ScheduleBody,
+    SendBody,
+)
 from durable_workflows.web.site import Site
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
+
+Steps = tuple[int, ...]
+T = TypeVar("T")
 
 
 async def start(site: Site, body: StartRequest) -> Started:
@@ -30,19 +41,46 @@ async def start(site: Site, body: StartRequest) -> Started:
 
 async def fork(site: Site, body: ForkBody) -> Forked:
     engine = await site.engine()
-    fork = functools.partial(
-        engine.fork,
-        body.workflow_id,
-        body.from_step,
-        same_version=body.same_version,
-        session=site.session,
-    )
+
+    async def forked(repeat: Steps) -> Forked:
+        options = ForkOptions(
+            workflow_id=body.new_workflow_id,
+            args=body.args,
+            outputs=body.outputs,
+            repeat=repeat,
+            cancel_original=body.cancel_original,
+            fork_children=body.fork_children,
+        )
+        return await engine.fork(
+            body.workflow_id,
+            body.from_step,
+            same_version=body.same_version,
+            options=options,
+            session=site.session,
+        )
+
+    return await _again(forked, anyway=body.anyway)
+
+
+async def rewind(site: Site, body: RewindBody) -> Rewound:
+    engine = await site.engine()
+
+    async def rewound(repeat: Steps) -> Rewound:
+        return await engine.rewind(
+            body.workflow_id, body.to_step, same_version=not body.latest_version, repeat=repeat
+        )
+
+    return await _again(rewound, anyway=body.anyway)
+
+
+async def _again(act: Callable[[Steps], Awaitable[T]], *, anyway: bool) -> T:
+    """Do it, with `anyway` also what must not happen twice."""
     try:
-        return await fork()
+        return await act(())
     except WouldRepeat as refused:
-        if not body.anyway:
+        if not anyway:
             raise
-        return await fork(options=ForkOptions(repeat=refused.steps))
+        return await act(refused.steps)
 
 
 async def cancel(site: Site, body: RunsBody) -> ChangedList:

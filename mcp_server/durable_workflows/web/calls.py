@@ -18,6 +18,7 @@ from durable_workflows.models import (
     LogLine,
     Message,
     Preview,
+    Rewound,
     ScheduleInfo,
     ScheduleRequest,
     ScheduleResult,
@@ -36,6 +37,7 @@ from durable_workflows.web.shapes import (
     MarksShown,
     Nothing,
     Project,
+    RewindBody,
     RunQuery,
     RunsBody,
     RunShown,
@@ -84,6 +86,7 @@ GETS = (
 POSTS = (
     Call("start", StartRequest, Started, acting.start),
     Call("fork", ForkBody, Forked, acting.fork),
+    Call("rewind", RewindBody, Rewound, acting.rewind),
     Call("cancel", RunsBody, ChangedList, acting.cancel),
     Call("resume", RunsBody, ChangedList, acting.resume),
     Call("delete", RunsBody, ChangedList, acting.delete),

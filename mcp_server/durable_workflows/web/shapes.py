@@ -1,5 +1,6 @@
 """What crosses the page's API beside the models of the engine: what is asked, and answers that only the page has. `make docs` writes their TypeScript."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -184,11 +185,25 @@ class Refusal(Model):
 
 
 class ForkBody(Asked):
-    """A fork; `anyway` also if a step that must not happen twice would happen again."""
+    """A fork; `anyway` also if a step that must not happen twice would happen again. What it has in place of what the original has: `new_workflow_id`, `args`, `outputs` by step."""
 
     workflow_id: WorkflowId
     from_step: int = Field(ge=1, lt=2**31)
     same_version: bool = False
+    anyway: bool = False
+    new_workflow_id: str | None = None
+    args: dict[str, JsonValue] | None = None
+    outputs: Mapping[int, JsonValue] = {}
+    cancel_original: bool = False
+    fork_children: bool = False
+
+
+class RewindBody(Asked):
+    """A rewind, on the newest code with `latest_version`; `anyway` as for a fork."""
+
+    workflow_id: WorkflowId
+    to_step: int = Field(ge=1, lt=2**31)
+    latest_version: bool = False
     anyway: bool = False
 
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,9 @@ from durable_workflows.system import files
 
 if TYPE_CHECKING:
     from durable_workflows.engine.engine import Engine
+
+_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([mhdw])", re.ASCII)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def json_value(text: str) -> JsonValue:
@@ -79,6 +83,21 @@ def given_time(text: str) -> datetime:
         raise typer.BadParameter(
             f"{text!r} is not an ISO 8601 time. Write it as 2026-11-28, or 2026-11-28T20:29:54Z."
         ) from error
+
+
+def age(text: str) -> timedelta:
+    """An age given on the command line: `30d`."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(
+            f"{text!r} is not an age. Write a number and m, h, d or w: 90m, 12h, 30d, 8w."
+        )
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def given_since(text: str) -> datetime:
+    """A time given on the command line, as such or as an age."""
+    return datetime.now(UTC) - age(text) if _AGE.fullmatch(text) else given_time(text)
 
 
 def json_object(text: str) -> dict[str, JsonValue]:

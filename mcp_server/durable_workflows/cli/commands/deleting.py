@@ -1,6 +1,5 @@
 """Commands that delete runs which have ended."""
 
-import re
 from datetime import timedelta
 from typing import Annotated
 
@@ -9,12 +8,10 @@ import typer
 from durable_workflows import fitting, wording
 from durable_workflows.cli import printing, shell_completion
 from durable_workflows.cli.command import Command
-from durable_workflows.cli.commands.common import AsJson, WorkflowIds, engine_of
+from durable_workflows.cli.commands.common import AsJson, WorkflowIds, age, engine_of
 from durable_workflows.models import Kept, Pruned, Status
 from durable_workflows.settings import Settings
 
-_AGE = re.compile(r"(\d{1,6}(?:\.\d+)?)([mhdw])", re.ASCII)
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _WHY = {
     "unfinished": "a run of the tree has not ended",
     "busy": "a run of the tree was being changed",
@@ -24,16 +21,6 @@ _WHY = {
     "awaited": "a run waits for one of the tree",
     "named": "a run that is kept has one of the tree among its steps",
 }
-
-
-def age(text: str) -> timedelta:
-    """An age given on the command line: `30d`."""
-    found = _AGE.fullmatch(text)
-    if found is None:
-        raise typer.BadParameter(
-            f"{text!r} is not an age. Write a number and m, h, d or w: 90m, 12h, 30d, 8w."
-        )
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
 
 
 async def prune(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from durable_workflows.cli.commands.common import (
     WorkflowIds,
     engine_of,
     given_json,
+    given_since,
     given_text,
     json_object,
     reader_of,
@@ -30,6 +32,7 @@ from durable_workflows.engine.following import Until
 from durable_workflows.engine.reading import Reader
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import (
+    ForkChoice,
     ForkOptions,
     MoveFilter,
     Resolution,
@@ -47,6 +50,13 @@ _STARTS = TypeAdapter(list[StartRequest])
 
 Children = Annotated[bool, typer.Option(help="Include the runs that they started, and theirs.")]
 Delay = Annotated[float | None, typer.Option(help="Delay the start by this many seconds.")]
+Repeat = Annotated[
+    list[int] | None,
+    typer.Option(
+        metavar="STEP",
+        help="A step that happens again although it must not happen twice. Repeatable.",
+    ),
+]
 Timeout = Annotated[float | None, typer.Option(help="Cancel the run after this many seconds.")]
 
 
@@ -287,15 +297,15 @@ async def fork(
             help='Other outputs of steps before STEP, by their numbers: {"2": …}.',
         ),
     ] = None,
-    repeat: Annotated[
-        list[int] | None,
-        typer.Option(
-            metavar="STEP",
-            help="A step that happens again although it must not happen twice. Repeatable.",
-        ),
-    ] = None,
+    repeat: Repeat = None,
     cancel_original: Annotated[
         bool, typer.Option("--cancel-original", help="Also cancel the original.")
+    ] = False,
+    fork_children: Annotated[
+        bool,
+        typer.Option(
+            "--fork-children", help="Also fork failed children whose results it takes later."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -310,6 +320,7 @@ async def fork(
         outputs=_by_step(outputs or {}),
         repeat=tuple(repeat or ()),
         cancel_original=cancel_original,
+        fork_children=fork_children,
     )
     async with engine_of(settings) as engine:
         forked = await engine.fork(
@@ -331,6 +342,77 @@ def given_filter(text: str) -> MoveFilter:
         raise typer.BadParameter(
             f"{where}: {first['msg']}. It can have name, version, status (PENDING, ENQUEUED or DELAYED) and since."
         ) from error
+
+
+async def fork_failed(
+    settings: Settings,
+    workflow_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...",
+            help="These runs. Default: all that failed, the newest first.",
+            autocompletion=shell_completion.workflow_ids,
+        ),
+    ] = None,
+    *,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Only runs of this workflow.", autocompletion=shell_completion.names),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=given_since,
+            metavar="TIME",
+            help="Only runs created since this ISO 8601 time, or in the last 90m, 12h, 30d, 8w.",
+        ),
+    ] = None,
+    same_version: Annotated[
+        bool,
+        typer.Option(
+            "--same-version", help="Run on the code of the original runs, not on the newest."
+        ),
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many runs at most.")] = 100,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fork failed runs, each from the step that failed.
+
+    Runs that cannot be forked are named with the reason. The same command again forks none twice.
+    """
+    ids = tuple(workflow_ids) if workflow_ids else None
+    choice = ForkChoice(workflow_ids=ids, name=name, since=since, limit=limit)
+    async with engine_of(settings) as engine:
+        forked = await engine.fork_failed(choice, same_version=same_version, dry_run=dry_run)
+    printing.print_model(forked, as_json, printing.forked_text(forked))
+
+
+async def rewind(
+    settings: Settings,
+    workflow_id: WorkflowId,
+    to_step: Annotated[int, typer.Argument(metavar="STEP", help="The first step to run again.")],
+    *,
+    latest_version: Annotated[
+        bool,
+        typer.Option("--latest-version", help="Run on the newest code, not on that of the run."),
+    ] = False,
+    repeat: Repeat = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the same run go again from a step.
+
+    It has ended, or waits. Questions from STEP on are asked again. What the run had done is kept as another run. `fork` leaves
+    the run as it is instead.
+    """
+    async with engine_of(settings) as engine:
+        rewound = await engine.rewind(
+            workflow_id, to_step, same_version=not latest_version, repeat=tuple(repeat or ())
+        )
+    text = f"{workflow_id} goes again from step {to_step}; what it had done is {rewound.kept_as}"
+    printing.print_model(rewound, as_json, text)
+    if rewound.note:
+        printing.say(rewound.note)
 
 
 def _by_step(outputs: Mapping[str, JsonValue]) -> dict[int, JsonValue]:
@@ -430,6 +512,8 @@ COMMANDS = (
     Command("send", send, ("send --id deploy-7 --topic approval --message '\"approve\"'",)),
     Command("resolve", resolve, ("resolve pay-7 4 --not-happened",)),
     Command("fork", fork, ("fork deploy-7 2",)),
+    Command("fork-failed", fork_failed, ("fork-failed --name import --since 1d --dry-run",)),
+    Command("rewind", rewind, ("rewind deploy-7 2",)),
     Command(
         "move-to-version",
         move_to_version,

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Concatenate, Literal, ParamSpec, TypeVar
@@ -381,13 +381,13 @@ def _keeping_results(record: Record[P]) -> Record[P]:
 def _record_late(database: SystemDatabase, result: OperationResultInternal) -> None:
     """Record it if the run is cancelled or queued, or if this process has taken it up again.
 
-    In that case the new execution has not begun, since it waits for this very step.
+    In that case the new execution has not begun, since it waits for this very step. A run that was rewound to this step or an earlier one
+    shall do it again; and so shall one that was made since, with the id of another.
     """
 
     @db_retry(sys_db=database)
     def record() -> None:
         runs, workflow_id = database.tables.workflow_status, result["workflow_uuid"]
-        own = GlobalParams.executor_id
         values = {**result, "completed_at_epoch_ms": int(time.time() * 1000)}
         values["application_name"] = database.app_name
         values["retention_timestamp"] = database._now_ms_sql()
@@ -396,14 +396,32 @@ def _record_late(database: SystemDatabase, result: OperationResultInternal) -> N
             # Locked until the end, so that no process begins the run meanwhile.
             run = connection.execute(
                 runs.select()
-                .with_only_columns(runs.c.status, runs.c.executor_id)
+                .with_only_columns(
+                    runs.c.status, runs.c.executor_id, runs.c.created_at, runs.c.attributes
+                )
                 .where(*database._wf(runs, workflow_id))
                 .with_for_update(key_share=True)
             ).one_or_none()
-            if run and (run[0] in ("CANCELLED", "ENQUEUED") or run == ("PENDING", own)):
+            if run and _may_keep(result, *run):
                 connection.execute(steps.values(**values).on_conflict_do_nothing())
 
     record()
+
+
+def _may_keep(
+    result: OperationResultInternal,
+    status: str,
+    executor: str,
+    created_at: int,
+    attributes: Mapping[str, Sequence[int]] | None,
+) -> bool:
+    """Whether a run in this state gets the late result of a step."""
+    goes_on = status in ("CANCELLED", "ENQUEUED") or (
+        status == "PENDING" and executor == GlobalParams.executor_id
+    )
+    rewinds = (attributes or {}).get("rewound", ())
+    is_again = any(to_step <= result["function_id"] for to_step in rewinds)
+    return goes_on and not is_again and (result["started_at_epoch_ms"] or 0) >= created_at
 
 
 # --- Waits

@@ -200,12 +200,17 @@ export interface Fork {
   status: string;
 }
 
-/** A fork; `anyway` also if a step that must not happen twice would happen again. */
+/** A fork; `anyway` also if a step that must not happen twice would happen again. What it has in place of what the original has: `new_workflow_id`, `args`, `outputs` by step. */
 export interface ForkBody {
   workflow_id: string;
   from_step: number;
   same_version?: boolean;
   anyway?: boolean;
+  new_workflow_id?: string | null;
+  args?: { [key: string]: JsonValue } | null;
+  outputs?: { [key: string]: JsonValue };
+  cancel_original?: boolean;
+  fork_children?: boolean;
 }
 
 /** A new run that was forked from another one. */
@@ -344,7 +349,39 @@ export interface Rest {
   events: AwaitedEvent[];
 }
 
-/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. `ended_with` is the run whose end cancelled this one. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
+/** What a rewind to a step has kept of a run, as another run. */
+export interface Rewind {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** PENDING, ENQUEUED, DELAYED, SUCCESS, ERROR, CANCELLED, MAX_RECOVERY_ATTEMPTS_EXCEEDED */
+  status: string;
+  to_step: number;
+}
+
+/** A rewind, on the newest code with `latest_version`; `anyway` as for a fork. */
+export interface RewindBody {
+  workflow_id: string;
+  to_step: number;
+  latest_version?: boolean;
+  anyway?: boolean;
+}
+
+/** A run that goes again from a step. */
+export interface Rewound {
+  /** The run. */
+  workflow_id: string;
+  /** The first step that runs again. */
+  to_step: number;
+  version: string | null;
+  /** The run that has what this one had done before. */
+  kept_as: string;
+  /** It was rewound so before. */
+  existing: boolean;
+  /** Which answers of people stay. */
+  note: string | null;
+}
+
+/** Everything about one run, with its payloads cut. `steps` may be a page: `total_steps` is the number of all. `events` are the newest `MOST_EVENTS`. `forked_at` is the first step that a fork ran itself. A run with `rewound_from` is what that run had done when it was rewound to the step `rewound_to`; `rewinds` are those of this run. For a stopped run, `stopped_children` counts the cancelled and dead-lettered runs that it started, and theirs. `effects` are the steps that happen at most once, those in doubt first, at most `MOST_EFFECTS`. `attempts` are those of steps that did not succeed at once, the newest first, at most `MOST_ATTEMPTS`. `rest` is the wait of a parked run. `unavailable` says why its code cannot run, `place` what keeps it in its queue, `absence` why no worker of its version is running, `suspect` that it may end its worker. */
 export interface Run {
   workflow_id: string;
   name: string;
@@ -358,6 +395,8 @@ export interface Run {
   recovery_attempts: number;
   forked_from: string | null;
   forked_at: number | null;
+  rewound_from: string | null;
+  rewound_to: number | null;
   parent_workflow_id: string | null;
   ended_with: string | null;
   started_by: string | null;
@@ -373,6 +412,7 @@ export interface Run {
   children: Child[];
   stopped_children: number;
   forks: Fork[];
+  rewinds: Rewind[];
   events: Event[];
   answers: Answer[];
   effects: StepEffect[];
@@ -427,6 +467,8 @@ export interface RunSummary {
   parent_workflow_id: string | null;
   /** The run whose steps it took over. */
   forked_from: string | null;
+  /** The run that was rewound; this is what it had done before. */
+  rewound_from: string | null;
   /** Its newest forks, perhaps repairs. */
   forks: Fork[];
 }
@@ -826,6 +868,7 @@ export interface Gets {
 export interface Posts {
   start: [StartRequest, Started];
   fork: [ForkBody, Forked];
+  rewind: [RewindBody, Rewound];
   cancel: [RunsBody, ChangedList];
   resume: [RunsBody, ChangedList];
   delete: [RunsBody, ChangedList];

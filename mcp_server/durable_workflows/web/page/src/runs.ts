@@ -1,10 +1,11 @@
 /** Facts about runs: their statuses, and the actions on them. */
 
-import type { Changed, ChangedList, ForkBody, Forked } from "./api";
+import type { Changed, ChangedList } from "./api";
 import { api, asApiError } from "./data";
 import { confirm } from "./parts/Dialog";
 import { toast, toastError } from "./parts/Toasts";
 import { go, href, runHref } from "./routes";
+import { askFork } from "./run/fork";
 import { counted } from "./words";
 
 export const STATUSES = [
@@ -103,17 +104,10 @@ function tell(found: ChangedList, done: string): void {
 
 /** Ask, then fork the run from a step, and go to the new run. */
 export async function fork(workflowId: string, fromStep: number, sameVersion = false): Promise<void> {
-  const answer = await confirm({
-    title: `Fork from step ${fromStep}?`,
-    body: `A new run takes over what is recorded before step ${fromStep} of ${workflowId}, and goes on from there.`,
-    action: "Fork",
-    option: "With the version of the code that the run had",
-    optionOn: sameVersion,
-  });
-  if (!answer) return;
-  const body = { workflow_id: workflowId, from_step: fromStep, same_version: answer.option, anyway: false };
+  const body = await askFork({ workflow_id: workflowId, from_step: fromStep, same_version: sameVersion });
+  if (!body) return;
   await attempt(async () => {
-    const forked = await api.post("fork", body).catch((error: unknown) => forkAnyway(error, body));
+    const forked = await api.post("fork", body).catch(async (error: unknown) => ((await twice(error, "Fork")) ? api.post("fork", { ...body, anyway: true }) : null));
     if (!forked) return false;
     toast("Forked: this is the new run.", forked.note ?? undefined);
     go(runHref(forked.workflow_id));
@@ -121,12 +115,32 @@ export async function fork(workflowId: string, fromStep: number, sameVersion = f
   });
 }
 
-/** Ask whether to repeat what must not happen twice, if that was why the fork was refused. null: no. */
-async function forkAnyway(error: unknown, body: ForkBody): Promise<Forked | null> {
+/** Ask, then let the same run go again from a step. */
+export async function rewind(workflowId: string, toStep: number): Promise<void> {
+  const answer = await confirm({
+    title: `Rewind to step ${toStep}?`,
+    body: `${workflowId} goes again from step ${toStep}, and asks again what it asked from there on. What it has done is kept as another run.`,
+    action: "Rewind",
+    keep: "Leave as is",
+    option: "With the newest version of the code",
+  });
+  if (!answer) return;
+  const body = { workflow_id: workflowId, to_step: toStep, latest_version: answer.option };
+  await attempt(async () => {
+    const rewound = await api.post("rewind", body).catch(async (error: unknown) => ((await twice(error, "Rewind")) ? api.post("rewind", { ...body, anyway: true }) : null));
+    if (!rewound) return false;
+    toast(`Rewound to step ${toStep}.`, `What it had done is ${rewound.kept_as}. ${rewound.note ?? ""}`.trim());
+    go(runHref(workflowId));
+    return true;
+  });
+}
+
+/** Ask whether to repeat what must not happen twice, if that was why it was refused. */
+async function twice(error: unknown, what: string): Promise<boolean> {
   const refused = asApiError(error);
-  if (refused.status !== WOULD_REPEAT) throw refused;
-  const answer = await confirm({ title: "Do it twice?", body: refused.message, action: "Fork, and do it again", keep: "Leave as is", danger: true });
-  return answer && api.post("fork", { ...body, anyway: true });
+  if (refused.status !== WOULD_REPEAT || !refused.message.includes("must not happen twice")) throw refused;
+  const question = { title: "Do it twice?", body: refused.message, action: `${what}, and do it again`, keep: "Leave as is", danger: true };
+  return (await confirm(question)) !== null;
 }
 
 /** Do something that the server may refuse, and report a refusal. */

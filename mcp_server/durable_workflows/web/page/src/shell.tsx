@@ -10,6 +10,7 @@ import { Help, keyName } from "./help";
 import { type Key, useKeys } from "./keys";
 import { ENTRIES } from "./navigation";
 import { Palette } from "./palette";
+import { ForkDialog } from "./run/ForkDialog";
 import { Confirm } from "./parts/Dialog";
 import { Empty } from "./parts/Empty";
 import { Icon } from "./parts/Icon";
@@ -50,6 +51,7 @@ export function Shell() {
       {over.value === "palette" && <Palette onClose={() => (over.value = null)} onHelp={() => (over.value = "help")} />}
       {over.value === "help" && <Help onClose={() => (over.value = null)} />}
       <Confirm />
+      <ForkDialog />
       <Toasts />
     </div>
   );

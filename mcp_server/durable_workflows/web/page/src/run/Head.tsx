@@ -83,6 +83,17 @@ function Family({ run }: { run: Run }) {
           <a href={href("compare", [run.workflow_id, one.workflow_id])}>compare</a>
         </Fact>
       ))}
+      {run.rewound_from && (
+        <Fact name="Kept from">
+          <RunLink id={run.rewound_from} /> <span class="muted">when it was rewound to step {run.rewound_to}</span>
+        </Fact>
+      )}
+      {run.rewinds.map((one) => (
+        <Fact key={one.workflow_id} name={`Rewound to step ${one.to_step}`}>
+          <RunLink id={one.workflow_id} /> <Status status={one.status} />{" "}
+          <a href={href("compare", [one.workflow_id, run.workflow_id])}>compare</a>
+        </Fact>
+      ))}
       {run.children.length > 0 && (
         <Fact name="Started runs">
           <a href={href("runs", [], { parent: run.workflow_id })}>{run.children.length.toLocaleString("en")}</a>

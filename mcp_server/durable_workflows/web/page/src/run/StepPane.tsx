@@ -2,7 +2,7 @@
 
 import { useLayoutEffect, useRef } from "preact/hooks";
 
-import type { Preview, RunningStep, Step, StepEffect, Waiting } from "../api";
+import type { Attempt, Preview, RunningStep, Step, StepEffect, Waiting } from "../api";
 import { api, useFetched } from "../data";
 import { readableInput } from "../inputs";
 import { CopyMenu } from "../parts/Copy";
@@ -13,7 +13,7 @@ import { narrow } from "../parts/media";
 import { Time, Took } from "../parts/Time";
 import { Value } from "../parts/Value";
 import { hasAddress, runHref } from "../routes";
-import { fork, inboxHref } from "../runs";
+import { fork, inboxHref, rewind } from "../runs";
 import { type Chosen, stepOfWait } from "../timeline";
 import { callOf, commandOf } from "./copies";
 import { Fact } from "./Fact";
@@ -76,6 +76,11 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
             Fork from here
           </button>
         )}
+        {recorded && (
+          <button type="button" class="button small" onClick={() => void rewind(id, step)}>
+            Rewind to here
+          </button>
+        )}
         <CopyMenu
           items={[
             ...(hasAddress ? [{ label: "Link", text: () => new URL(runHref(id, step), location.href).href }] : []),
@@ -86,6 +91,7 @@ function StepOf({ of, step }: { of: Followed; step: number }) {
       </div>
       {recorded ? <Recorded id={id} step={recorded} /> : running && <Running step={running} />}
       <OfEffect effect={of.run.effects.find((one) => one.step === step)} />
+      <OfAttempts attempts={of.run.attempts.filter((one) => one.step === step)} />
       <StepLog id={id} step={step} />
     </>
   );
@@ -113,6 +119,20 @@ function Waits({ wait, step }: { wait: Waiting; step: number }) {
       </dl>
       {wait.prompt && <pre class="text">{wait.prompt}</pre>}
     </>
+  );
+}
+
+/** The attempts of a step that did not succeed at once. */
+function OfAttempts({ attempts }: { attempts: Attempt[] }) {
+  if (!attempts.length) return null;
+  return (
+    <dl class="facts">
+      {attempts.map((one) => (
+        <Fact key={one.attempt} name={`Attempt ${one.attempt} of ${one.max_attempts}`}>
+          <Time at={one.began_at} /> · {one.outcome} {one.error && <span class="wrap muted">{one.error}</span>}
+        </Fact>
+      ))}
+    </dl>
   );
 }
 
