@@ -145,6 +145,7 @@ PROMISES = {
     "hints:commands": "What the command line says to do next is a command that it takes; what a run recorded is never made one.",
     "arguments:typed": "A workflow's arguments are what their type hints say, at the start and on each replay.",
     "value:as-it-was": "What a step, a child, a message or an event gives comes as it was, with its types, in the first run and on each replay.",
+    "value:libraries": "The answers of an agents' library come as they were, and a crash repeats no answer of its model that was recorded.",
     "value:own-classes": "A recorded value never makes a process import anything but the version's own code, and says when its class is not there.",
     "value:refused": "A value that cannot be recorded ends the run with an error that names its place.",
     "request:refused": "A request that cannot be carried out is refused with a clear error and changes nothing.",

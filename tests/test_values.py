@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -305,3 +306,77 @@ class Outside:
 def test_a_class_outside_of_the_workflow_files_is_refused(form: TypedJson) -> None:
     with pytest.raises(NotRecordable, match="which no workflow file defines or imports by name"):
         form.recorded([Outside(1)])
+
+
+def install(site: Path, name: str, source: str, requires: str = "") -> None:
+    """Put an installed library with one module into a folder of libraries."""
+    (site / name).mkdir()
+    (site / name / "__init__.py").write_text(source, encoding="utf-8")
+    (site / name / "late.py").write_text(source, encoding="utf-8")
+    facts = site / f"{name}-1.0.dist-info"
+    facts.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n" + requires
+    (facts / "METADATA").write_text(metadata, encoding="utf-8")
+    (facts / "top_level.txt").write_text(name, encoding="utf-8")
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnClasses]:
+    """The classes of a flow that imports a function of `made_agents`, which requires `made_client`; `made_other` is only loaded."""
+    part = "from dataclasses import dataclass\n\n\n@dataclass\nclass Part:\n    x: int\n"
+    part += "    def __getstate__(self): return {'x': self.x, '_kept': 1}\n"
+    for folder in ("site", "flows"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(sys, "path", [f"{tmp_path}/site", f"{tmp_path}/flows", *sys.path])
+    importlib.invalidate_caches()
+    site = tmp_path / "site"
+    for name in ("made_client", "made_other"):
+        install(site, name, part)
+    answer = "import made_client, made_other\n\n\ndef ask(): ...\n"
+    extra = 'Requires-Dist: made-client>=1\nRequires-Dist: not-here; extra == "more"\n'
+    install(site, "made_agents", answer, extra)
+    flow = tmp_path / "flows" / "asks_agent.py"
+    flow.write_text("from dbos import DBOS\nfrom made_agents import ask\n", encoding="utf-8")
+    before = {*sys.modules}
+    importlib.import_module("asks_agent")
+    classes = OwnClasses()
+    classes.look_in([flow.parent])
+    classes.note_loaded()
+    yield classes
+    for name in {*sys.modules} - before:
+        if name.startswith(("asks_agent", "made_")):
+            del sys.modules[name]
+
+
+@proves("value:own-classes")
+def test_an_object_of_an_imported_library_or_of_what_it_requires_comes_back(
+    library: OwnClasses,
+) -> None:
+    value = importlib.import_module("made_client").Part(1)
+    text = TypedJson(library).recorded([value]).text
+    assert text == '[{"$type":"made_client:Part","value":{"x":1}}]'
+    [back] = TypedJson(library).value(text)
+    assert (type(back), back) == (type(value), value)
+
+
+@proves("value:as-it-was")
+def test_what_a_class_itself_does_not_keep_is_not_recorded(library: OwnClasses) -> None:
+    value = importlib.import_module("made_client").Part(1)
+    value._kept, value._process = 1, sys.stdout
+    back = TypedJson(library).value(TypedJson(library).recorded(value).text)
+    assert vars(back) == {"x": 1, "_kept": 1}
+
+
+@proves("value:own-classes")
+def test_no_other_library_counts_and_no_module_that_another_process_may_lack(
+    library: OwnClasses,
+) -> None:
+    form = TypedJson(library)
+    for name in ("made_other", "made_client.late"):
+        with pytest.raises(NotRecordable, match="which no workflow file defines or imports"):
+            form.recorded(importlib.import_module(name).Part(1))
+    with pytest.raises(NotRestorable, match="The class dbos:Queue of a recorded value is not"):
+        form.value('{"$type":"dbos:Queue","value":{}}')
+    with pytest.raises(NotRestorable, match=r"The class made_agents\.late:Part"):
+        form.value('{"$type":"made_agents.late:Part","value":{"x":1}}')
+    assert "made_agents.late" not in sys.modules

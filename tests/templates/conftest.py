@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from .projects import STEMS, Running, copy_template, new_folder, running
+from .projects import ALONE, Running, copy_template, new_folder, running
 
 # The task is a list of replies, as JSON: one to the task itself, one to the first result, and so on.
 _AGENT = """
@@ -23,9 +23,9 @@ print(reply if isinstance(reply, str) else json.dumps(reply))
 
 @pytest.fixture(scope="session")
 async def templates(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """Each template as it is, and beside it a copy with another name, `my_<template's first word>`; no model is set up."""
+    """Each template that needs no other libraries as it is, and beside it a copy with another name, `my_<template's first word>`; no model is set up."""
     folder = new_folder(tmp_path_factory)
-    for stem in STEMS:
+    for stem in ALONE:
         copy_template(stem, folder)
         copy_template(stem, folder, f"my_{stem.split('_')[0]}")
     async with running(folder, {}) as project:

@@ -22,6 +22,8 @@ from durable_workflows.settings import Settings
 from helpers import processes_of, until_found
 
 STEMS = sorted(path.stem for path in content.folder("templates").glob("*.py"))
+WITH_LIBRARIES = ["openai_sdk_agent", "pydantic_ai_agent"]  # that are not installed here
+ALONE = [stem for stem in STEMS if stem not in WITH_LIBRARIES]
 _MODEL = ("AGENT_COMMAND", "AGENT_MODEL", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 

@@ -11,7 +11,7 @@ from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import RunningStep
 from helpers import until_found
 
-from .projects import STEMS, Running, site
+from .projects import ALONE, STEMS, Running, site
 
 pytestmark = pytest.mark.anyio
 
@@ -21,12 +21,14 @@ FACTORS = [
 ]
 
 
-def test_the_templates_are_the_six_and_each_says_when_to_use_it() -> None:
+def test_the_templates_are_the_eight_and_each_says_when_to_use_it() -> None:
     assert STEMS == [
         "agent_workflow",
         "basic_workflow",
         "human_in_the_loop",
+        "openai_sdk_agent",
         "orchestrator_pattern",
+        "pydantic_ai_agent",
         "queue_parallel",
         "transactional_steps",
     ]
@@ -62,7 +64,7 @@ async def test_every_template_and_a_copy_of_each_load_side_by_side_and_need_no_a
 ) -> None:
     entries = {entry.name: entry for entry in (await templates.engine.catalog()).workflows}
     assert not [entry.error for entry in entries.values() if entry.error]
-    for stem in STEMS:
+    for stem in ALONE:
         for name in (stem, f"my_{stem.split('_')[0]}"):
             assert entries[name].summary.endswith(".")
             assert entries[name].args_schema["required"] == []

@@ -440,13 +440,15 @@ class _Worker:
         self._classes.look_in([*{folder / PurePosixPath(path).parts[0] for path in files}])
         names = loading.Names(folder, dbos_calls.unregister)
         registering.before_registering(names.claim)
-        return [
+        entries = [
             entry
             for loaded in loading.load(
                 files, folder, faults, names, self._around_import, self._settings.project
             )
             for entry in _entries(loaded)
         ]
+        self._classes.note_loaded()
+        return entries
 
     async def _publish_catalog(
         self, connection: tables.Connection, entries: list[dict[str, object]]

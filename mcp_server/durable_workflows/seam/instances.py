@@ -61,7 +61,15 @@ def _of_dataclass(value: Value) -> tuple[Fields, Fields]:
         if name not in fields
         and not isinstance(getattr(kind, name, None), functools.cached_property)
     }
-    return fields, {_PRIVATE: private}
+    return fields, {_PRIVATE: _lasting(value, private) if private else private}
+
+
+def _lasting(value: object, private: Fields) -> Fields:
+    """What a class keeps of an instance, if its `__getstate__` says so: without handles of this process, for example."""
+    state = value.__getstate__()
+    if not isinstance(state, dict):
+        return private
+    return {name: part for name, part in private.items() if name in state}
 
 
 def restored(kind: Kind, found: Fields) -> Value:

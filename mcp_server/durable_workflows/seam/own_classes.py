@@ -1,7 +1,10 @@
-"""The classes whose instances a version's runs may record: those of its own code.
+"""The classes whose instances a version's runs may record: those of its own code, and of the libraries that it imports.
 
 These are the classes in the modules of the workflow files, and those that such a module has by name: `from lib import Order`, or
-`from lib import orders` for all classes of that module. A row names a class and never causes the import of anything but a workflow file.
+`from lib import orders` for all classes of that module. Also the classes of all installed libraries from which a workflow file has
+something by name, and of what these require: an answer of an agents' library is made of their classes. Their modules must have been loaded
+with the workflow files, so that every process of the version has them: a row names a class and never causes the import of anything but a
+workflow file.
 """
 
 import importlib
@@ -11,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from durable_workflows.seam import libraries
 
 _OURS = "durable_workflows.authoring"
 
@@ -22,10 +27,16 @@ class OwnClasses:
         self._folders: Sequence[Path] = ()
         self._found: dict[str, type] = {}
         self._names: dict[type, str] = {}
+        self._loaded: frozenset[str] = frozenset()
+        self._libraries: frozenset[str] | None = None
 
     def look_in(self, folders: Sequence[Path]) -> None:
         """Look in the workflow files of these folders."""
         self._folders = tuple(folders)
+
+    def note_loaded(self) -> None:
+        """Call it when the workflow files were imported: of libraries, only the modules that are loaded now are looked in."""
+        self._loaded, self._libraries = frozenset(sys.modules), None
 
     def name_of(self, kind: type) -> str | None:
         """The name under which values of the class are recorded; None: it is not in the version's code."""
@@ -57,11 +68,22 @@ class OwnClasses:
     def _is_own(self, module: ModuleType, kind: type) -> bool:
         if module.__name__.partition(".")[0] == _OURS.partition(".")[0]:
             return f"{module.__name__}.".startswith(f"{_OURS}.")
-        return self._is_below(module) or any(
+        return self._is_below(module) or self._is_named(module, kind) or self._is_of_library(module)
+
+    def _is_named(self, module: ModuleType, kind: type) -> bool:
+        return any(
             value is kind or value is module
             for own in self._modules()
             for value in list(vars(own).values())
         )
+
+    def _is_of_library(self, module: ModuleType) -> bool:
+        if module.__name__ not in self._loaded:
+            return False
+        if self._libraries is None:  # many versions record no such value: they need not look
+            packages = (name for own in self._modules() for name in libraries.imported(own))
+            self._libraries = libraries.with_requirements(packages)
+        return libraries.top_of(module.__name__) in self._libraries
 
     def _modules(self) -> Iterator[ModuleType]:
         """The modules of the workflow files that were imported."""
