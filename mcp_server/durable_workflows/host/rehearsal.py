@@ -101,6 +101,7 @@ class Rehearsing:
         _limit(_IMPORT_SECONDS)
         stage = self._prepare_dbos(is_current=catalog.version_of(files) == self._asked.version)
         self._load(files, faults)
+        self._classes.note_loaded()
         stage.open()
         conditions.forbid_effects(self._refuse)
         for workflow_id in self._asked.workflow_ids:
