@@ -71,6 +71,9 @@ def test_a_version_is_that_of_the_project(path: Path) -> None:
 
 # Dependencies
 
+# Templates whose script metadata names libraries that are not installed here.
+WITH_LIBRARIES = {"openai_sdk_agent.py", "pydantic_ai_agent.py"}
+
 
 def distribution(name: str) -> str:
     """A distribution's name as indexes compare it."""
@@ -95,7 +98,8 @@ def test_each_library_that_is_imported_is_a_declared_dependency(folder: str) -> 
     declared = {distribution(Requirement(one).name) for one in project["dependencies"]}
     homes = packages_distributions()
     for module, files in foreign(ROOT / folder).items():
-        assert declared & {*map(distribution, homes.get(module, []))}, f"{module} in {files}"
+        is_declared = declared & {*map(distribution, homes.get(module, []))}
+        assert is_declared or files <= WITH_LIBRARIES, f"{module} in {files}"
 
 
 def test_each_declared_dependency_is_in_the_lock() -> None:
