@@ -46,6 +46,8 @@ LEFT_BEHIND = (
     " values ('tree', 2, 'pay', 'token', false, '[{\"who\": \"me\"}]')",
     "insert into durable_workflows.attempts (workflow_id, function_id, attempt, attempts, name, began_at, error)"
     " values ('tree', 3, 1, 2, 'try', '2026-01-01T12:00:00.123456Z', 'E')",
+    "insert into durable_workflows.labels (workflow_id, function_id, scope, name) values ('tree', 2, 'a/b', 'c')",
+    "insert into durable_workflows.callbacks (workflow_id, function_id, id, topic, schema, answer) values ('tree', 3, 'k-1', 'callback:3:go', '{\"type\": \"object\"}', '{\"result\": 1}')",
     "insert into durable_workflows.answers (workflow_id, function_id, topic, who, how, shown, answer)"
     """ values ('tree', 4, 'person:go', 'me', 'terminal', '{"b": 1, "a": "\\u00e4\\n"}', '12345678901234567890.5')""",
     "insert into durable_workflows.unanswered (workflow_id, function_id, attempt, action, who, how) values ('tree', 4, 1, 'cancel', 'me', 'x')",

@@ -160,7 +160,7 @@ WAITS = [
     Waits("waits_for_event", "waits_for_go", "DBOS.getEvent of 'go'", GO),
     Waits("sleeps_instead", "sleeps_instead"),
     Waits("sleeps_instead", "step_before_wait", "DBOS.sleep", "kind_step"),
-    Waits("waits_for_child", "waits_for_child"),
+    Waits("kinds_wait_for_child", "kinds_wait_for_child"),
     Waits("waits_at_once", "waits_at_once"),
 ]
 

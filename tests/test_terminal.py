@@ -17,6 +17,7 @@ from requirements import proves
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 LISTS = (
+    "rewinds",
     "steps",
     "running",
     "waiting",

@@ -26,9 +26,9 @@ class Receipt(BaseModel):
 
 def hold(file: str, moment: str) -> None:
     """Stay here while the file says so, for the process to be killed."""
-    while Path(f"{file}.hold-{moment}").exists():
-        Path(f"{file}.held").touch()
-        time.sleep(0.02)
+    while Path(f"{file}.hold-{moment}").exists():  # deterministic: a test holds it
+        Path(f"{file}.held").touch()  # deterministic: a test holds it
+        time.sleep(0.02)  # deterministic: a test holds it
 
 
 def hand_over(file: str, made: Callback[Any]) -> None:
@@ -133,7 +133,7 @@ KEPT: list[Callback[Any]] = []
 def callback_kept(file: str) -> None:
     """The second run waits for the callback of the first one."""
     if not KEPT:
-        KEPT.append(callback("kept"))
+        KEPT.append(callback("kept"))  # deterministic: a test looks at it
     else:
         KEPT[0].wait()
 

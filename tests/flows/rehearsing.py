@@ -7,21 +7,25 @@ from pathlib import Path
 from dbos import DBOS
 
 
-@DBOS.step()
-def noted(file: str, word: str) -> str:
+def note(file: str, word: str) -> str:
     with Path(file).open("a", encoding="utf-8") as lines:
         lines.write(f"{word}\n")
     return word
 
 
 @DBOS.step()
+def noted(file: str, word: str) -> str:
+    return note(file, word)
+
+
+@DBOS.step()
 def also_noted(file: str, word: str) -> str:
-    return noted(file, word)
+    return note(file, word)
 
 
 @DBOS.step()
 def fails(file: str) -> None:
-    noted(file, "fails")
+    note(file, "fails")
     raise ValueError("no")
 
 
@@ -130,7 +134,7 @@ def reordered(file: str) -> str:
 
 @DBOS.step(name="noted_too")
 def renamed_step(file: str, word: str) -> str:
-    return noted(file, word)
+    return note(file, word)
 
 
 @DBOS.workflow()
@@ -246,7 +250,7 @@ def catches_everything(file: str) -> str:
 
 @DBOS.workflow()
 async def asynchronous(file: str) -> str:
-    await asyncio.to_thread(str)
+    await asyncio.to_thread(str)  # deterministic: a rehearsal sees it
     word = await DBOS.run_step_async({"name": "noted"}, noted, file, "first")
     await DBOS.run_step_async({"name": "also_noted"}, noted, file, "second")
     for number in range(2):
@@ -270,7 +274,7 @@ async def little_one_async(file: str) -> str:
 @DBOS.workflow()
 def writes_outside_of_steps(file: str) -> str:
     noted(file, "first")
-    Path(file).write_text("gone", encoding="utf-8")
+    Path(file).write_text("gone", encoding="utf-8")  # deterministic: a rehearsal sees it
     return "never"
 
 

@@ -19,8 +19,10 @@ _LOCK = threading.Lock()
 
 
 def happens(file: str, word: str) -> str:
-    with _LOCK, Path(file).open("a", encoding="utf-8") as lines:
-        lines.write(f"{word}\n")
+    with _LOCK:
+        path = Path(file)
+        with path.open("a", encoding="utf-8") as lines:  # deterministic: what happens is counted
+            lines.write(f"{word}\n")
     return word
 
 
@@ -114,7 +116,7 @@ def kinds(file: str) -> list[object]:
     found += list(DBOS.read_stream(DBOS.workflow_id, "stream"))
     DBOS.sleep(0.01)
     found += [DBOS.patch("patched"), DBOS.deprecate_patch("never")]
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:  # deterministic: no step runs in it
         reserved = DBOS.reserve_step()
         found += [reserved.run(None, happens, file, "reserved")]
         found += [pool.submit(str, "in a thread").result()]
@@ -128,7 +130,7 @@ async def kinds_async(file: str) -> list[object]:
     found: list[object] = [await kind_step_async(file, "step"), await kind_once_async(file)]
     found += [await kind_transaction_async(file)]
     found += await asyncio.gather(*(kind_step_async(file, f"at once {n}") for n in range(3)))
-    found += [await asyncio.to_thread(str, "in a thread")]
+    found += [await asyncio.to_thread(str, "in a thread")]  # deterministic: no step runs in it
     child = await DBOS.start_workflow_async(kind_child_async, file)
     await DBOS.wait_first_async([child])
     found += [await child.get_result(), await kind_child_async(file)]
@@ -197,7 +199,7 @@ def sleeps_instead(file: str) -> str:
 
 
 @DBOS.workflow()
-def waits_for_child(file: str) -> object:
+def kinds_wait_for_child(file: str) -> object:
     return waits_for_go(file)
 
 

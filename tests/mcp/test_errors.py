@@ -1000,7 +1000,7 @@ CASES = [
 ]
 NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
-    errors.UnknownSchedule: "no tool changes schedules: test_schedules.py",
+    errors.StillRunning: "of a run that is under way: test_rewinds.py",
     errors.ExportDamaged: "no tool imports runs: test_carrying.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }

@@ -239,5 +239,6 @@ def main() -> None:
     conditions.shift_clock(given.clock)
     with contextlib.suppress(TimeoutError):
         for result in Rehearsing(asked, given.faults).results():
-            print(result.model_dump_json(), file=output, flush=True)
+            output.write(f"{result.model_dump_json()}\n")
+            output.flush()
     os._exit(0)  # threads of the runs may wait for long

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from mcp.server.mcpserver import Context
 from mcp.types import InputRequiredResult
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, WithJsonSchema
 
 from durable_workflows import limits
 from durable_workflows.docs import searching
@@ -63,6 +63,7 @@ _LONGEST_WAIT = 3600.0
 
 Call = Context[Backend]
 WorkflowId = Annotated[str, Field(min_length=1, max_length=1024)]
+_Filter = Annotated[MoveFilter, WithJsonSchema(MoveFilter.model_json_schema())]
 WorkflowIds = Annotated[
     list[WorkflowId],
     Field(
@@ -409,9 +410,9 @@ async def fork_failed(
     limit: Annotated[int, Field(ge=1, le=_MAX_RUNS)] = _MAX_RUNS,
     dry_run: bool = False,
 ) -> ForkedAnswer:
-    """Fork many failed runs at once, each from the step that failed: after a repair of what they have in common.
+    """Fork many failed runs at once, each from its failed step.
 
-    Runs that cannot be forked are named with the reason. The same call again forks none twice. Next: wait_for_workflows.
+    Use it after a repair of what they have in common. Runs that cannot be forked are named with the reason. The same call again forks none twice. Next: wait_for_workflows.
 
     - workflow_ids: These runs. Default: all that failed, the newest first.
     - name: Only runs of this workflow.
@@ -439,9 +440,9 @@ async def rewind(
     version: Literal["same", "latest"] = "same",
     repeat: list[int] | None = None,
 ) -> Rewound:
-    """Let the same run go again from a step, under its own id: one that failed, was cancelled, was not approved, or waits.
+    """Let the same run go again from a step, under its own id.
 
-    Use it where others know the run by its id; else fork, which leaves the run as it is. Questions from that step on are asked again. What the run had
+    It failed, was cancelled, was not approved, or waits. Use it where others know the run by its id; else fork, which leaves the run as it is. Questions from that step on are asked again. What the run had
     done is kept as the run `kept_as`. A run that a worker executes is refused: cancel it first. Next: wait_for_workflows.
 
     - to_step: The first step to run again, by its number in inspect.
@@ -457,13 +458,13 @@ async def rewind(
 async def move_to_version(
     ctx: Call,
     workflow_ids: WorkflowIds | None = None,
-    filter: MoveFilter | None = None,
+    filter: _Filter | None = None,
     version: str = "latest",
     dry_run: bool = True,
 ) -> MoveAnswer:
-    """Let unfinished runs go on with other code, with the runs that they started: those that wait, sleep or are queued.
+    """Let unfinished runs go on with other code: those that wait, sleep or are queued.
 
-    Use it after an edit that these runs shall have too; else they keep the code that they began with. Id, messages and deadlines stay. First the recorded
+    The runs that they started move with them. Use it after an edit that these runs shall have too; else they keep the code that they began with. Id, messages and deadlines stay. First the recorded
     steps are replayed on that code, and nothing is executed. A run that does not fit stays, and `note` says why or names the fork. Look first, then call
     again with dry_run=false. Next: wait_for_workflows.
 
@@ -490,7 +491,7 @@ async def schedule(
     priority: int | None = None,
     replace: bool | None = None,
 ) -> ScheduleAnswer:
-    """Start a workflow at given times, without code: create, list, pause, resume, run (now) or delete schedules.
+    """Start a workflow at given times: create, list, pause, resume, run (now) or delete schedules.
 
     Each time starts one run, on the newest code. create takes the arguments below; the same again changes nothing. Shown are the next times, the last
     run and any `problem`. Deleting a schedule keeps its runs. Times need a running worker: see `missed`. For one run at a later time use
@@ -633,8 +634,8 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(fork, "Fork workflow", open_world=True),
     ToolSpec(fork_failed, "Fork failed workflows", open_world=True),
     ToolSpec(rewind, "Rewind workflow", destroys=True, open_world=True),
-    ToolSpec(schedule, "Schedules", destroys=True, open_world=True),
     ToolSpec(move_to_version, "Move runs to a version", repeatable=True, open_world=True),
+    ToolSpec(schedule, "Schedules", destroys=True, open_world=True),
     ToolSpec(cancel, "Cancel workflows", destroys=True, repeatable=True),
     ToolSpec(resume, "Resume workflows", repeatable=True, open_world=True),
     ToolSpec(delete_workflows, "Delete workflows", destroys=True),

@@ -103,7 +103,7 @@ def read(path: Path) -> Iterator[str]:
     """The lines of a file without the last one. Nothing that was read counts before this has come to its end without an error.
 
     Raises:
-        ExportDamaged: it is no such file, or is not as it was written.
+        ExportDamaged: there is no such file, it is no export, or is not as it was written.
         StateDirectoryUnusable: it cannot be read.
     """
     digest = hashlib.sha256()
@@ -117,6 +117,11 @@ def read(path: Path) -> Iterator[str]:
                 last = line
     except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ExportDamaged(f"{path} is damaged, or no export of a run.") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ExportDamaged(
+            f"There is no file {path}.",
+            hint="Give the path of a file that `durable-workflows export` has written.",
+        ) from error
     except OSError as error:
         raise files.translate(error, path) from error
     if last is None or last.rstrip() != json.dumps({_END: digest.hexdigest()}).encode():

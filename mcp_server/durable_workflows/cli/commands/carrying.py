@@ -31,7 +31,7 @@ async def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run into a file, for another project.
+    """Write a run into a file.
 
     The file has the run, all that it started, and their code. A run that has not ended needs --cancel, which moves it, or --copy: a copy does its remaining steps in
     both projects. Only you can read the file; secrets of the run are in it.
@@ -60,15 +60,13 @@ async def import_run(
     settings: Settings,
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", exists=True, dir_okay=False, help="A file that `export` has written."
-        ),
+        typer.Argument(metavar="FILE", help="A file that `export` has written."),
     ],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a run from a file into this project.
+    """Take a run from a file.
 
     What had not ended goes on here, with the code that is in the file: import only files that you trust. All of a file is imported, or nothing.
     """

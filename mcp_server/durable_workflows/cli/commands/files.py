@@ -87,7 +87,7 @@ async def check(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check workflow files for problems, without running them.
+    """Check workflow files without running them.
 
     Errors keep a workflow from being started. Warnings mark code that may take a different path when a run is replayed. The exit status is 1 if there is either,
     as pre-commit wants it. A comment `# deterministic: <reason>` on a line turns off its warnings.
@@ -180,7 +180,7 @@ def search_docs(
         list[str], typer.Argument(metavar="QUERY...", help="A few words, or the text of an error.")
     ],
 ) -> None:
-    """Search the references and templates of this installation.
+    """Search the references and templates.
 
     Shows the best matching passages. Needs no project and no network.
     """

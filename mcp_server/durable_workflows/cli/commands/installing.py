@@ -30,7 +30,7 @@ def install(
         bool, typer.Option("--dry-run", help="Only show what would be written and where.")
     ] = False,
 ) -> None:
-    """Add this server to the configuration of an MCP client.
+    """Add this server to an MCP client's configuration.
 
     CLIENT is claude-code, codex, vscode or cursor, each with a file in the project, or claude-desktop, with a file of the user. Existing
     entries stay as they are: an entry with the same name is not changed, and a file that cannot be read is not touched.

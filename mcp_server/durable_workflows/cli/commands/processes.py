@@ -84,7 +84,7 @@ async def set_autostart(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Start the project's processes at login or boot.
+    """Start the processes at login or boot.
 
     Your own service manager does it: systemd on Linux, launchd on macOS. It gets the settings and the PATH that this command has. `on`
     also starts them now; `off` leaves alone what runs.
@@ -102,7 +102,7 @@ async def set_autostart(
 
 
 def worker(settings: Settings) -> None:
-    """Lend this machine to a project that uses an external Postgres.
+    """Lend this machine to a project on Postgres.
 
     Stays in the foreground and runs what is started elsewhere with the same DBOS_DATABASE_URL and --application; the code comes from the database. Ctrl-C or
     SIGTERM ends its workers.
@@ -120,7 +120,7 @@ async def move(
         ),
     ],
 ) -> None:
-    """Move the project's embedded database to an external Postgres.
+    """Move the embedded database to an external Postgres.
 
     Moves all runs, messages and code. Unfinished runs go on there once DBOS_DATABASE_URL names it. The embedded data stays as a backup.
     Ends the project's processes. After an interruption, run it again.

@@ -265,7 +265,7 @@ async def resolve(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say of a step in doubt whether it has happened.
+    """Say whether a step in doubt has happened.
 
     Only a step that happens at most once can be in doubt: its process ended within it. If it has not happened, it runs again.
     If only a person may say so, use `durable-workflows approve` instead.
@@ -377,7 +377,7 @@ async def fork_failed(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fork failed runs, each from the step that failed.
+    """Fork failed runs from their failed steps.
 
     Runs that cannot be forked are named with the reason. The same command again forks none twice.
     """
@@ -456,7 +456,7 @@ async def move_to_version(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let unfinished runs go on with other code.
+    """Move unfinished runs to other code.
 
     Those that wait, sleep or are queued, with the runs that they started. First the recorded steps of each run are replayed
     on that code; nothing is executed. A run whose steps do not fit stays as it is.
@@ -476,7 +476,7 @@ async def cancel(
     children: Children = False,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel runs; each stops before its next step."""
+    """Cancel runs before their next step."""
     async with engine_of(settings) as engine:
         changed = await engine.cancel(workflow_ids, children=children)
     printing.print_model(changed, as_json, printing.changed_text(changed))

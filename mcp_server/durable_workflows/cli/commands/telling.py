@@ -42,7 +42,7 @@ async def show_news(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is unfinished, what is asked, and what ended.
+    """Show what is unfinished, asked or has ended.
 
     For a returning user. Prints nothing if there is no news. This command starts nothing: while no process of the project is running, it shows how the runs
     stood when the last one ended.
@@ -83,7 +83,7 @@ def watch(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print a line when a run ends or asks something.
+    """Print a line when a run ends or asks.
 
     Reports what happens from now on to runs that no other run started, and the questions of their children. Starts nothing: while nothing is running, it waits. Ends
     with Ctrl-C, or when its output is no longer read.
