@@ -177,6 +177,7 @@ PROMISES = {
     "page:told": "The page is told of a change within half a second of a step's end, and costs nothing while nothing happens.",
     "page:doubts": "On the page a person says what has happened of a step in doubt, and is asked before a fork does again what must not happen twice.",
     "page:forks": "On the page a fork can have other arguments and outputs, and a run can be rewound to a step.",
+    "page:moves": "On the page a person sees what a run would do on the newest code, and moves unfinished runs to it: only those that were seen to fit.",
     "page:answers": "What a person answers on the page reaches the run, and is recorded as given there.",
     "page:starts": "On the page a workflow is started by a form made from the schema of its arguments.",
     "page:many": "On the page many runs are cancelled, resumed or deleted at once, after a question.",

@@ -329,6 +329,29 @@ async def test_a_run_is_forked(visitor: Visitor, shared: Engine) -> None:
     assert "has no step 9" in said["error"]
 
 
+async def test_a_move_only_looks_unless_it_is_told_to_and_says_why_a_run_stays(
+    visitor: Visitor, shared: Engine
+) -> None:
+    run = await start(shared, "fails", "page-not-moved", message="x")
+    found = await visitor.done("move", workflow_ids=[run])
+    assert (found["dry_run"], found["note"]) == (True, "0 runs can be moved, 1 stays.")
+    [said] = found["workflows"]
+    assert (said["verdict"], said["note"]) == ("stays", "it has ended")
+    neither = await refusal(visitor, 400, "move", {})
+    assert "Give either workflow_ids or filter" in neither["error"]
+    unknown = await refusal(visitor, 400, "move", {"workflow_ids": [run], "version": "none"})
+    assert "There is no version 'none'" in unknown["error"]
+    wrong = await refusal(visitor, 400, "move", {"filter": {"names": "fails"}})
+    assert wrong["error"].startswith("filter.names: ")
+
+
+async def test_a_run_is_rehearsed_on_the_newest_code(visitor: Visitor, shared: Engine) -> None:
+    run = await start(shared, "fails", "page-rehearsed", message="x")
+    found = await visitor.asked("rehearsal", id=run)
+    assert (found["workflow_id"], found["verdict"], found["steps"]) == (run, "safe", 2)
+    assert (await refusal(visitor, 404, "rehearsal", id="page-nobody"))["hint"]
+
+
 async def test_runs_are_cancelled_resumed_and_deleted_together(
     visitor: Visitor, shared: Engine
 ) -> None:
@@ -420,7 +443,8 @@ async def test_what_concerns_a_run_that_is_not_there_changes_nothing(
     }
     before = await shared.reader.counts()
     fields = call.takes.model_fields.items()
-    body = {name: values[name] for name, field in fields if field.is_required()}
+    needed = [name for name, field in fields if field.is_required() or name == "workflow_ids"]
+    body = {name: values[name] for name in needed}
     said = await refusal(visitor, 404, call.path, body)
     assert "nobody" in said["error"]
     assert said["hint"]

@@ -44,7 +44,7 @@ async def status(site: Site, workflow_id: str, wanted: str) -> Run:
     return await until_found(found, f"{workflow_id} is {wanted}")
 
 
-def test_the_layout_of_the_timeline_is_right() -> None:
+def test_what_the_page_computes_is_right() -> None:
     files = sorted(str(path) for path in (HERE / "units").glob("*.mjs"))
     done = subprocess.run(
         [str(node()), "--test", *files], capture_output=True, encoding="utf-8", check=False

@@ -9,6 +9,7 @@ from durable_workflows.models import (
     Delivered,
     Forked,
     ForkOptions,
+    MovedList,
     OpenWait,
     Rewound,
     ScheduleInfo,
@@ -20,6 +21,7 @@ from durable_workflows.models import (
 from durable_workflows.web.shapes import (
     AnswerBody,
     ForkBody,
+    MoveBody,
     RewindBody,
     RunsBody,
     ScheduleBody,
@@ -71,6 +73,13 @@ async def rewind(site: Site, body: RewindBody) -> Rewound:
         )
 
     return await _again(rewound, anyway=body.anyway)
+
+
+async def move(site: Site, body: MoveBody) -> MovedList:
+    engine = await site.engine()
+    return await engine.move_to_version(
+        body.workflow_ids, body.filter, version=body.version, dry_run=body.dry_run
+    )
 
 
 async def _again(act: Callable[[Steps], Awaitable[T]], *, anyway: bool) -> T:

@@ -14,6 +14,7 @@ from durable_workflows.models import (
     Message,
     Preview,
     QueueInfo,
+    Rehearsal,
     Step,
     Stream,
 )
@@ -27,6 +28,7 @@ from durable_workflows.web.shapes import (
     MarksShown,
     Nothing,
     Project,
+    RehearsalQuery,
     RunQuery,
     RunShown,
     RunsQuery,
@@ -139,6 +141,12 @@ async def streams(site: Site, query: RunQuery) -> Sequence[Stream]:
 async def compare(site: Site, query: CompareQuery) -> Compared:
     engine = await site.engine()
     return await engine.reader.compare(query.a, query.b, after=query.after)
+
+
+async def rehearsal(site: Site, query: RehearsalQuery) -> Rehearsal:
+    engine = await site.engine()
+    [found] = await engine.rehearse([query.id], shaken=query.shaken)
+    return found
 
 
 async def waits(site: Site, _query: Nothing) -> Sequence[InboxItem]:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from durable_workflows import limits
-from durable_workflows.models import Model, QueueInfo, Run, RunList, ServerStatus, Step
+from durable_workflows.models import Model, MoveFilter, QueueInfo, Run, RunList, ServerStatus, Step
+from durable_workflows.settings import LATEST
 
 NEWEST = 200  # runs of which the list consists whose every change is told
 MOST_RUNS = 200  # in one answer, in one change, and watched by one page
@@ -80,6 +81,12 @@ class LogQuery(RunQuery):
 
     after: int = Field(default=0, ge=0, lt=2**63)
     limit: int = Field(default=200, ge=1, le=limits.LOG_LINES)
+
+
+class RehearsalQuery(RunQuery):
+    """A run whose recorded steps are replayed on the newest code; `shaken` also under other conditions."""
+
+    shaken: bool = False
 
 
 class CompareQuery(Asked):
@@ -205,6 +212,15 @@ class RewindBody(Asked):
     to_step: int = Field(ge=1, lt=2**31)
     latest_version: bool = False
     anyway: bool = False
+
+
+class MoveBody(Asked):
+    """Which runs go on with another version of the code: some, or those that a filter finds. With `dry_run` nothing is changed."""
+
+    workflow_ids: list[WorkflowId] | None = Field(default=None, min_length=1, max_length=MOST_RUNS)
+    filter: MoveFilter | None = None
+    version: str = LATEST
+    dry_run: bool = True
 
 
 class RunsBody(Asked):

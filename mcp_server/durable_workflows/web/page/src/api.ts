@@ -269,6 +269,54 @@ export interface Message {
   of_nobody: boolean;
 }
 
+/** Which runs go on with another version of the code: some, or those that a filter finds. With `dry_run` nothing is changed. */
+export interface MoveBody {
+  workflow_ids?: string[] | null;
+  filter?: MoveFilter | null;
+  version?: string;
+  dry_run?: boolean;
+}
+
+/** Which unfinished runs are moved to a version: those of other versions that all of these allow. */
+export interface MoveFilter {
+  name?: string | null;
+  version?: string | null;
+  status?: "PENDING" | "ENQUEUED" | "DELAYED" | null;
+  since?: string | null;
+}
+
+/** What a move to another version means for one run. */
+export interface Moved {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** The registered name of the workflow. */
+  name: string;
+  /** safe: it can be moved. moved: it was. differs: the code does not fit its recorded steps, and it stays. stays: see note. */
+  verdict: "safe" | "moved" | "differs" | "stays";
+  /** The version that it has now. */
+  version: string | null;
+  /** The first step that differs. */
+  step: number | null;
+  /** What that step is in the record. */
+  recorded: string | null;
+  /** What the code calls in its place. */
+  called: string | null;
+  /** Why it stays, or what to do. */
+  note: string | null;
+}
+
+/** What a move to a version means for each run: those that were named or found, then the unfinished runs that they started. */
+export interface MovedList {
+  /** The version that they shall have. */
+  version: string;
+  /** Nothing was changed. */
+  dry_run: boolean;
+  /** The runs. */
+  workflows: Moved[];
+  /** How many were moved, what was left out, and what to do next. */
+  note: string | null;
+}
+
 /** What has changed: of the runs that are watched these, the list of runs, the waits. */
 export interface News {
   runs: string[];
@@ -340,6 +388,32 @@ export interface QueuePlace {
 export interface Refusal {
   error: string;
   hint: string | null;
+}
+
+/** What a recorded run would do on other code: its recorded steps, replayed there without executing anything. */
+export interface Rehearsal {
+  /** The workflow_id of the run. */
+  workflow_id: string;
+  /** The registered name of the workflow. */
+  name: string;
+  /** safe: the code calls what is recorded. differs: it calls something else. unknown: see note. */
+  verdict: "safe" | "differs" | "unknown";
+  /** The first step that differs: a fork would begin there. */
+  step: number | null;
+  /** What that step is in the record. */
+  recorded: string | null;
+  /** What the code calls in its place. */
+  called: string | null;
+  /** How many recorded steps were replayed. */
+  steps: number;
+  /** Why the verdict is unknown, or under which conditions it differs. */
+  note: string | null;
+}
+
+/** A run whose recorded steps are replayed on the newest code; `shaken` also under other conditions. */
+export interface RehearsalQuery {
+  id: string;
+  shaken?: boolean;
 }
 
 /** A wait of a run that is parked: no process holds it. `events` are those it waits for, `until` the end of its wait, or its own deadline. */
@@ -837,6 +911,7 @@ export interface Queries {
   source: RunQuery;
   streams: RunQuery;
   compare: CompareQuery;
+  rehearsal: RehearsalQuery;
   waits: Nothing;
   marks: ChangesQuery;
   catalog: Nothing;
@@ -858,6 +933,7 @@ export interface Gets {
   source: Source;
   streams: Stream[];
   compare: Compared;
+  rehearsal: Rehearsal;
   waits: InboxItem[];
   marks: MarksShown;
   catalog: Catalog;
@@ -869,6 +945,7 @@ export interface Posts {
   start: [StartRequest, Started];
   fork: [ForkBody, Forked];
   rewind: [RewindBody, Rewound];
+  move: [MoveBody, MovedList];
   cancel: [RunsBody, ChangedList];
   resume: [RunsBody, ChangedList];
   delete: [RunsBody, ChangedList];

@@ -1,6 +1,6 @@
 /** Facts about runs: their statuses, and the actions on them. */
 
-import type { Changed, ChangedList } from "./api";
+import type { Changed, ChangedList, ForkBody } from "./api";
 import { api, asApiError } from "./data";
 import { confirm } from "./parts/Dialog";
 import { toast, toastError } from "./parts/Toasts";
@@ -102,9 +102,9 @@ function tell(found: ChangedList, done: string): void {
   else toast(`Nothing was ${done}.`, notes.slice(0, 3).join(" "), "warning");
 }
 
-/** Ask, then fork the run from a step, and go to the new run. */
-export async function fork(workflowId: string, fromStep: number, sameVersion = false): Promise<void> {
-  const body = await askFork({ workflow_id: workflowId, from_step: fromStep, same_version: sameVersion });
+/** Ask, then fork the run from a step, and go to the new run. `proposed` is what the dialog begins with. */
+export async function fork(workflowId: string, fromStep: number, proposed: Pick<ForkBody, "cancel_original"> = {}): Promise<void> {
+  const body = await askFork({ ...proposed, workflow_id: workflowId, from_step: fromStep });
   if (!body) return;
   await attempt(async () => {
     const forked = await api.post("fork", body).catch(async (error: unknown) => ((await twice(error, "Fork")) ? api.post("fork", { ...body, anyway: true }) : null));

@@ -11,6 +11,7 @@ import { type Key, useKeys } from "./keys";
 import { ENTRIES } from "./navigation";
 import { Palette } from "./palette";
 import { ForkDialog } from "./run/ForkDialog";
+import { NewestDialog } from "./run/NewestDialog";
 import { Confirm } from "./parts/Dialog";
 import { Empty } from "./parts/Empty";
 import { Icon } from "./parts/Icon";
@@ -52,6 +53,7 @@ export function Shell() {
       {over.value === "help" && <Help onClose={() => (over.value = null)} />}
       <Confirm />
       <ForkDialog />
+      <NewestDialog />
       <Toasts />
     </div>
   );

@@ -9,7 +9,7 @@ export interface DialogProps {
   onClose: () => void;
   children: ComponentChildren;
   /** A class for its size. */
-  size?: "small" | "wide";
+  size?: "small" | "large" | "wide";
 }
 
 /**

@@ -17,7 +17,6 @@ const HOW = {
   properties: {
     outputs: { type: "object", description: 'Other outputs of earlier steps, by their numbers: {"2": …}.' },
     new_workflow_id: { type: "string", maxLength: 80, description: "Your own id. The same fork with the same id is made once." },
-    cancel_original: { type: "boolean", description: "Also cancel the original." },
     fork_children: { type: "boolean", description: "Also fork failed children whose results it takes later." },
   },
 };
@@ -32,6 +31,8 @@ function Asked({ question }: { question: AskedFork }) {
   const { body, answer } = question;
   const { workflow_id: id, from_step: step } = body;
   const [same, setSame] = useState(body.same_version ?? false);
+  const [cancel, setCancel] = useState(body.cancel_original ?? false);
+  const given = { ...body, same_version: same, cancel_original: cancel };
   const [changes, setChanges] = useState(false);
   const title = `Fork from step ${step}?`;
   return (
@@ -44,8 +45,12 @@ function Asked({ question }: { question: AskedFork }) {
         <input type="checkbox" checked={same} onChange={(event) => setSame(event.currentTarget.checked)} />
         With the version of the code that the run had
       </label>
+      <label class="tick">
+        <input type="checkbox" checked={cancel} onChange={(event) => setCancel(event.currentTarget.checked)} />
+        Also cancel the original, if it has not ended
+      </label>
       {changes ? (
-        <Changes body={{ ...body, same_version: same }} answer={answer} />
+        <Changes body={given} answer={answer} />
       ) : (
         <>
           <button type="button" class="button small" onClick={() => setChanges(true)}>
@@ -55,7 +60,7 @@ function Asked({ question }: { question: AskedFork }) {
             <button type="button" class="button" onClick={() => answer(null)}>
               Cancel
             </button>
-            <button type="button" class="button primary" data-focus onClick={() => answer({ ...body, same_version: same })}>
+            <button type="button" class="button primary" data-focus onClick={() => answer(given)}>
               Fork
             </button>
           </div>

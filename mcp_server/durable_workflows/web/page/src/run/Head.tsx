@@ -11,6 +11,7 @@ import { go, hasAddress, href, runHref } from "../routes";
 import { change, fork, isStopped, isUnfinished } from "../runs";
 import { callOf, commandOf, promptOf } from "./copies";
 import { Fact } from "./Fact";
+import { asked, type AskedNewest } from "./newest";
 import type { Followed } from "./steps";
 
 export function Head({ shown }: { shown: Followed }) {
@@ -49,6 +50,14 @@ function Facts({ run }: { run: Run }) {
         <Fact name="Version">
           <a href={href("runs", [], { version: run.version })}>{run.version}</a>
           {run.newest_version && run.version !== run.newest_version && <span class="muted"> (not the newest)</span>}
+          {isOld(run) && (
+            <>
+              {" "}
+              <button type="button" class="button small" onClick={() => (asked.value = { what: "move", id: run.workflow_id })}>
+                Move to the newest code
+              </button>
+            </>
+          )}
         </Fact>
       )}
       {run.started_by && (
@@ -60,6 +69,11 @@ function Facts({ run }: { run: Run }) {
       <Family run={run} />
     </dl>
   );
+}
+
+/** Whether it is known to be unfinished on older code. */
+function isOld(run: Run): boolean {
+  return isUnfinished(run.status) && run.newest_version !== null && run.version !== run.newest_version;
 }
 
 function Family({ run }: { run: Run }) {
@@ -175,8 +189,14 @@ function more(run: Run): MenuItem[] {
     if (await change("delete", [id])) go(href("runs"));
   };
   const ended = !isUnfinished(run.status);
+  const ask = (question: AskedNewest) => (): void => {
+    asked.value = question;
+  };
   return [
     { label: "Compare with another run", act: () => go(href("compare", [id])) },
+    { label: "Check on the newest code", act: ask({ what: "check", id, isUnfinished: !ended }) },
+    // Also of a run that had the newest code when this was read: files may have changed since.
+    ...(ended || isOld(run) ? [] : [{ label: "Move to the newest code", act: ask({ what: "move", id }) }]),
     ...(ended ? [{ label: "Delete run", danger: true, act: () => void remove() }] : []),
   ];
 }

@@ -13,6 +13,7 @@ import { Ago } from "../parts/Time";
 import { Section, Table } from "../parts/Section";
 import { href } from "../routes";
 import { bytes, counted } from "../words";
+import { asked } from "../run/newest";
 import { Schedules } from "./schedules";
 
 const LOOK_MS = 15_000; // for changes that come from no run: sessions, vanished workers
@@ -202,6 +203,7 @@ function Limit({ queue }: { queue: QueueInfo }) {
 function Versions({ versions, newest }: { versions: Readonly<Record<string, number>>; newest: string | null }) {
   const all = Object.entries(versions);
   const shown: [string, number][] = newest !== null && !(newest in versions) ? [[newest, 0], ...all] : all;
+  const older = newest !== null && all.some(([version, count]) => version !== newest && count > 0);
   return (
     <Section title="Versions of the code" empty={shown.length === 0 && "No code has been saved yet."}>
       <Table label="Versions of the code" head={["Version", "Unfinished runs", ""]}>
@@ -219,6 +221,11 @@ function Versions({ versions, newest }: { versions: Readonly<Record<string, numb
           </tr>
         ))}
       </Table>
+      {older && (
+        <button type="button" class="button small" onClick={() => (asked.value = { what: "others" })}>
+          Move the unfinished runs of other versions …
+        </button>
+      )}
     </Section>
   );
 }
