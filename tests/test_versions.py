@@ -23,6 +23,7 @@ from helpers import (
     run_without_rights,
     until,
     until_found,
+    value,
 )
 from requirements import long, proves
 
@@ -66,6 +67,10 @@ async def test_an_edit_changes_later_starts_and_not_the_runs_under_way(
         await engine.send(one.workflow_id, "go", None)
     result = await engine.reader.wait([before.workflow_id, after.workflow_id], timeout_seconds=30)
     assert [one.output for one in result.done] == ["old", "new"]
+    write_flow(folder, "old")
+    assert (await engine.start(StartRequest(name="flow"))).version == before.version
+    newest = "select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1"
+    assert await value(engine, newest) == before.version
 
 
 @pytest.mark.long

@@ -7,9 +7,13 @@ from durable_workflows.database import tables
 
 
 async def save(connection: tables.Connection, snapshot: Snapshot) -> None:
-    """Save the snapshot's files, unless they are saved. A version is saved as a whole or not at all."""
-    if await state(connection, snapshot.version) is not None:
-        return
+    """Save the snapshot's files, unless they are saved, and make it the newest version. A version is saved as a whole or not at all."""
+    if await state(connection, snapshot.version) is None:
+        await _save_files(connection, snapshot)
+    await tables.run(connection, "make_newest", version=snapshot.version)
+
+
+async def _save_files(connection: tables.Connection, snapshot: Snapshot) -> None:
     async with connection.transaction():
         await tables.run(connection, "save_version", version=snapshot.version)
         for path, content in snapshot.files.items():

@@ -26,7 +26,7 @@ class Published:
         self._progress = progress
         self._folder = catalog.Folder(rows.settings)
         self._reading = anyio.Lock()
-        self._ready: set[str] = set()
+        self._newest = ""
         # The catalogs of ready versions, which do not change.
         self._entries: dict[tuple[str, str], CatalogEntry] = {}
 
@@ -46,11 +46,12 @@ class Published:
         """The version of the present files, with its catalog published."""
         async with self._reading:
             snapshot = await self._calls.in_thread(self._folder.snapshot)
-        if snapshot.version not in self._ready:
+        # Also one that was the newest before: an edit may be undone.
+        if snapshot.version != self._newest:
             async with self._rows.connected() as connection:
                 await versions.save(connection, snapshot)
             await self._until_published(snapshot.version)
-            self._ready.add(snapshot.version)
+            self._newest = snapshot.version
         return snapshot.version
 
     async def _until_published(self, version: str) -> None:

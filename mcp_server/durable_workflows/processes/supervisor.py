@@ -539,7 +539,6 @@ class Supervisor:
                 return
             async with self._rows.connection() as connection:
                 await versions.save(connection, snapshot)
-                await tables.run(connection, "make_newest", version=snapshot.version)
         except WorkflowUnavailable as error:
             logger.warning("%s", error)
             self._note("files", str(error))
