@@ -42,10 +42,13 @@ def arguments(spec: ToolSpec) -> Rows:
         yield f"`{name}`", default, text
 
 
-def commands() -> Rows:
-    """Each command with the first sentence of its help."""
-    for name, command in all_commands().items():
-        yield f"[`{name}`](#{name})", _first_sentence(command.help)
+def commands(*, of_runs: bool) -> Rows:
+    """Each command for runs, or each other one, with the first sentence of its help."""
+    named = all_commands()
+    for one in app.commands():
+        if (one.function.__module__.rpartition(".")[2] in _OF_RUNS) == of_runs:
+            help_text = named[one.name].help
+            yield f"[`{one.name}`](#{one.name})", _first_sentence(help_text)
 
 
 def options(command: Any) -> Rows:
@@ -93,10 +96,12 @@ def written(document: str, text: str) -> str:
     return text
 
 
+# The modules of the commands for runs. Two lists, because a section is short: search gives whole ones.
+_OF_RUNS = ("runs", "looking", "deleting", "people", "schedules", "carrying")
 _LISTS = {
     "README.md": "All references",
     "tools.md": "All tools",
-    "cli.md": "All commands",
+    "cli.md": "Commands for runs",
     "settings.md": "All settings",
 }
 DOCUMENTS = tuple(_LISTS)
@@ -117,7 +122,9 @@ def _tables(document: str) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
         for spec in TOOLS:
             yield spec.function.__name__, ("argument", "default", "meaning"), arguments(spec)
     elif document == "cli.md":
-        yield title, ("command", "what it does"), commands()
+        head = ("command", "what it does")
+        yield title, head, commands(of_runs=True)
+        yield "Commands for the project", head, commands(of_runs=False)
         for name, command in all_commands().items():
             yield name, ("option", "meaning"), options(command)
     else:

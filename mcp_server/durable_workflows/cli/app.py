@@ -39,6 +39,7 @@ _MODULES = (
     "telling",
     "installing",
     "carrying",
+    "doctoring",
 )
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
 

@@ -137,6 +137,20 @@ def plan(client: Client, settings: Settings, name: str, command: Sequence[str] |
     return found._replace(state="same" if same else "different")
 
 
+def configured(client: Client, settings: Settings, name: str) -> object | None:
+    """The client's entry for the server `name`; None: there is none.
+
+    Raises:
+        ValueError: why the file cannot be understood.
+        OSError: why it cannot be read.
+    """
+    path = client.path(settings)
+    if not path.exists():
+        return None
+    form = formats.Toml if path.suffix == ".toml" else formats.Json
+    return form(client.key, name, {}).servers(path.read_text(encoding="utf-8-sig")).get(name)
+
+
 def write(plan: Plan) -> None:
     """Carry out the plan. A reader sees the old file or the new one; its permissions stay.
 

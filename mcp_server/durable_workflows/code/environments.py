@@ -118,6 +118,21 @@ def check_interpreter(python: Path) -> None:
         )
 
 
+def uv_program() -> str:
+    """The program uv.
+
+    Raises:
+        FileNotFoundError: it is not in this installation.
+    """
+    return os.fspath(find_uv_bin())
+
+
+def unfinished(cache: Path) -> list[Path]:
+    """The environments that are not ready: a process makes them now, or was killed while it did."""
+    folders = (path for path in (cache / "environments").glob("*") if path.is_dir())
+    return sorted(path for path in folders if not _is_ready(path))
+
+
 class _Maker:
     """Finds and makes environments for one version."""
 
@@ -267,7 +282,7 @@ class _Maker:
             )
 
     def _uv(self, lock: Lock, folder: Path, *arguments: str) -> None:
-        command = [find_uv_bin(), *arguments, "--color=never", "--no-progress"]
+        command = [uv_program(), *arguments, "--color=never", "--no-progress"]
         status, said = self._run_uv(command, lock, folder)
         if status != 0 and _DISTRUSTED in said and "UV_SYSTEM_CERTS" not in self._given:
             # uv has its own list of authorities; behind a company's proxy the system's list is right.

@@ -127,6 +127,13 @@ def own_libraries() -> dict[str, str]:
     return {str(canonicalize_name(name)): version for name, version in found if version is not None}
 
 
+def missing_libraries() -> list[str]:
+    """What this installation requires and does not have."""
+    if not own_libraries().get(OURS):  # a checkout that is not installed
+        return []
+    return sorted({str(each) for each in unmet(Requirement(OURS))})
+
+
 def unmet(requirement: Requirement) -> list[Requirement]:
     """The missing parts of the requirement and all that it entails."""
     return [

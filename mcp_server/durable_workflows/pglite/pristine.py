@@ -53,6 +53,11 @@ def _location(settings: Settings, modules: Path) -> Path:
     return settings.cache / f"pristine-{contents}"
 
 
+def is_complete(directory: Path) -> bool:
+    """Whether it has what Postgres needs to open a data directory."""
+    return all((directory / name).is_file() for name in ("PG_VERSION", "global/pg_control"))
+
+
 async def pristine_directory(settings: Settings, modules: Path) -> Path:
     """The pristine data directory of this user; it is made now if it does not exist.
 

@@ -41,6 +41,8 @@ class Guard:
 
 
 Place = Path | Guard
+_TABLE = Path("/proc/locks")
+_HELD = re.compile(r": FLOCK +\w+ +\w+ +(?P<pid>\d+) +(?P<file>\S+)")
 _PID = re.compile(r"[1-9]\d{0,8}")
 
 
@@ -166,6 +168,21 @@ def named_holder(place: Place) -> int | None:
     except (OSError, UnicodeDecodeError):  # removed, or overwritten
         return None
     return int(text) if _PID.fullmatch(text) else None
+
+
+def holders(place: Place) -> list[int]:
+    """The processes that took the lock, as the kernel names them; empty where it does not (other than Linux)."""
+    try:
+        table = _TABLE.read_text(encoding="ascii")
+        wanted = {_in_table(path.stat()) for path in _paths(place)}
+    except (OSError, UnicodeDecodeError):
+        return []
+    found = (_HELD.search(line) for line in table.splitlines())
+    return [int(one["pid"]) for one in found if one and one["file"] in wanted]
+
+
+def _in_table(found: os.stat_result) -> str:
+    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
 
 
 def _paths(place: Place) -> tuple[Path, ...]:

@@ -29,7 +29,9 @@ As long as this file is here, no empty one is made in its place should it be gon
 REST = "rest"  # the name in the report for the time until which all runs wait
 LEFT = "left"  # and for the news when nothing was left to do
 _REPORT = TypeAdapter(dict[str, str])
-_ROOM_BYTES = 2_000_000
+ROOM_BYTES = (
+    2_000_000  # below it the disk is full: the log of the database grows by a megabyte at a time
+)
 _LOG_BYTES = 5_000_000  # a log above this size keeps its last part in `<name>.1`
 
 
@@ -64,7 +66,7 @@ def make_folders(settings: Settings) -> None:
 
 def is_full(settings: Settings) -> bool:
     """Whether the disk has no room for the next write of the database, whose log grows by a megabyte at a time."""
-    return shutil.disk_usage(settings.state).free < _ROOM_BYTES
+    return shutil.disk_usage(settings.state).free < ROOM_BYTES
 
 
 def identity(settings: Settings) -> str | None:
@@ -74,6 +76,12 @@ def identity(settings: Settings) -> str | None:
     """
     found = _IDENTITY.fullmatch(files.read_text(places.identity(settings)))
     return found["id"] if found and found["directory"] == _inode(settings.state) else None
+
+
+def written_identity(settings: Settings) -> str | None:
+    """The id in the directory, whether it is its own or came with a copy. None: there is none, or it is damaged."""
+    found = _IDENTITY.fullmatch(files.read_text(places.identity(settings)))
+    return found["id"] if found else None
 
 
 def claim_identity(settings: Settings) -> str:
