@@ -65,4 +65,6 @@ def test_what_is_no_export_is_refused_before_anything_is_started(tmp_path: Path)
     assert result.status == 1
     assert "notes.txt is damaged, or no export of a run." in result.errors
     assert not (tmp_path / ".dbos").exists()
-    assert run("import", "none.gz", folder=tmp_path).status == 2
+    none = run("import", "none.gz", folder=tmp_path)
+    assert none.status == 1
+    assert "There is no file" in none.errors
