@@ -265,6 +265,7 @@ async def test_without_a_heartbeat_in_time_the_wait_ends(engine: Engine) -> None
     assert (await output(engine, "silent"))["raised"] == "HeartbeatTimeout"
 
 
+@pytest.mark.long
 @proves("callback:time")
 async def test_heartbeats_keep_the_wait_and_add_no_steps_of_their_own(engine: Engine) -> None:
     token = await asked(engine, "callback_plain", "beats", heartbeat=2.0)
@@ -358,6 +359,7 @@ async def test_a_crash_between_an_answer_and_its_record_loses_nothing(engine: En
     assert (await output(engine, "recorded"))["result"] == "kept"
 
 
+@pytest.mark.long
 @proves("callback:crash")
 async def test_submit_can_happen_at_most_once(engine: Engine) -> None:
     hold = file_of(engine, "submit-once.once.hold-after")

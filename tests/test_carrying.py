@@ -245,6 +245,7 @@ async def test_a_wait_keeps_its_deadline_and_a_sleep_its_end(
     assert (await away.cancel(["sleeps"])).workflows[0].changed
 
 
+@pytest.mark.long
 @proves("carry:goes-on")
 async def test_a_sleep_ends_where_it_was_imported(home: Engine, away: Engine, file: Path) -> None:
     lines = home.project / "sleeps-for"
@@ -256,6 +257,7 @@ async def test_a_sleep_ends_where_it_was_imported(home: Engine, away: Engine, fi
     assert lines.read_text(encoding="utf-8") == "a\nslept\n"
 
 
+@pytest.mark.long
 @proves("carry:goes-on")
 async def test_a_message_for_which_no_worker_had_woken_the_run_is_received_there(
     home: Engine, away: Engine, file: Path
@@ -288,6 +290,7 @@ async def test_values_are_of_the_same_types_there(home: Engine, away: Engine, fi
     assert (await ended(away, "values")).output == []
 
 
+@pytest.mark.long
 @proves("carry:goes-on")
 async def test_a_queued_and_a_delayed_run_begin_there(
     home: Engine, away: Engine, file: Path
@@ -339,6 +342,7 @@ async def test_a_step_that_happens_once_is_in_doubt_there_if_it_was_under_way(
     assert lines.read_text(encoding="utf-8") == "paid\n"
 
 
+@pytest.mark.long
 @proves("carry:goes-on")
 async def test_attempts_are_counted_on_and_the_time_of_the_next_one_is_kept(
     home: Engine, away: Engine, file: Path
@@ -476,6 +480,7 @@ async def test_of_two_imports_at_once_one_counts(home: Engine, away: Engine, fil
     assert len((await rows_of(away, "at-once"))["workflow_status"]) == 1
 
 
+@pytest.mark.long
 @proves("carry:whole")
 async def test_a_run_whose_id_another_run_has_is_refused(
     home: Engine, away: Engine, file: Path

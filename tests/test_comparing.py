@@ -208,6 +208,7 @@ async def test_a_run_that_there_is_not_is_named(engine: Engine) -> None:
             await engine.reader.compare(*pair)
 
 
+@pytest.mark.long
 async def test_the_command_shows_the_same(engine: Engine) -> None:
     shown = succeed("compare", "first", "dearer", folder=engine.project)
     assert "First difference: the input; among the steps step" in shown.replace("*", "")

@@ -144,6 +144,7 @@ async def test_the_decorator_may_stand_above_that_of_dbos(engine: Engine) -> Non
     assert await status(engine, "above-child") == "CANCELLED"
 
 
+@pytest.mark.long
 @proves("children:end")
 async def test_a_killed_worker_leaves_no_child_behind(engine: Engine) -> None:
     file = engine.project / "died"

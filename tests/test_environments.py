@@ -219,6 +219,7 @@ def test_two_processes_make_an_environment_once(place: Site) -> None:
     assert Path(printed[0][-1]).is_relative_to(place.project)
 
 
+@pytest.mark.long
 async def test_one_that_a_killed_process_left_half_made_is_made_anew(
     place: Site, silent_index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -460,6 +460,7 @@ async def test_a_cursor_of_an_earlier_release_is_one_of_a_list_that_begins_with_
         await many.reader.page(limit=1, cursor=cursor, oldest_first=True)
 
 
+@pytest.mark.long
 async def test_the_command_lists_in_the_same_words(many: Engine) -> None:
     def found(*arguments: str) -> list[str]:
         return ids_of(json.loads(succeed("list", "--json", *arguments, folder=many.project)))
@@ -496,6 +497,7 @@ async def test_a_list_of_all_has_each_run_once_and_as_json_each_in_a_line(
     assert (refused.status, "omit --limit and --cursor" in refused.errors) == (2, True)
 
 
+@pytest.mark.long
 @proves("list:streams")
 async def test_a_list_of_all_is_read_page_by_page_as_it_is_taken(many: Engine) -> None:
     with begin("list", "--all", folder=many.project) as command:

@@ -191,6 +191,7 @@ async def test_a_moved_run_goes_on_with_the_new_code_and_does_no_step_twice(
     assert await value(project, "select count(*) from dbos.workflow_status where application_version = %s and status = 'PENDING'", old) == 0  # fmt: skip
 
 
+@pytest.mark.long
 @proves("moved:keeps")
 async def test_a_moved_run_keeps_its_deadline_and_the_message_that_has_come(
     project: Engine, old: str, file: Path
@@ -251,6 +252,7 @@ async def test_a_run_that_sleeps_is_moved_and_wakes_when_it_would_have(
     assert lines_of(file) == ["begun", "new"]
 
 
+@pytest.mark.long
 @proves("moved:keeps")
 async def test_a_delayed_run_begins_on_the_new_code_at_its_time(
     project: Engine, old: str, file: Path
@@ -518,6 +520,7 @@ async def test_a_run_within_a_step_stays_and_says_so(project: Engine, old: str, 
     assert (await ended(project, run)).output == "old"
 
 
+@pytest.mark.long
 async def test_a_run_that_is_never_parked_stays_and_says_why(
     project: Engine, old: str, file: Path
 ) -> None:
@@ -533,6 +536,7 @@ async def test_a_run_that_is_never_parked_stays_and_says_why(
     assert (await ended(project, run)).output == "old"
 
 
+@pytest.mark.long
 async def test_a_run_in_memory_is_waited_for_until_it_is_parked(
     project: Engine, old: str, file: Path
 ) -> None:
@@ -545,6 +549,7 @@ async def test_a_run_in_memory_is_waited_for_until_it_is_parked(
     assert (await ended(project, run)).output == "new went"
 
 
+@pytest.mark.long
 async def test_a_run_is_moved_back_to_the_version_that_it_had(
     project: Engine, old: str, file: Path
 ) -> None:
@@ -559,6 +564,7 @@ async def test_a_run_is_moved_back_to_the_version_that_it_had(
     assert lines_of(file) == ["begun", "old went"]
 
 
+@pytest.mark.long
 async def test_a_run_whose_workflow_is_gone_stays(project: Engine, old: str, file: Path) -> None:
     run = await start(project, "moves", file)
     await parked(project, run)

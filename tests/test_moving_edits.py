@@ -296,6 +296,7 @@ def _agrees(said: Moved, happened: str | None) -> bool:
     return int(happened) - int(said.step or 0) in (0, 1)
 
 
+@pytest.mark.long
 @proves("moved:verdict")
 async def test_some_edits_are_judged_as_what_happens(project: Engine, tmp_path: Path) -> None:
     await check(project, [one for one in EDITS if one.name in QUICK], tmp_path)

@@ -192,6 +192,7 @@ async def until_parked(engine: Engine, runs: Sequence[str]) -> None:
     await until_found(parked, "the runs are parked")
 
 
+@pytest.mark.long
 @proves("rehearsal:bounded", "rehearsal:nothing-happens")
 async def test_code_that_cannot_be_rehearsed_says_why(engine: Engine, file: Path) -> None:
     names = ["writes_outside_of_steps", "gone", "has_other_arguments", "as_it_was"]

@@ -341,6 +341,7 @@ async def test_a_message_that_comes_during_a_rewind_is_received_by_the_run(engin
     assert len(await engine.reader.messages(run)) == 1
 
 
+@pytest.mark.long
 @proves("rewind:kept")
 async def test_a_rewound_run_goes_on_after_its_worker_was_killed(engine: Engine) -> None:
     run = await start(engine, "approval")

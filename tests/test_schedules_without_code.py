@@ -274,6 +274,7 @@ async def test_what_is_run_now_gets_the_arguments_even_while_it_is_paused(engine
     assert result.schedules[0].status == "PAUSED"
 
 
+@pytest.mark.long
 @proves("schedule:others-go-on")
 async def test_a_schedule_that_cannot_start_is_shown_and_keeps_no_other_from_it(
     engine: Engine,

@@ -89,6 +89,7 @@ async def test_a_time_out_of_the_step_itself_stays_what_it_is(
     assert "StepTimeout" not in error
 
 
+@pytest.mark.long
 @proves("step:timeout")
 async def test_a_replay_catches_the_recorded_time_out(engine: Engine, tmp_path: Path) -> None:
     file = tmp_path / "replayed"

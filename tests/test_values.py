@@ -60,7 +60,7 @@ async def test_values_come_as_they_were_in_the_first_run_and_again_on_a_replay(
 async def test_what_steps_children_messages_events_and_arguments_give_is_what_it_was(
     shared: Engine,
 ) -> None:
-    request = StartRequest(name="all_values", args={"seeds": [*range(20)]})
+    request = StartRequest(name="all_values", args={"seeds": [*range(8)]})
     started = await shared.start(request)
     await shared.send(started.workflow_id, "go", None)
     assert await output_of(shared, started.workflow_id) == []
@@ -77,7 +77,7 @@ async def test_what_steps_children_messages_events_and_arguments_give_is_what_it
 async def test_our_kinds_of_steps_give_what_it_was_in_the_first_run_and_in_a_fork(
     shared: Engine,
 ) -> None:
-    request = StartRequest(name="values_of_helpers", args={"seeds": [*range(20)]})
+    request = StartRequest(name="values_of_helpers", args={"seeds": [*range(8)]})
     started = await shared.start(request)
     await shared.send(started.workflow_id, "go", None)
     assert await output_of(shared, started.workflow_id) == []

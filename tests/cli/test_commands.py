@@ -128,6 +128,7 @@ def test_a_list_on_a_terminal_of_80_columns_keeps_each_run_in_its_line(running: 
         assert line.endswith("…")
 
 
+@pytest.mark.long
 def test_a_list_goes_on_where_the_one_before_ended(running: Path) -> None:
     for _ in range(3):
         finish(running, "noisy", {})

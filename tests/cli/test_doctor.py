@@ -167,6 +167,7 @@ def test_the_registry_is_asked_as_npm_is_configured_and_only_with_network(
     assert nodes.pglite_version() in wrong.said
 
 
+@pytest.mark.long
 @proves("doctor:finds", "doctor:fix")
 def test_incomplete_directories_of_the_cache_are_removed_and_what_is_being_made_is_not(
     folder: Path, tmp_path: Path
@@ -263,6 +264,7 @@ assert all("Permission denied" in one.said for one in wrong[1:]), wrong
 """
 
 
+@pytest.mark.long
 @proves("doctor:finds")
 @pytest.mark.parametrize("mode", [0o000, 0o500])
 def test_a_user_without_rights_is_told_what_to_do(mode: int, prepared: Settings) -> None:
@@ -307,6 +309,7 @@ def test_a_full_disk_is_named(prepared: Settings) -> None:
     assert any("No space is left" in one["said"] for one in told.wrong())
 
 
+@pytest.mark.long
 @proves("doctor:finds", "doctor:fix", "doctor:only-looks")
 def test_what_ended_processes_left_is_removed_and_what_is_missing_is_written(
     prepared: Settings,
@@ -500,6 +503,7 @@ _DAMAGED_INDEX: tuple[LiteralString, ...] = (
 )
 
 
+@pytest.mark.long
 @proves("doctor:finds", "damage:nothing-lost")
 async def test_a_damaged_connection_file_and_a_silent_database_are_named(
     engine: Engine, settings: Settings, folder: Path

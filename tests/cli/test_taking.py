@@ -15,6 +15,7 @@ from .command import run, succeed
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long
 @proves("carry:not-twice")
 async def test_a_run_that_has_not_ended_is_exported_with_cancel_or_copy_only(
     running: Path, runs: Engine, tmp_path: Path
@@ -40,6 +41,7 @@ async def test_a_run_that_has_not_ended_is_exported_with_cancel_or_copy_only(
     assert "taken is already here (CANCELLED): nothing was imported." in asked.output
 
 
+@pytest.mark.long
 @proves("carry:whole")
 async def test_an_import_says_what_is_in_the_file_and_asks_first(
     running: Path, runs: Engine, tmp_path: Path

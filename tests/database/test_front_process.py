@@ -122,6 +122,7 @@ async def test_a_port_in_use_is_named_as_the_problem(settings: Settings) -> None
     assert not locks.is_held(settings.state / "pgdata.lock")
 
 
+@pytest.mark.long
 async def test_the_same_port_can_be_had_again_at_once(settings: Settings) -> None:
     async with running_pglite(settings, password="x", port=0) as first:
         await ask(first.url)
@@ -160,6 +161,7 @@ async def test_where_locks_do_not_hold_postgres_own_file_names_who_has_the_data_
                 pass
 
 
+@pytest.mark.long
 @proves("database:one")
 async def test_node_never_writes_into_what_was_put_in_the_place_of_its_data(
     settings: Settings,

@@ -151,6 +151,7 @@ async def test_a_call_whose_runs_end_within_two_seconds_is_answered_plainly(
     assert failed["structuredContent"]["error"] == "ValueError: no card"
 
 
+@pytest.mark.long
 async def test_who_declares_no_tasks_is_answered_as_ever(caller: Caller) -> None:
     args: Mapping[str, Any] = {"name": "noisy"}
     assert caller.start(**args, workflow_id="task-4")["resultType"] == "complete"
@@ -207,6 +208,7 @@ async def test_a_batch_is_one_task_that_tells_how_far_it_is(caller: Caller, shar
     assert found == [("task-8", 8), ("task-9", 9)]
 
 
+@pytest.mark.long
 @proves("tasks:calls")
 async def test_a_batch_of_one_is_a_task_and_cancelled_as_one(caller: Caller) -> None:
     task = caller.start(TASKS, batch=[{"name": "wait_for", "args": {"topic": "go"}}])
@@ -266,6 +268,7 @@ async def test_a_person_answers_a_run_through_its_task_although_the_server_was_k
     assert noted.shown.endswith("\n\n> What shall be ordered?")
 
 
+@pytest.mark.long
 @proves("tasks:ask")
 async def test_the_run_works_again_until_its_next_question(caller: Caller) -> None:
     caller.start(TASKS, name="ask_twice", workflow_id="asks-2")
@@ -331,6 +334,7 @@ async def test_who_closes_a_question_is_not_asked_again_and_the_run_keeps_waitin
     assert ended["result"]["structuredContent"]["output"] == "a whale"
 
 
+@pytest.mark.long
 @proves("tasks:ask")
 async def test_an_answer_that_does_not_fit_is_asked_for_again_under_another_key(
     caller: Caller,
