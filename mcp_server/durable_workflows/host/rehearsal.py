@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, TextIO
 
-from dbos import DBOSPortableJSONSerializer
-
 from durable_workflows.code import catalog, environments
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseUnavailable
@@ -32,15 +30,12 @@ from durable_workflows.seam import datasources, dbos_calls
 from durable_workflows.seam.datasources import Datasources
 from durable_workflows.seam.own_classes import OwnClasses
 from durable_workflows.seam.patches import (
-    recorded_errors,
+    recording,
     registering,
     typed_arguments,
-    typed_values,
-    values,
 )
 from durable_workflows.seam.records import Awaited, Record, Step, Verdict
 from durable_workflows.seam.rehearsed import Stage, status_of
-from durable_workflows.seam.typed_json import TypedJson
 from durable_workflows.settings import APPLICATION, Settings
 from durable_workflows.system import processes, state
 
@@ -134,13 +129,7 @@ class Rehearsing:
         return prepared.errors
 
     def _prepare_dbos(self, *, is_current: bool) -> Stage:
-        values.refuse_pickle()
-        values.record_any_text()
-        recorded_errors.keep_errors_whole()
-        recorded_errors.name_last_attempts()
-        typed = typed_values.DurableJSON(TypedJson(self._classes))
-        typed_values.install(typed)
-        serializer = typed if is_current else DBOSPortableJSONSerializer()
+        serializer = recording.install(self._classes, is_current=is_current)
         datasources.offer.make(Datasources(self._connection.database, serializer))
         stage = Stage(APPLICATION, self._asked.version, serializer)
         registering.run_methods_by_name()

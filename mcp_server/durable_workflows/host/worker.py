@@ -25,7 +25,7 @@ from typing import NoReturn
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SQLAlchemyDatasource
+from dbos import DBOS, DBOSConfig, SQLAlchemyDatasource
 
 from durable_workflows import fitting
 from durable_workflows.authoring import redaction
@@ -56,7 +56,7 @@ from durable_workflows.seam.patches import (
     observing,
     parkable_waits,
     queues,
-    recorded_errors,
+    recording,
     registering,
     replaying,
     schedules,
@@ -64,8 +64,6 @@ from durable_workflows.seam.patches import (
     step_statements,
     transactions,
     typed_arguments,
-    typed_values,
-    values,
     wakeups,
     waking,
 )
@@ -73,7 +71,6 @@ from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.parking import Parking
 from durable_workflows.seam.patches.places import Places
-from durable_workflows.seam.typed_json import TypedJson
 from durable_workflows.settings import APPLICATION, ENDS_CHILDREN, QUEUE, Database, Settings
 from durable_workflows.system import locks, places, processes, state
 
@@ -349,15 +346,7 @@ class _Worker:
             logger.info("The last log lines of runs are lost: %s", error)
 
     def _prepare_dbos(self) -> None:
-        values.refuse_pickle()
-        values.record_any_text()
-        recorded_errors.keep_errors_whole()
-        recorded_errors.name_last_attempts()
-        typed = typed_values.DurableJSON(TypedJson(self._classes))
-        typed_values.install(typed)
-        if self._is_current:
-            typed_values.hand_over_as_recorded()
-        self._serializer = typed if self._is_current else DBOSPortableJSONSerializer()
+        self._serializer = recording.install(self._classes, is_current=self._is_current)
         queues.retry_queues()
         step_statements.install(self._database.schema)
         labels.install(self._database.schema)
