@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
@@ -185,9 +186,13 @@ async def _check_stopped(engine: Engine, _said: str) -> None:
 
 
 async def _arrange_purchases(engine: Engine) -> None:
-    for number in (1, 2, 3):
-        await _start(engine, f"purchase-{number}", "purchase", amount=number)
-    await engine.reader.wait([f"purchase-{number}" for number in (1, 2, 3)], timeout_seconds=30)
+    """Three runs that wait, and have left their process."""
+    ids = [f"purchase-{number}" for number in (1, 2, 3)]
+    for number, workflow_id in enumerate(ids, 1):
+        await _start(engine, workflow_id, "purchase", amount=number)
+    with anyio.fail_after(60):
+        while not all([(await engine.reader.run(one)).rest for one in ids]):  # noqa: ASYNC110 - nobody is told
+            await anyio.sleep(0.1)
 
 
 async def _script_move(agent: Agent, folder: Path) -> str:
