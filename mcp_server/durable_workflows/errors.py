@@ -29,7 +29,7 @@ A class's docstring is its default message. The tree:
     ├── DeadlinePassed                what a workflow waited for did not happen in time
     ├── StepTimeout                   a step was not done in time
     ├── CallbackFailed                who was to call a workflow back said that it failed
-    ├── CallbackTimeout               nobody called a workflow back in time
+    ├── CallbackTimeout               no answer to a callback came in time
     │   └── HeartbeatTimeout          nor gave a sign of life
     ├── SetupError                    something on this machine must be fixed first
     │   ├── StateDirectoryUnusable

@@ -33,7 +33,7 @@ _SHARED = ("$defs", "definitions")  # what references within a schema lead to
 class Callback(Generic[T]):
     """A callback of a run. Give `url` or `token` to the program that shall call back; it may do so once.
 
-    Only its `id` is recorded, which is not secret. Do not record or print the token: whoever has it can answer.
+    Only its `id` is recorded, which is not secret. Do not record or print the token: its bearer can answer.
     """
 
     workflow_id: str
@@ -58,7 +58,7 @@ class Callback(Generic[T]):
 
         Raises:
             CallbackFailed: the answer is an error, or its result does not fit.
-            CallbackTimeout: nobody answered in time; `HeartbeatTimeout`, if no heartbeat came.
+            CallbackTimeout: no answer came in time; `HeartbeatTimeout`, if no heartbeat came.
             UsageError: the caller is not in the body of the workflow that made it.
         """
         return play("Callback.wait", self._answer.acts())

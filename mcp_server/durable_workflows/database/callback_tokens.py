@@ -31,7 +31,7 @@ def token(secret: str, callback_id: str) -> str:
 
 
 def has_form(text: str) -> bool:
-    """Whether a text could be a token: nobody needs to ask for the secret if not."""
+    """Whether a text has the form of a token; if not, the secret need not be read."""
     return _FORM.fullmatch(text) is not None
 
 

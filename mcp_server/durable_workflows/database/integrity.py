@@ -64,7 +64,7 @@ async def answers(database: Database) -> bool:
 
 
 async def read_all(database: Database, progress: Progress) -> Reading:
-    """Read everything in the project's schemas. A table is read by one statement, during which the embedded database serves nobody else.
+    """Read everything in the project's schemas. A table is read by one statement; meanwhile the embedded database serves no other client.
 
     Raises:
         DatabaseUnavailable: the database does not answer, or ended while it was read.

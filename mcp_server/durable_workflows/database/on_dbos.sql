@@ -432,7 +432,21 @@ $$;
 create or replace trigger durable_workflows_event after insert on dbos.workflow_events
     for each row execute function durable_workflows.event_came();
 
--- Cancels what a run of such a workflow has started (`@workflow_options(children="end with parent")`) and what that has started, as dbos cancels a run. It is
+-- Cancels those of these runs that have not ended, as dbos cancels a run; `about` joins the attributes, if there is any. Returns how many.
+create or replace function durable_workflows.cancel_runs(given text[], moment bigint, about jsonb) returns bigint language plpgsql as $$
+declare
+    number bigint;
+begin
+    update dbos.workflow_status set
+        status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment,
+        completed_at = moment, attributes = case when about is null then attributes else durable_workflows.attributes_of(attributes) || about end
+    where status in ('PENDING', 'ENQUEUED', 'DELAYED') and workflow_uuid = any(given);
+    get diagnostics number = row_count;
+    return number;
+end
+$$;
+
+-- Cancels what a run of such a workflow has started (`@workflow_options(children="end with parent")`) and what that has started. It is
 -- called in the transaction in which the run ends, whoever ends it. A run that is cancelled may be starting another one at this moment: hence again until
 -- there is none.
 create or replace function durable_workflows.end_children(parent text, of_version text, called text) returns void language plpgsql as $$
@@ -444,13 +458,10 @@ begin
     end if;
     loop
         moment := (extract(epoch from clock_timestamp()) * 1000)::bigint;
-        update dbos.workflow_status set
-            status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment,
-            completed_at = moment,
-            attributes = durable_workflows.attributes_of(attributes) || jsonb_build_object('ended_with', jsonb_build_object('run', parent, 'at', moment))
-        where status in ('PENDING', 'ENQUEUED', 'DELAYED')
-            and workflow_uuid in (select workflow_id from durable_workflows.descendants(array[parent]));
-        exit when not found;
+        exit when durable_workflows.cancel_runs(
+            array(select workflow_id from durable_workflows.descendants(array[parent])), moment,
+            jsonb_build_object('ended_with', jsonb_build_object('run', parent, 'at', moment))
+        ) = 0;
     end loop;
 end
 $$;

@@ -1295,11 +1295,7 @@ select parked_on.workflow_id, parked_on.target from durable_workflows.parked_on
 where parked_on.workflow_id = any(%(workflow_ids)s) and parked_on.target <> all(%(workflow_ids)s) limit 1
 
 -- name: cancel_exported
--- As dbos cancels runs.
-update dbos.workflow_status as run
-set status = 'CANCELLED', owner_xid = null, queue_name = null, deduplication_id = null, started_at_epoch_ms = null, updated_at = moment.ms, completed_at = moment.ms
-from (select (extract(epoch from clock_timestamp()) * 1000)::bigint as ms) as moment
-where run.workflow_uuid = any(%(workflow_ids)s) and run.status in ('PENDING', 'ENQUEUED', 'DELAYED')
+select durable_workflows.cancel_runs(%(workflow_ids)s::text[], (extract(epoch from clock_timestamp()) * 1000)::bigint, null)
 
 -- name: import_versions
 -- Older than all that are here: new runs begin on the code of this project.

@@ -87,7 +87,7 @@ class Tree:
 
 
 async def tree(connection: Connection, root: str, *, lock: bool) -> Tree:
-    """The run and all that it started, in an open transaction. With `lock` nobody changes them, or records a step of theirs, until its end."""
+    """The run and all that it started, in an open transaction. With `lock` they do not change, and no step of theirs is recorded, until its end."""
     while True:
         rows = await tables.fetch(connection, "descendant_ids", workflow_id=root)
         ids = [root, *(row["workflow_id"] for row in rows)]

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from durable_workflows import fitting, limits, wording
+from durable_workflows import fitting
 from durable_workflows.database import tables
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.reading import Reader
-from durable_workflows.engine.repeating import Again, Repeats, check_step, fork_of
+from durable_workflows.engine.repeating import Again, Repeats, check_step, fork_of, shown_answer
 from durable_workflows.engine.rows import Rows
 from durable_workflows.engine.stopping import Stopper
 from durable_workflows.errors import UnknownStep, UnknownWorkflowId, WorkflowIdTaken
@@ -157,6 +157,4 @@ class Forker:
 
 def _taken_over(answer: Answer) -> str:
     """The note about an answer that a fork takes over instead of asking."""
-    question = wording.line(answer.shown, limits.NAME)
-    given = wording.line(answer.answer.text, limits.NAME)
-    return f"It takes over what {answer.who} answered at step {answer.step} ({question!r}: {given}) and does not ask again; a fork from step {answer.step} asks again."
+    return f"It takes over what {shown_answer(answer)} and does not ask again; a fork from step {answer.step} asks again."

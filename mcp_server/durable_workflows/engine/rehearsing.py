@@ -96,8 +96,7 @@ class Rehearser:
             UnknownWorkflowId: there is no such run.
             DatabaseUnavailable: the database does not answer.
         """
-        for workflow_id in workflow_ids:
-            await self._rows.head(workflow_id)
+        await self._rows.heads(workflow_ids)  # raises if there is none of that id
         rehearsing = _Rehearsing(self._rows, version, seconds)
         found = await rehearsing.all(workflow_ids)
         return await rehearsing.shaken(found) if shaken else found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from durable_workflows import actions
+from durable_workflows import actions, limits, wording
 from durable_workflows.database import tables
 from durable_workflows.engine.published import Published
 from durable_workflows.engine.rows import Rows
@@ -15,6 +15,7 @@ from durable_workflows.errors import (
     WorkflowUnavailable,
     WouldRepeat,
 )
+from durable_workflows.models import Answer
 
 _NAMED = 3  # steps in an error
 _KNOWN = {
@@ -54,6 +55,13 @@ def rewind_of(workflow_id: str, step: int) -> Again:
     """A rewind to that step."""
     said = f"A rewind of {workflow_id} to step {step}"
     return Again("rewind", said, "to_step", workflow_id, step)
+
+
+def shown_answer(answer: Answer) -> str:
+    """A person's answer, as the end of "What … answered"."""
+    question = wording.line(answer.shown, limits.NAME)
+    given = wording.line(answer.answer.text, limits.NAME)
+    return f"{answer.who} answered at step {answer.step} ({question!r}: {given})"
 
 
 def check_step(workflow_id: str, step: int, last: int) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import anyio
 
-from durable_workflows import limits, wording
 from durable_workflows.database import tables
 from durable_workflows.engine.reading import Reader
-from durable_workflows.engine.repeating import Again, Repeats, check_step, rewind_of
+from durable_workflows.engine.repeating import Again, Repeats, check_step, rewind_of, shown_answer
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import StillRunning, UnknownWorkflowId
 from durable_workflows.models import Answer, Rewound
@@ -92,6 +91,4 @@ class Rewinder:
 
 def _stays(answer: Answer) -> str:
     """The note about an answer before the step."""
-    question = wording.line(answer.shown, limits.NAME)
-    given = wording.line(answer.answer.text, limits.NAME)
-    return f"What {answer.who} answered at step {answer.step} ({question!r}: {given}) stays; a rewind to step {answer.step} asks again."
+    return f"What {shown_answer(answer)} stays; a rewind to step {answer.step} asks again."

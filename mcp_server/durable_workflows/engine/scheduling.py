@@ -1,6 +1,5 @@
 """Schedules: making them without code, pausing and resuming them, starting their workflows now, and deleting them."""
 
-import importlib
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -123,7 +122,7 @@ class Scheduler:
                 f"The name of a schedule must have 1 to {_MAX_NAME} characters, and not only spaces. Nothing was done.",
                 hint="Choose a name that tells what it does, such as nightly-report.",
             )
-        cron = importlib.import_module("durable_workflows.seam.cron")  # which is slow to import
+        cron = timetable.cron()
         cron.check(request.cron)
         cron.check_zone(request.timezone)
         await self._starter.check(

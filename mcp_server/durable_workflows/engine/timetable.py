@@ -2,6 +2,7 @@
 
 import importlib
 from datetime import datetime
+from types import ModuleType
 
 from durable_workflows import limits, wording
 from durable_workflows.database import tables
@@ -58,9 +59,13 @@ _AS_RECORDED = (
 )
 
 
+def cron() -> ModuleType:
+    """`seam.cron`, which is slow to import: an engine does so only for a schedule."""
+    return importlib.import_module("durable_workflows.seam.cron")
+
+
 def _next_times(row: tables.Row) -> list[datetime]:
-    cron = importlib.import_module("durable_workflows.seam.cron")  # which is slow to import
-    return cron.next_times(row["cron"], row["timezone"], NEXT)
+    return cron().next_times(row["cron"], row["timezone"], NEXT)
 
 
 def _problem(row: tables.Row, plan: Plan | None, *, never: bool) -> str | None:

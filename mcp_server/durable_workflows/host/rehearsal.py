@@ -184,7 +184,7 @@ def _around(_path: str) -> Generator[None]:
 
 
 def _limit(seconds: float) -> None:
-    """End this process after so many seconds, whatever its code does: nobody may be left who would."""
+    """End this process after so many seconds, whatever its code does, even if the process that started it is gone."""
     faulthandler.dump_traceback_later(seconds, exit=True)
 
 

@@ -13,7 +13,7 @@ _SECRET = """
 INSERT INTO {own}.secrets (name, secret) VALUES ('callbacks', %(made)s)
 ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING secret
 """
-# A step that runs again makes the callback anew: nobody has seen the earlier one.
+# A step that runs again makes the callback anew: no program has the earlier one.
 _MAKE = """
 INSERT INTO {own}.callbacks (workflow_id, function_id, id, topic, schema, ends_at, silence)
 VALUES (
@@ -86,7 +86,7 @@ class Callbacks:
         return callback_id
 
     def settle(self, workflow_id: str, step: int) -> Settled:
-        """How a callback stands. From the moment at which its time is over, as this says, nobody can answer it."""
+        """How a callback stands. Once this says that its time is over, it takes no answer."""
         values = {"run": workflow_id, "step": step}
         [row] = statements.certainly(dbos_calls.system_database(), self._settle, values)
         return Settled(*row)
