@@ -199,7 +199,7 @@ def polls_step() -> str:
 
 @DBOS.workflow()
 def polls_longest(file: str) -> str | None:
-    return wait_until(lambda: looked(file), every=0.05, backoff=10, longest=0.2)
+    return wait_until(lambda: looked(file), every=0.05, backoff=1000, longest=0.2)
 
 
 @DBOS.workflow()
