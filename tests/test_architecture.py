@@ -51,7 +51,13 @@ PLACES = {
     "fcntl": {"system.locks"},
     "pwd": {"system.users"},
     "uv": {"code.environments"},
-    "packaging": {"code.environments", "code.needs", "processes.lifecycle", "seam.libraries"},
+    "packaging": {
+        "code.environments",
+        "code.needs",
+        "processes.lifecycle",
+        "processes.restoring",
+        "seam.libraries",
+    },
 }
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # In a wheel the bundled workflows lie in the package; they are no part of it.

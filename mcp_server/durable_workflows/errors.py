@@ -24,6 +24,8 @@ A class's docstring is its default message. The tree:
     │   ├── CannotAsk
     │   ├── AlreadyAnswered
     │   ├── ExportDamaged
+    │   ├── BackupDamaged
+    │   ├── BackupTooNew
     │   └── InvalidProject
     ├── RunsFailed                    more runs that a workflow started failed than it tolerates
     ├── DeadlinePassed                what a workflow waited for did not happen in time
@@ -201,6 +203,18 @@ class ExportDamaged(UsageError):
     hint = "Copy the file again, or export the run again. Nothing was imported."
 
 
+class BackupDamaged(UsageError):
+    """The file is damaged, or no backup."""
+
+    hint = "Restore another one: `durable-workflows restore --newest` takes the newest in .dbos/backups that is whole. Nothing was changed."
+
+
+class BackupTooNew(UsageError):
+    """The backup was made by a newer version of durable-workflows."""
+
+    hint = "Update durable-workflows, then restore it again. Nothing was changed."
+
+
 class InvalidProject(UsageError):
     """The project directory does not exist or is not a directory."""
 
@@ -295,13 +309,13 @@ class DataDirectoryLocked(SetupError):
 class DataDirectoryLost(SetupError):
     """The data directory of this project's embedded database is gone."""
 
-    hint = "Put the directory back, from where it was moved or from a backup: it holds the runs. To start over without them, remove the file .dbos/pgdata.made."
+    hint = "Put the directory back from where it was moved, or run `durable-workflows restore FILE` with a backup: it holds the runs. To start over without them, remove the file .dbos/pgdata.made."
 
 
 class DataDirectoryDamaged(SetupError):
     """Postgres cannot open the data directory of this project's embedded database."""
 
-    hint = "Undo what was changed in .dbos/pgdata, or restore a backup of it that was made while nothing was running. To start over without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made. The directory is left as it is until then."
+    hint = "Undo what was changed in .dbos/pgdata, or run `durable-workflows restore FILE` with a backup. To start over without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made. The directory is left as it is until then."
 
 
 class DatabaseRefused(SetupError):

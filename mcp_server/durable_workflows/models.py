@@ -1095,6 +1095,52 @@ class Storage(Model):
     older_bytes: int = Field(default=0, description="About how much of the database they take.")
 
 
+class BackupContents(Model):
+    """What a backup of the embedded database says of itself."""
+
+    format: int
+    at: datetime
+    identity: str
+    project: str
+    package: str
+    schema_version: int
+    bytes: int
+
+
+class BackupKept(Model):
+    """A backup in the project's own folder."""
+
+    file: str
+    at: datetime
+    bytes: int
+
+
+class BackedUp(Model):
+    """A backup that was made, and for how long runs had to wait."""
+
+    file: str
+    at: datetime
+    bytes: int
+    paused_ms: int
+
+
+class Restored(Model):
+    """What a restored database has, and what only the one has that was set aside. These numbers are None if that could not be read: `unknown` says why."""
+
+    file: str
+    at: datetime
+    runs: int
+    steps: int
+    set_aside: str | None = None
+    lost_runs: int | None = None
+    lost_steps: int | None = None  # also those of the lost runs
+    reopened: int | None = None  # runs that had ended, and go on again
+    returned: int | None = None  # runs that had been deleted
+    some_lost: list[str] = []  # of the lost runs, the newest
+    unknown: str = ""
+    skipped: list[str] = []  # backups that are damaged, newer than this one
+
+
 class ServerStatus(Model):
     """What is running here and any problems. `dotenv` names the variables that workflow code gets from the project's `.env`, `http` the URLs at which it is served (the token is in `.dbos/token`); `this_session` is the caller's session_id."""
 
@@ -1113,6 +1159,9 @@ class ServerStatus(Model):
     )
     database_bytes: int = Field(description="The size of the database.")
     storage: Storage = Field(default=Storage(), description="How long runs are kept.")
+    backup: BackupKept | None = Field(
+        default=None, description="The newest backup in .dbos/backups."
+    )
     logs: str = Field(description="The folder of the log files.")
     dotenv: list[str] = Field(
         default=[], description="Variables that workflow code gets from the project's `.env`."

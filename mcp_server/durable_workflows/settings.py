@@ -140,6 +140,21 @@ class Settings(BaseSettings):
         gt=0,
         description="How many days answers of people are kept. Default: forever.",
     )
+    backups: int = Field(
+        default=3,
+        ge=0,
+        description="How many automatic backups of the embedded database are kept in .dbos/backups. 0: none is made.",
+    )
+    backup_hours: float = Field(
+        default=24.0,
+        gt=0,
+        description="How many hours pass between two automatic backups. One more is made before each upgrade.",
+    )
+    backup_megabytes: float = Field(
+        default=500.0,
+        gt=0,
+        description="How much space the automatic backups may take.",
+    )
     notify: str = Field(
         default="",
         description="A shell command to run when a run ends or asks a person. Default: none.",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import LiteralString, NamedTuple
 
@@ -26,7 +27,7 @@ from durable_workflows.models import Connection
 from durable_workflows.pglite import node as nodes
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import state
+from durable_workflows.system import backups, state
 from helpers import processes_of, run_without_rights, until
 from requirements import proves
 
@@ -251,6 +252,7 @@ def test_wrong_permissions_of_the_state_directory_are_mended(
 
 _READ_ONLY = """
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from durable_workflows.cli.commands import doctoring
 from durable_workflows.processes import lifecycle
@@ -399,6 +401,10 @@ def test_a_lost_or_damaged_data_directory_is_named(prepared: Settings) -> None:
     (data / "PG_VERSION").touch()
     (damaged,) = found(places.data_directory, prepared)
     assert "lacks global/pg_control" in damaged.said
+    assert damaged.mend is None
+    backups.place(prepared, datetime.now(UTC), "manual").touch()
+    (damaged,) = found(places.data_directory, prepared)
+    assert damaged.mend == "durable-workflows restore --newest"
 
 
 @proves("doctor:finds")

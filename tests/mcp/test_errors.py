@@ -1002,11 +1002,16 @@ NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
     errors.NameTaken: "two files register the same name; told in the catalog: test_names.py",
     errors.StillRunning: "of a run that is under way: test_rewinds.py",
     errors.ExportDamaged: "no tool imports runs: test_carrying.py",
+    errors.BackupDamaged: "no tool restores backups: test_backups.py",
+    errors.BackupTooNew: "no tool restores backups: test_backups.py",
     errors.InvalidProject: "the project is the one of the server: test_surface.py",
 }
 ELSEWHERE: dict[str, str] = {
     "cli/": "the command line",
     "processes/moving.py": "the command line",
+    "processes/backing_up.py": "the command line",
+    "processes/restoring.py": "the command line",
+    "system/backups.py": "the command line",
     "database/run_files.py": "the command line",
     "engine/carrying.py": "the command line",
     "system/archives.py": "the command line",

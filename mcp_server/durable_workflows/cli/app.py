@@ -40,6 +40,7 @@ _MODULES = (
     "installing",
     "carrying",
     "doctoring",
+    "backing_up",
 )
 _FOR_MODELS = ("serve",)  # its texts are for clients, which call tools
 

@@ -21,6 +21,7 @@ from durable_workflows.cli.dashboard import Line, age
 from durable_workflows.engine import following
 from durable_workflows.models import (
     Autostart,
+    BackupKept,
     Catalog,
     CatalogEntry,
     ChangedList,
@@ -273,6 +274,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             ("runs", ", ".join(runs) or "none yet"),
             *([("waiting", _waiting(found.waiting))] if found.waiting.parked else []),
             *([("kept", _kept(found.storage))] if found.storage.older_runs else []),
+            *([("backup", _backup(found.backup))] if found.backup else []),
             ("logs", found.logs),
             *(("http", f"{url}, with the token in .dbos/token") for url in found.http),
             *(("schedule", _schedule(one)) for one in found.schedules),
@@ -285,6 +287,10 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
 def _schedule(one: ScheduleInfo) -> str:
     said = f"{one.name}: {one.workflow} {one.cron} {one.timezone} {one.status}"
     return f"{said}, next {wording.time(one.next_times[0])}" if one.next_times else said
+
+
+def _backup(found: BackupKept) -> str:
+    return f"{wording.time(found.at)}, {wording.megabytes(found.bytes)}, {found.file}"
 
 
 def _kept(found: Storage) -> str:

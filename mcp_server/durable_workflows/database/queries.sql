@@ -1351,3 +1351,9 @@ join pg_am as method on method.oid = found.relam and method.amname = 'btree'
 join pg_class as owner on owner.oid = detail.indrelid
 join pg_namespace as place on place.oid = found.relnamespace
 where detail.indrelid = %(table_id)s order by found.relname
+
+-- name: recorded_runs
+select run.workflow_uuid as workflow_id, run.status, coalesce(step.steps, 0) as steps
+from dbos.workflow_status as run
+    left join (select workflow_uuid, count(*) as steps from dbos.operation_outputs group by workflow_uuid) as step using (workflow_uuid)
+order by run.created_at desc

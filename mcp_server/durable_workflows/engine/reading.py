@@ -48,7 +48,7 @@ from durable_workflows.models import (
 from durable_workflows.parts import Parts
 from durable_workflows.processes import http_access
 from durable_workflows.settings import APPLICATION
-from durable_workflows.system import places, state
+from durable_workflows.system import backups, places, state
 
 _SESSIONS = 10
 _DOUBTS = 10  # steps in doubt that are listed
@@ -290,6 +290,8 @@ class Reader:
                 told["problems"] = await self._problems(told["workers"], told.get("schedules", []))
         with parts.part("http"):
             told["http"] = http_access.urls(self._settings)
+        with parts.part("backups"):
+            told["backup"] = next(iter(backups.kept(self._settings)), None)
         with parts.part("dotenv"):
             told["dotenv"] = state.read_report(self._settings).get("dotenv", "").split()
         known = {

@@ -37,6 +37,7 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
     Raises:
         DataDirectoryLost, DataDirectoryDamaged: the project had one.
     """
+    state.finish_restore(settings)
     found = state.data_directory(settings)
     if found is None:
         pristine = await pristine_directory(settings, modules)

@@ -5,18 +5,23 @@ directory, whichever processes were killed and whichever files were removed. The
 the directory is made.
 """
 
+import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
 
-from durable_workflows.errors import DataDirectoryLocked, StateDirectoryUnusable
+from durable_workflows.errors import (
+    DataDirectoryDamaged,
+    DataDirectoryLocked,
+    StateDirectoryUnusable,
+)
 from durable_workflows.pglite.node import installed_modules
 from durable_workflows.pglite.pristine import data_directory
 from durable_workflows.pglite.process import Launch, PGliteProcess, launched
 from durable_workflows.settings import Settings
-from durable_workflows.system import files, places, processes
+from durable_workflows.system import backups, files, places, processes
 from durable_workflows.system.locks import Lock, LockHeld, held_lock
 
 __all__ = ["PGliteProcess", "running_pglite"]
@@ -53,13 +58,41 @@ async def running_pglite(
                 locks=(naming, lock),
             )
             with _translated_errors(settings):
-                process = await launched(settings, launch)
+                try:
+                    process = await launched(settings, launch)
+                except DataDirectoryDamaged as error:
+                    raise backups.naming_newest(settings, error) from None
             process.name_holder()
             try:
                 yield process
             finally:
                 with anyio.CancelScope(shield=True):
                     await process.stop()
+
+
+@asynccontextmanager
+async def opened(settings: Settings, data: Path) -> AsyncGenerator[str]:
+    """A data directory that is not in its place, running for this process only; its URL.
+
+    Raises:
+        DataDirectoryDamaged, NodeFailed, NoSpaceLeft, PGliteNotInstalled, StateDirectoryUnusable.
+    """
+    with _translated_errors(settings), held_lock(data) as lock:
+        launch = Launch(
+            data=data,
+            modules=await installed_modules(settings),
+            log=places.log_file(settings, "restore"),
+            password=secrets.token_urlsafe(),
+            port=0,
+            idle_transaction_seconds=settings.idle_transaction_seconds,
+            locks=(lock,),
+        )
+        process = await launched(settings, launch)
+        try:
+            yield process.url
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.stop()
 
 
 def _check_alone(settings: Settings, data: Path) -> None:

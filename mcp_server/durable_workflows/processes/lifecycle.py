@@ -23,6 +23,7 @@ _START_SECONDS = 180.0  # the first start on a machine installs PGlite and makes
 _STOP_SECONDS = 25.0
 _HANDOVER_SECONDS = 2.0  # between the end of a process and the release of its lock
 _POLL_SECONDS = 0.05
+_ALONE_SECONDS = 60.0
 
 Progress = Callable[[str], None]
 
@@ -76,6 +77,26 @@ async def ensure_running(
 async def shut_down(settings: Settings) -> bool:
     """End all processes of the project: workers, database, supervisor. Return whether there were any. All records stay."""
     return await anyio.to_thread.run_sync(_shut_down, settings)
+
+
+async def alone(settings: Settings, progress: Progress) -> locks.Lock:
+    """End the project's processes, and take the supervisor's lock: none of them runs or starts while it is held.
+
+    Raises:
+        UsageError: something keeps starting them.
+    """
+    progress("Ending the project's processes")
+    deadline = time.monotonic() + _ALONE_SECONDS
+    while True:
+        await shut_down(settings)
+        try:
+            return await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=0)
+        except locks.LockHeld:  # another process has just started it again
+            if time.monotonic() >= deadline:
+                raise errors.UsageError(
+                    "Something keeps starting the project.",
+                    hint="End the programs that use it, such as MCP clients, then try again.",
+                ) from None
 
 
 def lend_machine(settings: Settings) -> NoReturn:

@@ -5,7 +5,6 @@ the end of the move, the embedded database can no longer be started (`state.note
 """
 
 import secrets
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from durable_workflows.pglite import server
 from durable_workflows.pglite.pristine import make_tables
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import APPLICATION, Database, Settings
-from durable_workflows.system import locks, places, processes, state
+from durable_workflows.system import places, processes, state
 
-_ALONE_SECONDS = 60.0
 _UNCONFIRMED = " (unless that was interrupted: run `durable-workflows move` again)"
 
 Progress = Callable[[str], None]
@@ -61,24 +59,8 @@ async def move(settings: Settings, url: str, progress: Progress = lifecycle.no_p
     task = _Move(embedded, external, external.database(url), progress)
     if (done := await task.look_first()) is not None:
         return done
-    with await _alone(embedded, progress):
+    with await lifecycle.alone(embedded, progress):
         return await task.carry_out()
-
-
-async def _alone(settings: Settings, progress: Progress) -> locks.Lock:
-    """The supervisor's lock: no process of the project runs or starts."""
-    progress("Ending the project's processes")
-    deadline = time.monotonic() + _ALONE_SECONDS
-    while True:
-        await lifecycle.shut_down(settings)
-        try:
-            return await locks.awaited_lock(places.supervisor_lock(settings), wait_seconds=0)
-        except locks.LockHeld:  # another process has just started it again
-            if time.monotonic() >= deadline:
-                raise UsageError(
-                    "Something keeps starting the project, so it cannot be moved.",
-                    hint="End the programs that use it, such as MCP clients, then try again.",
-                ) from None
 
 
 class _Move:

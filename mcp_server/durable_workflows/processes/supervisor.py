@@ -41,7 +41,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Connection
 from durable_workflows.pglite import server
-from durable_workflows.processes import notifying, resting
+from durable_workflows.processes import notifying, resting, ring
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
 from durable_workflows.system import files, locks, places, processes, state
 from durable_workflows.telling import news
@@ -59,6 +59,8 @@ _HEARD_SECONDS = 60.0
 _FIRST_PRUNE_SECONDS = 10.0  # a start has enough other work
 _PRUNE_SECONDS = 3600.0
 _SHRINK_SECONDS = 60.0
+_FIRST_BACKUP_SECONDS = 5.0
+_BACKUP_SECONDS = 60.0
 _SOON = timedelta(seconds=60)  # the database stays up for runs that are due within this time
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight finish for five
 _PREDECESSOR_SECONDS = 8.0
@@ -160,6 +162,7 @@ class Supervisor:
             places.ignored(settings): state.IGNORE,
             places.identity(settings): files.read_text(places.identity(settings)),
         }
+        self._ring = ring.Ring(settings)
         self._connection: Connection | None = None
         self._damaged_at: float | None = None
         self._changed = anyio.Event()
@@ -242,6 +245,7 @@ class Supervisor:
     async def _run_pglite(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run the embedded database until it ends."""
         await anyio.to_thread.run_sync(self._end_left_behind_database)
+        await self._ring.copy_before_upgrade()
         try:
             await self._run_pglite_at(self._port(), task_status)
         except PortTaken:
@@ -256,6 +260,7 @@ class Supervisor:
             await self._database_is_up(node.url)
             self._node = node
             self._keep(places.made(self._settings), state.MADE)
+            self._keep(places.opened(self._settings), ring.software())
             task_status.started()
             try:
                 status = await node.wait()
@@ -370,6 +375,13 @@ class Supervisor:
                 _SHRINK_SECONDS,
                 "The database was not shrunk: %s",
             )
+            group.start_soon(
+                self._repeat,
+                self._back_up,
+                _FIRST_BACKUP_SECONDS,
+                _BACKUP_SECONDS,
+                "There is no backup for now: %s",
+            )
         if self._settings.notify:
             group.start_soon(
                 self._repeat, self._notify, 0.0, _TICK_SECONDS, "Nothing is told for now: %s"
@@ -414,6 +426,13 @@ class Supervisor:
         if deleted != self._shrunk_at:
             await space.shrink(self._rows, quick=False)
             self._shrunk_at = deleted
+
+    async def _back_up(self) -> None:
+        """Keep the automatic backups, if possible while no run is active."""
+        problem = await self._ring.look(
+            self._settings.database(self._url), busy=bool(self._workers)
+        )
+        self._note("backup", problem)
 
     async def _note_rest(self) -> None:
         """Find out until when there is nothing to do. On an external database, other processes may wake runs at any time."""

@@ -61,6 +61,36 @@ def made(settings: Settings) -> Path:
     return settings.state / "pgdata.made"
 
 
+def backups(settings: Settings) -> Path:
+    """Backups of the embedded database."""
+    return settings.state / "backups"
+
+
+def staged(settings: Settings) -> Path:
+    """A copy of the data directory that is about to become a backup."""
+    return backups(settings) / "staged"
+
+
+def backup_lock(settings: Settings) -> Path:
+    """Held while a backup is made or restored."""
+    return lock_files(settings) / "backup"
+
+
+def opened(settings: Settings) -> Path:
+    """The software that has opened the embedded database last."""
+    return settings.state / "pgdata.opened"
+
+
+def restored(settings: Settings, stamp: str) -> Path:
+    """A restored data directory that is about to get into its place."""
+    return settings.state / f"pgdata.restored-{stamp}"
+
+
+def set_aside(settings: Settings, stamp: str) -> Path:
+    """The data directory that a restored one has replaced."""
+    return settings.state / f"pgdata.before-{stamp}"
+
+
 def code(settings: Settings) -> Path:
     """Copies of the versions of the code, which workers run."""
     return settings.state / "code"

@@ -19,7 +19,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Connection, News
 from durable_workflows.settings import Settings
-from durable_workflows.system import files, locks, places, processes
+from durable_workflows.system import backups, files, locks, places, processes
 
 _IDENTITY = re.compile(rf"(?P<id>{processes.IDENTITY}) (?P<directory>\d+:\d+)\n")
 IGNORE = "*\n"
@@ -109,13 +109,30 @@ def data_directory(settings: Settings) -> Path | None:
         return path
     is_empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not is_empty:
-        raise DataDirectoryDamaged(f"{path} exists, but is not a data directory of Postgres.")
+        what = f"{path} exists, but is not a data directory of Postgres."
+        raise backups.naming_newest(settings, DataDirectoryDamaged(what))
     if places.made(settings).exists():
         what = "is empty" if path.exists() else "is gone"
-        raise DataDirectoryLost(
-            f"The embedded database of this project was in {path}, which {what}."
-        )
+        where = f"The embedded database of this project was in {path}, which {what}."
+        raise backups.naming_newest(settings, DataDirectoryLost(where))
     return None
+
+
+def finish_restore(settings: Settings) -> None:
+    """Put a restored data directory into its place, if a restore was killed just before it did so.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    data, begin = places.data(settings), places.set_aside(settings, "").name
+    if data.exists():
+        return
+    for aside in sorted(settings.state.glob(f"{begin}*"), reverse=True):
+        restored = places.restored(settings, aside.name.removeprefix(begin))
+        if restored.is_dir():  # it has this name when it is whole, and checked
+            restored.rename(data)
+            files.sync(settings.state)
+            return
 
 
 def note_database(settings: Settings) -> None:

@@ -27,6 +27,17 @@ def appearing(target: Path) -> Generator[Path]:
         raise
 
 
+@contextmanager
+def temporary(folder: Path) -> Generator[Path]:
+    """A new directory that is removed at the end. What a killed process left of it is removed first; a lock of the caller keeps others away."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def sync_tree(root: Path) -> None:
     """Write every file and directory below `root`, and `root` itself, to the disk."""
     for folder, _, files in os.walk(root, topdown=False):

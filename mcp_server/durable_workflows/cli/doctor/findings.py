@@ -11,7 +11,7 @@ from typing import Literal
 from durable_workflows.cli import command_words
 from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.settings import Settings
-from durable_workflows.system import files
+from durable_workflows.system import backups, files
 
 Level = Literal["ok", "note", "wrong"]
 Fix = Callable[[], str]
@@ -96,3 +96,9 @@ def _for_project(mend: str | None, settings: Settings) -> str | None:
 def quoted(*words: str | Path) -> str:
     """Words of a command, quoted for a shell."""
     return shlex.join(str(word) for word in words)
+
+
+def restoring(settings: Settings) -> str | None:
+    """The command that mends a damaged database; None: there is no backup in the project's folder."""
+    is_there = settings.embedded and any(backups.kept(settings))
+    return "durable-workflows restore --newest" if is_there else None

@@ -10,11 +10,20 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from durable_workflows import wording
-from durable_workflows.cli.doctor.findings import Finding, Fix, note, of_text, ok, quoted, wrong
+from durable_workflows.cli.doctor.findings import (
+    Finding,
+    Fix,
+    note,
+    of_text,
+    ok,
+    quoted,
+    restoring,
+    wrong,
+)
 from durable_workflows.models import Connection
 from durable_workflows.processes import problems
 from durable_workflows.settings import Settings
-from durable_workflows.system import files, locks, places, processes, state, users
+from durable_workflows.system import backups, files, locks, places, processes, state, users
 
 _ROLES = {"supervisor": "supervisor", "pglite.mjs": "database", "resting.py": "supervisor at rest"}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -124,9 +133,12 @@ def data_directory(settings: Settings) -> Iterator[Finding]:
     if lacking:
         yield wrong(
             f"{path} lacks {wording.some(lacking)}. Put back what was removed, or restore a backup.",
+            restoring(settings),
         )
     else:
         yield ok(f"{path} has what Postgres needs.")
+    if kept := backups.kept(settings):
+        yield ok(f"The newest backup in .dbos/backups is of {kept[0].at:%Y-%m-%d %H:%M} UTC.")
 
 
 def _foreign(settings: Settings) -> Iterator[Finding]:

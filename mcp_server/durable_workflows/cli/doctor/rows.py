@@ -5,7 +5,15 @@ from collections.abc import Callable
 import anyio
 
 from durable_workflows import content
-from durable_workflows.cli.doctor.findings import Check, Finding, note, of_text, ok, wrong
+from durable_workflows.cli.doctor.findings import (
+    Check,
+    Finding,
+    note,
+    of_text,
+    ok,
+    restoring,
+    wrong,
+)
 from durable_workflows.database import integrity, tables
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
@@ -37,7 +45,10 @@ async def _found(settings: Settings, start: bool, say: Progress, show: Progress)
         return [note("The database does not run, so its rows were not read.", _START)]
     place = settings.database(settings.database_url)
     await tables.check(place)
-    return [ok("The Postgres at DBOS_DATABASE_URL can be used."), *await _read(place, show)]
+    return [
+        ok("The Postgres at DBOS_DATABASE_URL can be used."),
+        *await _read(settings, place, show),
+    ]
 
 
 async def _connection(settings: Settings, *, start: bool, say: Progress) -> Connection | None:
@@ -58,7 +69,7 @@ async def _look(settings: Settings, connection: Connection, show: Progress) -> l
                 "durable-workflows shutdown",
             )
         ]
-    rows = await _read(connection.database, show)
+    rows = await _read(settings, connection.database, show)
     return [*of_version(connection), *await _status(settings, connection), *rows]
 
 
@@ -81,7 +92,7 @@ async def _status(settings: Settings, connection: Connection) -> list[Finding]:
     return wrongs or [ok("The project runs, and its status names no problem.")]
 
 
-async def _read(place: Database, show: Progress) -> list[Finding]:
+async def _read(settings: Settings, place: Database, show: Progress) -> list[Finding]:
     try:
         reading = await integrity.read_all(place, show)
     except tables.Error as error:
@@ -90,13 +101,14 @@ async def _read(place: Database, show: Progress) -> list[Finding]:
         return [note("The project has no tables there yet.", "durable-workflows bootstrap")]
     how = " and by amcheck" if reading.with_amcheck else ""
     said = f"All {reading.rows:,} rows of {reading.tables} tables were read, {reading.indexes} indexes against them{how}."
-    return [_damage(place, one) for one in reading.damages] or [ok(said)]
+    return [_damage(settings, place, one) for one in reading.damages] or [ok(said)]
 
 
-def _damage(place: Database, damage: integrity.Damage) -> Finding:
+def _damage(settings: Settings, place: Database, damage: integrity.Damage) -> Finding:
     if damage.kind == "table":
         return wrong(
-            f"The table {damage.name} is damaged: {damage.reason} Restore a backup of .dbos/pgdata. What other tables hold can still be read, and runs whose rows are whole can be exported."
+            f"The table {damage.name} is damaged: {damage.reason} Restore a backup. What other tables hold can still be read, and runs whose rows are whole can be exported.",
+            restoring(settings),
         )
 
     def rebuild() -> str:

@@ -40,6 +40,13 @@ export interface AwaitedEvent {
   key: string;
 }
 
+/** A backup in the project's own folder. */
+export interface BackupKept {
+  file: string;
+  at: string;
+  bytes: number;
+}
+
 /** The workflows of the newest version of the code. */
 export interface Catalog {
   /** The workflows. */
@@ -734,6 +741,8 @@ export interface StatusShown {
   database_bytes: number;
   /** How long runs are kept. */
   storage: Storage;
+  /** The newest backup in .dbos/backups. */
+  backup: BackupKept | null;
   /** The folder of the log files. */
   logs: string;
   /** Variables that workflow code gets from the project's `.env`. */
