@@ -25,6 +25,7 @@ from durable_workflows.models import Run
 from durable_workflows.processes import lifecycle
 from durable_workflows.seam.patches import connections, typed_values, values
 from durable_workflows.settings import APPLICATION, Settings
+from durable_workflows.settings import Engine as DatabaseEngine
 
 FLOWS = Path(__file__).parent / "flows"
 T = TypeVar("T")
@@ -97,13 +98,18 @@ async def running_project(settings: Settings, flows: Iterable[str]) -> AsyncGene
 
 @asynccontextmanager
 async def parking_project(
-    factory: pytest.TempPathFactory, flow: str, database_url: str | None = None
+    factory: pytest.TempPathFactory,
+    flow: str,
+    database_url: str | None = None,
+    engine: DatabaseEngine = "pglite",
 ) -> AsyncGenerator[Engine]:
     """As `running_project`, with one of `flows/`, in a temporary directory. Runs are parked soon."""
     folder = (factory.mktemp(flow) / "project").resolve()
-    settings = Settings(project=folder, park_after_seconds=0.2, database_url=database_url)
-    async with running_project(settings, [flow]) as engine:
-        yield engine
+    settings = Settings(
+        project=folder, park_after_seconds=0.2, database_url=database_url, engine=engine
+    )
+    async with running_project(settings, [flow]) as running:
+        yield running
 
 
 def run_without_rights(source: str, *arguments: str) -> None:

@@ -19,7 +19,7 @@ FLOORS = [
     ["models", "parts", "topics"],
     ["system", "wording"],
     ["database"],
-    ["pglite", "schemas", "seam", "telling"],
+    ["pglite", "postgres", "schemas", "seam", "telling"],
     ["code"],
     ["authoring", "docs", "processes"],
     ["engine", "host"],

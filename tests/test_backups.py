@@ -30,8 +30,7 @@ from durable_workflows.errors import (
     UsageError,
 )
 from durable_workflows.models import BackupContents, Restored, StartRequest
-from durable_workflows.pglite import server
-from durable_workflows.processes import backing_up, lifecycle, problems, restoring, ring
+from durable_workflows.processes import backing_up, databases, lifecycle, problems, restoring, ring
 from durable_workflows.settings import Database, Settings
 from durable_workflows.system import backups, places, snapshots, state
 from helpers import processes_of, running_project, until, until_found
@@ -69,6 +68,7 @@ def backed_up_waits(file: str) -> str:
 
 
 STEPS = {"waits": 2}  # the line, and until when it waits
+STEPS_OF_EACH = 300  # more than are done during a backup
 
 
 def write_flow(project: Path) -> None:
@@ -120,10 +120,10 @@ async def restored(settings: Settings, path: Path | None = None) -> Restored:
 
 async def runs_in(settings: Settings, path: Path, folder: Path) -> dict[str, int]:
     """How many steps of each run are in a backup."""
-    os.mkdir(folder)
+    os.mkdir(folder, mode=0o700)
     await anyio.to_thread.run_sync(backups.unpack, path, folder)
-    async with server.opened(settings, folder) as url:
-        return await runs_at(Database(url))
+    async with databases.opened(settings, folder) as process:
+        return await runs_at(Database(process.url))
 
 
 async def runs_at(database: Database) -> dict[str, int]:
@@ -153,7 +153,7 @@ async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they
         write_flow(settings.project)
         names = [f"writes-{number}" for number in range(20)]
         for name in names:
-            args = {"file": str(tmp_path / name), "steps": 60}
+            args = {"file": str(tmp_path / name), "steps": STEPS_OF_EACH}
             await engine.start(StartRequest(name="backed_up", args=args, workflow_id=name))
         database = engine.connection.database
         await until_found(lambda: _more_than(database, 100), "100 steps are recorded")
@@ -163,11 +163,11 @@ async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they
         assert oct(os.stat(done.file).st_mode)[-3:] == "600"
         inside = await runs_in(settings, Path(done.file), tmp_path / "unpacked")
         assert all(before[name] <= inside[name] <= after[name] for name in names)
-        assert sum(inside[name] for name in names) < 20 * 60, "they had not ended"
+        assert sum(inside[name] for name in names) < 20 * STEPS_OF_EACH, "they had not ended"
         await engine.reader.wait(names, until="all")
         said = await restored(settings, Path(done.file))
         assert (said.lost_runs, said.reopened) == (0, 20)
-        assert said.lost_steps == 20 * 60 - sum(inside.values())
+        assert said.lost_steps == 20 * STEPS_OF_EACH - sum(inside.values())
         project = Project(settings)
         again = await project.engine()
         ended = (await again.reader.wait(names, until="all")).done
@@ -175,9 +175,11 @@ async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they
         await project.aclose()
         for name in names:
             lines = [int(one) for one in (tmp_path / name).read_text().split()]
-            twice = {number for number in range(60) if lines.count(number) == 2}
-            assert all(lines.count(number) in (1, 2) for number in range(60))
-            assert twice == set(range(inside[name], 60)), "what is in the backup was done once"
+            twice = {number for number in range(STEPS_OF_EACH) if lines.count(number) == 2}
+            assert all(lines.count(number) in (1, 2) for number in range(STEPS_OF_EACH))
+            assert twice == set(range(inside[name], STEPS_OF_EACH)), (
+                "what is in the backup was done once"
+            )
 
 
 async def _more_than(database: Database, steps: int) -> bool:
@@ -190,7 +192,7 @@ async def test_a_restored_project_goes_on_and_what_was_there_is_set_aside(copy: 
     assert (said.runs, said.lost_runs, said.lost_steps, said.unknown) == (1, 0, 0, "")
     assert said.set_aside is not None
     assert (Path(said.set_aside) / "PG_VERSION").is_file()
-    assert sorted(path.name for path in copy.state.glob("pgdata.restored*")) == []
+    assert sorted(path.name for path in copy.state.glob("*.restored*")) == []
 
 
 @pytest.mark.long
@@ -207,7 +209,7 @@ async def test_a_damaged_database_names_the_newest_backup_and_goes_on_from_it(
     else:
         shutil.rmtree(data)
     with pytest.raises(
-        (DataDirectoryDamaged, DataDirectoryLost), match=r"restore --newest.*pgdata\.made"
+        (DataDirectoryDamaged, DataDirectoryLost), match=r"restore --newest.*\.made"
     ):
         await lifecycle.ensure_running(copy)
     assert any("restore --newest" in one for one in problems.of_processes(copy, running=False))
@@ -293,16 +295,14 @@ async def test_a_killed_backup_leaves_no_file_and_disturbs_nothing(
 
 @pytest.mark.long
 @proves("backup:set-aside", "backup:whole")
-@pytest.mark.parametrize(
-    "pattern", ["pgdata.restored-*.new", "pgdata.restored-*/global", "pgdata.before-*"]
-)
+@pytest.mark.parametrize("pattern", ["*.restored-*.new", "*.restored-*/global", "*.before-*"])
 async def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
     pattern: str, copy: Settings
 ) -> None:
     process = cli(copy, "restore", "--newest", "--yes")
     await anyio.to_thread.run_sync(killed_when, process, copy.state, pattern)
     await restored(copy)
-    assert list(copy.state.glob("pgdata.restored-*")) == []
+    assert list(copy.state.glob("*.restored-*")) == []
     await goes_on(copy)
 
 
@@ -407,7 +407,7 @@ async def test_on_a_short_disk_nothing_is_backed_up_or_restored_and_that_is_said
         with pytest.raises(NoSpaceLeft, match=r"MB must be free"):
             await restored(short)
         assert "MB must be free" in await ring.Ring(due(short)).look(Database(""), busy=False)
-        assert not list(short.state.glob("pgdata.*-*"))
+        assert not list(short.state.glob("*.*-*"))
     finally:
         await anyio.run_process(["umount", str(folder)])
 
@@ -659,7 +659,7 @@ async def test_before_an_upgrade_the_database_is_backed_up_for_the_older_version
     (kept,) = backups.kept(copy, ring.UPGRADE)
     about = backups.look(Path(kept.file))
     assert (about.package, about.schema_version) == ("0.1.0", 5)
-    assert files_text(places.opened(copy)) == ring.software()
+    assert files_text(places.opened(copy)) == ring.software(copy)
     await until(
         lambda: not list(places.backups(copy).glob("*-upgrade")), "the copied directory is gone"
     )

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.anyio
 
 ROLES = {
     "worker": ["worker"],
-    "database": ["pglite.mjs"],
+    "database": ["pglite.mjs", "keeper.py"],
     "supervisor": ["supervisor"],
-    "all": ["supervisor", "worker", "pglite.mjs"],
+    "all": ["supervisor", "worker", "pglite.mjs", "keeper.py"],
 }
 KILLS = 4  # of each kind; with those of the server, twenty in all
 SECONDS_PER_STEP = 0.25

@@ -39,12 +39,15 @@ A class's docstring is its default message. The tree:
     │   ├── PortTaken
     │   ├── NodeFailed
     │   ├── PGliteNotInstalled
+    │   ├── PostgresFailed
+    │   ├── PostgresNotInstalled
     │   ├── PageNotBuilt
     │   ├── DataDirectoryLocked
     │   ├── DataDirectoryLost
     │   ├── DataDirectoryDamaged
     │   ├── DatabaseRefused
     │   ├── OtherDatabase
+    │   ├── OtherEngine
     │   ├── ProjectMoved
     │   ├── PythonUnusable
     │   ├── AutostartFailed
@@ -294,6 +297,18 @@ class PGliteNotInstalled(SetupError):
     )
 
 
+class PostgresFailed(SetupError):
+    """Postgres, which runs in the project's folder, did not start."""
+
+    hint = "Read what it said above; `durable-workflows status` shows where its whole log is. Or unset DURABLE_WORKFLOWS_ENGINE to use PGlite."
+
+
+class PostgresNotInstalled(SetupError):
+    """Postgres is not installed, and DURABLE_WORKFLOWS_ENGINE asks for it."""
+
+    hint = "Install `durable-workflows[postgres]`, or unset DURABLE_WORKFLOWS_ENGINE to use PGlite."
+
+
 class PageNotBuilt(SetupError):
     """The page could not be built from its sources."""
 
@@ -330,10 +345,16 @@ class OtherDatabase(SetupError):
     hint = "Run `durable-workflows shutdown`, then call again to start on the database in the settings. To take the runs along, run `durable-workflows move`."
 
 
-class ProjectMoved(SetupError):
-    """The runs of this project were moved to an external Postgres."""
+class OtherEngine(SetupError):
+    """The runs of this project are in its other embedded database."""
 
-    hint = "Set DBOS_DATABASE_URL to that Postgres. The data here is a backup; to use it instead, remove the file .dbos/moved."
+    hint = "Change DURABLE_WORKFLOWS_ENGINE, or take the runs along with `durable-workflows move`."
+
+
+class ProjectMoved(SetupError):
+    """The runs of this project were moved to another database."""
+
+    hint = "Set DBOS_DATABASE_URL to that Postgres, or DURABLE_WORKFLOWS_ENGINE to that engine. The data here is a backup; to use it instead, remove the file .dbos/moved (or .dbos/postgres.moved)."
 
 
 class PythonUnusable(SetupError):

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypedDict, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from durable_workflows import tags
-from durable_workflows.settings import Database
+from durable_workflows.settings import Database, Engine
 
 Status = Literal[
     "PENDING",
@@ -1105,14 +1105,15 @@ class BackupContents(Model):
     package: str
     schema_version: int
     bytes: int
+    engine: Engine = "pglite"
 
 
 class BackupKept(Model):
     """A backup in the project's own folder."""
 
-    file: str
-    at: datetime
-    bytes: int
+    file: str = Field(description="Its path.")
+    at: datetime = Field(description="What was recorded before is in it.")
+    bytes: int = Field(description="Its size.")
 
 
 class BackedUp(Model):

@@ -32,6 +32,8 @@ ENDS_CHILDREN = "__ends_children__"  # as well: what its runs have started ends 
 PERSON = "person:"  # a topic with this prefix takes messages from people only
 CALLBACK = "callback:"  # the topic of a callback, with the number of its step and its name
 DOUBT = "doubt:"  # the topic of a wait in which a step is in doubt, with its number; for people only, `PERSON` stands before it
+Engine = Literal["pglite", "postgres"]
+ENGINES: tuple[Engine, ...] = ("pglite", "postgres")
 _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
 _URL = "DBOS_DATABASE_URL"
@@ -87,6 +89,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices(_URL),
         repr=False,
         description="An external Postgres (14 or newer): postgresql://user:password@host:5432/database. Default: the embedded database.",
+    )
+    engine: Engine = Field(
+        default="pglite",
+        description="What serves the embedded database: pglite, or postgres, a real PostgreSQL in the project's folder (from durable-workflows[postgres]).",
     )
     application: str = Field(
         default="",
@@ -186,8 +192,13 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether the database is the embedded one."""
+        """Whether the database is in the project's folder, and the project's alone."""
         return self.database_url is None
+
+    @property
+    def one_session(self) -> bool:
+        """Whether all clients of the database share one session, as PGlite's do: a transaction makes all others wait."""
+        return self.embedded and self.engine == "pglite"
 
     def database(self, url: str) -> Database:
         """The project's place in the database at `url`. The embedded database is the project's alone; others may be shared."""

@@ -404,7 +404,7 @@ def test_a_lost_or_damaged_data_directory_is_named(prepared: Settings) -> None:
     assert damaged.mend is None
     backups.place(prepared, datetime.now(UTC), "manual").touch()
     (damaged,) = found(places.data_directory, prepared)
-    assert damaged.mend == "durable-workflows restore --newest"
+    assert damaged.mend == f"durable-workflows restore --newest --project {prepared.project}"
 
 
 @proves("doctor:finds")

@@ -353,7 +353,7 @@ class _Worker:
         replaying.install(self._database.schema)
         schedules.install(self._database.schema)
         single_statements.install()
-        transactions.install(self._serializer, embedded=self._settings.embedded)
+        transactions.install(self._serializer, one_session=self._settings.one_session)
         datasources.offer.make(Datasources(self._database, self._serializer))
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:

@@ -12,25 +12,20 @@ from pathlib import Path
 
 import anyio
 
-from durable_workflows.errors import (
-    DataDirectoryDamaged,
-    DataDirectoryLocked,
-    StateDirectoryUnusable,
-)
+from durable_workflows.errors import DataDirectoryLocked, StateDirectoryUnusable
 from durable_workflows.pglite.node import installed_modules
 from durable_workflows.pglite.pristine import data_directory
-from durable_workflows.pglite.process import Launch, PGliteProcess, launched
+from durable_workflows.pglite.process import Launch, launched
 from durable_workflows.settings import Settings
-from durable_workflows.system import backups, files, places, processes
+from durable_workflows.system import files, places, processes
+from durable_workflows.system.database_process import DatabaseProcess
 from durable_workflows.system.locks import Lock, LockHeld, held_lock
-
-__all__ = ["PGliteProcess", "running_pglite"]
 
 
 @asynccontextmanager
 async def running_pglite(
     settings: Settings, *, password: str, port: int
-) -> AsyncGenerator[PGliteProcess]:
+) -> AsyncGenerator[DatabaseProcess]:
     """The project's database, running; stopped in an orderly way at the end.
 
     It listens on 127.0.0.1 at `port` (0: any free one) for clients that know `password`. It also ends when this process
@@ -58,10 +53,7 @@ async def running_pglite(
                 locks=(naming, lock),
             )
             with _translated_errors(settings):
-                try:
-                    process = await launched(settings, launch)
-                except DataDirectoryDamaged as error:
-                    raise backups.naming_newest(settings, error) from None
+                process = await launched(settings, launch)
             process.name_holder()
             try:
                 yield process
@@ -71,8 +63,8 @@ async def running_pglite(
 
 
 @asynccontextmanager
-async def opened(settings: Settings, data: Path) -> AsyncGenerator[str]:
-    """A data directory that is not in its place, running for this process only; its URL.
+async def opened_pglite(settings: Settings, data: Path) -> AsyncGenerator[DatabaseProcess]:
+    """A data directory that is not in its place, running for this process only.
 
     Raises:
         DataDirectoryDamaged, NodeFailed, NoSpaceLeft, PGliteNotInstalled, StateDirectoryUnusable.
@@ -89,7 +81,7 @@ async def opened(settings: Settings, data: Path) -> AsyncGenerator[str]:
         )
         process = await launched(settings, launch)
         try:
-            yield process.url
+            yield process
         finally:
             with anyio.CancelScope(shield=True):
                 await process.stop()

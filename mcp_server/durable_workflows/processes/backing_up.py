@@ -1,9 +1,11 @@
 """Backups of the embedded database, also while runs go on.
 
-The data directory is copied as it is on the disk. Most of it is copied while runs go on. Then one transaction keeps everybody else from
-the database's only session, which is the moment in which nothing changes there, and what has changed since the first pass is copied
-again. That the transaction could be committed proves that nothing came between. The copy is as after a power cut at that moment: it
-has all that was acknowledged before, and is recovered from its log when it is opened.
+The data directory is copied as it is on the disk, and the copy is as after a power cut: it has all that was acknowledged before the
+moment that it names, and is recovered from its log when it is opened.
+
+Most of PGlite's directory is copied while runs go on. Then one transaction keeps everybody else from the only session, and what has changed
+since the first pass is copied again. That the transaction could be committed proves that nothing came between. A real Postgres is copied
+as its manual says, and nobody waits.
 """
 
 import time
@@ -100,14 +102,8 @@ async def online(
     try:
         snapshot = _snapshot(settings, folder)
         async with await tables.connect(database, role="backup") as connection:
-            await connection.execute("checkpoint")  # the copy has less to recover
-            await anyio.to_thread.run_sync(snapshot.copy_ahead)
-            await connection.execute("begin")
-            await connection.execute("select 1")  # from here on the turn is ours
-            at, began = datetime.now(UTC), time.monotonic()
-            await _copy_rest(snapshot, connection, settings.idle_transaction_seconds)
-            paused = time.monotonic() - began
-            await connection.execute("commit")  # it fails if the turn was lost meanwhile
+            copy = _copy_in_turn if settings.one_session else _copy_beside_others
+            at, paused = await copy(settings, snapshot, connection)
             return _contents(settings, folder, at), paused
     except tables.Error as error:
         raise DatabaseUnavailable(
@@ -144,6 +140,7 @@ def _contents(settings: Settings, folder: Path, at: datetime) -> BackupContents:
         package=content.package_version(),
         schema_version=content.schema_version(),
         bytes=backups.size(folder),
+        engine=settings.engine,
     )
 
 
@@ -171,6 +168,41 @@ def _snapshot(settings: Settings, folder: Path) -> snapshots.Snapshot:
     folder.mkdir(mode=0o700, exist_ok=True)
     backups.check_room(folder, 2 * backups.size(data))  # the copy, and the file
     return snapshots.Snapshot(data, folder, but=[_LOCK_FILE])
+
+
+async def _copy_in_turn(
+    settings: Settings, snapshot: snapshots.Snapshot, connection: tables.Connection
+) -> tuple[datetime, float]:
+    """Copy what has changed while nobody else has a turn. The moment of the copy, and how many seconds the others waited."""
+    await connection.execute("checkpoint")  # the copy has less to recover
+    await anyio.to_thread.run_sync(snapshot.copy_ahead)
+    await connection.execute("begin")
+    await connection.execute("select 1")  # from here on the turn is ours
+    at, began = datetime.now(UTC), time.monotonic()
+    await _copy_rest(snapshot, connection, settings.idle_transaction_seconds)
+    paused = time.monotonic() - began
+    await connection.execute("commit")  # it fails if the turn was lost meanwhile
+    return at, paused
+
+
+async def _copy_beside_others(
+    settings: Settings, snapshot: snapshots.Snapshot, connection: tables.Connection
+) -> tuple[datetime, float]:
+    """Copy a real Postgres as its manual says of base backups. The moment of the copy, and for how many seconds the others waited: none.
+
+    Files change while they are copied. The log, which mends them, is kept by the slot until it has been copied too.
+    """
+    await connection.execute(
+        "select pg_create_physical_replication_slot('durable_workflows_backup', true, true)"
+    )
+    await connection.execute("select pg_backup_start('durable-workflows', true)")
+    await anyio.to_thread.run_sync(snapshot.copy_ahead)
+    at = datetime.now(UTC)
+    cursor = await connection.execute("select labelfile from pg_backup_stop(false)")
+    (label,) = await cursor.fetchall()
+    await anyio.to_thread.run_sync(snapshot.copy_again, "pg_wal")
+    snapshot.add("backup_label", label["labelfile"])
+    return at, 0.0
 
 
 async def _copy_rest(

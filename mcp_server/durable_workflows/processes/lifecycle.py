@@ -181,6 +181,8 @@ def _check_not_moved(settings: Settings) -> None:
     """Check that the embedded database was not moved: runs that continue in another database must not run here as well."""
     if settings.embedded and (moved_to := state.moved_to(settings)):
         raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
+    if settings.embedded:
+        state.check_engine(settings)
 
 
 async def _start(
@@ -261,10 +263,12 @@ def _clear_up(settings: Settings) -> bool:
     identity = state.identity(settings)
     left = processes.marked(identity) if identity else []
     processes.end(left)
-    lock = places.database_lock(settings)
-    database = _end_holder(lock, "pglite.mjs", signal.SIGTERM, settings)
+    ended: list[bool] = []
+    for engine, role in places.HOLDERS.items():
+        lock = places.database_lock(state.of_engine(settings, engine))
+        ended.append(_end_holder(lock, role, signal.SIGTERM, settings))
     state.remove_connection(settings)
-    return bool(left) or database
+    return bool(left) or any(ended)
 
 
 def _end_holder(lock: locks.Guard, role: str, number: int, settings: Settings) -> bool:

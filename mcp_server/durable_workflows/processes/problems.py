@@ -75,6 +75,7 @@ def _why_not(settings: Settings) -> list[str]:
     try:
         if settings.embedded and state.moved_to(settings) is None:
             state.data_directory(settings)
+            state.check_engine(settings)
     except SetupError as error:
         return [str(error)]
     last = state.read_report(settings).get("start")

@@ -22,13 +22,13 @@ from durable_workflows.errors import (
     BackupTooNew,
     DataDirectoryDamaged,
     NodeFailed,
+    PostgresFailed,
     ProjectMoved,
     SetupError,
     UsageError,
 )
 from durable_workflows.models import BackupContents, Restored
-from durable_workflows.pglite import server
-from durable_workflows.processes import backing_up, lifecycle
+from durable_workflows.processes import backing_up, databases, lifecycle
 from durable_workflows.settings import Database, Settings
 from durable_workflows.system import backups, files, places, state, trees
 
@@ -53,7 +53,7 @@ def choose(settings: Settings, path: Path) -> Chosen:
     """Look at a backup.
 
     Raises:
-        UsageError: the project has no embedded database.
+        UsageError: the project has no embedded database, or one of another engine.
         BackupDamaged, BackupTooNew: it cannot be restored.
         ProjectMoved: the runs of this project are somewhere else now.
     """
@@ -61,6 +61,11 @@ def choose(settings: Settings, path: Path) -> Chosen:
     if moved_to := state.moved_to(settings):
         raise ProjectMoved(f"The runs of this project were moved to {moved_to}.")
     contents = backups.look(path)
+    if contents.engine != settings.engine:
+        raise UsageError(
+            f"{path} is a backup of the engine {contents.engine}; the database of this project has the engine {settings.engine}.",
+            hint=f"Restore it with DURABLE_WORKFLOWS_ENGINE={contents.engine}.",
+        )
     if (
         contents.format > backups.FORMAT
         or contents.schema_version > content.schema_version()
@@ -155,9 +160,9 @@ async def _unpacked(settings: Settings, chosen: Chosen, stamp: str) -> Runs:
     try:
         with trees.appearing(places.restored(settings, stamp)) as folder:
             await anyio.to_thread.run_sync(backups.unpack, chosen.path, folder)
-            async with server.opened(settings, folder) as url:
-                return await _read(url)
-    except (DataDirectoryDamaged, NodeFailed, tables.Error) as error:
+            async with databases.opened(settings, folder) as process:
+                return await _read(process.url)
+    except (DataDirectoryDamaged, NodeFailed, PostgresFailed, tables.Error) as error:
         raise BackupDamaged(f"{chosen.path} does not open: {error}") from error
     except OSError as error:
         raise files.translate(error, settings.state) from error
@@ -177,8 +182,8 @@ async def _present(settings: Settings) -> tuple[Runs | None, str]:
     password = secrets.token_urlsafe()
     try:
         async with (
-            server.running_pglite(settings, password=password, port=0) as node,
-            await tables.connect(Database(node.url), role="restore") as connection,
+            databases.running(settings, password=password, port=0) as process,
+            await tables.connect(Database(process.url), role="restore") as connection,
         ):
             return await recorded.runs(connection), ""
     except SetupError as error:

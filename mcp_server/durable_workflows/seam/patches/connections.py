@@ -35,6 +35,7 @@ def share_one_backend() -> None:
     """Drop the lock of the background jobs, which keeps a transaction open at all times.
 
     PGlite has one backend: a client that holds a transaction open makes all others wait. The jobs are idempotent, and
-    dbos treats CockroachDB in the same way.
+    dbos treats CockroachDB in the same way. In a Postgres in the project's folder each worker does them too, when they are due
+    (`wakeups.look_when_due`).
     """
     replace(PostgresSystemDatabase, background_job_lock=SystemDatabase.background_job_lock)

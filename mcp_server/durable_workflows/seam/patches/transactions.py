@@ -44,7 +44,7 @@ elsewhere: ContextVar[Elsewhere | None] = ContextVar("elsewhere", default=None)
 _begun: ContextVar[Session | None] = ContextVar("begun", default=None)
 
 
-def install(serializer: Serializer, *, embedded: bool) -> None:
+def install(serializer: Serializer, *, one_session: bool) -> None:
     """Change dbos for this process. Call it once, before workflow files are imported. A data source without a serializer gets this one."""
     replace(
         dbos_datasource,
@@ -52,7 +52,7 @@ def install(serializer: Serializer, *, embedded: bool) -> None:
         _still_owns=_asking_the_transaction_first(dbos_datasource._still_owns),
     )
     replace_in_dbos(dbos_core.run_step_async, _running_elsewhere(dbos_core.run_step_async))
-    if embedded:
+    if one_session:
         again = _unless_idle(dbos_datasource._is_retriable_db_error)
         replace(dbos_datasource, _is_retriable_db_error=again)
         sqlalchemy_event.listen(Session, "after_begin", _note_begun)

@@ -1,0 +1,11 @@
+"""The tests of the main job again, on a Postgres in the project's folder: the fixtures beside this file give them projects that use one."""
+
+import pytest
+
+from test_claims import *  # noqa: F403
+from test_crashing import *  # noqa: F403
+from test_messages import *  # noqa: F403
+from test_recovery import *  # noqa: F403
+from test_starts import *  # noqa: F403
+
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
