@@ -12,13 +12,15 @@ import pytest
 import sqlalchemy
 from dbos import DBOSClient
 from dbos import _context as dbos_context
+from dbos._error import DBOSWorkflowConflictIDError
 from dbos._sys_db import SystemDatabase
 from dbos._utils import retriable_postgres_exception
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from durable_workflows.seam import statements
-from durable_workflows.seam.patches import step_statements
+from durable_workflows.seam.patches import bodies, replaying, step_statements
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -260,3 +262,23 @@ async def test_a_statement_on_a_connection_that_was_lost_is_one_that_dbos_repeat
     event.remove(database.engine, "checkout", lose)
     assert retriable_postgres_exception(raised.value)
     assert statements.run(database, "SELECT 1", {}) == [(1,)]
+
+
+@proves("lease:no-step")
+async def test_a_step_of_a_run_that_another_execution_has_is_not_begun(database: Any) -> None:
+    """Unlike dbos, which finds out when the step is recorded."""
+    context = dbos_context.DBOSContext()
+    context.workflow_id, context.owner_xid = a_run(database, owner="another"), OWNER
+    run = context.workflow_id
+    in_windows = replaying.looking_up_in_windows(THEIRS.look_up, "durable_workflows")
+    dbos_context._set_local_dbos_context(context)
+    token = bodies._BODY.set(bodies.Body("work", context, None, run, 0))
+    try:
+        for look_up in (OURS.look_up, in_windows):
+            with pytest.raises(DBOSWorkflowConflictIDError):
+                look_up(database, run, 1, "work")
+        THEIRS.record(database, a_step(run), completed_at_epoch_ms=ENDED, owner_xid="another")
+        assert OURS.look_up(database, run, 1, "work") == THEIRS.look_up(database, run, 1, "work")
+    finally:
+        bodies._BODY.reset(token)
+        dbos_context._set_local_dbos_context(None)

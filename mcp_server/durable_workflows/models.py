@@ -722,6 +722,7 @@ class WorkerInfo(Model):
     host: str = Field(description="Its machine.")
     state: str = Field(description="What it does.")
     started_at: datetime = Field(description="When it started.")
+    seen_at: datetime = Field(description="When it last gave a sign of life.")
     alive: bool = Field(description="Whether it was heard of lately.")
 
 

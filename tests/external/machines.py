@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,9 +24,12 @@ lifecycle.lend_machine(Settings(project=Path(sys.argv[1]), application="project"
 
 
 @contextmanager
-def helping(directory: Path) -> Generator["subprocess.Popen[str]"]:
-    """The command in the foreground, as in a terminal of another machine; for the project called `project`."""
-    command = [sys.executable, "-c", _WORKER, str(directory)]
+def helping(directory: Path, *, within: Sequence[str] = ()) -> Generator["subprocess.Popen[str]"]:
+    """The command in the foreground, as in a terminal of another machine; for the project called `project`.
+
+    `within` is a command that runs another one, for example in a network of its own.
+    """
+    command = [*within, sys.executable, "-c", _WORKER, str(directory)]
     with subprocess.Popen(
         command, env=dict(os.environ), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -155,7 +155,7 @@ def a_run() -> RunMaker:
 
     def make(**given: Any) -> Run:
         worker = WorkerInfo(
-            version="v1", pid=1, host="here", state="ready", started_at=NOW, alive=True
+            version="v1", pid=1, host="here", state="ready", started_at=NOW, seen_at=NOW, alive=True
         )
         steps: list[Step] = given.get("steps", [])
         fields: Json = {

@@ -48,7 +48,9 @@ def error(name: str, message: str, traceback: str = "") -> Preview:
 
 
 def dead_worker() -> WorkerInfo:
-    return WorkerInfo(version="v1", pid=1, host="here", state="ready", started_at=NOW, alive=False)
+    return WorkerInfo(
+        version="v1", pid=1, host="here", state="ready", started_at=NOW, seen_at=NOW, alive=False
+    )
 
 
 def why(run: Run) -> tuple[str, str]:

@@ -41,6 +41,7 @@ from durable_workflows.models import (
     TemplateEntry,
     WaitingRuns,
     WaitResult,
+    WorkerInfo,
     Written,
 )
 from durable_workflows.processes import lifecycle
@@ -266,10 +267,7 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
                 f"{found.mode}, {found.database}, {wording.megabytes(found.database_bytes)}",
             ),
             ("supervisor", f"process {found.supervisor_pid}"),
-            *(
-                ("worker", f"process {one.pid} on {one.host}, version {one.version}, {one.state}")
-                for one in found.workers
-            ),
+            *(("worker", _worker(one, found.mode)) for one in found.workers),
             *(_code_pairs(catalog) if catalog else [("version", found.version or "none")]),
             ("runs", ", ".join(runs) or "none yet"),
             *([("waiting", _waiting(found.waiting))] if found.waiting.parked else []),
@@ -282,6 +280,13 @@ def print_status(found: ServerStatus, catalog: Catalog | None) -> None:
             *(("problem", one) for one in found.problems),
         ]
     )
+
+
+def _worker(one: WorkerInfo, mode: str) -> str:
+    said = f"process {one.pid} on {one.host}, version {one.version}, {one.state}"
+    if mode == "embedded":
+        return said
+    return f"{said}, last sign of life {wording.span(datetime.now(UTC) - one.seen_at)} ago"
 
 
 def _schedule(one: ScheduleInfo) -> str:

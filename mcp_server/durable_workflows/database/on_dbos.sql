@@ -203,6 +203,57 @@ create or replace function durable_workflows.held_runs(executor text)
     where run.status = 'PENDING' and run.executor_id = executor
 $$;
 
+-- Lets suspects run among the others again that were set apart for workers of other state directories which have given no sign of life for so long.
+create or replace function durable_workflows.let_in_again(identity text, seconds double precision) returns void language sql as $$
+    update durable_workflows.suspects set executor_id = null
+    where executor_id is not null and not starts_with(executor_id, identity || '-') and seen_at < clock_timestamp() - make_interval(secs => seconds)
+        and not exists (
+            select from durable_workflows.workers where seen_at > clock_timestamp() - make_interval(secs => seconds)
+                and split_part(workers.executor_id, '-', 1) = split_part(suspects.executor_id, '-', 1)
+        )
+$$;
+
+-- Puts the runs of workers whose lease has run out back into their queues, whatever their version, as dbos does after the end of an executor; the attempt that
+-- dbos counts when a run is taken up is given back. One process at a time does so. It judges only after its own signs of life have come without a gap for as
+-- long: so nobody loses anything because the database was away, or because all machines slept. A sign of life that comes in the midst of it waits for its end,
+-- and one that came before prevents it. A row that somebody has locked is left for the next time. Of an executor without a row the runs tell how old they are.
+create or replace function durable_workflows.take_over(own text, seconds double precision, most integer)
+    returns table (executor text, runs bigint) language plpgsql as $$
+declare
+    expired timestamptz := clock_timestamp() - make_interval(secs => seconds);
+begin
+    if not exists (select from durable_workflows.workers as worker where worker.executor_id = own and worker.unbroken_since < expired)
+        or not pg_try_advisory_xact_lock(hashtextextended('durable_workflows.take_over', 0)) then
+        return;
+    end if;
+    perform durable_workflows.let_in_again(split_part(own, '-', 1), seconds);
+    return query
+        with lost as materialized (
+            select worker.executor_id from durable_workflows.workers as worker
+            where worker.seen_at < expired and worker.executor_id <> own and exists (
+                select from dbos.workflow_status as run where run.status = 'PENDING' and run.executor_id = worker.executor_id
+            )
+            for no key update skip locked
+        ), found as materialized (
+            select run.workflow_uuid from dbos.workflow_status as run
+            where run.status = 'PENDING' and run.executor_id is distinct from 'parked' and run.executor_id <> own and (
+                run.executor_id in (select lost.executor_id from lost) or (
+                    run.updated_at < extract(epoch from expired) * 1000
+                    and not exists (select from durable_workflows.workers as worker where worker.executor_id = run.executor_id)
+                )
+            )
+            order by run.created_at limit most for no key update skip locked
+        ), taken as (
+            update dbos.workflow_status as run set status = 'ENQUEUED', owner_xid = null, started_at_epoch_ms = null,
+                updated_at = (extract(epoch from clock_timestamp()) * 1000)::bigint, queue_name = coalesce(run.queue_name, '_dbos_internal_queue'),
+                recovery_attempts = greatest(run.recovery_attempts - 1, 0)
+            from found where run.workflow_uuid = found.workflow_uuid
+            returning run.executor_id
+        )
+        select taken.executor_id, count(*) from taken group by taken.executor_id;
+end
+$$;
+
 -- Starts runs, all or none, in one statement: the rows that DBOS writes for runs in a queue, and their inputs. A run that is there already is left as it is.
 -- Returns the runs of these ids, as they are now; if one of them is of another workflow, only those, and nothing is started. `creator_xid` is the token of one
 -- call: a repeated one finds what it has started itself.

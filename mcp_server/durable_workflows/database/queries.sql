@@ -78,18 +78,19 @@ update durable_workflows.versions set state = 'failed', error = %(error)s where 
 insert into durable_workflows.workers (executor_id, version, pid, host, state, apart)
 values (%(executor_id)s, %(version)s, %(pid)s, %(host)s, 'ready', %(apart)s)
 on conflict (executor_id) do update
-set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp()
+set pid = excluded.pid, host = excluded.host, state = 'ready', started_at = clock_timestamp(), seen_at = clock_timestamp(),
+    unbroken_since = case
+        when workers.seen_at > clock_timestamp() - make_interval(secs => %(held)s) then workers.unbroken_since else clock_timestamp()
+    end
 
--- name: lost_executors
--- Executors of this version that have not been heard of, with runs that nobody else goes on with. Of one that has no row, the run tells how long ago
--- that was. A worker whose own sign of life is late does not judge: the database was away, or the machine asleep, and the others may be as late.
-select distinct run.executor_id from dbos.workflow_status as run left join durable_workflows.workers as worker on worker.executor_id = run.executor_id
-where run.status = 'PENDING' and run.executor_id is distinct from 'parked' and run.application_version = %(version)s and run.executor_id <> %(executor_id)s
-    and coalesce(worker.seen_at, to_timestamp(run.updated_at / 1000.0)) < clock_timestamp() - make_interval(secs => %(seconds)s)
-    and exists (
-        select from durable_workflows.workers as own
-        where own.executor_id = %(executor_id)s and own.seen_at > clock_timestamp() - make_interval(secs => %(own_seconds)s)
-    )
+-- name: renew_lease
+update durable_workflows.workers set seen_at = clock_timestamp(), unbroken_since = case
+    when seen_at > clock_timestamp() - make_interval(secs => %(held)s) then unbroken_since else clock_timestamp()
+end
+where executor_id = %(executor_id)s
+
+-- name: take_over
+select executor, runs from durable_workflows.take_over(%(executor_id)s, %(seconds)s, %(most)s)
 
 -- name: strange_executors
 -- Executors of other state directories with unfinished runs of the version.
@@ -144,13 +145,8 @@ delete from durable_workflows.suspects where not exists (
 )
 
 -- name: let_in_again
--- Suspects that were set apart for workers which will not come back: the others take them up.
-update durable_workflows.suspects set executor_id = null
-where executor_id is not null and not starts_with(executor_id, %(identity)s || '-') and seen_at < clock_timestamp() - make_interval(secs => %(seconds)s)
-    and not exists (
-        select from durable_workflows.workers where seen_at > clock_timestamp() - make_interval(secs => %(seconds)s)
-            and split_part(workers.executor_id, '-', 1) = split_part(suspects.executor_id, '-', 1)
-    )
+-- Suspects that were set apart for workers which will not come back: the others take them up. `seconds`: for how long they have not been heard of.
+select durable_workflows.let_in_again(%(identity)s, %(seconds)s)
 
 -- name: workers_apart
 select executor_id, version, proven from durable_workflows.workers_apart(%(identity)s)
@@ -586,7 +582,7 @@ where run.workflow_uuid = %(workflow_id)s
 
 -- name: steps_under_way
 select step.workflow_id, step.function_id as step, step.name,
-    worker.version, worker.pid, worker.host, worker.state, worker.started_at, worker.seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
+    worker.version, worker.pid, worker.host, worker.state, worker.started_at, worker.seen_at, worker.seen_at > clock_timestamp() - interval '30 seconds' as seen_lately
 from durable_workflows.open_steps() as step join durable_workflows.workers as worker using (executor_id)
 where step.workflow_id = any(%(workflow_ids)s) order by step.function_id
 
@@ -783,7 +779,7 @@ order by (
 ) desc nulls last, key limit %(count)s
 
 -- name: workers
-select executor_id, version, pid, host, state, apart, started_at, seen_at, seen_at > clock_timestamp() - interval '60 seconds' as seen_lately
+select executor_id, version, pid, host, state, apart, started_at, seen_at, seen_at > clock_timestamp() - interval '30 seconds' as seen_lately
 from durable_workflows.workers order by started_at desc
 
 -- name: catalog_entry
@@ -1141,6 +1137,26 @@ from pg_class as class
 where namespace.nspname in ('durable_workflows', %(other)s) and class.relkind = 'r' and class.relname not in ('migrations', 'dbos_migrations')
     and attribute.attnum > 0 and not attribute.attisdropped and attribute.attgenerated = ''
 group by namespace.nspname, class.oid, class.relname
+
+-- name: silent_workers
+-- Those with runs, on a database that machines share. `seconds`: how long they have given no sign of life.
+select worker.version, worker.pid, worker.host, count(*) as runs, extract(epoch from clock_timestamp() - worker.seen_at)::double precision as silent
+from durable_workflows.workers as worker join dbos.workflow_status as run on run.executor_id = worker.executor_id and run.status = 'PENDING'
+where worker.seen_at < clock_timestamp() - make_interval(secs => %(seconds)s)
+group by worker.executor_id order by worker.seen_at
+
+-- name: abandoned_versions
+-- Versions with runs that have had something to do for so many seconds, while no worker of that version lives. `saved`: whether its files are there.
+select run.application_version as version, count(*) as runs,
+    exists (select from durable_workflows.versions where versions.version = run.application_version) as saved
+from dbos.workflow_status as run
+where run.status in ('PENDING', 'ENQUEUED') and run.executor_id is distinct from 'parked' and run.application_version is not null
+    and run.updated_at < extract(epoch from clock_timestamp() - make_interval(secs => %(seconds)s)) * 1000
+    and not exists (
+        select from durable_workflows.workers as worker
+        where worker.version = run.application_version and worker.seen_at > clock_timestamp() - make_interval(secs => %(seconds)s)
+    )
+group by run.application_version order by min(run.created_at)
 
 -- name: is_orphan
 -- Whether the code of an unfinished run will not come: its version is loaded, and has no such workflow.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
 from durable_workflows import actions, fitting, limits, topics, wording
-from durable_workflows.database import facts, tables
+from durable_workflows.database import facts, leases, tables
 from durable_workflows.database.changes import changes
 from durable_workflows.engine import comparing, details, listing, records, timetable
 from durable_workflows.engine.listing import Page
@@ -374,6 +374,7 @@ class Reader:
             *await self._suspects(),
             *map(_doubt_line, doubts),
             *map(_orphan_line, orphans),
+            *await self._without_worker(),
             *[_schedule_line(one) for one in schedules if one.problem is not None],
         ]
 
@@ -384,6 +385,15 @@ class Reader:
             f"{wording.line(row['workflow_id'], limits.NAME)} ({wording.line(row['name'], limits.NAME)}) {wording.suspicion(records.suspect(row))}: {actions.inspect(row['workflow_id'])}"
             for row in rows
         ]
+
+    async def _without_worker(self) -> list[str]:
+        """Runs that no worker goes on with. Of an embedded database the supervisor says so; its versions may still be lost."""
+        seconds = leases.LOST_SECONDS
+        abandoned = await self._rows.fetch("abandoned_versions", seconds=2 * seconds)
+        if self._rows.connection.mode == "embedded":
+            return [_abandoned_line(row) for row in abandoned if not row["saved"]]
+        silent = await self._rows.fetch("silent_workers", seconds=seconds)
+        return [*map(_silent_line, silent), *map(_abandoned_line, abandoned)]
 
     async def _loading(self, workers: Iterable[WorkerInfo]) -> list[str]:
         """Slow work before a worker of this machine can take up runs."""
@@ -544,6 +554,24 @@ def _doubt_line(row: tables.Row) -> str:
 
 def _schedule_line(schedule: ScheduleInfo) -> str:
     return f"Schedule {wording.line(schedule.name, limits.NAME)}: {schedule.problem}"
+
+
+def _silent_line(row: tables.Row) -> str:
+    """A row of `silent_workers`."""
+    runs = wording.counted(row["runs"], "run")
+    return (
+        f"The worker of version {row['version']} on {fitting.shown_line(row['host'])} (process {row['pid']}) has given no sign of life"
+        f" for {row['silent']:.0f} s: another machine takes over its {runs}."
+    )
+
+
+def _abandoned_line(row: tables.Row) -> str:
+    """A row of `abandoned_versions`."""
+    runs = wording.counted(row["runs"], "unfinished run")
+    said = f"Version {wording.line(row['version'], limits.NAME)} has {runs} and no worker"
+    if not row["saved"]:
+        return f"{said}, and its files are not in the database: move its runs to another version (`move_to_version`), or cancel them."
+    return f"{said}: no machine has started one. The log of the supervisor, or of its last worker, says why."
 
 
 def _orphan_line(row: tables.Row) -> str:

@@ -278,6 +278,7 @@ def workers(rows: Iterable[Row]) -> list[WorkerInfo]:
             host=row["host"],
             state=row["state"],
             started_at=row["started_at"],
+            seen_at=row["seen_at"],
             alive=psutil.pid_exists(row["pid"]) if row["host"] == here else row["seen_lately"],
         )
         for row in rows

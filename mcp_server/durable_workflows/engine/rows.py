@@ -28,7 +28,7 @@ _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows statu
 _ELSEWHERE = (
     "Check that server, or call again later: nothing is lost, and runs go on once it answers."
 )
-_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 14 connections, an MCP server or a command up to ten. Nothing is lost."
+_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 15 connections, an MCP server or a command up to ten. Nothing is lost."
 
 T = TypeVar("T")
 

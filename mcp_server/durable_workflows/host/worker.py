@@ -31,12 +31,13 @@ from durable_workflows import fitting
 from durable_workflows.authoring import redaction
 from durable_workflows.authoring.effects import once_steps
 from durable_workflows.code import catalog, copies, environments
-from durable_workflows.database import answers, tables
+from durable_workflows.database import answers, leases, tables
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.errors import DatabaseUnavailable, SetupError
 from durable_workflows.host import earlier, loading, suspects
 from durable_workflows.host.activity import Activity
 from durable_workflows.host.importing import isolated
+from durable_workflows.host.lease import Lease
 from durable_workflows.host.runlog import RunLog
 from durable_workflows.models import Schema
 from durable_workflows.processes import http_access
@@ -67,6 +68,7 @@ from durable_workflows.seam.patches import (
     wakeups,
     waking,
 )
+from durable_workflows.seam.patches import leases as lease_patches
 from durable_workflows.seam.patches.claiming import Claims
 from durable_workflows.seam.patches.executions import Executions
 from durable_workflows.seam.patches.parking import Parking
@@ -90,8 +92,6 @@ _COALESCE_SECONDS = (
 # Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one backend
 # nor on a Postgres with two cores, and a server allows a hundred in all.
 _POOL = 8
-# Without a sign of life for this long from a worker on another machine, its runs are taken over.
-_ADOPT_SECONDS = 90.0
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +193,8 @@ class _Worker:
         self._has_left = False
         self._is_current = True  # else the version is of an earlier release, whose code gets values as it did there
         self._classes = OwnClasses()
+        # The one supervisor of an embedded database knows which of its workers are alive.
+        self._lease = None if settings.embedded else Lease(self._database, executor_id)
 
     def main(self) -> None:
         """Work until told to stop. Files are imported between two event loops, in the main thread, as in plain Python."""
@@ -234,6 +236,8 @@ class _Worker:
         effects.offer.make(Effects(self._database.schema, self._parking, activity))
         self._executions = Executions(self._parking)
         self._executions.install()
+        if self._lease is not None:
+            lease_patches.install(self._lease)
         attempts.offer.make(
             Attempts(self._database.schema, self._executions, self._parking, activity)
         )
@@ -247,7 +251,9 @@ class _Worker:
             recover = queues.recover_without_counting(verdict.suspects, verdict.condemned)
             await self._announce(
                 connection
-            )  # first: otherwise no worker could adopt the runs that it takes up
+            )  # first: otherwise no worker could take over the runs that it takes up
+            if self._lease is not None:
+                self._lease.begin()
             await anyio.to_thread.run_sync(self._launch)
             if self._settings.embedded and not self._apart:
                 await self._take_over(connection)
@@ -264,7 +270,7 @@ class _Worker:
     async def _let_in_again(self, connection: tables.Connection) -> None:
         """Let runs continue that were set apart by a lost state directory. The owner of an embedded database has all its runs."""
         identity = processes.identity_of(self._executor_id)
-        seconds = 0.0 if self._settings.embedded else _ADOPT_SECONDS
+        seconds = 0.0 if self._settings.embedded else leases.LOST_SECONDS
         await tables.run(connection, "let_in_again", identity=identity, seconds=seconds)
 
     async def _take_up(self, verdict: suspects.Verdict, recover: queues.Recover) -> None:
@@ -537,10 +543,11 @@ class _Worker:
             pid=os.getpid(),
             host=socket.gethostname(),
             apart=self._apart,
+            held=leases.HELD_SECONDS,
         )
 
     async def _listen(self) -> None:
-        """Ring the bell when a run enters or leaves a queue; between rings, report that this worker is alive."""
+        """Ring the bell when a run enters or leaves a queue; between rings, look after what is due from time to time."""
         while True:
             try:
                 async with await tables.connect(self._database, role="doorbell") as connection:
@@ -576,9 +583,8 @@ class _Worker:
         while True:
             async for payload in tables.heard(connection, _HEARTBEAT_SECONDS):
                 self._heard(payload)
-            if not self._settings.embedded:
-                await self._adopt(connection)  # based on the rows before this beat
-            await tables.run(connection, "worker_seen", executor_id=self._executor_id)
+            if self._lease is None:
+                await tables.run(connection, "worker_seen", executor_id=self._executor_id)
             await self._follow_newest(connection)
 
     async def _follow_newest(self, connection: tables.Connection) -> None:
@@ -588,22 +594,6 @@ class _Worker:
         self._is_newest = bool(rows) and rows[0]["version"] == self._version
         if self._is_newest and not was_newest:
             await DBOS.set_latest_application_version_async(self._version)
-
-    async def _adopt(self, connection: tables.Connection) -> None:
-        """Put the runs of vanished workers, on any machine, back into their queues. It is harmless if several workers do so."""
-        rows = await tables.fetch(
-            connection,
-            "lost_executors",
-            version=self._version,
-            executor_id=self._executor_id,
-            seconds=_ADOPT_SECONDS,
-            own_seconds=2 * _HEARTBEAT_SECONDS,
-        )
-        lost = [row["executor_id"] for row in rows]
-        if lost:
-            logger.warning("Taking over the runs of %s.", ", ".join(lost))
-            await anyio.to_thread.run_sync(dbos_calls.recover, lost)
-        await self._let_in_again(connection)
 
     def _heard(self, payload: str) -> None:
         status, queue, workflow_id = payload.split("\t", 2)

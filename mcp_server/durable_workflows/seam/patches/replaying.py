@@ -1,7 +1,8 @@
 """A replay reads the recorded steps of its run in windows. dbos looks them up one by one.
 
 The first window also tells whether there are attempts of earlier executions, so that steps with attempts need not ask.
-A window also brings the run's status, so a cancelled run ends at its next window, or at its first step that is not recorded.
+A window also brings the run's status and owner, so a run that is cancelled, or that another process has taken over, ends at its next window,
+or at its first step that is not recorded.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _AFTER_A_WAIT = (
     " with @does_not_park; then fork the run from step {step}."
 )
 _READ = """
-SELECT run.status, EXISTS (SELECT FROM {own}.attempts WHERE workflow_id = %(run)s), step.function_id, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
+SELECT run.status, run.owner_xid, EXISTS (SELECT FROM {own}.attempts WHERE workflow_id = %(run)s), step.function_id, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
 FROM {schema}.workflow_status AS run LEFT JOIN (
     SELECT * FROM (
         SELECT *, sum(coalesce(octet_length(output), octet_length(error), 0)) OVER (
@@ -107,13 +108,13 @@ def _read_on(
     rows = _read(database, statement, workflow_id, step)
     found = {
         number: bodies.RecordedStep(name, step_statements.as_recorded(*rest))
-        for _, _, number, name, *rest in rows
+        for _, _, _, number, name, *rest in rows
         if number is not None
     }
     recorded.steps |= found
     recorded.read_to = max(found, default=step)
     recorded.is_over = not found
-    recorded.has_attempts = any(row[1] for row in rows)
+    recorded.has_attempts = any(row[2] for row in rows)
     return bool(rows)
 
 
@@ -124,5 +125,7 @@ def _read(
     values = {"run": workflow_id, "step": step, "steps": WINDOW, "bytes": WINDOW_BYTES}
     rows = statements.run(database, statement, values)
     if rows:
-        step_statements.refuse_cancelled(workflow_id, rows[0][0])
+        status, owner, *_ = rows[0]
+        step_statements.refuse_cancelled(workflow_id, status)
+        step_statements.refuse_others(workflow_id, owner)
     return rows

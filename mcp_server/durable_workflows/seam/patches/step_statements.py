@@ -18,18 +18,19 @@ from dbos._sys_db import (
     db_retry,
 )
 
-from durable_workflows.seam import statements
+from durable_workflows.seam import dbos_calls, statements
 from durable_workflows.seam.patches import labels
 from durable_workflows.seam.patches.replacing import replace
 
 Values = dict[str, str | int | None]
 
 _LOOK_UP = """
-SELECT run.status, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
+SELECT run.status, run.owner_xid, step.function_name, step.output, step.error, step.serialization, step.child_workflow_id
 FROM {schema}.workflow_status AS run
 LEFT JOIN {schema}.operation_outputs AS step ON step.workflow_uuid = run.workflow_uuid AND step.function_id = %(step)s
 WHERE run.workflow_uuid = %(run)s
 """
+_OWNER = "SELECT owner_xid FROM {schema}.workflow_status WHERE workflow_uuid = %(run)s"
 # The lock on the run's row lasts until the step is written: no other process can take over the run in between.
 _OWNED = """
 WITH owned AS (
@@ -85,9 +86,10 @@ def looked_up(
     """Replaces `SystemDatabase.check_operation_execution`. Keys of shards, such as `owner_key`, are for databases that we do not have."""
     rows = statements.run(database, _LOOK_UP, {"run": workflow_id, "step": function_id})
     assert rows, f"Error: Workflow {workflow_id} does not exist"
-    status, name, *step = rows[0]
+    status, owner, name, *step = rows[0]
     refuse_cancelled(workflow_id, status)
     if name is None:
+        refuse_others(workflow_id, owner)
         return None
     if name != function_name:
         raise dbos_error.DBOSUnexpectedStepError(
@@ -109,6 +111,24 @@ def refuse_cancelled(workflow_id: str, status: str) -> None:
         raise dbos_error.DBOSWorkflowCancelledError(
             f"Workflow {workflow_id} is cancelled. Aborting function."
         )
+
+
+def refuse_others(workflow_id: str, owner: str | None) -> None:
+    """Let no step begin in an execution that has lost its run: another process has taken it over. dbos notices when it records the step.
+
+    Raises:
+        DBOSWorkflowConflictIDError: the run belongs to another execution than the caller's.
+    """
+    own = dbos_context.current_owner_xid(workflow_id)
+    if own is not None and own != owner:
+        raise dbos_error.DBOSWorkflowConflictIDError(workflow_id)
+
+
+def check_owner(workflow_id: str) -> None:
+    """As `refuse_others`, of the run as it is now."""
+    database = dbos_calls.system_database()
+    rows = statements.certainly(database, _OWNER, {"run": workflow_id})
+    refuse_others(workflow_id, rows[0][0] if rows else None)
 
 
 def as_recorded(

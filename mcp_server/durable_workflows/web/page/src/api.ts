@@ -42,8 +42,11 @@ export interface AwaitedEvent {
 
 /** A backup in the project's own folder. */
 export interface BackupKept {
+  /** Its path. */
   file: string;
+  /** What was recorded before is in it. */
   at: string;
+  /** Its size. */
   bytes: number;
 }
 
@@ -901,6 +904,8 @@ export interface WorkerInfo {
   state: string;
   /** When it started. */
   started_at: string;
+  /** When it last gave a sign of life. */
+  seen_at: string;
   /** Whether it was heard of lately. */
   alive: boolean;
 }

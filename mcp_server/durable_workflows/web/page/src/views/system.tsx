@@ -142,7 +142,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
 function Workers({ workers, newest }: { workers: readonly WorkerInfo[]; newest: string | null }) {
   return (
     <Section title="Workers" empty={workers.length === 0 && "None is running. One starts by itself when a run needs it."}>
-      <Table label="Workers" head={["Version", "State", "Process", "Started"]}>
+      <Table label="Workers" head={["Version", "State", "Process", "Started", "Last sign of life"]}>
         {workers.map((one) => (
           <tr key={`${one.host} ${one.pid}`}>
             <td>
@@ -159,6 +159,9 @@ function Workers({ workers, newest }: { workers: readonly WorkerInfo[]; newest: 
             </td>
             <td>
               <Ago at={one.started_at} />
+            </td>
+            <td>
+              <Ago at={one.seen_at} />
             </td>
           </tr>
         ))}
