@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page screenshots wheel mcpb release test-wheel format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page screenshots wheel mcpb release test-wheel try-newest format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -82,6 +82,10 @@ mcpb: page
 # Wheel with PGlite and the page inside, sdist and bundle, built from the commit and tried.
 release: .venv/ready
 	@$(BIN)/python .ci/release.py
+
+# The newest dbos, mcp, Node, PGlite and other libraries in an environment of their own, and what breaks there. ONLY=dbos moves one of them. About half an hour.
+try-newest: .venv/ready
+	@$(BIN)/python .ci/newest.py $(if $(ONLY),--only $(ONLY))
 
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \

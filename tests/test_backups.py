@@ -24,12 +24,14 @@ from durable_workflows.errors import (
     BackupTooNew,
     DatabaseUnavailable,
     DataDirectoryDamaged,
+    DataDirectoryIncompatible,
     DataDirectoryLost,
     NoSpaceLeft,
     ProjectMoved,
     UsageError,
 )
 from durable_workflows.models import BackupContents, Restored, StartRequest
+from durable_workflows.pglite.node import lock_hash
 from durable_workflows.processes import backing_up, databases, lifecycle, problems, restoring, ring
 from durable_workflows.settings import Database, Settings
 from durable_workflows.system import backups, places, snapshots, state
@@ -668,6 +670,57 @@ async def test_before_an_upgrade_the_database_is_backed_up_for_the_older_version
 
 def files_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+@proves("backup:ring", "upgrade:backup")
+async def test_another_pglite_alone_is_an_upgrade_before_which_the_database_is_copied(
+    copy: Settings,
+) -> None:
+    places.opened(copy).write_text(ring.software(copy), encoding="utf-8")
+    await ring.Ring(copy).copy_before_upgrade()
+    assert copied(copy) == []
+    earlier = ring.software(copy).replace(lock_hash(), "b0400cdfc1b6")
+    places.opened(copy).write_text(earlier, encoding="utf-8")
+    await ring.Ring(copy).copy_before_upgrade()
+    (folder,) = copied(copy)
+    assert (folder / "pgdata" / "PG_VERSION").read_text(encoding="utf-8") == "18\n"
+
+
+def copied(settings: Settings) -> list[Path]:
+    """The copies from before an upgrade that are no files yet."""
+    return list(places.backups(settings).glob("*-upgrade"))
+
+
+@pytest.mark.long
+@proves("upgrade:backup")
+async def test_starts_that_fail_after_an_upgrade_copy_the_database_once(copy: Settings) -> None:
+    places.opened(copy).write_text("0.1.0 5 dbos 3.0", encoding="utf-8")
+    version = places.data(copy) / "PG_VERSION"
+    version.write_text("17\n", encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(DataDirectoryIncompatible, match="PostgreSQL version 17"):
+            await lifecycle.ensure_running(copy)
+    (folder,) = copied(copy)
+    assert (folder / "pgdata" / "PG_VERSION").read_text(encoding="utf-8") == "17\n"
+    assert files_text(places.opened(copy)) == "0.1.0 5 dbos 3.0"
+
+
+@pytest.mark.long
+@proves("upgrade:refused")
+async def test_a_backup_of_another_postgres_is_refused_and_nothing_is_changed(
+    copy: Settings, tmp_path: Path
+) -> None:
+    unpacked = tmp_path / "pgdata"
+    made = backups.look(Path(backups.kept(copy)[0].file))
+    shutil.copytree(places.data(copy), unpacked)
+    (unpacked / "PG_VERSION").write_text("19\n", encoding="utf-8")
+    other = tmp_path / "other.tar.gz"
+    backups.write(unpacked, made, other)
+    with pytest.raises(DataDirectoryIncompatible, match=r"cannot restore .*other\.tar\.gz.* 19,"):
+        await restoring.restore(copy, [restoring.choose(copy, other)])
+    assert (places.data(copy) / "PG_VERSION").read_text(encoding="utf-8") == "18\n"
+    names = {path.name for path in copy.state.glob("pgdata*")}
+    assert names - {"pgdata.lock"} == {"pgdata", "pgdata.made", "pgdata.opened"}
 
 
 @proves("backup:ring")

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import (
@@ -22,6 +23,7 @@ from durable_workflows.errors import (
     PortTaken,
     StateDirectoryUnusable,
     SupervisorFailed,
+    TablesNewer,
 )
 from durable_workflows.models import Connection, StartRequest
 from durable_workflows.processes import lifecycle, problems
@@ -263,6 +265,23 @@ async def test_a_data_directory_of_another_postgres_is_said_also_by_status(
         await lifecycle.ensure_running(settings)
     (problem,) = problems.of_processes(settings, running=False)
     assert "configuration file" in problem
+    assert processes_of(settings.project) == []
+
+
+@pytest.mark.long
+@proves("upgrade:refused")
+async def test_a_start_of_an_older_release_on_tables_of_a_newer_one_says_so_and_ends(
+    engine: Engine, settings: Settings
+) -> None:
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        await connection.execute(
+            "insert into durable_workflows.migrations (name) values ('9999_later.sql')"
+        )
+    await lifecycle.shut_down(settings)
+    with pytest.raises(TablesNewer, match="9999_later"):
+        await lifecycle.ensure_running(settings)
+    (problem,) = problems.of_processes(settings, running=False)
+    assert "9999_later" in problem
     assert processes_of(settings.project) == []
 
 

@@ -4,8 +4,10 @@ import pytest
 
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
+from durable_workflows.errors import TablesNewer
 from durable_workflows.host import worker
 from durable_workflows.models import StartRequest
+from requirements import proves
 
 pytestmark = pytest.mark.anyio
 
@@ -38,6 +40,27 @@ async def test_what_another_release_has_set_up_is_renewed_and_noted(shared: Engi
         await worker.migrate(shared.connection.database)
         assert await _made_by(connection) != before
         assert await (await connection.execute(f"select name {_NOTES}")).fetchall() == notes
+
+
+@proves("upgrade:refused")
+async def test_tables_of_a_newer_release_are_refused_and_left_alone(shared: Engine) -> None:
+    async with await tables.connect(shared.connection.database, role="test") as connection:
+        before = await _made_by(connection)
+        await connection.execute(
+            "update durable_workflows.migrations set name = name || ' newer' where name like 'dbos %'"
+        )
+        await connection.execute(
+            "insert into durable_workflows.migrations (name) values ('9999_later.sql')"
+        )
+        try:
+            with pytest.raises(TablesNewer, match=r"newer release.*\(9999_later\.sql\)"):
+                await worker.migrate(shared.connection.database)
+            assert await _made_by(connection) == before
+        finally:
+            await connection.execute(
+                "delete from durable_workflows.migrations where name = '9999_later.sql'"
+            )
+        await worker.migrate(shared.connection.database)
 
 
 async def _made_by(connection: tables.Connection) -> object:

@@ -45,6 +45,8 @@ A class's docstring is its default message. The tree:
     │   ├── DataDirectoryLocked
     │   ├── DataDirectoryLost
     │   ├── DataDirectoryDamaged
+    │   ├── DataDirectoryIncompatible
+    │   ├── TablesNewer
     │   ├── DatabaseRefused
     │   ├── OtherDatabase
     │   ├── OtherEngine
@@ -331,6 +333,18 @@ class DataDirectoryDamaged(SetupError):
     """Postgres cannot open the data directory of this project's embedded database."""
 
     hint = "Undo what was changed in .dbos/pgdata, or run `durable-workflows restore FILE` with a backup. To start over without its runs, move .dbos/pgdata away and remove the file .dbos/pgdata.made. The directory is left as it is until then."
+
+
+class DataDirectoryIncompatible(SetupError):
+    """The data directory of this project's embedded database was made by another version of Postgres, which this one cannot read."""
+
+    hint = "Nothing was changed. Install the release of durable-workflows that used this project last. To come here with all runs, take them to a Postgres with it: `durable-workflows move`. After a step back to an earlier release, `durable-workflows restore --newest` takes the backup from before the upgrade."
+
+
+class TablesNewer(SetupError):
+    """The tables of this project were made by a newer release of durable-workflows."""
+
+    hint = "Nothing was changed. Install that release or a newer one here. To go back to this release, run `durable-workflows restore --newest`: it takes the backup from before the upgrade."
 
 
 class DatabaseRefused(SetupError):

@@ -300,6 +300,7 @@ def test_a_client_that_is_alone_waits_for_no_timer_and_no_other_client(
         psycopg.connect(own.url, autocommit=True) as db,
     ):
         db.execute("CREATE TABLE t (id int)")
+        db.execute("SELECT pg_switch_wal()")  # no commit below needs two files of the log
         for number in range(10):
             before = synced()
             db.execute("INSERT INTO t VALUES (%s)", (number,))

@@ -13,7 +13,15 @@ import psycopg
 import pytest
 
 import authority
-from database.fronts import Front, copy_of_pristine, eventually, line_of, own_front, python_client
+from database.fronts import (
+    Front,
+    cached_modules,
+    copy_of_pristine,
+    eventually,
+    line_of,
+    own_front,
+    python_client,
+)
 from durable_workflows.errors import (
     DataDirectoryDamaged,
     DataDirectoryLocked,
@@ -71,7 +79,7 @@ def nice(pid: int) -> tuple[int, set[int], set[int]]:
     found: dict[bool, set[int]] = {True: set(), False: set()}
     for thread in Path(f"/proc/{pid}/task").iterdir():
         name = (thread / "comm").read_text(encoding="utf-8").strip()
-        found[name == "V8Worker"].add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+        found[name.endswith("V8Worker")].add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
     return os.getpriority(os.PRIO_PROCESS, pid), found[True], found[False]
 
 
@@ -329,7 +337,7 @@ def fresh_cache(tmp_path: Path, front: Front) -> Path:
     """A cache that has PGlite (by a link) and nothing else; `front` has seen to it that there is one."""
     cache = tmp_path / "cache"
     cache.mkdir()
-    (installed,) = Settings().cache.glob("pglite-*")
+    installed = cached_modules().parent
     (cache / installed.name).symlink_to(installed)
     return cache
 

@@ -19,6 +19,7 @@ import pytest
 from database.fronts import eventually
 from durable_workflows.errors import (
     DataDirectoryDamaged,
+    DataDirectoryIncompatible,
     DataDirectoryLocked,
     DataDirectoryLost,
     DurableWorkflowsError,
@@ -302,6 +303,18 @@ async def test_a_damaged_directory_is_named_and_left_as_it_is(
     assert ".dbos/postgres" in raised.value.hint
     assert "pgdata" not in raised.value.hint
     assert not path.exists() or not any(path.iterdir())
+
+
+@proves("upgrade:refused")
+async def test_a_directory_of_another_major_version_is_an_error_of_its_own(
+    settings: Settings,
+) -> None:
+    version = places.data(settings) / "PG_VERSION"
+    version.write_text("19\n", encoding="utf-8")
+    with pytest.raises(DataDirectoryIncompatible, match=r"version 19, .* version 18"):
+        async with running_postgres(settings, password="secret", port=0):
+            pass
+    assert version.read_text(encoding="utf-8") == "19\n"
 
 
 @proves("damage:nothing-lost")

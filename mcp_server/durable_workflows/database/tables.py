@@ -34,6 +34,7 @@ from durable_workflows.errors import (
     DurableWorkflowsError,
     InvalidArguments,
     NoSpaceLeft,
+    TablesNewer,
 )
 from durable_workflows.settings import Database
 
@@ -396,16 +397,28 @@ async def is_set_up(connection: Connection) -> bool:
 
 
 async def migrate(connection: Connection) -> None:
-    """Bring our schema to the newest version: each file of `migrations/` once, in order."""
+    """Bring our schema to the newest version: each file of `migrations/` once, in order.
+
+    Raises:
+        TablesNewer: a newer release was here. This one would put its own functions in the place of newer ones.
+    """
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         if not (await fetch(connection, "has_migrations"))[0]["there"]:
             await connection.execute(_file(connection, "migrations.sql"))
         applied = {row["name"] for row in await fetch(connection, "applied_migrations")}
-        for path in sorted((_FOLDER / "migrations").glob("*.sql")):
+        paths = sorted((_FOLDER / "migrations").glob("*.sql"))
+        if unknown := _migrations(applied) - {path.name for path in paths}:
+            raise TablesNewer(f"{TablesNewer.__doc__} ({', '.join(sorted(unknown))})")
+        for path in paths:
             if path.name not in applied:
                 await connection.execute(_file(connection, f"migrations/{path.name}"))
                 await run(connection, "note_migration", name=path.name)
+
+
+def _migrations(applied: set[str]) -> set[str]:
+    """The files among what is noted; the rest says what is set up."""
+    return {name for name in applied if name.endswith(".sql")}
 
 
 async def follow_dbos(connection: Connection) -> None:

@@ -41,7 +41,7 @@ async def launched(settings: Settings, launch: Launch) -> DatabaseProcess:
     """Start Node and wait until it accepts clients. After an error Node does not run any more.
 
     Raises:
-        PortTaken, NoSpaceLeft, DataDirectoryDamaged, NodeFailed: as their names say.
+        PortTaken, NoSpaceLeft, DataDirectoryDamaged, DataDirectoryIncompatible, NodeFailed: as their names say.
     """
     paths = {"project": settings.project, "data": launch.data, "modules": launch.modules}
     named = [word for name, path in paths.items() for word in (f"--{name}", str(path))]

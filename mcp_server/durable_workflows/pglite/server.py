@@ -32,7 +32,7 @@ async def running_pglite(
     does. The first start on a machine takes longer (npm, initdb), which it logs.
 
     Raises:
-        DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, NodeFailed, NoSpaceLeft, PGliteNotInstalled, PortTaken, StateDirectoryUnusable.
+        DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, DataDirectoryIncompatible, NodeFailed, NoSpaceLeft, PGliteNotInstalled, PortTaken, StateDirectoryUnusable.
     """
     guard = places.database_lock(settings)
     with _translated_errors(settings):

@@ -10,6 +10,7 @@ On Linux the server is also shut down when this process is killed.
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,6 +42,9 @@ _DAMAGE = (
     "is not a valid",
     "bogus data in",
     "required WAL directory",
+)
+_OTHER_POSTGRES = re.compile(
+    r"The \w+ \w+ was initialized (?:by PostgreSQL version|with CATALOG_VERSION_NO) .*"
 )
 
 
@@ -147,6 +151,8 @@ class _Server:
         if not _is_free(port):
             return {"reason": "port-taken", "message": f"127.0.0.1:{port}"}
         text = self._log.read_bytes()[said:].decode(errors="replace")
+        if found := _OTHER_POSTGRES.search(text):
+            return {"reason": "other-postgres", "message": found[0]}
         for line in text.splitlines():
             if "No space left on device" in line:
                 return {"reason": "no-space", "message": line}

@@ -48,7 +48,7 @@ async def running_postgres(
     It listens on 127.0.0.1 at `port` (0: any free one) for clients that know `password`. It also ends when this process does.
 
     Raises:
-        DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, NoSpaceLeft, PortTaken, PostgresFailed, PostgresNotInstalled,
+        DataDirectoryLocked, DataDirectoryLost, DataDirectoryDamaged, DataDirectoryIncompatible, NoSpaceLeft, PortTaken, PostgresFailed, PostgresNotInstalled,
         StateDirectoryUnusable.
     """
     program("postgres")
@@ -80,7 +80,7 @@ async def opened_postgres(settings: Settings, data: Path) -> AsyncGenerator[Data
     """A data directory that is not in its place, running for this process only. Its files are given to the user who runs the server.
 
     Raises:
-        DataDirectoryDamaged, NoSpaceLeft, PostgresFailed, PostgresNotInstalled, StateDirectoryUnusable.
+        DataDirectoryDamaged, DataDirectoryIncompatible, NoSpaceLeft, PostgresFailed, PostgresNotInstalled, StateDirectoryUnusable.
     """
     with _locked(settings, data) as lock, _translated_errors(settings):
         whose = owner(settings)

@@ -21,6 +21,7 @@ from durable_workflows.errors import (
     BackupDamaged,
     BackupTooNew,
     DataDirectoryDamaged,
+    DataDirectoryIncompatible,
     NodeFailed,
     PostgresFailed,
     ProjectMoved,
@@ -162,6 +163,9 @@ async def _unpacked(settings: Settings, chosen: Chosen, stamp: str) -> Runs:
             await anyio.to_thread.run_sync(backups.unpack, chosen.path, folder)
             async with databases.opened(settings, folder) as process:
                 return await _read(process.url)
+    except DataDirectoryIncompatible as error:
+        what = f"This release cannot restore {chosen.path}."
+        raise DataDirectoryIncompatible(f"{what} {error.message}") from error
     except (DataDirectoryDamaged, NodeFailed, PostgresFailed, tables.Error) as error:
         raise BackupDamaged(f"{chosen.path} does not open: {error}") from error
     except OSError as error:

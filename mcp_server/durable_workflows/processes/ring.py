@@ -28,6 +28,7 @@ UPGRADE = "upgrade"
 _WHYS = (DAILY, UPGRADE)
 _DATA = "pgdata"
 _ABOUT = "backup.json"
+_OPENED = "opened"  # what had opened the database before the upgrade
 _BUSY = timedelta(hours=1)  # for so long a backup waits for a moment without active runs
 _AGAIN_SECONDS = 3600.0  # after a failure
 
@@ -50,6 +51,8 @@ class Ring:
             or not (data / "PG_VERSION").is_file()
             or self._opened == software(self._settings)
         ):
+            return
+        if self._is_copied:  # a start after the upgrade has failed, perhaps many have
             return
         try:
             await anyio.to_thread.run_sync(self._copy_now)
@@ -78,6 +81,11 @@ class Ring:
     def _opened(self) -> str:
         return files.read_text(places.opened(self._settings))
 
+    @property
+    def _is_copied(self) -> bool:
+        copies = places.backups(self._settings).glob(f"*-{UPGRADE}")
+        return any(files.read_text(copy / _OPENED) == self._opened for copy in copies)
+
     def _copy_now(self) -> None:
         """Copy the data directory, which no process has open yet. A copy has its own name when it is complete."""
         settings = self._settings
@@ -88,6 +96,7 @@ class Ring:
             contents = backing_up.offline(settings, staged / _DATA)
             contents = contents.model_copy(update=_versions(self._opened))
             files.write_file(staged / _ABOUT, contents.model_dump_json())
+            files.write_file(staged / _OPENED, self._opened)
             staged.rename(places.backups(settings) / f"{backups.stamp(contents.at)}-{UPGRADE}")
         _logger.info("The data directory was copied before the upgrade.")
 

@@ -18,6 +18,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from durable_workflows.errors import (
     DataDirectoryDamaged,
+    DataDirectoryIncompatible,
     DurableWorkflowsError,
     NoSpaceLeft,
     PortTaken,
@@ -33,6 +34,7 @@ _REASONS: dict[str, type[DurableWorkflowsError]] = {
     "port-taken": PortTaken,
     "no-space": NoSpaceLeft,
     "data-directory": DataDirectoryDamaged,
+    "other-postgres": DataDirectoryIncompatible,
 }
 
 
@@ -96,7 +98,7 @@ async def launched(program: Program) -> DatabaseProcess:
     """Start the program and wait until it accepts clients. After an error it does not run any more.
 
     Raises:
-        PortTaken, NoSpaceLeft, DataDirectoryDamaged: as their names say.
+        PortTaken, NoSpaceLeft, DataDirectoryDamaged, DataDirectoryIncompatible: as their names say.
         DurableWorkflowsError: it did not start for another reason; of the class that the program names.
     """
     process = await _open(program)

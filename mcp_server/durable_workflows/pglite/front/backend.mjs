@@ -4,7 +4,7 @@
 // spin for ever. Here only the exception that stands for Postgres' error longjmp is handled; any other one ends the session
 // (BackendDied). It must then be started again: a new module recovers from the WAL, as Postgres does after a crash, and what was
 // committed is there.
-// The names that begin with _ are the C functions of @electric-sql/pglite 0.5.14; its version is exact in package.json.
+// The names that begin with _ are the C functions of @electric-sql/pglite 0.5.17; its version is exact in package.json.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -267,7 +267,7 @@ function durableFileSystem(NodeFS, wal, onInstance) {
     async init(pglite, options) {
       this.rootDir = '.'
       const { emscriptenOpts } = await super.init(pglite, options)
-      emscriptenOpts.preRun.push((mod) => makeDurable(mod.FS.filesystems.NODEFS, wal))
+      emscriptenOpts.preRun.push((mod) => makeDurable(mod.NODEFS, wal))
       emscriptenOpts.instantiateWasm = withoutTimers(emscriptenOpts.instantiateWasm, onInstance)
       return { emscriptenOpts }
     }

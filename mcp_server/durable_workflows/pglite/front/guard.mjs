@@ -4,7 +4,7 @@
 // each utility statement passes Postgres' own hook on its way to be carried out, and some of the built-in functions have a wrapper
 // here. What is refused is an ordinary error of that statement. SELECT, INSERT, UPDATE and DELETE do not come by here.
 //
-// The numbers of nodes and the places of their fields are those of PostgreSQL 18.6 in @electric-sql/pglite 0.5.14, whose version is
+// The numbers of nodes and the places of their fields are those of PostgreSQL 18.7 in @electric-sql/pglite 0.5.17, whose version is
 // exact in package.json. tests/database/test_front_sharing.py tries every rule.
 
 import { WITHOUT_EFFECT } from './sql.mjs'

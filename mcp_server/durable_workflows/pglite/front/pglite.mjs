@@ -30,6 +30,7 @@ const NICEST = 19
 const STOP_MS = 4500 // an orderly stop takes no longer; then the process ends as if killed, which loses nothing
 const SELDOM_MS = 60_000
 const FATAL = / (FATAL|PANIC): |^postgres: /
+const OTHER_POSTGRES = / DETAIL: .* was initialized (by PostgreSQL version|with CATALOG_VERSION_NO)/
 const FULL_DISK_BYTES = 4 << 20
 
 const LIMITS = {
@@ -68,14 +69,14 @@ function main() {
 
 /**
  * V8 optimizes WASM code in threads of its own. That takes a second of processor time in a new process, in which the project's worker starts:
- * a start under load took twice as long with threads of equal priority. Other systems have no priorities of threads.
+ * a start under load took twice as long with threads of equal priority. Other systems have no priorities of threads. Node 26 calls them node-V8Worker.
  */
 function yieldToWorkers() {
   if (process.platform !== 'linux') return
   const nice = Math.min(os.getPriority() + NICER, NICEST)
   for (const thread of fs.readdirSync('/proc/self/task')) {
     const name = fs.readFileSync(`/proc/self/task/${thread}/comm`, 'utf8').trim()
-    if (name === 'V8Worker') os.setPriority(Number(thread), nice)
+    if (name.endsWith('V8Worker')) os.setPriority(Number(thread), nice)
   }
 }
 
@@ -147,9 +148,12 @@ async function open(data, modules) {
   } catch (error) {
     const said = lines.slice(-3).join('; ')
     const reason = reasonOf(data, `${error} ${said}`, lines)
-    throw new StartFailed(reason, reason === 'data-directory' ? verdict(lines) : `${error.message ?? error}. ${said}`)
+    throw new StartFailed(reason, LASTING.has(reason) ? verdict(lines) : `${error.message ?? error}. ${said}`)
   }
 }
+
+// What no further start changes: Postgres has looked at the data and given up.
+const LASTING = new Set(['data-directory', 'other-postgres'])
 
 /** Why Postgres gave up, in its words. */
 function verdict(lines) {
@@ -160,6 +164,7 @@ function verdict(lines) {
 
 function reasonOf(data, problem, lines) {
   if (/ENOSPC|No space left/i.test(problem) || freeBytes(data) < FULL_DISK_BYTES) return 'no-space'
+  if (lines.some((line) => OTHER_POSTGRES.test(line))) return 'other-postgres'
   return lines.some((line) => FATAL.test(line)) ? 'data-directory' : 'other'
 }
 
