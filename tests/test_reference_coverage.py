@@ -88,7 +88,9 @@ def test_every_start_of_a_bundled_workflow_fits_its_arguments() -> None:
 
 
 def test_each_setting_is_in_the_table_with_its_flag() -> None:
-    found = {row[0]: row[1] for row in cells(titled("settings.md")["All settings"])}
+    sections = titled("settings.md")
+    parts = (sections["Settings of the project"], sections["Settings of processes"])
+    found = {row[0]: row[1] for part in parts for row in cells(part)}
     assert found == {
         tables.variable(name): f"--{name.replace('_', '-')}" for name in Settings.model_fields
     }

@@ -62,8 +62,11 @@ async def test_the_end_of_a_run_does_not_cut_the_lines_of_others(shared: Engine)
     """`print` writes a line and its line feed one after the other; in between other runs end, and their lines are published."""
     log = RunLog(Redactor({}))
     one, other = (f"{name}-{uuid.uuid4()}" for name in ("one", "other"))
-    async with anyio.create_task_group() as group:
-        group.start_soon(log.publish, shared.connection.database)
+    async with (
+        await tables.connect(shared.connection.database, role="test") as connection,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(log.publish, connection, anyio.Lock())
         for number in range(20):
             log.add((one, 1, "out"), f"line {number}")
             log.add((other, 1, "out"), "ends\n")

@@ -126,3 +126,15 @@ async def test_whoever_may_have_left_a_run_for_want_of_a_place_is_rung_for_one_t
     assert [rings(), rings()] == [1, 2]
     places_.has_all("queue")
     assert rings() == 2
+
+
+def test_a_ring_for_a_queue_that_has_no_thread_here_wakes_the_thread_that_makes_it() -> None:
+    """Another worker has registered the queue: its runs are for this one too."""
+    bell = wakeups.Doorbell()
+    manager = wakeups._MANAGER
+    heard = bell.wait(manager, -1, 0.0)
+    bell.ring("elsewhere")
+    assert bell.wait(manager, heard, 0.0) == heard + 1
+    bell.wait("elsewhere", 0, 0.0)  # its thread is there
+    bell.ring("elsewhere")
+    assert bell.wait(manager, heard, 0.0) == heard + 1

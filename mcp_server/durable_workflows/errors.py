@@ -55,6 +55,7 @@ A class's docstring is its default message. The tree:
     │   ├── AutostartFailed
     │   └── SupervisorFailed
     ├── DatabaseUnavailable           the database does not answer (now)
+    │   ├── TooManyConnections        the Postgres has no connection left
     │   └── DatabaseSilent            it takes connections and does not answer
     ├── NotRecordable                 a value of a run cannot be recorded
     └── NotRestorable                 a recorded value does not fit the version's code
@@ -393,6 +394,12 @@ class DatabaseUnavailable(DurableWorkflowsError):
     """The database does not answer."""
 
     hint = "Try again in a few seconds: it restarts automatically. `durable-workflows status` shows its state."
+
+
+class TooManyConnections(DatabaseUnavailable):
+    """The database takes no further connection."""
+
+    hint = "End programs that hold connections, run fewer workers, or raise max_connections of the Postgres at DBOS_DATABASE_URL; then call again. A worker, its supervisor and a server take eleven. Nothing is lost: runs go on once there is room."
 
 
 class DatabaseSilent(DatabaseUnavailable):

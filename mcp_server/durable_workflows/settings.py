@@ -38,6 +38,9 @@ _OWN = "DURABLE_WORKFLOWS_"
 DOTENV = f"{_OWN}DOTENV"  # for workers: the names of the variables that the project's .env has
 _URL = "DBOS_DATABASE_URL"
 _LONGEST_SLUG = 30  # of the name in schemas and channels: Postgres cuts their names at 63
+# More gain nothing, neither on the one session of PGlite nor on two processors.
+_CONNECTIONS = 8
+_SHARED_CONNECTIONS = 3  # so that eight workers fit into a Postgres as it comes
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,12 @@ class Settings(BaseSettings):
         ge=1,
         description="How many runs of the default queue one worker may have in memory at once.",
     )
+    connections: int | None = Field(
+        default=None,
+        ge=1,
+        le=100,
+        description="How many connections to the database a worker has for the steps of all its runs; some more are for other purposes. Default: 3 for an external Postgres, else 8.",
+    )
     park_after_seconds: float = Field(
         default=5.0,
         ge=0,
@@ -199,6 +208,11 @@ class Settings(BaseSettings):
     def one_session(self) -> bool:
         """Whether all clients of the database share one session, as PGlite's do: a transaction makes all others wait."""
         return self.embedded and self.engine == "pglite"
+
+    @property
+    def run_connections(self) -> int:
+        """How many connections a worker has for the steps of its runs. Those of an external Postgres are shared by many workers."""
+        return self.connections or (_CONNECTIONS if self.embedded else _SHARED_CONNECTIONS)
 
     def database(self, url: str) -> Database:
         """The project's place in the database at `url`. The embedded database is the project's alone; others may be shared."""

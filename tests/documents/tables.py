@@ -75,9 +75,11 @@ def words(parameter: Any) -> list[str]:
     return [*parameter.opts, *parameter.secondary_opts]
 
 
-def settings() -> Rows:
-    """Each setting: its variable, its flag, its default, and what it means."""
+def settings(*, of_project: bool) -> Rows:
+    """Each setting of the project and its places, or each other one: its variable, its flag, its default, and what it means."""
     for name, field in Settings.model_fields.items():
+        if (name in _OF_PROJECT) != of_project:
+            continue
         text, default = _split(field.description or "")
         flag = f"`--{name.replace('_', '-')}`"
         yield f"`{variable(name)}`", flag, default or _literal(field.default), text
@@ -98,11 +100,21 @@ def written(document: str, text: str) -> str:
 
 # The modules of the commands for runs. Two lists, because a section is short: search gives whole ones.
 _OF_RUNS = ("runs", "looking", "deleting", "people", "schedules", "carrying")
+_OF_PROJECT = (
+    "project",
+    "database_url",
+    "engine",
+    "application",
+    "python",
+    "workflows",
+    "port",
+    "cache",
+)
 _LISTS = {
     "README.md": "All references",
     "tools.md": "All tools",
     "cli.md": "Commands for runs",
-    "settings.md": "All settings",
+    "settings.md": "Settings of the project",
 }
 DOCUMENTS = tuple(_LISTS)
 
@@ -128,7 +140,9 @@ def _tables(document: str) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
         for name, command in all_commands().items():
             yield name, ("option", "meaning"), options(command)
     else:
-        yield title, ("variable", "flag", "default", "meaning"), settings()
+        head = ("variable", "flag", "default", "meaning")
+        yield title, head, settings(of_project=True)
+        yield "Settings of processes", head, settings(of_project=False)
 
 
 def _replaced(document: str, text: str, title: str, rows: Iterable[Iterable[str]]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 import native
 from durable_workflows.engine.project import Project
-from durable_workflows.errors import DatabaseUnavailable
+from durable_workflows.errors import TooManyConnections
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
@@ -101,6 +101,7 @@ async def test_runs_go_on_within_seconds_after_the_database_was_away_for_long(fo
         await lifecycle.shut_down(project.settings)
 
 
+@proves("connections:no-room")
 async def test_a_server_without_a_free_connection_is_said_as_what_it_is(
     folder: Path, postgres: native.Cluster
 ) -> None:
@@ -115,7 +116,7 @@ async def test_a_server_without_a_free_connection_is_said_as_what_it_is(
         "alter role crowd connection limit 0",
         "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'crowd'",
     )
-    with pytest.raises(DatabaseUnavailable, match="too many connections") as caught:
+    with pytest.raises(TooManyConnections, match="too many connections") as caught:
         await engine.reader.runs()
     assert "max_connections" in caught.value.hint
     postgres.execute("alter role crowd connection limit -1")

@@ -35,16 +35,18 @@ from durable_workflows.errors import (
     InvalidArguments,
     NoSpaceLeft,
     TablesNewer,
+    TooManyConnections,
 )
 from durable_workflows.settings import Database
 
 _FOLDER = Path(__file__).parent
 _CONNECT_SECONDS = 10
 _AGAIN_SECONDS = 0.1
+_ROOM_SECONDS = 1.0
 _DISK_FULL = "53100"
 _CROWDED = ("too many clients", "too many connections", "connection slots")
 # Starting up, in recovery mode, shutting down; or killed while it was answering.
-_NOT_NOW = (*_CROWDED, "the database system is", "server closed the connection unexpectedly")
+_NOT_NOW = ("the database system is", "server closed the connection unexpectedly")
 _TOO_LARGE = "54"  # the beginning of the codes for values that are too long, too deep or too wide
 _LOCK = 7_203_011  # any constant: it keeps two migrating processes apart in one database
 _OLDEST_POSTGRES = 14  # `create or replace trigger`
@@ -81,12 +83,24 @@ class Connection(AsyncConnectionAlone):
         await self.close()
 
 
-async def connect(database: Database, *, role: str) -> Connection:
-    """A connection for our tables; `role` is shown as its application name.
+async def connect(database: Database, *, role: str, room_within_seconds: float = 0.0) -> Connection:
+    """A connection for our tables; `role` is shown as its application name. A Postgres without a free connection has some time to have one.
 
     Raises:
         psycopg.OperationalError: the database does not answer, or refuses.
     """
+    deadline = time.monotonic() + room_within_seconds
+    while True:
+        try:
+            return await _connect(database, role)
+        except psycopg.OperationalError as error:
+            if not is_crowded(error) or time.monotonic() >= deadline:
+                raise
+            logger.warning("Waiting for room in the database: %s", first_sentence(error))
+        await anyio.sleep(_ROOM_SECONDS)
+
+
+async def _connect(database: Database, role: str) -> Connection:
     connection: Connection | None = None
     # If the making of a connection is cancelled, it holds its socket until garbage collection.
     with anyio.CancelScope(shield=True):
@@ -107,6 +121,7 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
 
     Raises:
         DatabaseRefused: the reason, in a sentence without a password.
+        TooManyConnections: there is no room at the moment.
     """
     _check_url(database.url)
     try:
@@ -119,6 +134,8 @@ async def check(database: Database, *, oldest: int = _OLDEST_POSTGRES) -> None:
             f"The Postgres at DBOS_DATABASE_URL does not answer within {_CONNECT_SECONDS} seconds."
         ) from error
     except psycopg.Error as error:
+        if is_crowded(error):
+            raise _too_many(error) from error
         if any(words in str(error) for words in _NOT_NOW):
             raise DatabaseRefused(
                 f"The Postgres at DBOS_DATABASE_URL takes no connection now. {first_sentence(error)}",
@@ -307,12 +324,18 @@ def unavailable(error: BaseException | None, explain: Explain) -> DurableWorkflo
     """The error for the caller of a statement that the database could not take. psycopg's text contains no secrets."""
     if getattr(error, "sqlstate", None) == _DISK_FULL:
         return NoSpaceLeft()
+    if is_crowded(error):
+        return _too_many(error)
     return explain(error) or DatabaseUnavailable(f"The database does not answer: {error}")
 
 
 def is_crowded(error: BaseException | None) -> bool:
     """Whether a Postgres has no free connection for us. libpq says so only in words, and only servers that speak English are recognized."""
     return any(words in str(error) for words in _CROWDED)
+
+
+def _too_many(error: BaseException | None) -> TooManyConnections:
+    return TooManyConnections(f"{TooManyConnections.__doc__} {first_sentence(error)}")
 
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from durable_workflows.seam.client import Client
 
 _THREADS = 8
+_CONNECTIONS = 1  # they are short, and rare
 
 T = TypeVar("T")
 
@@ -70,6 +71,6 @@ class Calls:
         with self._making:
             if self._client is None:
                 module = importlib.import_module("durable_workflows.seam.client")
-                self._client = module.Client(self._rows.database, self._rows.explain, _THREADS)
+                self._client = module.Client(self._rows.database, self._rows.explain, _CONNECTIONS)
             assert self._client is not None
             return self._client

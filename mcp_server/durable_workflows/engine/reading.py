@@ -150,7 +150,8 @@ class Reader:
         deadline: float,
         progress: Progress | None,
     ) -> WaitResult:
-        async with changes(self._rows.database, workflow_ids) as hints:
+        listeners = self._rows.listeners
+        async with changes(self._rows.database, workflow_ids, listeners) as hints:
             while True:
                 result = await self._states(workflow_ids)
                 if records.is_enough(result, until, first):

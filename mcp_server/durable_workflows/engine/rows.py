@@ -23,12 +23,14 @@ _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0  # in which the supervisor restarts a database
 _ANSWER_SECONDS = 30.0  # after which a silent database is given up: clients wait for a minute
+_LISTENERS = (
+    1  # connections to a Postgres for callers that wait; more callers look from time to time
+)
 NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
 _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
 _ELSEWHERE = (
     "Check that server, or call again later: nothing is lost, and runs go on once it answers."
 )
-_MORE_CONNECTIONS = "End programs that hold connections, run fewer workers, or raise max_connections of that server; then call again. A worker takes up to 15 connections, an MCP server or a command up to ten. Nothing is lost."
 
 T = TypeVar("T")
 
@@ -41,6 +43,8 @@ class Rows:
         self.connection = connection
         self.database = connection.database
         self.limit_seconds = _ANSWER_SECONDS
+        costs_none = self.database.is_embedded and settings.one_session
+        self.listeners = None if costs_none else anyio.CapacityLimiter(_LISTENERS)
         self._lasting = tables.LastingConnection(
             self.database,
             role="engine",
@@ -54,9 +58,8 @@ class Rows:
         """The reason why the database does not answer, as far as it can be known from here."""
         if self.connection.mode == "external":
             said = tables.first_sentence(error)
-            hint = _MORE_CONNECTIONS if tables.is_crowded(error) else _ELSEWHERE
             return DatabaseUnavailable(
-                f"The Postgres at DBOS_DATABASE_URL does not answer: {said}", hint=hint
+                f"The Postgres at DBOS_DATABASE_URL does not answer: {said}", hint=_ELSEWHERE
             )
         if state.is_full(self.settings):
             return NoSpaceLeft()

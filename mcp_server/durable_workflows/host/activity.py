@@ -5,7 +5,6 @@ without news the publisher sleeps. A published row is a report; no process acts 
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,15 +18,12 @@ from durable_workflows import fitting
 from durable_workflows.authoring import asking
 from durable_workflows.authoring.asking import Question
 from durable_workflows.database import tables
-from durable_workflows.settings import Database
 
 _SETTLE_SECONDS = 0.2
 _AT_ONCE_SECONDS = 5.0
 _LONGEST_ERROR = 600  # characters
-_RETRY_SECONDS = 2.0  # while the database is away
 
 Key = tuple[str, int]
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,17 +125,23 @@ class Activity:
         """Whether `drain` was called: this worker ends."""
         return self._stopping.is_set()
 
-    async def publish(self, database: Database) -> None:
-        """Write changes into the database, forever; while it is away, try again."""
+    async def publish(self, connection: tables.Connection, turn: anyio.Lock) -> None:
+        """Write changes into the database, forever. Others use the connection too: each writes while it has the `turn`.
+
+        Raises:
+            tables.Lost: the database does not answer.
+        """
+        self._published.clear()
+        async with turn:
+            await tables.run(connection, "clear_activity", executor_id=self._executor_id)
         while True:
-            try:
-                async with await tables.connect(database, role="activity") as connection:
-                    await self._publish_with(connection)
-            except tables.Lost as error:
-                logger.info(
-                    "Activity is not published while the database does not answer: %s", error
-                )
-                await anyio.sleep(_RETRY_SECONDS)
+            async with turn:
+                young = await self._publish_once(connection)
+            if not young:
+                await self._changed.wait()
+            await anyio.sleep(self._settle_seconds)
+            self._changed = anyio.Event()
+            self._woken = False
 
     def waits_of(self, workflow_id: str) -> list[dict[str, object]]:
         """A run's waits, as rows of `note_waits`."""
@@ -184,17 +186,6 @@ class Activity:
 
     def _note_change(self) -> None:
         self._changed.set()
-
-    async def _publish_with(self, connection: tables.Connection) -> None:
-        self._published.clear()
-        await tables.run(connection, "clear_activity", executor_id=self._executor_id)
-        while True:
-            young = await self._publish_once(connection)
-            if not young:
-                await self._changed.wait()
-            await anyio.sleep(self._settle_seconds)
-            self._changed = anyio.Event()
-            self._woken = False
 
     async def _publish_once(self, connection: tables.Connection) -> bool:
         """Write the differences; return whether to look again soon, for entries that are too young yet or ended meanwhile."""

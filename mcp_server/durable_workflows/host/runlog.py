@@ -33,10 +33,8 @@ _LONGEST = 2 * _LINE  # of an incomplete line: secrets are removed from it befor
 _PENDING = 10_000  # lines that wait to be written; above it the oldest are dropped
 _FLUSH_SECONDS = 0.3
 _SETTLE_SECONDS = 1.0  # the longest that the end of a run waits for its last lines
-_RETRY_SECONDS = 2.0  # while the database is away
 
 Source = tuple[str, int | None, str]  # workflow_id, step, stream
-logger = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -102,26 +100,20 @@ class RunLog:
                 self._publish_now()
                 self._lock.wait_for(lambda: self._written >= batch, _SETTLE_SECONDS)
 
-    async def publish(self, database: Database) -> None:
-        """Write new lines into the database, forever; while it is away, try again."""
-        while True:
-            try:
-                async with await tables.connect(database, role="log") as connection:
-                    await self._publish(connection)
-            except tables.Lost as error:
-                logger.info(
-                    "Logs of runs are not written while the database does not answer: %s", error
-                )
-                await anyio.sleep(_RETRY_SECONDS)
+    async def publish(self, connection: tables.Connection, turn: anyio.Lock) -> None:
+        """Write new lines into the database, forever. Others use the connection too: each writes while it has the `turn`.
 
-    async def _publish(self, connection: tables.Connection) -> None:
+        Raises:
+            tables.Lost: the database does not answer.
+        """
         asked, begun = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         self._publish_now = lambda: loop.call_soon_threadsafe(asked.set)
         self._publish_soon = lambda: loop.call_soon_threadsafe(begun.set)
         try:
             while True:
-                await self._flush(connection, _FLUSH_SECONDS)
+                async with turn:
+                    await self._flush(connection, _FLUSH_SECONDS)
                 if not self._newest:
                     await begun.wait()
                 begun.clear()

@@ -64,6 +64,7 @@ from durable_workflows.seam.patches import (
     single_statements,
     step_statements,
     transactions,
+    turns,
     typed_arguments,
     wakeups,
     waking,
@@ -81,6 +82,8 @@ _DRAIN_SECONDS = 5.0
 _POLLING_SECONDS = 15.0  # of queues, in addition to the doorbell: a hint may be lost
 _HEARTBEAT_SECONDS = 20.0
 _RECONNECT_SECONDS = 1.0
+_ROOM_SECONDS = 60.0
+_REPORT_AGAIN_SECONDS = 2.0
 _ASKED = 100  # bytes; each asks whether the worker has nothing to do
 _DONE_SECONDS = 2.0  # how often a worker apart checks whether it is done
 _LAST_LINES_SECONDS = 1.0
@@ -89,9 +92,6 @@ _AT_IMPORT = "What is at the top of a file runs at import: put it into a step."
 _COALESCE_SECONDS = (
     0.05  # DBOS's notifier thread wakes that often; its default is a hundred times a second
 )
-# Connections for all runs of a worker: a run holds one only while its statement runs. More gain nothing, neither on PGlite's one backend
-# nor on a Postgres with two cores, and a server allows a hundred in all.
-_POOL = 8
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,9 @@ async def migrate(database: Database) -> None:
         tables.Error: the database does not answer, or refuses.
     """
     connections.connect_alone()
-    async with await tables.connect(database, role="migration") as connection:
+    async with await tables.connect(
+        database, role="migration", room_within_seconds=_ROOM_SECONDS
+    ) as connection:
         if await tables.is_set_up(connection):
             return
         await tables.migrate(connection)
@@ -213,7 +215,7 @@ class _Worker:
             places.lock_files(self._settings) / "migrate", wait_seconds=120
         ):
             await migrate(self._database)
-        async with await tables.connect(self._database, role="worker") as connection:
+        async with await self._connected() as connection:
             rows = await tables.fetch(connection, "version_files", version=self._version)
             files = {row["path"]: bytes(row["content"]) for row in rows}
             faults = self._faults
@@ -245,7 +247,7 @@ class _Worker:
         callbacks.offer.make(Callbacks(self._database.schema, server))
         self._cancelling = anyio.Event()
         failures.fail_at_whatever_is_raised(activity.is_stopping)
-        async with await tables.connect(self._database, role="worker") as connection:
+        async with await self._connected() as connection:
             await self._publish_catalog(connection, entries)
             verdict = await self._judge(connection)
             recover = queues.recover_without_counting(verdict.suspects, verdict.condemned)
@@ -260,6 +262,12 @@ class _Worker:
             await tables.run(connection, "version_ready", version=self._version)
         logger.info("The worker of version %s is ready.", self._version)
         await self._serve(activity, functools.partial(self._take_up, verdict, recover))
+
+    async def _connected(self) -> tables.Connection:
+        """A connection for a while. A Postgres without a free one has time to have one: a restart of this process would help nobody."""
+        return await tables.connect(
+            self._database, role="worker", room_within_seconds=_ROOM_SECONDS
+        )
 
     async def _judge(self, connection: tables.Connection) -> suspects.Verdict:
         """Find out which run may have ended the predecessor of this process."""
@@ -286,8 +294,7 @@ class _Worker:
         self, activity: Activity, take_up: Callable[[], Coroutine[object, object, None]]
     ) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(activity.publish, self._database)
-            group.start_soon(self._log.publish, self._database)
+            group.start_soon(self._report, activity)
             group.start_soon(self._listen)
             group.start_soon(self._look_again)
             group.start_soon(self._end_cancelled)
@@ -364,6 +371,8 @@ class _Worker:
         messages.take_answers_of_people(functools.partial(answers.noted, self._database))
         if self._settings.embedded:
             connections.share_one_backend()
+        else:
+            turns.install(self._database.schema)
         DBOS(config=self._config())
         self._log.capture()
         observing.before_ends(self._log.settle)
@@ -388,7 +397,8 @@ class _Worker:
             "dbos_system_schema": self._database.dbos_schema,
             "application_version": self._version,
             "executor_id": self._executor_id,
-            "sys_db_pool_size": _POOL,
+            # A run holds one only while its statement runs.
+            "sys_db_pool_size": self._settings.run_connections,
             "use_listen_notify": True,
             "notification_coalesce_sec": _COALESCE_SECONDS,
             "serializer": self._serializer,
@@ -545,6 +555,23 @@ class _Worker:
             apart=self._apart,
             held=leases.HELD_SECONDS,
         )
+
+    async def _report(self, activity: Activity) -> None:
+        """Write what runs do and print into the database, forever, on one connection; while it is away, try again."""
+        while True:
+            try:
+                async with (
+                    await tables.connect(self._database, role="reports") as connection,
+                    anyio.create_task_group() as group,
+                ):
+                    turn = anyio.Lock()
+                    group.start_soon(activity.publish, connection, turn)
+                    group.start_soon(self._log.publish, connection, turn)
+            except* tables.Lost as lost:
+                logger.info(
+                    "Nothing is reported while the database does not answer: %s", lost.exceptions[0]
+                )
+                await anyio.sleep(_REPORT_AGAIN_SECONDS)
 
     async def _listen(self) -> None:
         """Ring the bell when a run enters or leaves a queue; between rings, look after what is due from time to time."""

@@ -36,6 +36,7 @@ from durable_workflows.errors import (
     DurableWorkflowsError,
     PortTaken,
     SetupError,
+    TooManyConnections,
     WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
@@ -61,6 +62,7 @@ _SHRINK_SECONDS = 60.0
 _FIRST_BACKUP_SECONDS = 5.0
 _BACKUP_SECONDS = 60.0
 _SOON = timedelta(seconds=60)  # the database stays up for runs that are due within this time
+_ROOM_SECONDS = 20.0
 _STOP_SECONDS = 8.0  # a worker lets its steps in flight finish for five
 _LEFT_OUT = 5  # files that are named
 _SETTLE_SECONDS = 1.5  # a removed file is rewritten after that
@@ -226,8 +228,7 @@ class Supervisor:
 
     async def _keep_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         if self._settings.database_url is not None:
-            await tables.check(self._settings.database(self._settings.database_url))
-            await self._database_is_up(self._settings.database_url)
+            await self._reach(self._settings.database_url)
             task_status.started()
             return
         backoff = _Backoff()
@@ -239,6 +240,21 @@ class Supervisor:
             except (SetupError, DatabaseUnavailable) as error:
                 logger.error("The database does not start: %s", error)
                 self._note("database", str(error))
+
+    async def _reach(self, url: str) -> None:
+        """Check and open an external database. If it has no free connection, it has some time to have one: others come and go."""
+        deadline = time.monotonic() + _ROOM_SECONDS
+        while True:
+            try:
+                await tables.check(self._settings.database(url))
+                await self._database_is_up(url)
+                return
+            except TooManyConnections as error:
+                if time.monotonic() >= deadline:
+                    raise
+                logger.warning("Waiting for room in the database: %s", error.message)
+                self._announce({"progress": f"Waiting for room in the database. {error.message}"})
+            await anyio.sleep(_TICK_SECONDS)
 
     async def _run_database(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Run the embedded database until it ends."""

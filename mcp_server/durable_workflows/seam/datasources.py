@@ -24,7 +24,7 @@ from durable_workflows.seam.patches import transactions
 from durable_workflows.settings import FOREVER_SECONDS, Database
 
 # Connections of each of the two; a transaction holds one to its end. Who finds none waits.
-_POOL = 4
+_POOL = 2
 # No name of the project's own: what an author's SQL leaves in the embedded database's session is cleared away before others have their turn.
 _NAME = "workflow code"
 # The checkpoints are in the same database as the runs: one statement sees the owner and deletes.

@@ -45,11 +45,14 @@ class Doorbell:
         self._changed = threading.Condition()
         self._rings: Counter[str] = Counter()
         self._rings_for_all = 0
+        self._listening: set[str] = set()
 
     def ring(self, queue: str) -> None:
-        """Make the queue look now (again, if it is looking)."""
+        """Make the queue look now (again, if it is looking). If it has no thread here yet, another worker has registered it: make one."""
         with self._changed:
             self._rings[queue] += 1
+            if queue not in self._listening:
+                self._rings[_MANAGER] += 1
             self._changed.notify_all()
 
     def ring_soon(self, queue: str) -> None:
@@ -67,6 +70,7 @@ class Doorbell:
     def wait(self, queue: str, heard: int, timeout: float) -> int:
         """Sleep until the queue was rung more than `heard` times; return how often it was rung."""
         with self._changed:
+            self._listening.add(queue)
             self._changed.wait_for(lambda: self._count(queue) > heard, timeout)
             return self._count(queue)
 
