@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all coverage check bench bench-peers docs evals kills lock page screenshots wheel mcpb release test-wheel try-newest format clean
+.PHONY: demo test test-all coverage check bench bench-peers docs evals kills kills-long lock page screenshots wheel mcpb release test-wheel try-newest format clean
 
 demo: .venv/ready
 	@$(BIN)/durable-workflows demo
@@ -19,6 +19,11 @@ test-all: test
 # Only the loops that kill: anything, 300 times, while runs are parked and wake; and workers within steps that happen at most once. About ten minutes.
 kills: .venv/ready
 	$(BIN)/python -m pytest -m kills -n 2
+
+# 1,000 kills in one project, in a process namespace of its own, outside the gate: about an hour and a half. KILLS=60 takes about six minutes; SEED chooses the victims again.
+KILLS ?= 1000
+kills-long: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m long.kills --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 # Which branches all tests but the kill loops take, also in the processes that they start; pyproject.toml has the least that is allowed.
 coverage: .venv/ready

@@ -11,6 +11,7 @@ import pytest
 PROMISES = {
     "recovery:worker-killed": "A killed worker's runs go on; finished steps do not run again.",
     "recovery:database-killed": "A killed database comes back by itself; nothing recorded is lost.",
+    "database:power-cut": "After a power cut at any moment an embedded database opens, all of it can be read, and everything that a client was told is there.",
     "database:one-client-cannot-end-it": "Nothing that a client of the embedded database sends stops the database, or harms another client.",
     "database:own-connections": "Connections of this software to the embedded database take nothing from libpq's environment or .env.",
     "recovery:supervisor-killed": "After a killed supervisor the next caller starts everything again.",

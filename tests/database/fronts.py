@@ -24,6 +24,9 @@ from durable_workflows.settings import Settings
 T = TypeVar("T")
 CLIENT_HELLO = b"\x00\x00\x00\x29\x00\x03\x00\x00user\x00postgres\x00database\x00postgres\x00\x00"
 
+# Soon after its start Node waits in its exit for threads that still optimize code. They have a lower priority: on a busy machine that took more than ten seconds.
+_END_SECONDS = 60
+
 
 @dataclass(frozen=True)
 class Front:
@@ -104,7 +107,7 @@ class FrontFailed(Exception):
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(10)
+        process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

@@ -26,7 +26,7 @@ RECORDER = """
 import fs from 'node:fs'
 import net from 'node:net'
 const to = fs.openSync(PATH, 'a')
-const { openSync, writeSync, fdatasyncSync, fdatasync } = fs
+const { openSync, writeSync, ftruncateSync, fdatasyncSync, fdatasync } = fs
 const note = (kind, file, bytes, call = 0) =>
   writeSync(to, JSON.stringify([kind, file, bytes ? (bytes.toString('latin1').match(/mark-\\d+-\\d+;/g) ?? []) : [], call]) + '\\n')
 let calls = 0
@@ -47,6 +47,10 @@ for (const name of ['unlinkSync', 'renameSync', 'truncateSync']) {
     if (isData(path)) note('changed', path)
     return original(path, ...rest)
   }
+}
+fs.ftruncateSync = (descriptor, ...rest) => {
+  if (data.has(descriptor)) note('changed', 'a file that is cut')
+  return ftruncateSync(descriptor, ...rest)
 }
 fs.writeSync = (descriptor, buffer, offset, length, ...rest) => {
   if (data.has(descriptor)) note('changed', '')
@@ -254,6 +258,10 @@ def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(
                 db.execute(f"CREATE TABLE {name} AS SELECT 1 AS n".encode())
                 db.execute(f"TRUNCATE {name}".encode())
                 db.execute(f"DROP TABLE {name}".encode())
+                db.execute(f"CREATE TABLE {name} AS SELECT generate_series(1, 999) AS n".encode())
+                db.execute(f"DELETE FROM {name}".encode())
+                db.execute(f"VACUUM {name}".encode())
+                db.execute(f"DROP TABLE {name}".encode())
                 db.execute("CHECKPOINT")
 
     with own_front(data, flags=recording(tmp_path)) as (own, _), ThreadPoolExecutor() as pool:
@@ -261,6 +269,7 @@ def test_nothing_of_the_data_changes_before_the_log_of_it_is_on_the_disk(
             done.result()
     events = recorded(tmp_path)
     assert sum(event.kind == "changed" for event in events) > 100
+    assert any(event.file == "a file that is cut" for event in events)
     assert not changed_before_the_log(events)
 
 

@@ -221,3 +221,10 @@ async def start(folder: str, workflow_id: str) -> WorkflowHandleAsync[int]:
     """Start a child."""
     with SetWorkflowID(workflow_id):
         return await DBOS.start_workflow_async(kept_child_async, folder)
+
+
+@DBOS.workflow()
+def kept_ticks(folder: str) -> str:
+    """What a schedule starts."""
+    done(folder, 1)
+    return "ticked"

@@ -1,4 +1,4 @@
-"""Runs that do one step after the other whose effect happens at most once, until there is a file `over`. `kills/test_effects.py` reads what they write.
+"""Runs that do one step after the other whose effect happens at most once, until there is a file `over`, or they have done as many as they should. `kills/test_effects.py` reads what they write.
 
 An effect is a line in the file `effects`. Each run notes how far it is: it `calls` a step; the step `begins`, so that its intent is on the disk; the
 body has its result, which is `recorded`. A step that looks its effect up notes what it has found: `had` or `missing`.
@@ -82,7 +82,7 @@ found_async = step(effect="once", name="found_async", find=look_async)(pay_async
 
 
 @DBOS.workflow()
-def kept_pays(folder: str, finds: bool) -> list[str]:
+def kept_pays(folder: str, finds: bool, most: int = 1_000_000) -> list[str]:
     """Return how each step came to its result."""
     hows: list[str] = []
     is_over = False
@@ -94,12 +94,12 @@ def kept_pays(folder: str, finds: bool) -> list[str]:
         done = (found if finds else told)(folder, number)
         note(folder, "recorded", number)
         hows.append(done["how"])
-        is_over = done["is_over"]
+        is_over = done["is_over"] or number >= most
     return hows
 
 
 @DBOS.workflow()
-async def kept_pays_async(folder: str, finds: bool) -> list[str]:
+async def kept_pays_async(folder: str, finds: bool, most: int = 1_000_000) -> list[str]:
     """`kept_pays` of an async run."""
     hows: list[str] = []
     is_over = False
@@ -111,5 +111,5 @@ async def kept_pays_async(folder: str, finds: bool) -> list[str]:
         done = await (found_async if finds else told_async)(folder, number)
         note(folder, "recorded", number)
         hows.append(done["how"])
-        is_over = done["is_over"]
+        is_over = done["is_over"] or number >= most
     return hows

@@ -104,16 +104,19 @@ _ASKING = ("asks", "asks_async")
 _GETTING = ("gets", "gets_async")
 _RESTING = ("sleeps", "sleeps_async", "times_out")
 _OF_EACH = 2
-_BY_SERVER = "receives-0"  # gets its messages from an MCP server
+_BY_SERVER = ("receives", 0)  # gets its messages from an MCP server
 
 
 class Traffic:
     """All that goes on, from `begin` to `end`, in the task group of `begin`: that ends when the last messages have surely come."""
 
-    def __init__(self, projects: Sequence[Project], folder: Path, seed: int) -> None:
+    def __init__(
+        self, projects: Sequence[Project], folder: Path, seed: int, prefix: str = ""
+    ) -> None:
         self._projects = projects
         self._folder = folder
         self._seed = seed
+        self._prefix = prefix  # of the ids of all runs
         self._is_over = anyio.Event()
         self.calling = anyio.Event()  # is set while the MCP server is in a call
         self.refused: list[str] = []  # what it said of messages that were not delivered
@@ -144,17 +147,19 @@ class Traffic:
         """Start the runs, and what brings them what they wait for."""
         for name, (count, made) in _TALKS.items():
             for number in range(count):
-                talk = await self._talk(name, made(f"{name}-{number}"))
-                send = self._send_by_server if talk.run == _BY_SERVER else self._send
+                talk = await self._talk(name, made(self._id(name, number)))
+                by_server = talk.run == self._id(*_BY_SERVER)
+                send = self._send_by_server if by_server else self._send
                 group.start_soon(send, talk)
         for number in range(_OF_EACH):
             for name in _ASKING:
-                group.start_soon(self._answer, await self._talk(name, Talk(f"{name}-{number}")))
+                group.start_soon(self._answer, await self._talk(name, Talk(self._id(name, number))))
             for name in _GETTING:
-                run = await self._start(name, f"{name}-{number}", of=f"sets-{number}")
-                self.expected[run] = self.talks[f"sets-{number}"].sent
+                of = self._id("sets", number)
+                run = await self._start(name, self._id(name, number), of=of)
+                self.expected[run] = self.talks[of].sent
             for name in _RESTING:
-                run = await self._start(name, f"{name}-{number}", seconds=SLEEP_SECONDS)
+                run = await self._start(name, self._id(name, number), seconds=SLEEP_SECONDS)
                 self.resting.append(run)
         group.start_soon(self._let_expire)
 
@@ -164,6 +169,9 @@ class Traffic:
         self._is_over.set()
         for project in self._projects:
             await self.surely(lambda engine: engine.reader.counts(), project)
+
+    def _id(self, name: str, number: int) -> str:
+        return f"{self._prefix}{name}-{number}"
 
     async def _talk(self, name: str, talk: Talk) -> Talk:
         await self._start(name, talk.run)
@@ -181,7 +189,7 @@ class Traffic:
         """Start runs whose own time is over while they are parked."""
         chance = self.chance("expires")
         while not self._is_over.is_set():
-            run = f"expires-{len(self.expiring)}"
+            run = self._id("expires", len(self.expiring))
             request = StartRequest(
                 name="kept_expires", workflow_id=run, timeout_seconds=_EXPIRES_SECONDS
             )

@@ -281,7 +281,7 @@ function makeDurable({ stream_ops: streams, node_ops: nodes }, wal) {
     wal.settle()
     return operation(...given)
   }
-  const { write, close } = streams
+  const { write, close, setattr } = streams
   streams.fsync = (stream) => fsync(stream, wal)
   streams.write = (stream, ...given) => {
     if (!isLog(stream)) wal.settle()
@@ -291,6 +291,7 @@ function makeDurable({ stream_ops: streams, node_ops: nodes }, wal) {
     if (isLog(stream)) wal.settle()
     return close(stream)
   }
+  streams.setattr = after(setattr) // ftruncate
   for (const name of ['rename', 'rmdir', 'setattr', 'symlink', 'unlink']) nodes[name] = after(nodes[name])
 }
 
