@@ -46,7 +46,7 @@ PLACES = {
     "jsonschema": {"authoring.waiting", "schemas"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "watchfiles": {"processes.supervisor"},
+    "watchfiles": {"processes.supervising"},
     "sqlite3": {"docs.searching"},
     "fcntl": {"system.locks"},
     "pwd": {"system.users"},

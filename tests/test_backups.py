@@ -661,7 +661,7 @@ async def test_before_an_upgrade_the_database_is_backed_up_for_the_older_version
     (kept,) = backups.kept(copy, ring.UPGRADE)
     about = backups.look(Path(kept.file))
     assert (about.package, about.schema_version) == ("0.1.0", 5)
-    assert files_text(places.opened(copy)) == ring.software(copy)
+    assert files_text(places.opened(copy)) == databases.software(copy)
     await until(
         lambda: not list(places.backups(copy).glob("*-upgrade")), "the copied directory is gone"
     )
@@ -676,10 +676,10 @@ def files_text(path: Path) -> str:
 async def test_another_pglite_alone_is_an_upgrade_before_which_the_database_is_copied(
     copy: Settings,
 ) -> None:
-    places.opened(copy).write_text(ring.software(copy), encoding="utf-8")
+    places.opened(copy).write_text(databases.software(copy), encoding="utf-8")
     await ring.Ring(copy).copy_before_upgrade()
     assert copied(copy) == []
-    earlier = ring.software(copy).replace(lock_hash(), "b0400cdfc1b6")
+    earlier = databases.software(copy).replace(lock_hash(), "b0400cdfc1b6")
     places.opened(copy).write_text(earlier, encoding="utf-8")
     await ring.Ring(copy).copy_before_upgrade()
     (folder,) = copied(copy)

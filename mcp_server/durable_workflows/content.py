@@ -1,5 +1,6 @@
 """The contents of this installation: its version, and its bundled files, in a checkout or inside the installed package."""
 
+import hashlib
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,7 @@ PACKAGE = "durable-workflows"  # as it is installed
 # Folders of uv's cache: where `uvx` keeps an environment for a while.
 _UV_CACHE = re.compile(r"(archive|builds|environments)-v\d+")
 _FOLDER = Path(__file__).parent
+_DATABASE = _FOLDER / "database"
 
 
 def folder(name: str) -> Path:
@@ -32,4 +34,16 @@ def is_temporary() -> bool:
 
 def schema_version() -> int:
     """The number of migrations of our tables that this installation knows."""
-    return len(list((Path(__file__).parent / "database" / "migrations").glob("*.sql")))
+    return len(_migrations())
+
+
+def schema_fingerprint() -> str:
+    """A hash over all that makes our tables, and what we add to dbos's."""
+    digest = hashlib.sha256()
+    for path in [*sorted(_migrations()), _DATABASE / "migrations.sql", _DATABASE / "on_dbos.sql"]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _migrations() -> list[Path]:
+    return list((_DATABASE / "migrations").glob("*.sql"))

@@ -3,7 +3,6 @@
 Connections are in autocommit mode, with rows as dictionaries. Other rooms catch `Lost` and `Error`.
 """
 
-import hashlib
 import logging
 import math
 import os
@@ -25,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus
 from psycopg.rows import dict_row
 
+from durable_workflows import content
 from durable_workflows.database.addresses import APPLICATION_NAME, own_url
 from durable_workflows.database.alone import AsyncConnectionAlone
 from durable_workflows.errors import (
@@ -395,21 +395,9 @@ async def run(connection: Connection, name: str, /, **values: object) -> int:
     return (await connection.execute(_query(connection, name), values)).rowcount
 
 
-def fingerprint() -> str:
-    """A hash over all that `migrate` and `follow_dbos` would do."""
-    digest = hashlib.sha256()
-    for path in [
-        *sorted((_FOLDER / "migrations").glob("*.sql")),
-        _FOLDER / "migrations.sql",
-        _FOLDER / "on_dbos.sql",
-    ]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
-
-
 def _set_up() -> str:
     """The name of the note that DBOS's tables, and our additions to them, are as this installation needs them."""
-    return f"dbos {installed_version('dbos')} {fingerprint()}"
+    return f"dbos {installed_version('dbos')} {content.schema_fingerprint()}"
 
 
 async def is_set_up(connection: Connection) -> bool:

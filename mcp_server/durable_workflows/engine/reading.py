@@ -54,7 +54,7 @@ _SESSIONS = 10
 _DOUBTS = 10  # steps in doubt that are listed
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
-_COUNTED = 10_000  # runs; above that, `storage` gives an estimate
+_COUNTED = 1_000  # runs; above that, `storage` gives an estimate
 _OLD_DAYS = 30.0  # the age that `storage` uses if runs are kept forever
 
 # The parts of a status that failed.

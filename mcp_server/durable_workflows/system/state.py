@@ -24,6 +24,9 @@ from durable_workflows.settings import ENGINES, Engine, Settings
 from durable_workflows.system import backups, files, locks, places, processes
 
 _IDENTITY = re.compile(rf"(?P<id>{processes.IDENTITY}) (?P<directory>\d+:\d+)\n")
+_PASSWORD = re.compile(r"[\w-]{32}", re.ASCII)
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_LAST_PORT = 65_535
 IGNORE = "*\n"
 _MADE = """The embedded database of this project was made, in {}/.
 As long as this file is here, no empty one is made in its place should it be gone.
@@ -168,6 +171,21 @@ def note_database(settings: Settings) -> None:
 def made(settings: Settings) -> str:
     """The note that the project has an embedded database."""
     return _MADE.format(places.data(settings).name)
+
+
+def known_password(settings: Settings) -> str:
+    """The password of the embedded database at the last start; empty: none is known."""
+    text = files.read_text(places.password(settings))
+    return text if _PASSWORD.fullmatch(text) else ""
+
+
+def known_port(settings: Settings) -> int:
+    """The port in the settings, or else that of the last start; 0: none is known."""
+    if settings.port:
+        return settings.port
+    text = files.read_text(places.port(settings))
+    port = int(text) if _PORT.fullmatch(text) else 0
+    return port if port <= _LAST_PORT else 0
 
 
 def log_tail(settings: Settings, name: str, lines: int = 15) -> str:
