@@ -981,8 +981,9 @@ $$;
 -- how many runs that is: `deleted`, or why it is kept (`kept_trees`). One call deletes about so many runs at `most`:
 -- a tree beyond that is `later`. Of one that is larger by itself the top is deleted, and what that had started is `later`: each of these is a whole tree now.
 -- Without `really` it only says.
+-- A plan for a table that was small once would take minutes for a large tree: each call is planned for what is there.
 create or replace function durable_workflows.delete_trees(given text[], older_than timestamptz, most integer, really boolean)
-    returns table (root text, verdict text, about text, runs bigint) language plpgsql as $$
+    returns table (root text, verdict text, about text, runs bigint) language plpgsql set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
     roots text[];    -- for each of `members` the root of its tree
