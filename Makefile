@@ -9,7 +9,7 @@ demo: .venv/ready
 	@$(BIN)/durable-workflows demo
 
 test: .venv/ready
-	@echo "The tests take about 8 minutes on two cores. make test-all adds the long ones: about 20 more."
+	@echo "The tests take about 9 minutes on two cores. make test-all adds the long ones: about 35 more."
 	$(BIN)/python -m pytest -m "not long"
 
 # Also the long tests: kill loops, the largest data, and what is tested again elsewhere (on a native Postgres, with clients of others).

@@ -308,6 +308,7 @@ async def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
     await goes_on(copy)
 
 
+@pytest.mark.long
 @proves("backup:whole")
 async def test_a_backup_of_a_stopped_project_starts_nothing(copy: Settings, tmp_path: Path) -> None:
     done = await backing_up.back_up(copy, tmp_path / "stopped.tar.gz")
@@ -539,6 +540,7 @@ def test_a_backup_of_newer_software_is_refused(
         restoring.choose(settings, path)
 
 
+@pytest.mark.long
 @proves("backup:restored")
 async def test_the_newest_backup_that_is_whole_is_taken(copy: Settings) -> None:
     newer = backups.place(copy, datetime.now(UTC), "daily")
@@ -595,6 +597,7 @@ def hours(*numbers: float) -> list[timedelta]:
     return [timedelta(hours=one) for one in numbers]
 
 
+@pytest.mark.long
 @proves("backup:ring")
 async def test_the_last_automatic_backups_are_kept_and_those_that_were_asked_for(
     copy: Settings, tmp_path: Path

@@ -173,6 +173,7 @@ DATA: list[tuple[Callable[[Path], None], type[SetupError]]] = [
 ]
 
 
+@pytest.mark.long
 @proves("damage:nothing-lost")
 @pytest.mark.parametrize(("harm", "kind"), [DATA[0], *long(*DATA[1:])])
 async def test_a_lost_database_is_said_at_every_start_and_never_replaced(

@@ -35,6 +35,7 @@ async def variable(engine: Engine, name: str) -> object:
     return (await engine.reader.wait([run.workflow_id], timeout_seconds=60)).done[0].output
 
 
+@pytest.mark.long
 async def test_workflow_code_has_the_variables_of_dotenv_but_not_our_settings_from_it(
     folder: Path, settings: Settings, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from requirements import proves
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long
 @proves("shutdown:nothing-left")
 async def test_after_a_shutdown_no_process_is_left_and_unfinished_runs_go_on_later(
     project: Project, folder: Path
@@ -52,6 +53,7 @@ async def test_after_a_shutdown_no_process_is_left_and_unfinished_runs_go_on_lat
     assert result.done[0].output == "late"
 
 
+@pytest.mark.long
 @proves("shutdown:nothing-left")
 async def test_a_shutdown_ends_what_a_killed_supervisor_left(
     project: Project, folder: Path

@@ -364,6 +364,7 @@ async def is_over(engine: Engine, workflow_id: str) -> bool:
     return bool(await sql(engine, over_, workflow_id))
 
 
+@pytest.mark.long
 @WAYS
 @proves("many:crash")
 async def test_after_a_crash_nothing_is_started_twice_and_the_outcomes_are_right(

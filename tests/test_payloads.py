@@ -36,6 +36,7 @@ async def test_steps_of_a_megabyte_are_kept_whole_and_shown_in_part(shared: Engi
     assert json.loads("".join(parts)) == "x" * MEGABYTE
 
 
+@pytest.mark.long
 @proves("payload:bounded")
 async def test_a_run_with_a_thousand_steps_is_shown_within_the_limit(shared: Engine) -> None:
     args = {"steps": 1000, "size": 100}

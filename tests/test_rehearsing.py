@@ -77,6 +77,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "effects"
 
 
+@pytest.mark.long
 @proves("rehearsal:verdict", "rehearsal:nothing-happens")
 async def test_a_rehearsal_says_what_an_edit_does_to_a_run_and_does_nothing(
     engine: Engine, file: Path

@@ -35,6 +35,7 @@ NODES: list[JsonValue] = [
 ]
 
 
+@pytest.mark.long
 @proves("version:releases")
 @pytest.mark.parametrize("release", RELEASES, ids=lambda path: path.name)
 async def test_runs_of_an_earlier_release_finish_on_its_code(

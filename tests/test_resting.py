@@ -37,6 +37,7 @@ async def until_at_rest(project: Project, folder: Path) -> None:
     await until_found(rests, "the project rests", seconds=40)
 
 
+@pytest.mark.long
 @proves("park:at-rest")
 async def test_a_project_whose_runs_all_wait_is_one_small_process_until_somebody_needs_it(
     project: Project, settings: Settings, folder: Path, tmp_path: Path

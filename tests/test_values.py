@@ -56,6 +56,7 @@ async def test_values_come_as_they_were_in_the_first_run_and_again_on_a_replay(
     assert await output_of(engine, "all") == []
 
 
+@pytest.mark.long
 @proves("value:as-it-was")
 async def test_what_steps_children_messages_events_and_arguments_give_is_what_it_was(
     shared: Engine,

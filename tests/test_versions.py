@@ -53,6 +53,7 @@ def write_flow(folder: Path, answer: str, name: str = "flow") -> Path:
     return path
 
 
+@pytest.mark.long
 @proves("version:old-code", "version:new-code")
 async def test_an_edit_changes_later_starts_and_not_the_runs_under_way(
     engine: Engine, folder: Path
@@ -131,6 +132,7 @@ async def test_a_file_that_fails_on_import_is_in_the_catalog_with_its_traceback(
     assert entries["run_commands"].error is None
 
 
+@pytest.mark.long
 @proves("version:repair")
 async def test_a_failed_run_is_repaired_by_an_edit_and_a_fork(engine: Engine, folder: Path) -> None:
     flow = copy_flow("odd", folder)

@@ -29,6 +29,7 @@ async def child_waits(engine: Engine, parent: str) -> str:
     return child
 
 
+@pytest.mark.long
 async def test_a_wait_for_a_run_ends_when_one_that_it_started_asks(shared: Engine) -> None:
     parent = await started(shared, "starts_one_that_asks", prompt="Shall I?")
     found = await shared.reader.wait([parent], timeout_seconds=60)

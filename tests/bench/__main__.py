@@ -68,7 +68,7 @@ class Bench:
             self._say("installing what comes from npm")
             await npm.install()
             return _beside_peers(*(stack.enter_context(native.cluster(programs)) for _ in range(3)))
-        kinds = [contenders.embedded(), contenders.sqlite()]
+        kinds = [contenders.embedded(), contenders.rung(), contenders.sqlite()]
         if programs is None:
             self._console.print(
                 "There is no native Postgres on this machine: ratios are not known."

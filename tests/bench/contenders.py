@@ -23,6 +23,7 @@ from durable_workflows.engine.project import Project
 from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import APPLICATION as APPLICATION_NAME
+from durable_workflows.settings import Engine as DatabaseEngine
 from durable_workflows.settings import Settings
 
 from .children import child
@@ -94,6 +95,13 @@ def embedded() -> Kind:
 def external(cluster: Cluster) -> Kind:
     """This project on a native Postgres."""
     return Kind("ours_native", "ours on native", functools.partial(_ours, cluster=cluster))
+
+
+def rung() -> Kind:
+    """This project on a Postgres in its folder."""
+    return Kind(
+        "ours_postgres", "ours, engine postgres", functools.partial(_ours, engine="postgres")
+    )
 
 
 def sqlite() -> Kind:
@@ -180,17 +188,19 @@ class Ours:
 
 
 @asynccontextmanager
-async def _ours(folder: Path, cluster: Cluster | None = None) -> AsyncGenerator[Contender]:
+async def _ours(
+    folder: Path, cluster: Cluster | None = None, engine: DatabaseEngine = "pglite"
+) -> AsyncGenerator[Contender]:
     workflows = folder / "workflows"
     workflows.mkdir(exist_ok=True)
     shutil.copy(_HERE / "flow.py", workflows / "flow.py")
     url = cluster.database(folder.name) if cluster else None
-    settings = Settings(project=folder, database_url=url)
+    settings = Settings(project=folder, database_url=url, engine=engine)
     project = Project(settings)
     try:
-        engine = await project.engine()
-        await engine.catalog()
-        yield Ours(engine, cluster)
+        running = await project.engine()
+        await running.catalog()
+        yield Ours(running, cluster)
     finally:
         with anyio.CancelScope(shield=True):
             await project.aclose()

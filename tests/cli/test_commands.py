@@ -163,6 +163,7 @@ def test_a_list_can_be_narrowed(running: Path) -> None:
     assert begin_and_wait.returncode == 1
 
 
+@pytest.mark.long
 def test_inspect_shows_the_trace_as_markdown_and_a_step_as_a_whole(running: Path) -> None:
     workflow_id = finish(running, "large_outputs", {"steps": 2, "size": 100_000})
     trace = succeed("inspect", workflow_id, folder=running)

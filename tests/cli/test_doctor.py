@@ -123,6 +123,7 @@ def test_a_missing_project_is_named_and_its_command_makes_it(tmp_path: Path) -> 
     assert not found(places.project, Settings(project=gone))
 
 
+@pytest.mark.long
 @proves("doctor:finds")
 def test_a_missing_node_is_named_and_the_other_findings_are_told(
     folder: Path, tmp_path: Path
@@ -463,6 +464,7 @@ def test_processes_of_another_release_are_noted() -> None:
 # With a running project
 
 
+@pytest.mark.long
 @proves("doctor:reads", "doctor:only-looks")
 async def test_a_running_project_is_read_and_its_status_is_told(
     running: Path, runs: Engine
@@ -477,6 +479,7 @@ async def test_a_running_project_is_read_and_its_status_is_told(
     assert (reading.tables, reading.indexes) >= (30, 60)
 
 
+@pytest.mark.long
 @proves("doctor:reads", "doctor:fix")
 async def test_an_index_that_lacks_rows_is_named_and_built_again(
     running: Path, runs: Engine

@@ -140,6 +140,7 @@ def test_install_writes_what_the_client_reads_and_no_path_of_this_machine(
     assert path.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="the place is another one elsewhere")
 def test_claude_desktop_gets_whole_paths_for_it_has_another_path(
     program: Path, settings: Settings, tmp_path: Path

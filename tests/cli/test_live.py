@@ -242,6 +242,7 @@ async def last_line(runs: Engine) -> bool:
 # dashboard
 
 
+@pytest.mark.long
 async def test_the_dashboard_shows_runs_waits_queues_and_workers_in_a_pipe(
     running: Path, runs: Engine
 ) -> None:

@@ -61,6 +61,7 @@ async def test_an_import_says_what_is_in_the_file_and_asks_first(
     assert (await runs.reader.run("back")).status == "SUCCESS"
 
 
+@pytest.mark.long
 def test_what_is_no_export_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes", encoding="utf-8")
     result = run("import", "notes.txt", "--yes", folder=tmp_path)

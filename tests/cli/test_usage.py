@@ -181,6 +181,7 @@ def test_shutdown_of_an_untouched_project_says_so_and_creates_nothing(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_project_is_the_flag_before_the_environment_before_the_working_directory(
     tmp_path: Path,
 ) -> None:

@@ -49,6 +49,7 @@ async def _wait(engine: Engine, workflow_id: str) -> None:
     assert [run.status for run in result.done] == ["SUCCESS"]
 
 
+@pytest.mark.long
 @proves("connections:eight-workers-fit")
 async def test_a_worker_its_supervisor_and_a_server_take_as_many_connections_as_is_said(
     tmp_path: Path, postgres: native.Cluster

@@ -257,7 +257,7 @@ async def test_a_move_that_broke_off_just_before_or_after_its_commit_is_cleared_
     class KilledError(Exception):
         """The process is gone."""
 
-    def kill() -> None:
+    async def kill() -> None:
         state.note_move(settings, unconfirmed)
         raise KilledError
 

@@ -244,6 +244,7 @@ def test_a_status_of_any_size_keeps_within_the_limit() -> None:
                     "host": "here",
                     "state": "ready",
                     "started_at": datetime(2026, 11, 23, tzinfo=UTC),
+                    "seen_at": datetime(2026, 11, 23, tzinfo=UTC),
                     "alive": True,
                 }
                 for n in range(50)

@@ -91,6 +91,7 @@ async def outcome(shared: Engine, workflow_id: str) -> Any:
     return result.done[0].output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["memory", "http"])
 @proves("person:only")
 async def test_the_person_sees_the_question_and_the_answer_goes_to_the_run(

@@ -36,6 +36,7 @@ async def answers(shared: Engine, workflow_id: str) -> list[Any]:
     return [message.message for message in await shared.reader.messages(workflow_id)]
 
 
+@pytest.mark.long
 @proves("person:once")
 async def test_a_newer_client_gives_the_answer_to_the_next_server(
     shared: Engine, launch: Launch, asked: str
@@ -54,6 +55,7 @@ async def test_a_newer_client_gives_the_answer_to_the_next_server(
     assert len(await answers(shared, asked)) == 1
 
 
+@pytest.mark.long
 async def test_a_state_that_no_server_of_the_project_has_sealed_is_refused(
     shared: Engine, launch: Launch, asked: str
 ) -> None:

@@ -176,6 +176,7 @@ def test_a_start_that_hangs_keeps_the_server_from_nothing(
         assert server.process.returncode == 0
 
 
+@pytest.mark.long
 def test_a_waiting_call_hears_how_the_start_goes(
     nowhere: Settings, launch: Launch, held_supervisor_lock: None
 ) -> None:

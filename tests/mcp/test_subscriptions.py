@@ -59,6 +59,7 @@ async def silence(ear: Ear) -> None:
         pytest.fail(f"heard although nothing changed: {ear.heard[heard:]}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_the_end_of_each_step_is_heard_of_soon(
     shared: Engine, there: Settings, mode: Mode, tmp_path: Path

@@ -123,6 +123,7 @@ async def test_a_run_that_fails_is_a_task_that_is_completed(caller: Caller) -> N
     assert ended["result"]["structuredContent"]["error"] == "ValueError: no card"
 
 
+@pytest.mark.long
 async def test_a_task_is_cancelled(caller: Caller, shared: Engine) -> None:
     caller.start(TASKS, name="wait_for", args={"topic": "go"}, workflow_id="task-3")
     await shared.reader.wait(["task-3"])
@@ -187,6 +188,7 @@ async def test_a_resume_of_one_run_is_a_task(caller: Caller, shared: Engine) -> 
     assert ended["done"] == [{"workflow_id": "task-7", "status": "SUCCESS", "output": "on"}]
 
 
+@pytest.mark.long
 @proves("tasks:calls")
 async def test_a_batch_is_one_task_that_tells_how_far_it_is(caller: Caller, shared: Engine) -> None:
     ids = ["task-8", "task-9"]
@@ -243,6 +245,7 @@ def test_an_id_that_is_of_no_batch_is_refused(text: str) -> None:
 # Questions
 
 
+@pytest.mark.long
 @proves("tasks:ask")
 async def test_a_person_answers_a_run_through_its_task_although_the_server_was_killed_meanwhile(
     project: Path, launch: Launch, shared: Engine

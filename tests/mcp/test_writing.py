@@ -44,6 +44,7 @@ async def text_of(client: Client, tool: str, *, error: bool = False, **arguments
     return content.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_a_workflow_is_written_loaded_started_repaired_and_forked(
     settings: Settings, folder: Path, mode: Mode
@@ -71,6 +72,7 @@ async def test_a_workflow_is_written_loaded_started_repaired_and_forked(
     assert (folder / "workflows" / "my_flow.py").read_text(encoding="utf-8") == FLOW
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["auto", *long("legacy")])
 async def test_what_is_wrong_with_a_text_is_said_with_its_line_and_nothing_is_written(
     settings: Settings, folder: Path, mode: Mode

@@ -20,6 +20,7 @@ from test_recovery import assert_each_step_once, kill, lines_of
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.long
 @proves("rung:goes-on")
 @pytest.mark.parametrize("killed", [*long("keeper.py", "postgres"), "supervisor"])
 async def test_a_run_goes_on_whatever_is_killed(folder: Path, killed: str) -> None:
@@ -49,6 +50,7 @@ async def test_a_run_goes_on_whatever_is_killed(folder: Path, killed: str) -> No
     assert places.data(Settings(project=folder)).name == "postgres"
 
 
+@pytest.mark.long
 @proves("rung:sessions")
 async def test_programs_with_dbos_of_their_own_go_on_beside_the_workers(folder: Path) -> None:
     copy_flow("ten_steps", folder)

@@ -56,6 +56,7 @@ async def waits(client: AppClient) -> Any:
     return told["answer"]
 
 
+@pytest.mark.long
 @proves("apps:run")
 async def test_a_run_that_a_model_has_looked_at_is_shown_and_stays_live(
     client: AppClient, tab: Page, site: Site, tmp_path: Any

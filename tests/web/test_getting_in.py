@@ -261,6 +261,7 @@ def test_a_link_is_one_that_browsers_open(url: str, begin: str) -> None:
     assert access.link(TOKEN, url).startswith(begin)
 
 
+@pytest.mark.long
 async def test_the_page_names_its_own_scripts_and_no_others(served: Served) -> None:
     async with visiting(served) as browser:
         page = await browser.get("/")

@@ -110,6 +110,7 @@ async def menu(page: Page, entry: str) -> None:
     await page.click(f'role=menuitem[name="{entry}"]')
 
 
+@pytest.mark.long
 @proves("page:moves")
 async def test_a_waiting_run_is_moved_after_a_person_has_seen_that_it_fits(
     page: Page, site: Site

@@ -267,6 +267,7 @@ async def test_the_theme_that_somebody_chooses_stays(page: Page, site: Site) -> 
     assert await page.evaluate(background) == dark
 
 
+@pytest.mark.long
 async def test_the_list_of_runs_looks_right(page: Page, site: Site) -> None:
     await site.ended("page_order", "looks-failed", order={"amount": 3})
     await site.ended("page_family", "looks-family", count=1)

@@ -58,7 +58,7 @@ async def copy(
     *,
     mark: str,
     before_change: Callable[[], Awaitable[None]],
-    before_commit: Callable[[], None],
+    before_commit: Callable[[], Awaitable[object]],
     progress: Callable[[str], None],
 ) -> int:
     """Replace the rows of the target by all rows of the source, and return their number. Both databases have the newest tables.
@@ -86,7 +86,7 @@ async def copy(
                 progress(f"Copying the table {key[1]}")
                 rows += await _copy_table(source, theirs[key], target, ours[key])
         await tables.run(target, "note_migration", name=mark)
-        before_commit()
+        await before_commit()
     return rows
 
 

@@ -1158,6 +1158,14 @@ where run.status in ('PENDING', 'ENQUEUED') and run.executor_id is distinct from
     )
 group by run.application_version order by min(run.created_at)
 
+-- name: closed
+-- Where the project's runs went, if they went (`closing.py`), and a number of that.
+select obj_description(to_regprocedure('durable_workflows.moved_away()'), 'pg_proc') as moved_to,
+    to_regprocedure('durable_workflows.moved_away()')::oid::bigint as number
+
+-- name: schemas
+select nspname as name from pg_namespace
+
 -- name: is_orphan
 -- Whether the code of an unfinished run will not come: its version is loaded, and has no such workflow.
 select exists (

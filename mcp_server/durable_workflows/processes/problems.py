@@ -4,6 +4,7 @@ from durable_workflows import fitting
 from durable_workflows.code import copies
 from durable_workflows.errors import SetupError
 from durable_workflows.models import Catalog, ServerStatus
+from durable_workflows.processes import crowding
 from durable_workflows.settings import Settings
 from durable_workflows.system import files, locks, places, processes, state
 
@@ -89,8 +90,11 @@ def _reported(settings: Settings) -> list[str]:
         wrong.pop(fact, None)
     waiting = wrong.pop("waiting_versions", "")
     waiting_apart = wrong.pop("waiting_apart", "")
+    crowded = wrong.pop(crowding.ENTRY, "")
     others = [f"{name}: {text}" for name, text in wrong.items()]
     others += files.in_the_way(places.report(settings))
+    if crowded:
+        others.append(crowded)
     if waiting_apart:
         others.append(
             f"Runs that may end their worker wait for their own worker; still needed: {waiting_apart}."

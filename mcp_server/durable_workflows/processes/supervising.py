@@ -27,7 +27,7 @@ import watchfiles
 
 from durable_workflows import content, fitting
 from durable_workflows.code import catalog, copies, environments, versions
-from durable_workflows.database import facts, retention, space, tables
+from durable_workflows.database import closing, facts, retention, space, tables
 from durable_workflows.errors import (
     DatabaseUnavailable,
     DurableWorkflowsError,
@@ -37,7 +37,7 @@ from durable_workflows.errors import (
     WorkflowUnavailable,
 )
 from durable_workflows.models import Connection
-from durable_workflows.processes import databases, early, notifying, ring
+from durable_workflows.processes import crowding, databases, early, notifying, ring
 from durable_workflows.settings import APPLICATION, DOTENV, Settings
 from durable_workflows.system import files, locks, places, processes, state
 from durable_workflows.system.database_process import DatabaseProcess
@@ -291,13 +291,28 @@ class Supervisor:
             self._keep(places.opened(self._settings), databases.software(self._settings))
             task_status.started()
             try:
-                status = await node.wait()
+                status = await self._heard_until_end(node)
             finally:
                 self._node = None
             full = ": no space is left on its device" if state.is_full(self._settings) else ""
             note = f"ended with status {status}{full}; it is restarting"
             logger.warning("The database %s.", note)
             self._note("database", note)
+
+    async def _heard_until_end(self, node: DatabaseProcess) -> int:
+        """Report meanwhile whether clients wait for the database's one session; return its exit status."""
+
+        async def hear() -> None:
+            async for event in node.events():
+                self._note(crowding.ENTRY, crowding.told(event))
+
+        status = 0
+        async with anyio.create_task_group() as group:
+            group.start_soon(hear)
+            status = await node.wait()
+            group.cancel_scope.cancel()
+        self._note(crowding.ENTRY, "")
+        return status
 
     def _password(self) -> str:
         """The last password, or a new one: Node is started with it, and no other process needs it before."""
@@ -315,6 +330,7 @@ class Supervisor:
     async def _database_is_up(self, url: str) -> None:
         rows = tables.LastingConnection(self._settings.database(url), role="supervisor")
         async with rows.connection() as connection:
+            await closing.check(connection)
             await tables.migrate(connection)
         if url != self._url:  # the workers of the old address cannot find the new one
             for kept in self._workers.values():

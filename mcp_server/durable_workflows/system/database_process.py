@@ -6,14 +6,15 @@ process, however this one ends. It inherits the locks on its data directory.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
 import anyio
-from anyio.abc import ByteReceiveStream, Process
+from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from durable_workflows.errors import (
@@ -30,6 +31,7 @@ _STOP_SECONDS = 8  # pglite.mjs and keeper.py end themselves after less
 _TAIL_CHARACTERS = 1500  # of the log, in an error
 _LOG_BYTES = 5_000_000  # above it a start begins a new log file and keeps one old file
 _EVENT_BYTES = 65_536
+Event = Mapping[str, object]
 _REASONS: dict[str, type[DurableWorkflowsError]] = {
     "port-taken": PortTaken,
     "no-space": NoSpaceLeft,
@@ -56,8 +58,11 @@ class Program:
 class DatabaseProcess:
     """A database that accepts clients."""
 
-    def __init__(self, process: Process, program: Program, port: int) -> None:
+    def __init__(
+        self, process: Process, program: Program, port: int, said: BufferedByteReceiveStream
+    ) -> None:
         self._process = process
+        self._said = said
         self._password = program.password
         self._locks = program.locks
         self.port = port
@@ -85,6 +90,12 @@ class DatabaseProcess:
         """Make the file beside the data name this process, if it no longer does."""
         self._locks[0].name_holder(self.pid)
 
+    async def events(self) -> AsyncGenerator[Event]:
+        """What it says of itself from now on, until it ends."""
+        with suppress(anyio.EndOfStream, anyio.IncompleteRead):
+            while True:
+                yield await _event(self._said)
+
     async def wait(self) -> int:
         """Wait until it ends, and give its exit status (negative: the signal that killed it)."""
         return await self._process.wait()
@@ -102,13 +113,15 @@ async def launched(program: Program) -> DatabaseProcess:
         DurableWorkflowsError: it did not start for another reason; of the class that the program names.
     """
     process = await _open(program)
+    assert process.stdout is not None
+    said = BufferedByteReceiveStream(process.stdout)
     try:
-        port = await _ready(process, program)
+        port = await _ready(process, said, program)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await _stop(process)
         raise
-    return DatabaseProcess(process, program, port)
+    return DatabaseProcess(process, program, port, said)
 
 
 async def _stop(process: Process) -> None:
@@ -141,14 +154,13 @@ async def _open(program: Program) -> Process:
         os.close(descriptor)
 
 
-async def _ready(process: Process, program: Program) -> int:
+async def _ready(process: Process, said: BufferedByteReceiveStream, program: Program) -> int:
     assert process.stdin is not None
-    assert process.stdout is not None
-    event: dict[str, object] = {}
+    event: Event = {}
     with anyio.move_on_after(program.ready_seconds):
         try:
             await process.stdin.send(json.dumps(program.configuration).encode() + b"\n")
-            event = await _event(process.stdout)
+            event = await _event(said)
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead):
             _fail("It ended without an error message.", program)
     if not event:
@@ -158,12 +170,11 @@ async def _ready(process: Process, program: Program) -> int:
     return int(str(event["port"]))
 
 
-async def _event(stdout: ByteReceiveStream) -> dict[str, object]:
-    line = await BufferedByteReceiveStream(stdout).receive_until(b"\n", _EVENT_BYTES)
-    return json.loads(line)
+async def _event(said: BufferedByteReceiveStream) -> Event:
+    return json.loads(await said.receive_until(b"\n", _EVENT_BYTES))
 
 
-def _refuse(event: Mapping[str, object], program: Program) -> NoReturn:
+def _refuse(event: Event, program: Program) -> NoReturn:
     kind = _REASONS.get(str(event["reason"]))
     if kind is None:
         _fail(str(event["message"]), program)

@@ -119,11 +119,11 @@ async def move(
             "--to",
             metavar="URL|ENGINE",
             envvar="DBOS_DATABASE_URL",
-            help="Where to move: postgresql://…; or postgres or pglite, in the project's folder.",
+            help="Where to move: postgresql://…; or postgres or pglite, in the project's folder. With DBOS_DATABASE_URL set, the latter two move from that Postgres.",
         ),
     ],
 ) -> None:
-    """Move the embedded database to a Postgres, or to another engine.
+    """Move the project to another database.
 
     Moves all runs, messages and code. Unfinished runs go on there once DBOS_DATABASE_URL or DURABLE_WORKFLOWS_ENGINE names it. The old data
     stays as a backup. Ends the project's processes. After an interruption, run it again.
@@ -136,7 +136,8 @@ async def move(
     named = (
         f"DURABLE_WORKFLOWS_ENGINE={to}" if to in ENGINES else "DBOS_DATABASE_URL to that Postgres"
     )
-    printing.say(f"Next: set {named}; the project then goes on there.")
+    unset = "unset DBOS_DATABASE_URL, and " if to in ENGINES and settings.database_url else ""
+    printing.say(f"Next: {unset}set {named}; the project then goes on there.")
 
 
 def demo(

@@ -12,6 +12,7 @@ import { Answer } from './answer.mjs'
 import { BackendDied, BackendError } from './backend.mjs'
 import { Connection } from './connection.mjs'
 import { refuseData, runCopy, tryCopy } from './copy.mjs'
+import { Load } from './load.mjs'
 import { SessionStatements } from './names.mjs'
 import { CLIENT, HEADER_BYTES, SYNC, afterText, errorResponse, fatal, message, query, readyForQuery, text } from './protocol.mjs'
 import { SessionSettings, Settings } from './settings.mjs'
@@ -36,6 +37,7 @@ const statementOn = (command, channel) =>
 const LEFTOVERS = 'DISCARD SEQUENCES; DISCARD TEMP'
 
 export class Front {
+  load = new Load()
   statements = new SessionStatements()
   #backend
   #spoolDirectory
@@ -153,6 +155,7 @@ export class Front {
   #pump() {
     if (this.#running || this.#later) return
     this.#running = true
+    this.load.is('busy')
     const end = performance.now() + SLICE_MS
     try {
       for (let next; (next = this.#next()) !== null; ) {
@@ -161,9 +164,15 @@ export class Front {
       }
     } finally {
       this.#running = false
+      this.load.is(this.#blocks ? 'blocked' : 'free')
     }
     if (this.#holder !== null && this.#watch === null) this.#startWatch(this.limits.idleTransactionMs)
     return undefined
+  }
+
+  // Whether others wait for the open transaction of a client that sends nothing now.
+  get #blocks() {
+    return this.#holder !== null && this.#waiting.size > (this.#waiting.has(this.#holder) ? 1 : 0)
   }
 
   // The one error boundary of all turns: an error in a client's turn ends that client only.

@@ -4,7 +4,8 @@
 //
 // stdin    one line of JSON, {"password", "idle_transaction_seconds", …}; then it stays open. Its end is the order to stop, also
 //          when the parent was killed. SIGTERM is the same order.
-// stdout   one line of JSON: {"event":"ready","port"} or {"event":"failed","reason","message"}.
+// stdout   one line of JSON: {"event":"ready","port"} or {"event":"failed","reason","message"}. Later a line when clients begin to wait
+//          for the one session most of the time, {"event":"crowded","busy","blocked"} (load.mjs), and "eased" when they no longer do.
 // stderr   the log, without statements, values or the password.
 // exit     0 after an orderly stop. What a client sends ends that client and never the process (front.mjs). Any other unforeseen
 //          error ends it at once: committed data is on the disk, and the parent starts it again.
@@ -22,6 +23,7 @@ import { parseArgs } from 'node:util'
 import { Backend } from './backend.mjs'
 import { Front } from './front.mjs'
 import { Housekeeping } from './housekeeping.mjs'
+import { watch } from './load.mjs'
 import { query } from './protocol.mjs'
 import { verifierOf } from './scram.mjs'
 
@@ -42,10 +44,20 @@ const LIMITS = {
   max_message_bytes: 64 << 20,
   max_spool_bytes: 1 << 30, // of one client's COPY data or unread results
   housekeeping_seconds: 30,
+  crowded_seconds: 60,
 }
 
 const log = (line) => process.stderr.write(`${new Date().toISOString()} ${line}\n`)
 const announce = (event) => fs.writeSync(1, `${JSON.stringify(event)}\n`)
+
+/** Say something that nobody has to hear. */
+function mention(event) {
+  try {
+    announce(event)
+  } catch (error) {
+    log(`nobody hears: ${error.code}`) // the parent is gone, and this process is about to stop
+  }
+}
 
 class StartFailed extends Error {
   constructor(reason, problem) {
@@ -121,6 +133,7 @@ async function serve({ data, modules, port }, config) {
   server.on('error', seldom((error) => log(`a client could not be accepted: ${error.message}`)))
   announce({ event: 'ready', port: server.address().port })
   log(`ready on port ${server.address().port}`)
+  watch(front.load, 1000 * config.crowded_seconds, mention)
 }
 
 const limitsOf = (config) => ({
