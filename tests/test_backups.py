@@ -563,6 +563,8 @@ def test_a_project_that_was_moved_or_is_external_is_not_restored(tmp_path: Path)
     state.note_move(settings, "db.example")
     with pytest.raises(ProjectMoved):
         restoring.choose(settings, tmp_path)
+    (said,) = problems.of_processes(settings, running=False)
+    assert said.startswith("The runs of this project were moved to db.example.")
 
 
 @proves("backup:versions")

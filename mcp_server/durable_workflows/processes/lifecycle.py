@@ -179,9 +179,8 @@ def _is_outdated(settings: Settings, connection: Connection) -> bool:
 
 def _check_not_moved(settings: Settings) -> None:
     """Check that the embedded database was not moved: runs that continue in another database must not run here as well."""
-    if settings.embedded and (moved_to := state.moved_to(settings)):
-        raise errors.ProjectMoved(f"The runs of this project were moved to {moved_to}.")
     if settings.embedded:
+        state.check_not_moved(settings)
         state.check_engine(settings)
 
 

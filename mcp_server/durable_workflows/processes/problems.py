@@ -74,7 +74,8 @@ def _left_behind(settings: Settings) -> list[str]:
 def _why_not(settings: Settings) -> list[str]:
     """The reason why nothing can be started, as far as it is known without a start."""
     try:
-        if settings.embedded and state.moved_to(settings) is None:
+        if settings.embedded:
+            state.check_not_moved(settings)
             state.data_directory(settings)
             state.check_engine(settings)
     except SetupError as error:

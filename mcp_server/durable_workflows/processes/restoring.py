@@ -24,7 +24,6 @@ from durable_workflows.errors import (
     DataDirectoryIncompatible,
     NodeFailed,
     PostgresFailed,
-    ProjectMoved,
     SetupError,
     UsageError,
 )
@@ -59,8 +58,7 @@ def choose(settings: Settings, path: Path) -> Chosen:
         ProjectMoved: the runs of this project are somewhere else now.
     """
     backing_up.check_embedded(settings)
-    if moved_to := state.moved_to(settings):
-        raise ProjectMoved(f"The runs of this project were moved to {moved_to}.")
+    state.check_not_moved(settings)
     contents = backups.look(path)
     if contents.engine != settings.engine:
         raise UsageError(

@@ -17,6 +17,7 @@ from durable_workflows.errors import (
     DataDirectoryLost,
     InvalidProject,
     OtherEngine,
+    ProjectMoved,
     SetupError,
 )
 from durable_workflows.models import Connection, News
@@ -252,6 +253,16 @@ def moved_to(settings: Settings) -> str | None:
     return (
         files.read_text(path).strip() or f"another Postgres (which one, {path.name} does not say)"
     )
+
+
+def check_not_moved(settings: Settings) -> None:
+    """Check that the embedded database has the project's runs.
+
+    Raises:
+        ProjectMoved: they were moved to another one.
+    """
+    if (place := moved_to(settings)) is not None:
+        raise ProjectMoved(f"The runs of this project were moved to {place}.")
 
 
 def note_move(settings: Settings, where: str) -> None:

@@ -138,7 +138,9 @@ def data_directory(settings: Settings) -> Iterator[Finding]:
     else:
         yield ok(f"{path} has what Postgres needs.")
     if kept := backups.kept(settings):
-        yield ok(f"The newest backup in .dbos/backups is of {kept[0].at:%Y-%m-%d %H:%M} UTC.")
+        yield ok(
+            f"The newest backup in {places.backups(settings)} is of {kept[0].at:%Y-%m-%d %H:%M} UTC."
+        )
 
 
 def _foreign(settings: Settings) -> Iterator[Finding]:
