@@ -1009,6 +1009,8 @@ NOT_CAUSED_BY_AGENTS: dict[type[UsageError], str] = {
 ELSEWHERE: dict[str, str] = {
     "cli/": "the command line",
     "processes/moving.py": "the command line",
+    "processes/returning.py": "the command line",
+    "processes/targets.py": "the command line",
     "processes/backing_up.py": "the command line",
     "processes/restoring.py": "the command line",
     "system/backups.py": "the command line",
