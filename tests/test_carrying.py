@@ -311,12 +311,12 @@ async def test_a_copied_run_under_way_does_its_unfinished_step_in_both_projects(
 ) -> None:
     lines, go = home.project / "works", home.project / "works.go"
     await start(home, "parked_works", "works", file=str(lines), until=str(go))
-    await until(lines.exists, "it is in its second step")
+    running = "select count(*) from durable_workflows.running_steps where workflow_id = 'works' and function_id = 2"
+    await until_found(lambda: value(home, running), "it is in its second step")
     exported = await home.export("works", file, "copy")
     assert (exported.unfinished, exported.cancelled) == (1, False)
     await away.import_run(file)
     assert await status(home, "works") == "PENDING"
-    running = "select count(*) from durable_workflows.running_steps where workflow_id = 'works'"
     await until_found(lambda: value(away, running), "it does that step here as well")
     go.touch()
     for engine in (home, away):

@@ -112,7 +112,7 @@ async def test_problems_are_part_of_the_status(
     monkeypatch.setattr(problems, "of_processes", one_problem)
     async with Client(build_server(Settings(project=shared.project)), mode=mode) as client:
         status = await Agent(client).call("server_status")
-    assert status["problems"] == ["running: True"]
+    assert "running: True" in status["problems"]
 
 
 async def a_run_that_waits_is_answered(agent: Agent) -> None:
