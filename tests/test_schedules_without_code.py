@@ -181,6 +181,36 @@ async def test_times_that_no_worker_saw_are_started_as_the_schedule_says(
         assert passed[0] < timedelta(minutes=40)
 
 
+@pytest.mark.long
+@proves("schedule:missed", "schedule:each-time-once")
+async def test_a_worker_that_is_killed_while_it_catches_up_loses_no_time(engine: Engine) -> None:
+    """Also if a time of the present has been started meanwhile, and the next worker looks minutes later at times that are older than a minute."""
+    await engine.create_schedule(request("behind", cron=EVERY_SECOND, missed="all"))
+    await engine.pause_schedule("behind")
+    began = datetime.now(UTC)
+    plan = planned.Plan(WORD, "all", began - timedelta(seconds=900))
+    await execute(
+        engine,
+        "update {table} set context = %s, last_fired_at = null, status = 'ACTIVE' where schedule_name = %s",
+        plan.context(),
+        "behind",
+    )
+
+    async def starts_the_present() -> bool:
+        return times_of(await runs_of(engine, "behind"), "behind")[-1:] > [began]
+
+    await until_found(starts_the_present, "a time of the present has its run", seconds=30)
+    assert kill_worker(engine.project)
+    assert len(await runs_of(engine, "behind")) < 800, "it was still catching up"
+
+    async def caught_up() -> bool:
+        times = times_of(await runs_of(engine, "behind"), "behind")
+        return len(times) > 900 and times == each_second(times)
+
+    await until_found(caught_up, "each second has its run", seconds=60)
+    await engine.pause_schedule("behind")
+
+
 @proves("schedule:missed")
 async def test_what_passed_during_a_pause_was_not_missed(engine: Engine) -> None:
     await engine.create_schedule(request("paused", missed="all"))

@@ -8,6 +8,7 @@ its own. The id of a run tells its schedule and its time, so that each time star
 import copy
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -49,6 +50,7 @@ def install(schema: str) -> None:
         _enqueue_scheduled_workflow=functools.partial(start, is_gone),
         _ScheduleThread=_OwnThread,
     )
+    replace(SystemDatabase, update_last_fired_at=_note_last(SystemDatabase.update_last_fired_at))
 
 
 def start(
@@ -97,21 +99,60 @@ def _give(plan: Plan, status: WorkflowStatusInternal) -> None:
 
 
 class _OwnThread(_Thread):
-    """A schedule at work. It also starts what was missed, as its plan says: after it has begun, so that no time falls in between."""
+    """A schedule at work. It also starts what was missed, as its plan says: after it has begun, so that no time falls in between.
+
+    The last time that it started a run is noted only when it has caught up: whatever ends this process before, the next one begins
+    where this one did.
+    """
 
     def __init__(self, schedule: WorkflowSchedule, serializer: Serializer) -> None:
+        self._schedule = schedule
+        self._catching_up = threading.Lock()
+        self._has_caught_up = False
         try:
             super().__init__(schedule, serializer)
-            plan = planned.plan_in_text(schedule["context"])
-            if plan is not None:
-                _catch_up(schedule, plan)
+            self.catch_up()
         except Exception:  # of any kind: dbos would end the thread that looks at all schedules
             logger.exception("The schedule %s cannot be kept.", schedule["schedule_name"])
             self.signature = self.compute_signature(schedule)
 
+    def catch_up(self) -> None:
+        """Start what was missed before this schedule began to work here, if that is not done yet."""
+        with self._catching_up:
+            plan = planned.plan_in_text(self._schedule["context"])
+            if plan is not None and not self._has_caught_up:
+                _catch_up(self._schedule, plan)
+            self._has_caught_up = True
+
+    def _loop(self) -> None:
+        _here.schedule = self
+        super()._loop()
+
     def stop(self, join: bool = False) -> None:
         if hasattr(self, "_thread"):  # else it never began
             super().stop(join)
+
+
+class _Here(threading.local):
+    """The schedule of this thread."""
+
+    schedule: _OwnThread | None = None
+
+
+_here = _Here()
+
+
+def _note_last(
+    note: Callable[[SystemDatabase, str, str], None],
+) -> Callable[[SystemDatabase, str, str], None]:
+    """Replaces `SystemDatabase.update_last_fired_at`, which is `note`."""
+
+    def noted(database: SystemDatabase, name: str, at: str) -> None:
+        if _here.schedule is not None:
+            _here.schedule.catch_up()  # an error leaves the note as it is; the next time tries again
+        note(database, name, at)
+
+    return noted
 
 
 def _catch_up(schedule: WorkflowSchedule, plan: Plan) -> None:
