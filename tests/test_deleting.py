@@ -244,14 +244,14 @@ async def test_a_large_tree_is_deleted_in_parts(deleting: Engine) -> None:
 async def test_a_large_tree_is_deleted_after_many_small_ones(deleting: Engine) -> None:
     """Postgres plans a statement once for all if it was called some times. Planned for small tables, this one would take minutes."""
     tree = """insert into dbos.workflow_status (workflow_uuid, status, name, created_at, updated_at, parent_workflow_id)
-        select %(tree)s || number, 'SUCCESS', 'tree', 1, 1, case when number > 0 then %(tree)s || 0 end
-        from generate_series(0, %(runs)s) as number"""
-    async with await tables.connect(deleting.connection.database, role="test") as connection:
-        for number in range(12):
-            await connection.execute(tree, {"tree": f"small-{number}-", "runs": 2})
-            await deleting.delete([f"small-{number}-0"], children=True)
-        await connection.execute("analyze")
-        await connection.execute(tree, {"tree": "large-", "runs": 3000})
+        select tree || number, 'SUCCESS', 'tree', 1, 1, case when number > 0 then tree || 0 end
+        from (select %s::text as tree) as given, generate_series(0, %s) as number"""
+    await ended(deleting, "leaf", text="a")  # now all tables are there
+    for number in range(12):
+        await value(deleting, tree, f"small-{number}-", 2)
+        await deleting.delete([f"small-{number}-0"], children=True)
+    await value(deleting, "analyze")
+    await value(deleting, tree, "large-", 3000)
     changed = await deleting.delete(["large-0"], children=True)
     assert changed.note == "3,001 runs deleted, with those that they had started."
 

@@ -18,6 +18,7 @@ from dbos._utils import retriable_postgres_exception
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
+from durable_workflows.engine.engine import Engine
 from durable_workflows.seam import statements
 from durable_workflows.seam.patches import bodies, replaying, step_statements
 from requirements import proves
@@ -265,12 +266,15 @@ async def test_a_statement_on_a_connection_that_was_lost_is_one_that_dbos_repeat
 
 
 @proves("lease:no-step")
-async def test_a_step_of_a_run_that_another_execution_has_is_not_begun(database: Any) -> None:
+async def test_a_step_of_a_run_that_another_execution_has_is_not_begun(
+    shared: Engine, database: Any
+) -> None:
     """Unlike dbos, which finds out when the step is recorded."""
     context = dbos_context.DBOSContext()
     context.workflow_id, context.owner_xid = a_run(database, owner="another"), OWNER
     run = context.workflow_id
-    in_windows = replaying.looking_up_in_windows(THEIRS.look_up, "durable_workflows")
+    schema = shared.connection.database.schema
+    in_windows = replaying.looking_up_in_windows(THEIRS.look_up, schema)
     dbos_context._set_local_dbos_context(context)
     token = bodies._BODY.set(bodies.Body("work", context, None, run, 0))
     try:
