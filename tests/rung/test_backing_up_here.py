@@ -1,4 +1,4 @@
-"""The tests of backups again, on a Postgres in the project's folder."""
+"""Those tests of backups again that depend on the engine, on a Postgres in the project's folder."""
 
 from collections.abc import Iterator
 
@@ -25,15 +25,8 @@ test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they_go_on_fro
 test_a_backup_of_a_stopped_project_starts_nothing = (
     theirs.test_a_backup_of_a_stopped_project_starts_nothing
 )
-test_a_backup_onto_a_full_disk_leaves_no_file = theirs.test_a_backup_onto_a_full_disk_leaves_no_file
 test_a_damaged_database_names_the_newest_backup_and_goes_on_from_it = (
     theirs.test_a_damaged_database_names_the_newest_backup_and_goes_on_from_it
-)
-test_a_damaged_file_is_refused_and_changes_nothing = (
-    theirs.test_a_damaged_file_is_refused_and_changes_nothing
-)
-test_a_killed_backup_leaves_no_file_and_disturbs_nothing = (
-    theirs.test_a_killed_backup_leaves_no_file_and_disturbs_nothing
 )
 test_a_killed_restore_leaves_the_old_database_or_the_new_one = (
     theirs.test_a_killed_restore_leaves_the_old_database_or_the_new_one
@@ -43,10 +36,4 @@ test_a_restored_project_goes_on_and_what_was_there_is_set_aside = (
 )
 test_before_an_upgrade_the_database_is_backed_up_for_the_older_version = (
     theirs.test_before_an_upgrade_the_database_is_backed_up_for_the_older_version
-)
-test_on_a_short_disk_nothing_is_backed_up_or_restored_and_that_is_said = (
-    theirs.test_on_a_short_disk_nothing_is_backed_up_or_restored_and_that_is_said
-)
-test_the_last_automatic_backups_are_kept_and_those_that_were_asked_for = (
-    theirs.test_the_last_automatic_backups_are_kept_and_those_that_were_asked_for
 )
