@@ -428,12 +428,16 @@ def test_a_call_that_waits_for_the_database_sleeps_as_we_replace_it() -> None:
     assert set(sleeps) == {"actual_backoff", *polling, "0.1"}
 
 
-def test_an_execution_gives_up_its_place_by_the_method_that_we_wrap() -> None:
+def test_an_execution_takes_and_gives_up_its_place_by_the_methods_that_we_wrap() -> None:
     active = _core.ActiveWorkflowById
+    assert parameters(active.add) == ["self", "key", "queue_name", "queue_partition_key"]
     assert parameters(active._remove) == ["self", "key", "bucket"]
     assert "self._active._remove(" in inspect.getsource(_core.ActiveWorkflowEntry.release)
     for execute in (_core._execute_workflow_wthread, _core._execute_workflow_async):
+        assert parameters(execute)[:2] == ["dbos", "status"]
+        assert inspect.getsource(execute).count("_active_workflows_set.add(") == 1
         assert inspect.getsource(execute).count("entry.release()") == 1
+    assert parameters(_core.execute_dequeued_workflow) == ["dbos", "status", "owner_xid"]
 
 
 def test_what_a_schedule_starts_is_started_by_the_function_that_we_call() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dbos import _core as dbos_core
+from dbos import _queue as dbos_queue
 from dbos import _workflow_commands as dbos_commands
 from pydantic import JsonValue
 
@@ -112,7 +113,14 @@ async def test_whoever_may_have_left_a_run_for_want_of_a_place_is_rung_for_one_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     active = dbos_core.ActiveWorkflowById
-    monkeypatch.setattr(active, "_remove", active._remove)  # and back
+    for owner, name in (
+        (active, "_remove"),
+        (active, "add"),
+        (dbos_core, "_execute_workflow_wthread"),
+        (dbos_core, "_execute_workflow_async"),
+        (dbos_queue, "execute_dequeued_workflow"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # and back
     bell, runs = wakeups.Doorbell(), active()
     places_ = places.Places(bell)
     places_.install()

@@ -108,10 +108,6 @@ async def test_a_limit_of_runs_at_once_counts_those_of_all_workers(two: Engine) 
     assert _most_at_once(runs) == 3
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="Once three runs were at work in one worker: dbos counts a claimed run only when its thread has begun, and our bell makes it look before that.",
-)
 @proves("queues:limits-hold-over-workers")
 async def test_a_limit_of_each_worker_is_for_each_alone(two: Engine) -> None:
     runs = await _ran(two, await _enqueue(two, "wide_each", [("", 0)] * 12))
