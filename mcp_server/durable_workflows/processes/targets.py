@@ -57,8 +57,8 @@ def make_room(there: Settings, progress: Progress) -> None:
     if state.moved_to(there) != COMING and (kept := state.set_aside(there)):
         progress(f"Keeping the database of before as {kept}")
     if not places.data(there).exists():
-        progress("Making the new database")
         state.note_move(there, COMING)
+        progress("Making the new database")
 
 
 @asynccontextmanager
