@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -84,7 +84,11 @@ def copy(source: Path, target: Path) -> None:
 
 
 def reached_by(become: list[str]) -> str | None:
-    """A Python like this one that another user may run; this environment's own may be below root's home."""
+    """A Python like this one that another user may run; this environment's own may be below root's home, and Postgres with it."""
+    if subprocess.run(
+        [*become, "test", "-x", programs.program("postgres")], check=False
+    ).returncode:
+        return None
     own = [sys.executable, f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"]
     for path in own:
         if subprocess.run([*become, "test", "-x", path], check=False).returncode == 0:
@@ -101,6 +105,15 @@ def ask(url: str, statement: str = "select 1") -> object:
 def tree(pid: int) -> list[psutil.Process]:
     keeper = psutil.Process(pid)
     return [keeper, *keeper.children(recursive=True)]
+
+
+def users_of(those: list[psutil.Process]) -> set[int]:
+    """Their users. Postgres's own processes come and go."""
+    found: set[int] = set()
+    for one in those:
+        with suppress(psutil.NoSuchProcess):
+            found.add(one.uids().effective)
+    return found
 
 
 def are_gone(those: list[psutil.Process]) -> bool:
@@ -380,9 +393,26 @@ async def test_for_root_it_runs_as_another_user_also_below_a_closed_folder(
         return
     async with running_postgres(settings, password="secret", port=0) as process:
         ask(process.url)
-        users = {one.uids().effective for one in tree(process.pid)[1:]}
+        users = users_of(tree(process.pid)[1:])
     assert users == {user}
     assert places.data(settings).stat().st_uid == user
+
+
+@only_root
+@proves("rung:any-user")
+async def test_for_root_its_programs_may_be_below_a_closed_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(programs.program("postgres")).parents[2]
+    closed = tmp_path / "closed"
+    for folder in (package, package.with_suffix(".libs")):
+        shutil.copytree(folder, closed / folder.name)
+    closed.chmod(0o700)
+    monkeypatch.setattr(sys, "path", [str(closed), *sys.path])
+    assert closed in Path(programs.program("postgres")).parents
+    settings = Settings(project=tmp_path, engine="postgres")
+    async with running_postgres(settings, password="secret", port=0) as process:
+        ask(process.url)
 
 
 @only_root
@@ -405,4 +435,4 @@ async def test_an_ordinary_user_runs_it_as_that_user(
         pytest.skip("other users reach no Python of this version")
     with parent(Settings(project=folder), *become, python) as (_, keeper, url):
         await anyio.to_thread.run_sync(ask, url)
-        assert {one.uids().effective for one in tree(keeper)} == {nobody.user}
+        assert users_of(tree(keeper)) == {nobody.user}

@@ -25,8 +25,9 @@ _FAST_SECONDS = 4.0  # for a shutdown that writes everything; the next start rec
 _IMMEDIATE_SECONDS = 1.5
 _PORTS = 5  # free ports that another program may take before the server does
 _LINUX = sys.platform == "linux"
-# From <linux/prctl.h> and <linux/capability.h>.
-_PDEATHSIG, _KEEPCAPS, _AMBIENT, _RAISE = 1, 8, 47, 2
+# From <linux/prctl.h>, <linux/securebits.h> and <linux/capability.h>.
+_PDEATHSIG, _KEEPCAPS, _SECUREBITS, _AMBIENT, _RAISE = 1, 8, 28, 47, 2
+_NO_SETUID_FIXUP = 1 << 2
 _DAC_OVERRIDE, _CAPABILITY_VERSION = 1, 0x20080522
 # What Postgres says of a directory that it cannot open. Its messages are in English: the directory is made so.
 _DAMAGE = (
@@ -74,7 +75,8 @@ def become(parent: int, user: int, group: int, command: list[str]) -> None:
 def _leave_root(user: int, group: int) -> None:
     """Become that user for good, but go on to reach files where the user could not: below root's own folders."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if _LINUX:
+    # Capabilities outlive the change of user. With the first of the two, access() respects them too, by which Postgres finds its programs.
+    if _LINUX and libc.prctl(_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0) != 0:
         libc.prctl(_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
     os.setgid(group)
