@@ -359,6 +359,15 @@ async def bytes_of(engine: Engine) -> int:
     return (await engine.reader.status()).database_bytes
 
 
+async def test_the_size_of_the_database_is_what_postgres_says(engine: Engine) -> None:
+    async def is_equal() -> bool:  # a worker may have written between the two
+        return await bytes_of(engine) == await value(
+            engine, "select pg_database_size(current_database())"
+        )
+
+    await until_found(is_equal, "both sizes are equal")
+
+
 @proves("prune:choice")
 @pytest.mark.parametrize(
     "touch",

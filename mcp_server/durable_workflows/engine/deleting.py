@@ -72,13 +72,12 @@ class Deleter:
         rows = await self._rows.lasting()
         moment = datetime.now(UTC) - older_than
         choice = retention.Choice(moment, status=status, name=name, keep_last=keep_last)
-        before = await self._bytes()
+        before = await self._rows.database_bytes()
         pruned = await retention.prune(rows, choice, really=not dry_run)
         if dry_run:
             return pruned
         await rows.fetch("prune_versions")
         await space.shrink(rows, quick=True)
-        return pruned.model_copy(update={"freed_bytes": max(before - await self._bytes(), 0)})
-
-    async def _bytes(self) -> int:
-        return (await self._rows.fetch("database_bytes"))[0]["bytes"]
+        return pruned.model_copy(
+            update={"freed_bytes": max(before - await self._rows.database_bytes(), 0)}
+        )

@@ -312,7 +312,7 @@ class Reader:
             "versions_with_unfinished_runs": self._unfinished_versions,
             "counts": self.counts,
             "waiting": self._waiting_runs,
-            "database_bytes": self._database_bytes,
+            "database_bytes": self._rows.database_bytes,
             "storage": self._storage,
             "schedules": self._schedules,
             "sessions": self.sessions,
@@ -336,9 +336,6 @@ class Reader:
     async def _waiting_runs(self) -> WaitingRuns:
         rows = await self._rows.fetch("waiting_runs", application=APPLICATION)
         return WaitingRuns.model_validate(rows[0])
-
-    async def _database_bytes(self) -> int:
-        return (await self._rows.fetch("database_bytes"))[0]["bytes"]
 
     async def _storage(self) -> Storage:
         days = self._settings.keep_days or _OLD_DAYS

@@ -17,7 +17,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Connection
 from durable_workflows.settings import Settings
-from durable_workflows.system import state
+from durable_workflows.system import files, places, state, trees
 
 _READY_SECONDS = 40.0  # the first worker of a database makes DBOS's tables
 _POLL_SECONDS = 0.05
@@ -26,6 +26,7 @@ _ANSWER_SECONDS = 30.0  # after which a silent database is given up: clients wai
 _LISTENERS = (
     1  # connections to a Postgres for callers that wait; more callers look from time to time
 )
+_POSTGRES = "5"  # the directory of the database `postgres`: its number since PostgreSQL 15
 NOT_KNOWN = "The database has not answered for half a minute. It is not known whether this was done; it may still happen."
 _AGAIN = "Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."
 _ELSEWHERE = (
@@ -127,6 +128,21 @@ class Rows:
             if workflow_id not in found:
                 raise await self.unknown(workflow_id)
         return found
+
+    async def database_bytes(self) -> int:
+        """The size of the database.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+            StateDirectoryUnusable: the files of an embedded database cannot be read.
+        """
+        if self.connection.mode == "external":
+            return (await self.fetch("database_bytes"))[0]["bytes"]
+        folder = places.data(self.settings) / "base" / _POSTGRES
+        try:  # Postgres would ask for the same sizes, which takes PGlite three times as long
+            return trees.size(folder)
+        except OSError as error:
+            raise files.translate(error, folder) from error
 
     async def unknown(self, workflow_id: str) -> UnknownWorkflowId:
         """The error for an id that no run has, with similar ids."""

@@ -139,7 +139,7 @@ def _contents(settings: Settings, folder: Path, at: datetime) -> BackupContents:
         project=settings.project.name,
         package=content.package_version(),
         schema_version=content.schema_version(),
-        bytes=backups.size(folder),
+        bytes=trees.size(folder),
         engine=settings.engine,
     )
 
@@ -166,7 +166,7 @@ async def _copied(
 def _snapshot(settings: Settings, folder: Path) -> snapshots.Snapshot:
     data = places.data(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
-    backups.check_room(folder, 2 * backups.size(data))  # the copy, and the file
+    backups.check_room(folder, 2 * trees.size(data))  # the copy, and the file
     return snapshots.Snapshot(data, folder, but=[_LOCK_FILE])
 
 

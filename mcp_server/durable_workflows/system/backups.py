@@ -93,16 +93,6 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def size(folder: Path) -> int:
-    """The bytes of all files in a directory, which may be in use."""
-    total = 0
-    for inner, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                total += Path(inner, name).stat().st_size
-    return total
-
-
 def write(data: Path, contents: BackupContents, path: Path) -> int:
     """Write a backup of a copied data directory: beside its place, synced, then renamed. Return its size. Blocks.
 
