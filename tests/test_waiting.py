@@ -1,12 +1,15 @@
 """The reports of a wait: on runs, on their child runs, and on messages for which no run waits."""
 
+import time
 from pathlib import Path
 
 import anyio
 import pytest
 from pydantic import JsonValue
 
+from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
+from durable_workflows.engine.rows import Rows
 from durable_workflows.models import StartRequest
 from helpers import until_found
 
@@ -52,6 +55,29 @@ async def test_a_message_between_runs_ends_no_wait(shared: Engine) -> None:
     both = await shared.reader.wait([parent, child], timeout_seconds=0.5)
     assert [(one.workflow_id, one.child_of) for one in both.waiting] == [(child, None)]
     await shared.cancel([parent], children=True)
+
+
+async def test_looks_at_many_runs_that_end_one_after_another_take_a_part_of_the_time(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, looks = Rows.fetch, list[float]()
+
+    async def timed(rows: Rows, name: str, /, **values: object) -> list[tables.Row]:
+        began = time.monotonic()
+        try:
+            return await fetch(rows, name, **values)
+        finally:
+            if name == "run_states":
+                looks.append(time.monotonic() - began)
+
+    monkeypatch.setattr(Rows, "fetch", timed)
+    runs = await shared.start_all(
+        [StartRequest(name="sleeps", args={"seconds": number / 200}) for number in range(200)]
+    )
+    began = time.monotonic()
+    found = await shared.reader.wait([run.workflow_id for run in runs], timeout_seconds=60)
+    assert len(found.done) == 200
+    assert sum(looks[:-1]) <= (time.monotonic() - began) / 4
 
 
 async def test_a_run_that_sleeps_says_until_when(shared: Engine) -> None:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, Unpack
 
+import anyio
+
 from durable_workflows import actions, fitting, limits, topics, wording
 from durable_workflows.database import facts, leases, tables
 from durable_workflows.database.changes import changes
@@ -55,6 +57,7 @@ _DOUBTS = 10  # steps in doubt that are listed
 _SUSPECTS = 10
 _ASKING = 500  # questions that are read of one run's descendants
 _COUNTED = 1_000  # runs; above that, `storage` gives an estimate
+_SHARE = 4  # looks of one caller that waits take a quarter of the time at most, however often runs change
 _OLD_DAYS = 30.0  # the age that `storage` uses if runs are kept forever
 
 # The parts of a status that failed.
@@ -153,9 +156,11 @@ class Reader:
         listeners = self._rows.listeners
         async with changes(self._rows.database, workflow_ids, listeners) as hints:
             while True:
+                looked = anyio.current_time()
                 result = await self._states(workflow_ids)
                 if records.is_enough(result, until, first):
                     return result
+                again = looked + _SHARE * (anyio.current_time() - looked)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return result.model_copy(update={"timed_out": True})
@@ -164,6 +169,7 @@ class Reader:
                 # No hint about a child reaches a caller that waits for its parent.
                 parents = any(one.children for one in result.running)
                 await hints.next(left, often=parents or until == "change")
+                await anyio.sleep_until(again)
 
     async def look(self, workflow_ids: Sequence[str]) -> WaitResult:
         """The present state of the runs, in the form of `wait`; errors as for `wait`."""
