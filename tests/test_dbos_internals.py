@@ -87,6 +87,15 @@ def test_what_we_run_without_a_transaction_is_one_statement_in_dbos() -> None:
     assert "with self.engine.begin() as c:" in inspect.getsource(SystemDatabase._keyless_connection)
 
 
+def test_a_statement_about_several_runs_gets_its_condition_from_the_method_that_we_replace() -> (
+    None
+):
+    assert parameters(SystemDatabase._wf_in) == ["self", "table", "workflow_ids"]
+    assert "table.c.workflow_uuid.in_(" in inspect.getsource(SystemDatabase._wf_in)
+    assert PostgresSystemDatabase._wf_in is SystemDatabase._wf_in
+    assert "self._wf_in(" in inspect.getsource(SystemDatabase.get_workflow_statuses)
+
+
 def test_a_queue_is_claimed_by_the_method_that_we_replace() -> None:
     method = SystemDatabase.start_queued_workflows
     assert PostgresSystemDatabase.start_queued_workflows is method

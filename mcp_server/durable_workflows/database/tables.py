@@ -340,7 +340,7 @@ def _too_many(error: BaseException | None) -> TooManyConnections:
 
 async def fetch(connection: Connection, name: str, /, **values: object) -> list[Row]:
     """Run the named statement and return its rows."""
-    cursor = await connection.execute(_query(connection, name), values)
+    cursor = await connection.execute(_query(connection, name), values, prepare=True)
     return await cursor.fetchall()
 
 
@@ -392,7 +392,7 @@ async def heard(connection: Connection, seconds: float) -> AsyncGenerator[str]:
 
 async def run(connection: Connection, name: str, /, **values: object) -> int:
     """Run the named statement and return how many rows it touched."""
-    return (await connection.execute(_query(connection, name), values)).rowcount
+    return (await connection.execute(_query(connection, name), values, prepare=True)).rowcount
 
 
 def _set_up() -> str:

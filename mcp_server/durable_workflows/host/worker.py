@@ -408,7 +408,11 @@ class _Worker:
                 # The next statement notices a dead connection, and dbos repeats it; the ping costs a tenth of the speed.
                 "pool_pre_ping": False,
                 # PGlite's front refuses DBOS under its own name: without the patches here it would make all clients wait.
-                "connect_args": {"application_name": f"{APPLICATION_NAME} dbos"},
+                "connect_args": {
+                    "application_name": f"{APPLICATION_NAME} dbos",
+                    # At its first use: to read and to plan a statement takes PGlite several milliseconds.
+                    "prepare_threshold": 0,
+                },
             },
         }
 

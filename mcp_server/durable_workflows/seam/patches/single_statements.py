@@ -1,13 +1,18 @@
 # pyright: reportPrivateUsage=false
-"""A single statement of dbos needs no transaction around it: one round trip to the database instead of three."""
+"""Statements of dbos that need less of the database.
+
+A single statement needs no transaction around it: one round trip instead of three. A statement about several runs has one text for any number
+of them, so that it is prepared once.
+"""
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy
 from dbos._sys_db import SystemDatabase
+from sqlalchemy.dialects import postgresql
 
 from durable_workflows.seam.patches.replacing import replace
 
@@ -27,7 +32,18 @@ METHODS = (
 def install() -> None:
     """Change dbos for this process. Call it once, before `DBOS.launch()`."""
     alone = {name: _alone(getattr(SystemDatabase, name)) for name in METHODS}
-    replace(SystemDatabase, **alone)
+    replace(SystemDatabase, **alone, _wf_in=_among)
+
+
+def _among(
+    self: SystemDatabase, table: sqlalchemy.FromClause, workflow_ids: Iterable[str]
+) -> list[sqlalchemy.ColumnElement[bool]]:
+    """As `SystemDatabase._wf_in`, with one value for all ids."""
+    ids = list(workflow_ids)
+    for workflow_id in ids:
+        self._reject_shard_key(workflow_id, None)
+    array = sqlalchemy.bindparam(None, ids, postgresql.ARRAY(sqlalchemy.Text))
+    return [table.c.workflow_uuid == sqlalchemy.any_(array)]
 
 
 def _alone(
