@@ -16,7 +16,7 @@ import pytest
 from documents import bundled, tables
 from durable_workflows import content, errors
 from durable_workflows.cli import app, clients
-from durable_workflows.code import catalog
+from durable_workflows.code.templates import template_entries
 from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
@@ -56,7 +56,7 @@ def test_the_readme_names_only_tools_and_commands_that_there_are() -> None:
 
 def test_every_template_is_in_the_readme_and_nothing_else() -> None:
     rows = [line for line in section("What you get").splitlines() if line.startswith("| `")]
-    names = [template.name for template in catalog.templates()]
+    names = [template.name for template in template_entries()]
     assert sorted(re.findall(r"^\| `(\w+)`", "\n".join(rows), re.MULTILINE)) == names
 
 

@@ -241,6 +241,7 @@ class InboxItem(Model):
     input: "Preview | None"
 
 
+Detail = Literal["summary", "full", "tree", "messages", "log", "source"]  # of a run
 Unanswered = Literal["decline", "cancel", "unfit"]  # unfit: an answer was given, and not taken
 
 

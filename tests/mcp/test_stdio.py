@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -42,6 +44,18 @@ def test_the_first_message_is_answered_before_anything_has_started(
     with launch(nowhere.project) as server:
         answer = server.initialize()
     assert answer["result"]["serverInfo"]["name"] == "durable-workflows"
+
+
+def test_the_first_answer_waits_for_no_import_that_it_does_not_need(nowhere: Settings) -> None:
+    code = (
+        "import sys; from pathlib import Path; from durable_workflows.mcp import server; from durable_workflows.settings import Settings; "
+        "server.log_plainly(); server.build_server(Settings(project=Path(sys.argv[1]))); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(nowhere.project)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    slow = {"dbos", "psycopg", "rich", "sqlalchemy"}
+    ours = {f"durable_workflows.{name}" for name in ("telling", "code.catalog", "engine.engine")}
+    assert not (slow | ours) & set(done.stdout.split())
 
 
 def test_a_modern_client_is_served_as_well(nowhere: Settings, launch: Launch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from durable_workflows.code import catalog
+from durable_workflows.code.templates import template_entries
 from durable_workflows.mcp.server import build_server
 from durable_workflows.settings import Settings
 from mcp import Client
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 # Those with libraries of their own have tests of theirs: test_agents_libraries.py.
 LIBRARIES = {"pydantic_ai_agent", "openai_sdk_agent"}
-NAMES = [one.name for one in catalog.templates() if one.name not in LIBRARIES]
+NAMES = [one.name for one in template_entries() if one.name not in LIBRARIES]
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

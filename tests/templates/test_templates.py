@@ -7,6 +7,7 @@ import pytest
 
 from durable_workflows import content
 from durable_workflows.code import catalog
+from durable_workflows.code.templates import template_entries
 from durable_workflows.errors import InvalidArguments
 from durable_workflows.models import RunningStep
 from helpers import until_found
@@ -32,7 +33,7 @@ def test_the_templates_are_the_eight_and_each_says_when_to_use_it() -> None:
         "queue_parallel",
         "transactional_steps",
     ]
-    for template in catalog.templates():
+    for template in template_entries():
         assert template.use_when.startswith("Use when ")
         assert len(template.use_when) < 130
 

@@ -8,6 +8,7 @@ import typer
 
 from durable_workflows import fitting
 from durable_workflows.code import catalog
+from durable_workflows.code.templates import template_entries
 from durable_workflows.engine.reading import Reader
 from durable_workflows.engine.rows import Rows
 from durable_workflows.settings import LATEST, PERSON, Settings
@@ -51,7 +52,7 @@ def names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def templates(incomplete: str) -> list[tuple[str, str]]:
     """The templates, each with its purpose."""
-    found = catalog.templates()
+    found = template_entries()
     return [(one.name, one.use_when) for one in found if one.name.startswith(incomplete)]
 
 

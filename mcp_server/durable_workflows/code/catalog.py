@@ -17,8 +17,6 @@ from pathlib import Path, PurePosixPath
 from durable_workflows import content
 from durable_workflows.code.checks.scopes import Module
 from durable_workflows.errors import WorkflowUnavailable
-from durable_workflows.models import TemplateEntry
-from durable_workflows.schemas.described import first_line
 from durable_workflows.settings import Settings
 
 BUNDLED = "_bundled"  # the bundled files' folder inside a version's code
@@ -107,14 +105,6 @@ def version_of(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()[:_VERSION_LENGTH]
 
 
-def templates() -> list[TemplateEntry]:
-    """The templates of this installation, with the first line of each one's docstring."""
-    return [
-        TemplateEntry(name=path.stem, use_when=first_line(_docstring(path.read_bytes())))
-        for path in sorted(content.folder("templates").glob("*.py"))
-    ]
-
-
 def workflow_files(files: Mapping[str, bytes]) -> list[str]:
     """The paths that define workflows, the project's own paths before the bundled ones."""
     found = [path for path, data in files.items() if _is_workflow_file(path, data)]
@@ -138,14 +128,6 @@ def _seeming_names(source: str) -> list[str]:
         given = _NAMED.search(match["arguments"])
         names.append(given[1] if given else match["name"])
     return names
-
-
-def write(files: Mapping[str, bytes], folder: Path) -> None:
-    """Put a version's files below `folder`, which must not exist."""
-    for path, data in files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int, int, int]]:
@@ -246,7 +228,3 @@ def _is_workflow(node: ast.AST) -> bool:
         return False
     called = [item.func for item in node.decorator_list if isinstance(item, ast.Call)]
     return any(isinstance(item, ast.Attribute) and item.attr == "workflow" for item in called)
-
-
-def _docstring(source: bytes) -> str | None:
-    return ast.get_docstring(ast.parse(source))

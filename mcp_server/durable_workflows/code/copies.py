@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from durable_workflows.code import catalog
 from durable_workflows.settings import Settings
 from durable_workflows.system import places
 
@@ -31,10 +30,18 @@ def make(settings: Settings, version: str, files: Mapping[str, bytes], apart: st
     code = places.code(settings)
     prefix = _prefix(version, apart)
     folder = Path(tempfile.mkdtemp(dir=code, prefix=prefix))
-    catalog.write(files, folder)
+    write(files, folder)
     (folder / _LIST).write_text(json.dumps(list(files)), encoding="utf-8")
     _remove(settings, (old for old in code.glob(f"{prefix}*") if old != folder))
     return folder
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Put a version's files below `folder`, which must not exist."""
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 def remove(settings: Settings, version: str, apart: str = "") -> None:

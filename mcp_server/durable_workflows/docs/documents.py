@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from durable_workflows import content
-from durable_workflows.code import catalog
+from durable_workflows.code.templates import template_entries
 
 _SUMMARY = 300  # characters
 
@@ -44,7 +44,7 @@ def templates() -> list[Document]:
             path=folder / f"{one.name}.py",
             mime_type="text/x-python",
         )
-        for one in catalog.templates()
+        for one in template_entries()
     ]
 
 

@@ -22,6 +22,7 @@ from durable_workflows.engine.carrying import Carrier, Unfinished
 from durable_workflows.engine.contents import Contents
 from durable_workflows.engine.deleting import Deleter
 from durable_workflows.engine.forking import Forker
+from durable_workflows.engine.inspecting import Pages
 from durable_workflows.engine.many_forks import ManyForks
 from durable_workflows.engine.messaging import Messenger
 from durable_workflows.engine.moving import Mover
@@ -70,7 +71,7 @@ _AS_IT_WAS = ForkOptions()
 class Engine:
     """Workflows of one project, in the database of `connection`. Close it after use (`aclose`).
 
-    `reader` looks at the runs, `contents` has everything that is in them.
+    `reader` looks at the runs, `pages` tells of them in text, `contents` has everything that is in them.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Engine:
         self._rows = Rows(settings, connection)
         self._calls = Calls(self._rows)
         self.reader = Reader(self._rows)
+        self.pages = Pages(self.reader)
         self.contents = Contents(self._rows)
         self._published = Published(self._rows, self._calls, progress)
         self._starter = Starter(self._rows, self._published)

@@ -1,25 +1,59 @@
 """One run, or two side by side, as pages of text: for the tools `inspect` and `compare` and the commands of these names."""
 
 import re
-from typing import TYPE_CHECKING, Literal
+from datetime import UTC, datetime
 
 from durable_workflows import limits
+from durable_workflows.engine.reading import Reader
 from durable_workflows.errors import InvalidArguments
-from durable_workflows.telling import comparisons, pages, traces
+from durable_workflows.models import Detail
+from durable_workflows.telling import causes, comparisons, pages, trace_json, traces
 from durable_workflows.wording import short
 
-if TYPE_CHECKING:  # importing it imports psycopg, for which the server's first message would wait
-    from durable_workflows.engine.reading import Reader
-
 _ALL_STEPS = 2**31 - 1
+_PAYLOAD = 20_000  # characters of each payload in a trace as JSON
+_FEW_STEPS = 100
+_SHORT_PAYLOAD = 2000  # if there are more steps: a client holds all of it in memory
 _FULL_PREVIEW = 2000  # characters of a step's result
 _CURSOR = re.compile(r"(?:(input|output|error|prompt|events|answers|attempts):)?([0-9]{1,9})")
 
-Detail = Literal["summary", "full", "tree", "messages", "log", "source"]
+
+class Pages:
+    """The texts about runs, for clients and people; errors as for `Reader.run`."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def page(
+        self, workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
+    ) -> str:
+        """A page about a run: of one step (0: of the run's own payloads), or of a detail."""
+        return await page(self._reader, workflow_id, step=step, detail=detail, cursor=cursor)
+
+    async def comparison(self, workflow_id: str, other: str, *, cursor: str | None) -> str:
+        """A page about two runs side by side."""
+        return await comparison(self._reader, workflow_id, other, cursor=cursor)
+
+    async def summary(self, workflow_id: str, *, budget: int = limits.ANSWER) -> str:
+        """Why a run is where it is and what its steps did, as Markdown of at most so many characters."""
+        return traces.markdown(await self._reader.run(workflow_id), budget=budget)
+
+    async def cause(self, workflow_id: str) -> str:
+        """Why a run is where it is, in a sentence."""
+        return causes.cause(await self._reader.run(workflow_id), datetime.now(UTC)).text
+
+    async def trace_json(self, workflow_id: str) -> str:
+        """A run with its steps, children and messages, as JSON for programs."""
+        few = await self._reader.last_step(workflow_id) <= _FEW_STEPS
+        preview = _PAYLOAD if few else _SHORT_PAYLOAD
+        run = await self._reader.run(workflow_id, preview=preview)
+        messages = await self._reader.messages(workflow_id, count=limits.MESSAGES)
+        lines = await self._reader.log(workflow_id, limit=limits.LOG_LINES)
+        return trace_json.text(run, messages, len(lines))
 
 
 async def page(
-    reader: "Reader", workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
+    reader: Reader, workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
 ) -> str:
     """A page about a run: of one step (0: of the run's own payloads), or of a detail."""
     which, offset = _where(cursor)
@@ -31,14 +65,14 @@ async def page(
     return await _detail(reader, workflow_id, detail, offset)
 
 
-async def comparison(reader: "Reader", workflow_id: str, other: str, *, cursor: str | None) -> str:
+async def comparison(reader: Reader, workflow_id: str, other: str, *, cursor: str | None) -> str:
     """A page about two runs side by side."""
     _, offset = _where(cursor)
     found = await reader.compare(workflow_id, other, after=offset)
     return comparisons.markdown(found, offset=offset)
 
 
-async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: int) -> str:
+async def _detail(reader: Reader, workflow_id: str, detail: Detail, offset: int) -> str:
     match detail:
         case "summary":
             return traces.markdown(await reader.run(workflow_id))
@@ -58,7 +92,7 @@ async def _detail(reader: "Reader", workflow_id: str, detail: Detail, offset: in
             return pages.source(workflow_id, path, text, offset=offset)
 
 
-async def _payload(reader: "Reader", workflow_id: str, which: str | None, offset: int) -> str:
+async def _payload(reader: Reader, workflow_id: str, which: str | None, offset: int) -> str:
     """The run's own error, output or input."""
     run = await reader.run(workflow_id, preview=offset + limits.PART, after_step=_ALL_STEPS)
     which = which or ("error" if run.error else "output" if run.output else "input")

@@ -6,6 +6,7 @@ import anyio
 
 from durable_workflows import wording
 from durable_workflows.code import catalog, versions
+from durable_workflows.code.templates import template_entries
 from durable_workflows.engine.calls import Calls
 from durable_workflows.engine.rows import Rows
 from durable_workflows.errors import UnknownWorkflow, WorkflowUnavailable
@@ -35,7 +36,7 @@ class Published:
         version = await self.newest()
         rows = await self._rows.fetch("catalog", version=version)
         entries = [CatalogEntry.model_validate(row) for row in rows]
-        templates = catalog.templates()
+        templates = template_entries()
         if query:
             word = query.lower()
             entries = [one for one in entries if word in f"{one.name} {one.summary}".lower()]

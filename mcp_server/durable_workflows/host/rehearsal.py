@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, TextIO
 
-from durable_workflows.code import catalog, environments
+from durable_workflows.code import catalog, copies, environments
 from durable_workflows.database import tables
 from durable_workflows.errors import DatabaseUnavailable
 from durable_workflows.host import conditions, earlier, loading
@@ -140,7 +140,7 @@ class Rehearsing:
     def _load(self, files: Mapping[str, bytes], faults: Mapping[str, str]) -> None:
         earlier.offer()
         folder = self._asked.folder
-        catalog.write(files, folder)
+        copies.write(files, folder)
         self._classes.look_in([*{folder / PurePosixPath(path).parts[0] for path in files}])
         names = loading.Names(folder, dbos_calls.unregister)
         registering.before_registering(names.claim)

@@ -25,7 +25,6 @@ from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.icons import icons
 from durable_workflows.mcp.subscriptions import NEWEST
 from durable_workflows.models import RunList, RunSummary
-from durable_workflows.telling import trace_json, traces
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
     from durable_workflows.engine.engine import Engine
@@ -33,9 +32,6 @@ if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a seco
 _PAGE = 50  # runs in a page of the list
 _LISTED = 200  # runs in all pages: many clients fetch all pages again and again
 _LIST_SECONDS = 1.0  # a client asks for the list at its start: later runs are announced
-_PAYLOAD = 20_000  # characters of each payload in a trace as JSON
-_FEW_STEPS = 100
-_SHORT_PAYLOAD = 2000  # if there are more steps: a client holds all of it in memory
 _DETAIL = 200  # characters of an error, or of a wait, in the list
 
 # A workflow_id may look like a path, but names no file.
@@ -92,7 +88,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def trace(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            return fitting.shown(traces.markdown(await engine.reader.run(workflow_id)))
+            return fitting.shown(await engine.pages.summary(workflow_id))
 
     @server.resource(
         uris.TRACE_JSON,
@@ -106,11 +102,7 @@ def _add_traces(server: MCPServer[Backend], backend: Backend) -> None:
     )
     async def as_json(workflow_id: str) -> str:
         async with _engine(backend) as engine:
-            few = await engine.reader.last_step(workflow_id) <= _FEW_STEPS
-            run = await engine.reader.run(workflow_id, preview=_PAYLOAD if few else _SHORT_PAYLOAD)
-            messages = await engine.reader.messages(workflow_id, count=limits.MESSAGES)
-            lines = await engine.reader.log(workflow_id, limit=limits.LOG_LINES)
-            return trace_json.text(run, messages, len(lines))
+            return await engine.pages.trace_json(workflow_id)
 
 
 def _add_documents(server: MCPServer[Backend]) -> None:

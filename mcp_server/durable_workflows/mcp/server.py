@@ -17,6 +17,7 @@ import anyio
 from mcp.server import MCPServer
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import server as sdk_server
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
@@ -49,6 +50,7 @@ from durable_workflows.mcp.subscriptions import Subscriptions
 from durable_workflows.mcp.tasks import Tasks
 from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.settings import Settings
+from durable_workflows.system.importing import undisturbed
 
 logger = logging.getLogger(__name__)
 Params = TypeVar("Params", bound=BaseModel)
@@ -225,16 +227,23 @@ async def serve(settings: Settings) -> None:
     Runs and workers continue.
     """
     log_plainly()
-    await build_server(settings, own_process=True).run_stdio_async()
+    with undisturbed():  # it makes thousands of objects that stay
+        server = build_server(settings, own_process=True)
+    await server.run_stdio_async()
     leave()
 
 
 def log_plainly() -> None:
-    """Log to standard error, unless the process already does. Otherwise MCPServer would log as for a terminal."""
+    """Log to standard error, unless the process already does. MCPServer would log as for a terminal, and import a library for that first."""
+    sdk_server.configure_logging = _is_configured  # pyright: ignore[reportPrivateImportUsage]
     if not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
+
+
+def _is_configured(level: str) -> None:
+    """Replaces the SDK's function."""
 
 
 # Leaving

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from durable_workflows import fitting
 from durable_workflows.errors import DurableWorkflowsError
-from durable_workflows.schemas.signatures import Untitled
 
 _LONGEST_ERROR = 4000  # characters
 _SHOWN_PROBLEMS = 5
@@ -76,10 +75,11 @@ def strict_tool(spec: ToolSpec) -> Tool:
     assert isinstance(tool, _StrictTool)
     tool.unknown = spec.unknown
     loose = tool.fn_metadata.arg_model
-    strict = type(loose.__name__, (loose,), {"model_config": ConfigDict(extra="forbid")})
+    # Built at the first call of the tool: 21 models more would delay the answer to `initialize`.
+    config = ConfigDict(extra="forbid", defer_build=True)
+    strict = type(loose.__name__, (loose,), {"model_config": config})
     tool.fn_metadata = _AsGiven.model_validate({**dict(tool.fn_metadata), "arg_model": strict})
-    schema = strict.model_json_schema(by_alias=True, schema_generator=Untitled)
-    tool.parameters = _advertised(schema)
+    tool.parameters = _advertised({**tool.parameters, "additionalProperties": False})
     for name, text in _ARGUMENT.findall(described):
         tool.parameters["properties"][name]["description"] = _unwrapped(text)
     return tool

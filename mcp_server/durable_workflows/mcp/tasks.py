@@ -6,7 +6,6 @@ another name: its id names them (`begun.py`), and nothing is stored for it. Any 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -34,7 +33,6 @@ from durable_workflows.models import (
     Started,
     WaitResult,
 )
-from durable_workflows.telling import causes
 from durable_workflows.wording import counted, how_it_goes, joined, line
 
 if TYPE_CHECKING:  # importing it imports psycopg, which takes a fifth of a second
@@ -191,8 +189,7 @@ async def _state(engine: "Engine", found: Begun) -> _State:
 
 async def _how_it_stands(engine: "Engine", state: _State) -> str:
     if len(state.heads) == 1:
-        run = await engine.reader.run(state.ids[0])
-        return causes.cause(run, datetime.now(UTC)).text
+        return await engine.pages.cause(state.ids[0])
     return _progress(len(state.heads), await engine.reader.look(state.ids))
 
 

@@ -16,8 +16,7 @@ from pydantic import Field, JsonValue, WithJsonSchema
 
 from durable_workflows import limits
 from durable_workflows.docs import searching
-from durable_workflows.engine import inspecting, standing
-from durable_workflows.engine.inspecting import Detail
+from durable_workflows.engine import standing
 from durable_workflows.errors import CannotAsk, InvalidArguments, NotWaiting
 from durable_workflows.mcp import answers, elicitation, uris
 from durable_workflows.mcp.answers import (
@@ -36,6 +35,7 @@ from durable_workflows.mcp.backend import Backend
 from durable_workflows.mcp.strict_tools import ToolSpec
 from durable_workflows.models import (
     Delivered,
+    Detail,
     ForkChoice,
     ForkOptions,
     Missed,
@@ -254,9 +254,7 @@ async def inspect(
     - cursor: As the page before says.
     """
     engine = await _engine(ctx)
-    return await inspecting.page(
-        engine.reader, workflow_id, step=step, detail=detail, cursor=cursor
-    )
+    return await engine.pages.page(workflow_id, step=step, detail=detail, cursor=cursor)
 
 
 async def compare(
@@ -272,7 +270,7 @@ async def compare(
     - cursor: As the page before says.
     """
     engine = await _engine(ctx)
-    return await inspecting.comparison(engine.reader, workflow_id, other, cursor=cursor)
+    return await engine.pages.comparison(workflow_id, other, cursor=cursor)
 
 
 async def send_message(

@@ -16,6 +16,7 @@ from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import Args, AsJson, OwnId, engine_of, given_text
 from durable_workflows.code import catalog, writing
 from durable_workflows.code.checks import checking
+from durable_workflows.code.templates import template_entries
 from durable_workflows.docs import searching
 from durable_workflows.engine import following
 from durable_workflows.errors import UsageError
@@ -53,7 +54,7 @@ def new(
     the templates.
     """
     if list_them or template is None:
-        printing.print_templates(catalog.templates(), as_json)
+        printing.print_templates(template_entries(), as_json)
         return
     if name is None:
         raise typer.BadParameter("Missing argument 'NAME': the name of the new workflow.")

@@ -14,9 +14,8 @@ from durable_workflows.cli import printing, shell_completion, terminal
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, WorkflowId, given_time, reader_of
 from durable_workflows.engine import following, inspecting
-from durable_workflows.engine.inspecting import Detail
 from durable_workflows.engine.reading import Reader
-from durable_workflows.models import Status, Wanted
+from durable_workflows.models import Detail, Status, Wanted
 from durable_workflows.settings import Settings
 from durable_workflows.telling import traces
 
