@@ -118,11 +118,13 @@ class Bench:
     async def _look(self) -> None:
         for key, contender in self._running.items():
             if isinstance(contender, Ours):
-                self._say(f"replays, waiting runs, many runs: {key}")
+                self._say(f"replays, many runs, waiting runs: {key}")
                 self.results.add(key, await measures.replays(contender))
+                await contender.fill(self._effort.filled)
+                self.results.add(key, await measures.looks(contender))
                 if key == "ours":
                     self.results.add(key, await measures.waits(contender, self._effort))
-                self.results.add(key, await measures.looks(contender, self._effort))
+                    self.results.add(key, await measures.looks(contender, "_beside"))
                 self.results.add(key, await measures.prunes(contender, self._effort))
 
     @property

@@ -117,20 +117,19 @@ async def batches(contender: Contender, effort: Effort) -> Samples:
     }
 
 
-async def looks(contender: Ours, effort: Effort) -> Samples:
-    """The calls that read many runs, with that many runs."""
-    await contender.fill(effort.filled)
+async def looks(contender: Ours, suffix: str = "") -> Samples:
+    """The calls that read many runs; `suffix` is added to their names."""
     seconds: dict[str, list[float]] = {}
     for name, look in contender.looks().items():
         for _ in range(_LOOKS):
             began = time.monotonic()
             await look()
-            seconds.setdefault(name, []).append(time.monotonic() - began)
+            seconds.setdefault(f"{name}{suffix}", []).append(time.monotonic() - began)
     return seconds
 
 
 async def prunes(contender: Ours, effort: Effort) -> Samples:
-    """Deleting all runs of `looks`, and how long other runs wait for their first step meanwhile."""
+    """Deleting the ended runs that the database was filled with, and how long other runs wait for their first step meanwhile."""
     seconds: list[float] = []
 
     async def prune() -> None:

@@ -796,14 +796,14 @@ where version = %(version)s and path = (
 
 -- name: schedules
 -- The schedules, or the one of that name; `plan` is the context of one without code. The run of its last time has that time in its id. `source` and
--- what follows are of the workflow in this version, if that has loaded.
+-- what follows are of the workflow in the newest version, if that has loaded.
 select schedule.schedule_name as name, schedule.workflow_name as workflow, schedule.schedule as cron, schedule.status, schedule.last_fired_at,
     coalesce(schedule.cron_timezone, 'UTC') as timezone, schedule.queue_name as queue, run.workflow_uuid as last_workflow_id, run.status as last_status,
     case when schedule.context like '{"durable\_workflows\_schedule":%%' then schedule.context end as plan,
     versions.version is not null as loaded, entry.source, entry.error, entry.args_schema
 from dbos.workflow_schedules as schedule
     left join dbos.workflow_status as run on run.workflow_uuid = 'sched-' || schedule.schedule_name || '-' || schedule.last_fired_at
-    left join durable_workflows.versions on versions.version = %(version)s and versions.state = 'ready'
+    left join (select version from durable_workflows.versions where state = 'ready' order by saved_at desc limit 1) as versions on true
     left join durable_workflows.catalog as entry on entry.version = versions.version and entry.name = schedule.workflow_name
 where (schedule.application_name = %(application)s or schedule.application_name is null)
     and (%(name)s::text is null or schedule.schedule_name = %(name)s)

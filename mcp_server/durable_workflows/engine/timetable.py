@@ -18,9 +18,7 @@ NEXT = 3  # times that are shown of a schedule
 
 async def rows_of(rows: Rows, name: str | None = None) -> list[tables.Row]:
     """The rows of `schedules`: of all, or of the one with that name."""
-    newest = await rows.fetch("newest_version")
-    version = newest[0]["version"] if newest else None
-    return await rows.fetch("schedules", application=APPLICATION, name=name, version=version)
+    return await rows.fetch("schedules", application=APPLICATION, name=name)
 
 
 def shown(row: tables.Row) -> ScheduleInfo:
