@@ -88,7 +88,7 @@ mcpb: page
 release: .venv/ready
 	@$(BIN)/python .ci/release.py
 
-# The newest dbos, mcp, Node, PGlite and other libraries in an environment of their own, and what breaks there. ONLY=dbos moves one of them. About half an hour.
+# The newest dbos, mcp, Node, PGlite and other libraries in an environment of their own, and what breaks there. ONLY=dbos moves one of them. About seven minutes.
 try-newest: .venv/ready
 	@$(BIN)/python .ci/newest.py $(if $(ONLY),--only $(ONLY))
 
