@@ -31,20 +31,30 @@ dbos_core._execute_workflow_wthread = _late
 dbos_core._execute_workflow_async = _late_async
 
 
-@DBOS.workflow()
-def late_item() -> Ran:
-    """Say when it ran."""
+@DBOS.step()
+def late_step() -> Ran:
     began = time.time()
     time.sleep(_SECONDS)
     return began, time.time()
 
 
 @DBOS.workflow()
-async def late_async_item() -> Ran:
-    """The same, as a task."""
+def late_item() -> Ran:
+    """Say when it ran."""
+    return late_step()
+
+
+@DBOS.step()
+async def late_async_step() -> Ran:
     began = time.time()
     await asyncio.sleep(_SECONDS)
     return began, time.time()
+
+
+@DBOS.workflow()
+async def late_async_item() -> Ran:
+    """The same, as a task."""
+    return await late_async_step()
 
 
 @DBOS.required_roles(["nobody"])
