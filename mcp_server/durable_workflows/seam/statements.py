@@ -2,22 +2,14 @@
 """Single statements on dbos's connections, without SQLAlchemy, whose overhead costs as much again as the statement."""
 
 import functools
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import sqlalchemy
 import sqlalchemy.exc
 from dbos._sys_db import SystemDatabase, db_retry
 
 Row = Sequence[Any]
-Ready = deque[sqlalchemy.PoolProxiedConnection]
-
-# Connections of a pool in autocommit mode: to take one out of the pool, to change its mode and to put it back costs as much again as a statement.
-_LOCK = threading.Lock()
-_READY: WeakKeyDictionary[sqlalchemy.Pool, Ready] = WeakKeyDictionary()
 
 
 def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) -> Sequence[Row]:
@@ -28,56 +20,27 @@ def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) 
     """
     engine, sql = database.engine, _in_schema(statement, database.schema)
     error_of_driver = engine.dialect.loaded_dbapi.Error
-    ready = _READY.setdefault(engine.pool, deque())
     pooled = None
     try:
-        pooled = _taken(ready)
-        if pooled is None:
-            pooled = engine.raw_connection()
-        else:
-            _announce(engine.pool, pooled)
+        pooled = engine.raw_connection()
         connection: Any = pooled.driver_connection
-        if not connection.autocommit:
-            connection.autocommit = True
+        connection.autocommit = True
         rows = connection.execute(sql, values).fetchall()
+        connection.autocommit = False
     except error_of_driver as error:
         raise sqlalchemy.exc.DBAPIError.instance(
             sql,
             None,
             error,
             error_of_driver,
-            connection_invalidated=_discard(engine, ready, pooled, error),
+            connection_invalidated=_discard(engine, pooled, error),
             dialect=engine.dialect,
         ) from error
     except BaseException as error:
-        _discard(engine, ready, pooled, error)
+        _discard(engine, pooled, error)
         raise
-    if not _keeps(engine.pool, ready, pooled):
-        connection.autocommit = False
-        pooled.close()
+    pooled.close()
     return rows
-
-
-def _taken(ready: Ready) -> sqlalchemy.PoolProxiedConnection | None:
-    try:
-        return ready.pop()
-    except IndexError:
-        return None
-
-
-def _announce(pool: Any, pooled: Any) -> None:
-    """Tell those who watch the pool, as it does itself: one of them refuses a second connection in a transaction."""
-    pool.dispatch.checkout(pooled.dbapi_connection, pooled._connection_record, pooled)
-
-
-def _keeps(pool: sqlalchemy.Pool, ready: Ready, pooled: sqlalchemy.PoolProxiedConnection) -> bool:
-    """Whether the connection stays ready. Half of them do at most: the others are for dbos, which uses them in transactions."""
-    most = pool.size() // 2 if isinstance(pool, sqlalchemy.QueuePool) else 0
-    with _LOCK:
-        if len(ready) >= most:
-            return False
-        ready.append(pooled)
-        return True
 
 
 @db_retry()
@@ -89,10 +52,7 @@ def certainly(
 
 
 def _discard(
-    engine: sqlalchemy.Engine,
-    ready: Ready,
-    pooled: sqlalchemy.PoolProxiedConnection | None,
-    error: BaseException,
+    engine: sqlalchemy.Engine, pooled: sqlalchemy.PoolProxiedConnection | None, error: BaseException
 ) -> bool:
     """Close a connection that may still be in autocommit mode, in which dbos would have no transactions on it.
 
@@ -104,8 +64,6 @@ def _discard(
     is_broken = connection.closed or connection.broken
     if is_broken:
         engine.pool._invalidate(pooled, error)
-        while other := _taken(ready):
-            other.invalidate(error)
     else:
         pooled.invalidate(error)
     return is_broken
