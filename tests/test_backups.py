@@ -171,6 +171,7 @@ async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they
         assert said.lost_runs == 0
         # A run whose last step is in the backup may be there as one that has ended.
         unfinished = sum(inside[name] < STEPS_OF_EACH for name in names)
+        assert said.reopened is not None
         assert unfinished <= said.reopened <= 20
         assert said.lost_steps == 20 * STEPS_OF_EACH - sum(inside.values())
         project = Project(settings)
