@@ -11,7 +11,6 @@ from mcp.types import TextContent
 from durable_workflows import fitting
 from durable_workflows.cli import dashboard
 from durable_workflows.database import tables
-from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import InvalidArguments, UsageError
@@ -188,7 +187,7 @@ async def test_a_run_that_nobody_of_ours_wrote_keeps_no_other_from_being_shown(b
         run = await bad.reader.run(one)
         text = traces.markdown(run)
         assert text.startswith("# ")
-        compared = await inspecting.comparison(bad.reader, one, ids[0], cursor=None)
+        compared = await bad.pages.comparison(one, ids[0], cursor=None)
         assert compared.startswith("# Two runs compared")
         assert not any(line.startswith("**Next:** `cancel`") for line in text.splitlines())
         assert len(traces.full_markdown(run)) < 8000

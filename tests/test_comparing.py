@@ -8,7 +8,6 @@ import pytest
 
 from cli.command import run, succeed
 from durable_workflows.database import tables
-from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId
 from durable_workflows.models import (
@@ -135,7 +134,7 @@ async def test_an_error_differs_by_what_it_says_and_not_by_its_line_of_code(engi
     assert found.differs == ["input"]
     failed = await engine.reader.compare("late", "priced")
     assert failed.differs == ["status", "input", "output", "error", "steps"]
-    page = await inspecting.comparison(engine.reader, "late", "priced", cursor=None)
+    page = await engine.pages.comparison("late", "priced", cursor=None)
     assert "- a: ValueError: no price for nails" in page
     assert "- b: none" in page
     assert "refuse · only in a" in page
@@ -154,7 +153,7 @@ async def test_of_a_fork_it_is_said_what_it_took_over(engine: Engine) -> None:
     back = await engine.reader.compare(fork.workflow_id, "late")
     assert back.taken_over is not None
     assert back.taken_over.fork == "a"
-    page = await inspecting.comparison(engine.reader, fork.workflow_id, "late", cursor=None)
+    page = await engine.pages.comparison(fork.workflow_id, "late", cursor=None)
     assert f"a is a fork of b at step {last}: it took over {last - 1} steps" in page
     unrelated = await engine.reader.compare("first", "again")
     assert unrelated.taken_over is None
@@ -163,11 +162,11 @@ async def test_of_a_fork_it_is_said_what_it_took_over(engine: Engine) -> None:
 
 async def test_a_run_that_goes_on_is_compared_as_far_as_it_is(engine: Engine) -> None:
     await until_found(lambda: engine.reader.waits("waits"), "it waits")
-    page = await inspecting.comparison(engine.reader, "waits", "first", cursor=None)
+    page = await engine.pages.comparison("waits", "first", cursor=None)
     assert "has not ended" in page
     found = await engine.reader.compare("waits", "rounded")
     assert "status" in found.differs
-    page = await inspecting.comparison(engine.reader, "waits", "rounded", cursor=None)
+    page = await engine.pages.comparison("waits", "rounded", cursor=None)
     assert "only in b, and a has not ended" in page
 
 
@@ -183,7 +182,7 @@ async def test_a_comparison_of_long_runs_has_pages_of_an_answer_that_lead_throug
     assert with_values == [True] * MOST_VALUES + [False] * (MOST_COMPARED - MOST_VALUES)
     cursor, seen = 0, list[int]()
     while True:
-        page = await inspecting.comparison(engine.reader, "long-a", "long-b", cursor=str(cursor))
+        page = await engine.pages.comparison("long-a", "long-b", cursor=str(cursor))
         assert len(page) < 8000
         lines = [line for line in page.splitlines() if line.startswith("- step ")]
         seen += [int(line.split()[2]) for line in lines]
@@ -197,7 +196,7 @@ async def test_a_comparison_of_long_runs_has_pages_of_an_answer_that_lead_throug
             seen = [*range(1, cursor + 1)]
     assert seen == [*range(1, MOST_COMPARED + 1)]
     assert page.endswith("All steps that differ are shown.")
-    start = await inspecting.comparison(engine.reader, "long-a", "long-b", cursor=None)
+    start = await engine.pages.comparison("long-a", "long-b", cursor=None)
     assert "2,000 steps above number 5,000 not compared" in start
     assert "Other durations: step 7 work #7 1 s → 5 s" in start
 

@@ -17,7 +17,6 @@ from documents import bundled, tables
 from durable_workflows import content, errors
 from durable_workflows.cli import app, clients
 from durable_workflows.code.templates import template_entries
-from durable_workflows.engine import inspecting
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.mcp import tools
@@ -145,7 +144,7 @@ def without_values(line: str) -> str:
 async def second_step(engine: Engine) -> bool:
     """Whether the log has the line with which the second step begins."""
     return "counting b.txt" in (
-        await inspecting.page(engine.reader, "first", step=None, detail="log", cursor=None)
+        await engine.pages.page("first", step=None, detail="log", cursor=None)
     )
 
 

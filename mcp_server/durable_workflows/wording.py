@@ -30,6 +30,11 @@ def line(text: str, width: int) -> str:
     return flat[: max(0, width - 1)] + "…"
 
 
+def first_line(text: str | None) -> str:
+    """The first line of a docstring; empty if there is none."""
+    return (text or "").strip().split("\n", 1)[0]
+
+
 def short(text: str, width: int) -> str:
     """A text of at most `width` characters, with its lines unchanged."""
     return text if len(text) <= width else f"{text[: width - 1]}…"

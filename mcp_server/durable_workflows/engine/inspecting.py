@@ -28,11 +28,19 @@ class Pages:
         self, workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
     ) -> str:
         """A page about a run: of one step (0: of the run's own payloads), or of a detail."""
-        return await page(self._reader, workflow_id, step=step, detail=detail, cursor=cursor)
+        which, offset = _where(cursor)
+        if step == 0:
+            return await _payload(self._reader, workflow_id, which, offset)
+        if step is not None:
+            found = await self._reader.step(workflow_id, step, offset=offset, length=limits.PART)
+            return pages.step(workflow_id, found, offset=offset)
+        return await _detail(self._reader, workflow_id, detail, offset)
 
     async def comparison(self, workflow_id: str, other: str, *, cursor: str | None) -> str:
         """A page about two runs side by side."""
-        return await comparison(self._reader, workflow_id, other, cursor=cursor)
+        _, offset = _where(cursor)
+        found = await self._reader.compare(workflow_id, other, after=offset)
+        return comparisons.markdown(found, offset=offset)
 
     async def summary(self, workflow_id: str, *, budget: int = limits.ANSWER) -> str:
         """Why a run is where it is and what its steps did, as Markdown of at most so many characters."""
@@ -50,26 +58,6 @@ class Pages:
         messages = await self._reader.messages(workflow_id, count=limits.MESSAGES)
         lines = await self._reader.log(workflow_id, limit=limits.LOG_LINES)
         return trace_json.text(run, messages, len(lines))
-
-
-async def page(
-    reader: Reader, workflow_id: str, *, step: int | None, detail: Detail, cursor: str | None
-) -> str:
-    """A page about a run: of one step (0: of the run's own payloads), or of a detail."""
-    which, offset = _where(cursor)
-    if step == 0:
-        return await _payload(reader, workflow_id, which, offset)
-    if step is not None:
-        found = await reader.step(workflow_id, step, offset=offset, length=limits.PART)
-        return pages.step(workflow_id, found, offset=offset)
-    return await _detail(reader, workflow_id, detail, offset)
-
-
-async def comparison(reader: Reader, workflow_id: str, other: str, *, cursor: str | None) -> str:
-    """A page about two runs side by side."""
-    _, offset = _where(cursor)
-    found = await reader.compare(workflow_id, other, after=offset)
-    return comparisons.markdown(found, offset=offset)
 
 
 async def _detail(reader: Reader, workflow_id: str, detail: Detail, offset: int) -> str:

@@ -235,14 +235,14 @@ async def serve(settings: Settings) -> None:
 
 def log_plainly() -> None:
     """Log to standard error, unless the process already does. MCPServer would log as for a terminal, and import a library for that first."""
-    sdk_server.configure_logging = _is_configured  # pyright: ignore[reportPrivateImportUsage]
+    sdk_server.configure_logging = _keep_logging  # pyright: ignore[reportPrivateImportUsage]
     if not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
         )
 
 
-def _is_configured(level: str) -> None:
+def _keep_logging(level: str) -> None:
     """Replaces the SDK's function."""
 
 

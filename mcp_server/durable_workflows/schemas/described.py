@@ -3,18 +3,14 @@
 import inspect
 from collections.abc import Callable
 
+from durable_workflows import wording
 from durable_workflows.models import CatalogEntry, Schema
 from durable_workflows.schemas.signatures import Signature
 
 
-def first_line(text: str | None) -> str:
-    """The first line of a docstring; empty if there is none."""
-    return (text or "").strip().split("\n", 1)[0]
-
-
 def summary(function: Callable[..., object]) -> str:
     """The first line of a workflow's docstring."""
-    return first_line(inspect.getdoc(function))
+    return wording.first_line(inspect.getdoc(function))
 
 
 def args_schema(function: Callable[..., object]) -> Schema:

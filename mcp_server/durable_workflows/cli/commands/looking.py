@@ -13,7 +13,8 @@ from durable_workflows import limits
 from durable_workflows.cli import printing, shell_completion, terminal
 from durable_workflows.cli.command import Command
 from durable_workflows.cli.commands.common import AsJson, WorkflowId, given_time, reader_of
-from durable_workflows.engine import following, inspecting
+from durable_workflows.engine import following
+from durable_workflows.engine.inspecting import Pages
 from durable_workflows.engine.reading import Reader
 from durable_workflows.models import Detail, Status, Wanted
 from durable_workflows.settings import Settings
@@ -183,7 +184,7 @@ async def inspect_run(
             terminal.out(json.dumps(found, indent=2, ensure_ascii=False))
         elif cursor is not None or detail != "summary":
             printing.print_trace(
-                await inspecting.page(reader, workflow_id, step=step, detail=detail, cursor=cursor)
+                await Pages(reader).page(workflow_id, step=step, detail=detail, cursor=cursor)
             )
         elif step is not None:
             await _print_step(reader, workflow_id, step, as_json)
@@ -286,7 +287,7 @@ async def compare(
             found = await reader.compare(workflow_id, other)
             terminal.out(found.model_dump_json(indent=2))
         else:
-            page = await inspecting.comparison(reader, workflow_id, other, cursor=cursor)
+            page = await Pages(reader).comparison(workflow_id, other, cursor=cursor)
             printing.print_trace(page)
 
 

@@ -77,7 +77,7 @@ class Places:
             self._bell.ring(name)
 
     def _count_from_dispatch(self, add: Add) -> None:
-        """Give a run its entry at its dispatch; its execution takes that one over. One that fails before gives it up."""
+        """Give a run its entry at its dispatch. Its execution takes the entry over, or gives it up if it fails before that."""
         dispatch = dbos_queue.execute_dequeued_workflow
         execute = dbos_core._execute_workflow_wthread
         execute_async = dbos_core._execute_workflow_async
