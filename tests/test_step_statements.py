@@ -6,6 +6,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from durable_workflows.engine.engine import Engine
 from durable_workflows.seam import statements
 from durable_workflows.seam.patches import bodies, replaying, step_statements
+from helpers import dbos_client_of
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -248,6 +250,39 @@ async def test_after_a_statement_that_failed_dbos_has_transactions_and_the_error
             connection.execute(runs.delete().where(runs.c.workflow_uuid == run))
             connection.rollback()
     assert statements.run(database, f"SELECT 1 FROM {{schema}}.workflow_status WHERE workflow_uuid = '{run}'", {})  # fmt: skip
+
+
+async def test_half_of_the_connections_at_most_stay_ready_for_the_next_statement(
+    database: Any,
+) -> None:
+    pool = database.engine.pool
+    with ThreadPoolExecutor(pool.size()) as threads:
+        for _ in range(20):
+            every = [threads.submit(statements.run, database, "SELECT 1", {}) for _ in range(40)]
+            assert {tuple(one.result()) for one in every} == {((1,),)}
+            assert 1 <= pool.checkedout() <= pool.size() // 2
+    ready = pool.checkedout()
+    statements.run(database, "SELECT 1", {})
+    assert pool.checkedout() == ready
+
+
+async def test_connections_that_are_ready_are_closed_with_those_of_the_pool(
+    shared: Engine,
+) -> None:
+    await shared.reader.counts()  # the tables are there
+    used: list[Any] = []
+    with dbos_client_of(shared) as client:
+        database = client._sys_db
+
+        @event.listens_for(database.engine, "checkout")
+        def note(connection: Any, *_: object) -> None:
+            used.append(connection)
+
+        statements.run(database, "SELECT 1", {})
+        assert [one.closed for one in used] == [False]
+    assert [one.closed for one in used] == [True]
+    statements.run(database, "SELECT 1", {})
+    assert [one.closed for one in used] == [True, True]
 
 
 async def test_a_statement_on_a_connection_that_was_lost_is_one_that_dbos_repeats(

@@ -9,6 +9,8 @@ import sqlalchemy
 import sqlalchemy.exc
 from dbos._sys_db import SystemDatabase, db_retry
 
+from durable_workflows.seam import ready_connections
+
 Row = Sequence[Any]
 
 
@@ -20,26 +22,27 @@ def run(database: SystemDatabase, statement: str, values: Mapping[str, object]) 
     """
     engine, sql = database.engine, _in_schema(statement, database.schema)
     error_of_driver = engine.dialect.loaded_dbapi.Error
+    ready = ready_connections.of(database)
     pooled = None
     try:
-        pooled = engine.raw_connection()
+        pooled = ready.take(engine)
         connection: Any = pooled.driver_connection
-        connection.autocommit = True
+        if not connection.autocommit:
+            connection.autocommit = True
         rows = connection.execute(sql, values).fetchall()
-        connection.autocommit = False
     except error_of_driver as error:
         raise sqlalchemy.exc.DBAPIError.instance(
             sql,
             None,
             error,
             error_of_driver,
-            connection_invalidated=_discard(engine, pooled, error),
+            connection_invalidated=ready.discard(engine, pooled, error),
             dialect=engine.dialect,
         ) from error
     except BaseException as error:
-        _discard(engine, pooled, error)
+        ready.discard(engine, pooled, error)
         raise
-    pooled.close()
+    ready.put_back(pooled)
     return rows
 
 
@@ -49,24 +52,6 @@ def certainly(
 ) -> Sequence[Row]:
     """As `run`, and again while the database is away. The statement must be safe to repeat."""
     return run(database, statement, values)
-
-
-def _discard(
-    engine: sqlalchemy.Engine, pooled: sqlalchemy.PoolProxiedConnection | None, error: BaseException
-) -> bool:
-    """Close a connection that may still be in autocommit mode, in which dbos would have no transactions on it.
-
-    Return whether it is broken; if so, the pool replaces its other connections too.
-    """
-    if pooled is None:
-        return False
-    connection: Any = pooled.driver_connection
-    is_broken = connection.closed or connection.broken
-    if is_broken:
-        engine.pool._invalidate(pooled, error)
-    else:
-        pooled.invalidate(error)
-    return is_broken
 
 
 @functools.cache
