@@ -85,10 +85,15 @@ class Killer:
         return _killed(processes_of(self._chance.choice(self._directories)))
 
     async def _kill_backend(self) -> int:
-        """The server ends all the others, and starts again."""
+        """The server ends all the others, and starts again. Without its startup process it ends."""
         assert self._postgres is not None
         _, *backends = self._postgres.processes()
-        return _killed(self._chance.sample(backends, min(1, len(backends))))
+        victims = self._chance.sample(backends, min(1, len(backends)))
+        ends = any(map(_recovers, victims))
+        count = _killed(victims)
+        if ends:
+            await self._kill_postmaster()
+        return count
 
     async def _kill_postmaster(self) -> int:
         assert self._postgres is not None
@@ -96,6 +101,13 @@ class Killer:
         await anyio.sleep(self._chance.choice(_PAUSES))
         await anyio.to_thread.run_sync(self._postgres.start)
         return 1
+
+
+def _recovers(process: psutil.Process) -> bool:
+    """Whether it is the process of a Postgres that recovers the database."""
+    with suppress(psutil.NoSuchProcess):
+        return any("startup" in word for word in process.cmdline())
+    return False
 
 
 def _killed(victims: Iterable[psutil.Process]) -> int:
