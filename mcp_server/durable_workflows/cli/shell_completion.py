@@ -74,9 +74,11 @@ async def _asked(settings: Settings, ask: Callable[[Reader], Awaitable[list[str]
     found: list[str] = []
     if connection is not None:
         reader = Reader(Rows(settings, connection))
-        with anyio.move_on_after(_SECONDS):
-            found = await ask(reader)
-        await reader.aclose()
+        try:
+            with anyio.move_on_after(_SECONDS):
+                found = await ask(reader)
+        finally:
+            await reader.aclose()
     return found
 
 

@@ -329,9 +329,13 @@ class Supervisor:
 
     async def _database_is_up(self, url: str) -> None:
         rows = tables.LastingConnection(self._settings.database(url), role="supervisor")
-        async with rows.connection() as connection:
-            await closing.check(connection)
-            await tables.migrate(connection)
+        try:
+            async with rows.connection() as connection:
+                await closing.check(connection)
+                await tables.migrate(connection)
+        except BaseException:
+            await rows.close()
+            raise
         if url != self._url:  # the workers of the old address cannot find the new one
             for kept in self._workers.values():
                 kept.scope.cancel()
