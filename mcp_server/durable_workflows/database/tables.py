@@ -210,7 +210,7 @@ class LastingConnection:
         self._role = role
         self._patience_seconds = patience_seconds
         self._explain = explain
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._connection: Connection | None = None
         self._closed = False
 

@@ -71,6 +71,7 @@ _UNTOLD: Mapping[str, Any] = {
 }
 
 Progress = Callable[[str], Awaitable[None]]
+Questions = Mapping[str, Callable[[], Awaitable[Any]]]
 T = TypeVar("T")
 
 
@@ -288,10 +289,11 @@ class Reader:
         """What runs, and any problems; `problems` are those that the caller knows. It always answers: a part that fails is a problem."""
         parts = Parts()
         told = dict(_UNTOLD)
-        for name, ask in self._parts_of_status().items():
-            if not parts.away:
-                with parts.part(name):
-                    told[name] = await ask()
+        async with anyio.create_task_group() as group:
+            # Of an embedded database it asks the file system, while the first and longest statement runs.
+            size = {"database_bytes": self._rows.database_bytes}
+            group.start_soon(_ask, parts, size, told)
+            await _ask(parts, self._parts_of_status(), told)
         if not parts.away:
             with parts.part("problems"):
                 told["problems"] = await self._problems(told["workers"], told.get("schedules", []))
@@ -311,14 +313,13 @@ class Reader:
         }
         return ServerStatus.model_validate(told | known)
 
-    def _parts_of_status(self) -> Mapping[str, Callable[[], Awaitable[Any]]]:
+    def _parts_of_status(self) -> Questions:
         return {
+            "counts": self.counts,
             "version": self.newest_version,
             "workers": self._living_workers,
             "versions_with_unfinished_runs": self._unfinished_versions,
-            "counts": self.counts,
             "waiting": self._waiting_runs,
-            "database_bytes": self._rows.database_bytes,
             "storage": self._storage,
             "schedules": self._schedules,
             "sessions": self.sessions,
@@ -545,6 +546,14 @@ class Reader:
         last = await self.last_step(workflow_id)
         which = f"its last one is {last}" if last else "none has finished"
         return UnknownStep(f"{workflow_id} has no finished step {step}: {which}.")
+
+
+async def _ask(parts: Parts, questions: Questions, told: dict[str, Any]) -> None:
+    """Add the answers to `told`, one after the other, until the database is away."""
+    for name, ask in questions.items():
+        if not parts.away:
+            with parts.part(name):
+                told[name] = await ask()
 
 
 def _doubt_line(row: tables.Row) -> str:

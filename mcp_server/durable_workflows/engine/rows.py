@@ -140,7 +140,7 @@ class Rows:
             return (await self.fetch("database_bytes"))[0]["bytes"]
         folder = places.data(self.settings) / "base" / _POSTGRES
         try:  # Postgres would ask for the same sizes, which takes PGlite three times as long
-            return trees.size(folder)
+            return await anyio.to_thread.run_sync(trees.size, folder)
         except OSError as error:
             raise files.translate(error, folder) from error
 
