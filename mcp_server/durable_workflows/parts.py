@@ -25,9 +25,8 @@ class Parts:
         try:
             yield
         except DatabaseUnavailable as error:
-            if not self.away:
-                self.problems.append(str(error))
             self.away = True
+            self.problems.append(str(error))
         except DurableWorkflowsError as error:
             self.problems.append(f"{what}: {error}")
         except (

@@ -71,7 +71,7 @@ _UNTOLD: Mapping[str, Any] = {
 }
 
 Progress = Callable[[str], Awaitable[None]]
-Questions = Mapping[str, Callable[[], Awaitable[Any]]]
+Questions = dict[str, Callable[[], Awaitable[Any]]]
 T = TypeVar("T")
 
 
@@ -289,11 +289,14 @@ class Reader:
         """What runs, and any problems; `problems` are those that the caller knows. It always answers: a part that fails is a problem."""
         parts = Parts()
         told = dict(_UNTOLD)
+        beside: Questions = {"database_bytes": self._rows.database_bytes}
+        in_turn = self._parts_of_status()
+        if self._rows.connection.mode == "external":  # both would wait for a database that is away
+            beside, in_turn = {}, in_turn | beside
         async with anyio.create_task_group() as group:
-            # Of an embedded database it asks the file system, while the first and longest statement runs.
-            size = {"database_bytes": self._rows.database_bytes}
-            group.start_soon(_ask, parts, size, told)
-            await _ask(parts, self._parts_of_status(), told)
+            # The file system is asked while the first and longest statement runs.
+            group.start_soon(_ask, parts, beside, told)
+            await _ask(parts, in_turn, told)
         if not parts.away:
             with parts.part("problems"):
                 told["problems"] = await self._problems(told["workers"], told.get("schedules", []))
