@@ -20,9 +20,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from durable_workflows.engine.engine import Engine
-from durable_workflows.seam import statements
+from durable_workflows.seam import ready_connections, statements
 from durable_workflows.seam.patches import bodies, replaying, step_statements
-from helpers import dbos_client_of
+from helpers import dbos_client_of, until
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -264,6 +264,26 @@ async def test_half_of_the_connections_at_most_stay_ready_for_the_next_statement
     ready = pool.checkedout()
     statements.run(database, "SELECT 1", {})
     assert pool.checkedout() == ready
+
+
+async def test_a_statement_that_waits_for_a_connection_gets_one_while_others_go_on(
+    database: Any,
+) -> None:
+    engine, pool, ready = database.engine, database.engine.pool, ready_connections.of(database)
+    taken: list[Any] = [ready.take(engine) for _ in range(pool.size())]
+    for one in taken:
+        one.driver_connection.autocommit = True
+    kept, others = taken[: pool.size() // 2], taken[pool.size() // 2 :]
+    for one in kept:
+        ready.put_back(one)
+    kept = [ready.take(engine) for _ in kept]
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(statements.run, database, "SELECT 1", {})
+        await until(lambda: len(pool._pool.not_empty._waiters) == 1, "it waits")
+        ready.put_back(others.pop())
+        assert [tuple(row) for row in waiting.result(timeout=20)] == [(1,)]
+    for one in [*kept, *others]:
+        ready.put_back(one)
 
 
 async def test_connections_that_are_ready_are_closed_with_those_of_the_pool(

@@ -16,16 +16,18 @@ Pooled = sqlalchemy.PoolProxiedConnection
 
 
 class Ready:
-    """Those of one database. They are in autocommit mode, in which dbos would have no transactions; half of the pool at most is for them.
+    """Those of one database. They are in autocommit mode, in which dbos would have no transactions.
 
-    A connection from `take` ends in `put_back`, or in `discard`.
+    Half of the pool at most is kept, whether in use or not: those who wait in the pool get the others. A connection from `take` ends in
+    `put_back`, or in `discard`.
     """
 
     def __init__(self, engine: sqlalchemy.Engine) -> None:
         pool = engine.pool
         self._most = pool.size() // 2 if isinstance(pool, sqlalchemy.QueuePool) else 0
         self._lock = threading.Lock()
-        self._idle: list[Pooled] = []
+        self._kept: set[Pooled] = set()
+        self._idle: list[Pooled] = []  # of those
         sqlalchemy_event.listen(engine, "engine_disposed", self._close)
 
     def take(self, engine: sqlalchemy.Engine) -> Pooled:
@@ -42,9 +44,10 @@ class Ready:
         return pooled
 
     def put_back(self, pooled: Pooled) -> None:
-        """Keep a connection in autocommit mode ready, or give it back to the pool."""
+        """Keep a connection in autocommit mode, or give it back to the pool."""
         with self._lock:
-            if len(self._idle) < self._most:
+            if pooled in self._kept or len(self._kept) < self._most:
+                self._kept.add(pooled)
                 self._idle.append(pooled)
                 return
         connection: Any = pooled.driver_connection
@@ -60,6 +63,8 @@ class Ready:
         """
         if pooled is None:
             return False
+        with self._lock:
+            self._kept.discard(pooled)
         connection: Any = pooled.driver_connection
         is_broken = connection.closed or connection.broken
         if not is_broken:
@@ -72,13 +77,16 @@ class Ready:
 
     def _close(self, _engine: sqlalchemy.Engine) -> None:
         """As the pool does with its idle connections. From now on none stays ready."""
-        self._most = 0
+        with self._lock:
+            self._most = 0
+            self._kept.clear()
         for pooled in self._taken():
             pooled.invalidate()
 
     def _taken(self) -> list[Pooled]:
         with self._lock:
             idle, self._idle = self._idle, []
+            self._kept.difference_update(idle)
         return idle
 
 
