@@ -1,6 +1,7 @@
 """Words for shell completion. Nothing is started for them: a project that does not run offers none."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import anyio
@@ -73,12 +74,9 @@ async def _asked(settings: Settings, ask: Callable[[Reader], Awaitable[list[str]
     connection = state.read_connection(settings)
     found: list[str] = []
     if connection is not None:
-        reader = Reader(Rows(settings, connection))
-        try:
+        async with aclosing(Reader(Rows(settings, connection))) as reader:
             with anyio.move_on_after(_SECONDS):
                 found = await ask(reader)
-        finally:
-            await reader.aclose()
     return found
 
 

@@ -19,7 +19,7 @@ class Ready:
     """Those of one database. They are in autocommit mode, in which dbos would have no transactions.
 
     Half of the pool at most is kept, whether in use or not: those who wait in the pool get the others. A connection from `take` ends in
-    `put_back`, or in `discard`.
+    `put_back`, or in `discard`. The engine is not kept: it refers to its database, which would then live as long as the process.
     """
 
     def __init__(self, engine: sqlalchemy.Engine) -> None:

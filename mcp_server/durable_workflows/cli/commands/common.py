@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -162,11 +162,8 @@ async def reader_of(settings: Settings) -> AsyncGenerator[Reader]:
     """As `engine_of`, for commands that only look: without dbos, whose import takes longer than looking."""
     with printing.progress("Connecting") as progress:
         connection = await lifecycle.ensure_running(settings, progress)
-    reader = Reader(Rows(settings, connection))
-    try:
+    async with aclosing(Reader(Rows(settings, connection))) as reader:
         yield reader
-    finally:
-        await reader.aclose()
 
 
 def is_running(settings: Settings) -> bool:

@@ -3,7 +3,7 @@
 import select
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import aclosing, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -61,14 +61,12 @@ async def _news(settings: Settings) -> News | None:
     connection = state.read_connection(settings)
     if connection is None:
         return state.left_news(settings)
-    reader = Reader(Rows(settings, connection))
     try:
-        with anyio.fail_after(_ANSWER_SECONDS):
-            return await reader.news()
+        async with aclosing(Reader(Rows(settings, connection))) as reader:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                return await reader.news()
     except TimeoutError as error:
         raise DatabaseUnavailable() from error
-    finally:
-        await reader.aclose()
 
 
 def watch(
@@ -127,15 +125,14 @@ class _Watcher:
 
     async def follow(self, settings: Settings, connection: Connection) -> None:
         """Report events until another supervisor runs, or none, or the output is no longer read."""
-        reader = Reader(Rows(settings, connection))
-        try:
-            async with changes(connection.database, None) as hints:
-                while state.read_connection(settings) == connection and not _is_unread():
-                    self._look(await reader.facts(self._after - _OVERLAP))
-                    await anyio.sleep(_LOOK_SECONDS)
-                    await hints.next(_WAIT_SECONDS)
-        finally:
-            await reader.aclose()
+        async with (
+            aclosing(Reader(Rows(settings, connection))) as reader,
+            changes(connection.database, None) as hints,
+        ):
+            while state.read_connection(settings) == connection and not _is_unread():
+                self._look(await reader.facts(self._after - _OVERLAP))
+                await anyio.sleep(_LOOK_SECONDS)
+                await hints.next(_WAIT_SECONDS)
 
     def _look(self, facts: list[Fact]) -> None:
         for fact in facts:

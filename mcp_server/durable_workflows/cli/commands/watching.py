@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import Annotated
 
 import anyio
@@ -98,14 +98,11 @@ async def _watch(settings: Settings, as_json: bool) -> None:
 
 async def _look(settings: Settings, connection: Connection, show: Show) -> None:
     """Show the overview until another supervisor runs, or none."""
-    reader = Reader(Rows(settings, connection))
-    try:
+    async with aclosing(Reader(Rows(settings, connection))) as reader:
         while state.read_connection(settings) == connection:
             overview = await reader.overview(newest=_NEWEST)
             show(overview, await reader.newest_lines(limit=_LOOKED_LINES, of_one=_LOG_LINES))
             await anyio.sleep(_LOOK_SECONDS)
-    finally:
-        await reader.aclose()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The database: whether it answers, what the project's status says, and whether all of it can be read."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 
 import anyio
 
@@ -83,11 +84,8 @@ def of_version(connection: Connection) -> list[Finding]:
 
 
 async def _status(settings: Settings, connection: Connection) -> list[Finding]:
-    reader = Reader(Rows(settings, connection))
-    try:
+    async with aclosing(Reader(Rows(settings, connection))) as reader:
         found = await reader.status()
-    finally:
-        await reader.aclose()
     wrongs = [of_text(text) for text in found.problems]
     return wrongs or [ok("The project runs, and its status names no problem.")]
 
