@@ -4,7 +4,6 @@
 // not read what it asked for, nothing more is read from it.
 
 import { randomInt } from 'node:crypto'
-import { performance } from 'node:perf_hooks'
 
 import { CopyIn } from './copy.mjs'
 import { Login, LoginRefused } from './login.mjs'
@@ -13,13 +12,13 @@ import { CLIENT, HEADER_BYTES, SERVER, backendKey, fatal, isWellFormed, message,
 import { inspect } from './sql.mjs'
 import { Settings } from './settings.mjs'
 import { Spool, SpoolFull } from './spool.mjs'
+import { after } from './timers.mjs'
 
 const MOST_LENGTH = 2 ** 31 // of a message: the protocol's own limit
 const MOST_UNITS = 64
 const MOST_WAITING_BYTES = 1 << 20
 const MOST_OUTPUT_IN_MEMORY = 4 << 20
 const CONGESTED_BYTES = 1 << 20
-const LATE_MS = 50
 const GOODBYE_MS = 10_000 // for a peer that does not read its last message
 
 const ENDS_UNIT = new Set([CLIENT.SYNC, CLIENT.QUERY, CLIENT.FLUSH, CLIENT.FUNCTION_CALL, CLIENT.TERMINATE])
@@ -75,14 +74,11 @@ export class Connection {
     socket.on('close', () => this.#close())
   }
 
-  // A timer that comes late says that we were busy, and not that the client was slow.
   #watchLogin() {
-    const wait = this.#front.limits.loginMs
-    const due = performance.now() + wait
-    this.#loginTimer = setTimeout(() => {
-      if (performance.now() - due > LATE_MS) this.#watchLogin()
+    this.#loginTimer = after(this.#front.limits.loginMs, (isLate) => {
+      if (isLate) this.#watchLogin()
       else this.leave(fatal('08006', 'login took too long'))
-    }, wait)
+    })
   }
 
   // What goes wrong with a client's bytes ends that client. (What goes wrong in its turn: front.mjs.)

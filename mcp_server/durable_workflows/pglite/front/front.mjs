@@ -17,6 +17,7 @@ import { SessionStatements } from './names.mjs'
 import { CLIENT, HEADER_BYTES, SYNC, afterText, errorResponse, fatal, message, query, readyForQuery, text } from './protocol.mjs'
 import { SessionSettings, Settings } from './settings.mjs'
 import { Spool } from './spool.mjs'
+import { after } from './timers.mjs'
 
 const SLICE_MS = 10 // of work before the event loop has its turn
 const ALONE_MS = 10 // without a turn of another client
@@ -484,14 +485,15 @@ export class Front {
 
   // One timer for all turns: it looks whether the holder of the turn has been still for too long.
   #startWatch(wait) {
-    this.#watch = setTimeout(() => {
+    this.#watch = after(wait, (isLate) => {
       this.#watch = null
-      const still = performance.now() - this.#lastLife
       if (this.#holder === null) return
+      if (isLate) this.#lastLife = performance.now()
+      const still = performance.now() - this.#lastLife
       if (still < this.limits.idleTransactionMs) return this.#startWatch(this.limits.idleTransactionMs - still)
       this.log(`connection ${this.#holder.id} closed: idle in a transaction for ${Math.round(still)} ms`)
       this.#holder.leave(fatal('25P03', 'terminating connection due to idle-in-transaction timeout'))
-    }, wait)
+    })
     this.#watch.unref()
   }
 }
