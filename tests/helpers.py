@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from durable_workflows.database import tables
 from durable_workflows.database.addresses import own_url
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
-from durable_workflows.models import Run
+from durable_workflows.models import LogLine, Run
 from durable_workflows.processes import lifecycle
 from durable_workflows.seam.patches import connections, typed_values, values
 from durable_workflows.settings import APPLICATION, Settings
@@ -55,7 +55,8 @@ def kill_worker(project: Path) -> list[int]:
     """Kill the workers of a project; return their pids."""
     workers = processes_of(project, "worker")
     for worker in workers:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):  # it has ended since it was looked for
+            worker.kill()
     return [worker.pid for worker in workers]
 
 
@@ -89,9 +90,11 @@ async def running_project(settings: Settings, flows: Iterable[str]) -> AsyncGene
     for name in flows:
         copy_flow(name, settings.project)
     project = Project(settings)
-    yield await project.engine()
-    await project.aclose()
-    await lifecycle.shut_down(settings)
+    try:
+        yield await project.engine()
+    finally:
+        await project.aclose()
+        await lifecycle.shut_down(settings)
     left = processes_of(settings.project)
     assert not left, f"left behind: {left}"
 
@@ -135,6 +138,22 @@ async def insert_lost_run(
             "insert into dbos.workflow_input (workflow_uuid, inputs) values (%s, %s)",
             [workflow_id, '{"positionalArgs": [], "namedArgs": {}}'],
         )
+
+
+async def newest_start(engine: Engine) -> list[str]:
+    """The newest run that no other started. The counts of all runs change whenever a run of another test ends."""
+    page = await engine.reader.page(limit=1, roots=True)
+    return [run.workflow_id for run in page.runs]
+
+
+async def log_of(engine: Engine, workflow_id: str, *, count: int) -> list[LogLine]:
+    """The log of a run, once it has so many lines. The end of a run waits for its last lines, but for a second at most."""
+
+    async def lines() -> list[LogLine] | None:
+        found = await engine.reader.log(workflow_id)
+        return found if len(found) >= count else None
+
+    return await until_found(lines, f"{workflow_id} has {count} lines in its log")
 
 
 def processes_of(project: Path, role: str = "", word: str = "") -> list[psutil.Process]:

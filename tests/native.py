@@ -29,6 +29,7 @@ PASSWORD = secrets.token_hex(12)
 _SECONDS = 60.0  # to start, and to stop
 _USERS = ("postgres", "nobody")  # of the operating system, for root
 _PORTS = range(15_000, 30_000)  # none that a client's end of a connection may have
+_SHARES = 64  # of these ports: each process of the tests has its own
 
 
 class Cluster:
@@ -39,8 +40,8 @@ class Cluster:
         self._folder = folder
         self._owner = owner
         self._postmaster: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
         self._make()
+        self.port = free_port()
 
     def url(self, database: str, *, user: str = USER, password: str = PASSWORD) -> str:
         """The URL of one of its databases."""
@@ -210,8 +211,11 @@ def _owner() -> _Owner:
     return _Owner(entry.pw_uid, entry.pw_gid, ())
 
 
-def _free_port() -> int:
-    for port in random.sample(_PORTS, len(_PORTS)):
+def free_port() -> int:
+    """A port for a server, which can be used again once that server has ended."""
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+    own = _PORTS[share::_SHARES]
+    for port in random.sample(own, len(own)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -41,6 +41,20 @@ async def started(engine: Engine, name: str, **args: JsonValue) -> str:
     return (await engine.start(StartRequest(name=name, args=args))).workflow_id
 
 
+async def delayed(engine: Engine, name: str, **args: JsonValue) -> str:
+    """A run that does not begin before `let_go`."""
+    return (await engine.start(StartRequest(name=name, args=args, delay_seconds=600))).workflow_id
+
+
+async def let_go(engine: Engine, workflow_id: str) -> None:
+    async with await tables.connect(engine.connection.database, role="test") as connection:
+        await connection.execute(
+            "update dbos.workflow_status set status = 'ENQUEUED', delay_until_epoch_ms = null"
+            " where workflow_uuid = %s",
+            [workflow_id],
+        )
+
+
 async def open_wait(engine: Engine, workflow_id: str, *, after_step: int = 0) -> OpenWait:
     """What the run waits for, once it waits after that step."""
 
@@ -119,10 +133,10 @@ async def test_a_message_that_does_not_fit_is_refused_at_its_sender_and_the_wait
 async def test_a_message_that_came_too_early_to_be_refused_is_skipped_and_noted(
     shared: Engine,
 ) -> None:
-    request = StartRequest(name="wait_for_choice", delay_seconds=1.0)
-    workflow_id = (await shared.start(request)).workflow_id
+    workflow_id = await delayed(shared, "wait_for_choice")
     await shared.send(workflow_id, "way", "up")
     await shared.send(workflow_id, "way", "left")
+    await let_go(shared, workflow_id)
     assert await output(shared, workflow_id) == "left"
 
     async def noted() -> bool:
@@ -149,11 +163,10 @@ async def test_a_message_that_takes_for_ever_to_check_is_taken_and_no_other_run_
 async def test_a_wait_with_a_time_out_ends_in_time_though_a_wrong_message_came(
     shared: Engine,
 ) -> None:
-    args: dict[str, JsonValue] = {"timeout": 2.5}
-    request = StartRequest(name="wait_for_amount", args=args, delay_seconds=0.5)
-    workflow_id = (await shared.start(request)).workflow_id
+    workflow_id = await delayed(shared, "wait_for_amount", timeout=2.5)
     await shared.send(workflow_id, "amount", "wrong")
     began = time.monotonic()
+    await let_go(shared, workflow_id)
     assert await output(shared, workflow_id) == "nothing came"
     assert 1.5 < time.monotonic() - began < 15
     run = await shared.reader.run(workflow_id)
@@ -164,10 +177,10 @@ async def test_a_wait_with_a_time_out_ends_in_time_though_a_wrong_message_came(
 async def test_a_question_to_a_person_takes_no_message_before_or_while_it_waits(
     shared: Engine,
 ) -> None:
-    request = StartRequest(name="ask_twice", delay_seconds=1.0)
-    workflow_id = (await shared.start(request)).workflow_id
+    workflow_id = await delayed(shared, "ask_twice")
     with pytest.raises(PeopleOnly):
         await shared.send(workflow_id, "person:1", True)
+    await let_go(shared, workflow_id)
     wait = await open_wait(shared, workflow_id)
     assert (wait.topic, wait.prompt, wait.person_only) == ("person:1", "Delete the table?", True)
     with pytest.raises(PeopleOnly, match="people only"):
@@ -266,16 +279,14 @@ async def test_a_run_that_sends_to_a_topic_of_people_fails_with_the_reason(share
 async def test_a_send_that_a_release_before_recorded_is_replayed_and_answers_nothing(
     shared: Engine,
 ) -> None:
-    request = StartRequest(
-        name="send_and_ask", args={"to": "any", "topic": "person:2"}, delay_seconds=1.0
-    )
-    workflow_id = (await shared.start(request)).workflow_id
+    workflow_id = await delayed(shared, "send_and_ask", to="any", topic="person:2")
     async with await tables.connect(shared.connection.database, role="test") as connection:
         await connection.execute(
             "insert into dbos.operation_outputs (workflow_uuid, function_id, function_name)"
             " values (%s, 1, 'DBOS.send')",
             [workflow_id],
         )
+    await let_go(shared, workflow_id)
     wait = await open_wait(shared, workflow_id)
     await forge(shared, wait, "a machine says so")
     await skipped(shared, workflow_id)

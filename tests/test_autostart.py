@@ -176,7 +176,7 @@ async def test_deadlines_and_schedules_are_kept_over_a_reboot_without_any_client
 
 
 @pytest.mark.long
-def test_the_supervisor_is_the_main_process_of_its_unit_and_switching_on_again_starts_it_unless_it_runs(
+async def test_the_supervisor_is_the_main_process_of_its_unit_and_switching_on_again_starts_it_unless_it_runs(
     pc: Machine, folder: Path
 ) -> None:
     assert "Autostart is on" in on(pc, folder)
@@ -195,7 +195,7 @@ def test_the_supervisor_is_the_main_process_of_its_unit_and_switching_on_again_s
     assert after == before
     assert '"DURABLE_WORKFLOWS_OLD_WORKERS=7"' in file.read_text(encoding="utf-8")
     pc.durable_workflows("shutdown", "--project", str(folder))
-    assert shown(pc, "SubState") == "exited"
+    await until(lambda: shown(pc, "SubState") == "exited", "systemd has seen its end")
     assert not processes_of(folder)
     on(pc, folder)
     assert len(supervisors(folder)) == 1
@@ -240,7 +240,9 @@ async def test_at_the_end_of_a_session_the_supervisor_ends_and_no_step_fails_of_
     pc.lose_power()
     done.touch()
     pc.boot()
-    await until(lambda: lines(begun) == ["begun", "begun"], "it runs again, without a client")
+    await until(
+        lambda: lines(begun) == ["begun", "begun"], "it runs again, without a client", seconds=60
+    )
     assert pc.durable_workflows("wait", "slow", *project) == 'slow  SUCCESS  "done"\n'
 
 
@@ -256,7 +258,7 @@ def test_what_a_client_has_started_outlives_the_service_manager(pc: Machine, fol
 
 
 @pytest.mark.long
-def test_another_project_that_a_step_has_started_outlives_this_one(
+async def test_another_project_that_a_step_has_started_outlives_this_one(
     pc: Machine, folder: Path, tmp_path: Path
 ) -> None:
     other = (tmp_path / "other").resolve()
@@ -268,7 +270,7 @@ def test_another_project_that_a_step_has_started_outlives_this_one(
     assert '"ok": true' in pc.durable_workflows(*words)
     [before] = supervisors(other)
     pc.durable_workflows("shutdown", "--project", str(folder))
-    assert shown(pc, "SubState") == "exited"
+    await until(lambda: shown(pc, "SubState") == "exited", "systemd has seen its end")
     assert supervisors(other) == [before]
 
 

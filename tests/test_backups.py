@@ -146,6 +146,7 @@ async def goes_on(settings: Settings) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @proves("backup:while-runs-go-on", "backup:restored")
 async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they_go_on_from_it(
     tmp_path: Path,
@@ -166,13 +167,14 @@ async def test_a_backup_among_twenty_runs_has_all_that_was_acknowledged_and_they
         inside = await runs_in(settings, Path(done.file), tmp_path / "unpacked")
         assert all(before[name] <= inside[name] <= after[name] for name in names)
         assert sum(inside[name] for name in names) < 20 * STEPS_OF_EACH, "they had not ended"
-        await engine.reader.wait(names, until="all")
+        first = await engine.reader.wait(names, until="all", timeout_seconds=300)
+        assert not first.timed_out
         said = await restored(settings, Path(done.file))
         assert (said.lost_runs, said.reopened) == (0, 20)
         assert said.lost_steps == 20 * STEPS_OF_EACH - sum(inside.values())
         project = Project(settings)
         again = await project.engine()
-        ended = (await again.reader.wait(names, until="all")).done
+        ended = (await again.reader.wait(names, until="all", timeout_seconds=300)).done
         assert [run.status for run in ended] == ["SUCCESS"] * 20
         await project.aclose()
         for name in names:
@@ -365,11 +367,12 @@ async def test_nobody_writes_while_the_last_changes_are_copied(
                     written.append((began, datetime.now(UTC)))
 
             group.start_soon(write)
+            await until(lambda: written, "it writes")
             made = await backing_up.back_up(copy, tmp_path / "file.tar.gz")
-            done.set()
             end = made.at + timedelta(milliseconds=made.paused_ms - 1)
-            assert any(at < made.at for _, at in written)
-            assert any(at > end for _, at in written)
+            await until(lambda: written[-1][1] > end, "it goes on writing")
+            done.set()
+            assert written[0][1] < made.at
             assert not [began for began, at in written if began > made.at and at < end]
     finally:
         await project.aclose()

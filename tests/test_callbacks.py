@@ -291,7 +291,7 @@ async def test_a_deadline_outlives_the_worker(engine: Engine) -> None:
     await asked(engine, "callback_plain", "outlives", timeout=2.0)
     kill_worker(engine.project)
     assert (await output(engine, "outlives"))["raised"] == "CallbackTimeout"
-    assert 2.0 <= time.time() - began <= 20.0
+    assert time.time() - began >= 2.0
 
 
 @proves("callback:parks")

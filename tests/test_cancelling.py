@@ -184,10 +184,12 @@ async def test_a_run_that_another_worker_might_take_is_not_resumed_while_its_ste
     other = "insert into durable_workflows.workers (executor_id, version, pid, host, state) values ('other', %s, 1, 'elsewhere', 'ready')"
     async with await tables.connect(shared.connection.database, role="test") as connection:
         await connection.execute(other, [version])
-        [refused] = (await shared.resume([workflow_id])).workflows
-        await connection.execute(
-            "delete from durable_workflows.workers where executor_id = 'other'"
-        )
+        try:
+            [refused] = (await shared.resume([workflow_id])).workflows
+        finally:
+            await connection.execute(
+                "delete from durable_workflows.workers where executor_id = 'other'"
+            )
     assert not refused.changed
     assert refused.note.startswith("step 1 work still runs from before")
     (tmp_path / "go-on").touch()

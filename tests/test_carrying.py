@@ -54,15 +54,22 @@ LEFT_BEHIND = (
     "insert into durable_workflows.notified (workflow_id, fact) values ('tree', 'ended') on conflict do nothing",
     "insert into durable_workflows.suspects (workflow_id, after_step, ends, ends_here, status) values ('tree', 1, 2, 1, -9)",
 )
+# Stands still in the middle of the import, until it is killed.
 IMPORTER = """
+import signal
 import sys
 from pathlib import Path
 import anyio
 from durable_workflows.engine.project import Project
 from durable_workflows.settings import Settings
 
+def say(text: str) -> None:
+    print(text, flush=True)
+    if text.startswith("Importing: 2,"):
+        signal.pause()
+
 async def load() -> None:
-    project = Project(Settings(project=Path(sys.argv[1])), lambda text: print(text, flush=True))
+    project = Project(Settings(project=Path(sys.argv[1])), say)
     await (await project.engine()).import_run(Path(sys.argv[2]))
 
 anyio.run(load)
@@ -296,11 +303,16 @@ async def test_a_queued_and_a_delayed_run_begin_there(
     home: Engine, away: Engine, file: Path
 ) -> None:
     request = StartRequest(
-        name="deleted_leaf", args={"text": "later"}, workflow_id="delayed", delay_seconds=2
+        name="deleted_leaf", args={"text": "later"}, workflow_id="delayed", delay_seconds=600
     )
     await home.start(request)
     assert await status(home, "delayed") == "DELAYED"
     await carry(home, away, file, "delayed", "cancel")
+    assert await status(away, "delayed") == "DELAYED"
+    over = (
+        "update dbos.workflow_status set delay_until_epoch_ms = 1 where workflow_uuid = 'delayed'"
+    )
+    await value(away, over)
     assert (await ended(away, "delayed")).output == "later"
     assert not (await rows_of(home, "delayed"))["operation_outputs"]
 

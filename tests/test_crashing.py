@@ -64,8 +64,10 @@ async def following(engine: Engine, workflow_id: str) -> str:
     return text.partition("**Next:** ")[2].partition("\n")[0]
 
 
-async def is_to_be_cancelled(engine: Engine, workflow_id: str) -> bool:
-    return (await following(engine, workflow_id)).startswith("cancel(")
+async def cancelling(engine: Engine, workflow_id: str) -> str:
+    """The text after **Next:** if it says to cancel the run, else nothing."""
+    text = await following(engine, workflow_id)
+    return text if text.startswith("cancel(") else ""
 
 
 async def outputs(engine: Engine, workflow_ids: Collection[str]) -> set[str]:
@@ -141,8 +143,8 @@ async def test_several_kinds_of_crashes_at_once_are_told_apart_and_one_heals(
     await start(engine, "in-step", "segfaults", healed=str(folder / "repaired"))
     await start(engine, "in-body", "crashes_in_body")
     await start(engine, "spreads", "spreads", healed=str(healed))
-    await until_found(lambda: is_to_be_cancelled(engine, "in-step"), "it is alone", seconds=120)
-    calls_made = calls(await following(engine, "in-step"))
+    text = await until_found(lambda: cancelling(engine, "in-step"), "it is alone", seconds=120)
+    calls_made = calls(text)
     await until_says(engine, "in-body", "dead-lettered: it ended its worker ")
     assert "(exit status 0), after step 1." in await why(engine, "in-body")
     await until_says(engine, "in-step", "killed by SIGSEGV), in the step segfault_soon")

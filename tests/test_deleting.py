@@ -16,8 +16,10 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.errors import DatabaseUnavailable, UnknownWorkflowId
 from durable_workflows.models import Pruned, StartRequest
+from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from helpers import (
+    command_of,
     copy_flow,
     dbos_client_of,
     parking_project,
@@ -446,22 +448,23 @@ async def test_also_a_large_table_is_smaller_once_no_worker_is_there(
 @proves("prune:keep-days")
 @pytest.mark.long
 async def test_old_runs_are_deleted_by_themselves_if_it_is_said_for_how_long_they_are_kept(
-    folder: Path,
+    engine: Engine, folder: Path
 ) -> None:
     copy_flow("deleting", folder)
-    project = Project(Settings(project=folder, keep_days=9))
-    engine = await project.engine()
     leaf = await ended(engine, "leaf", text="new")
     await make_old(engine, 20)
-    storage = (await engine.reader.status()).storage
+    project = Project(Settings(project=folder, keep_days=9))
+    storage = (await (await project.engine()).reader.status()).storage
     assert (storage.keep_days, storage.older_runs) == (9, 60)
     assert storage.older_bytes > 0
+    await lifecycle.shut_down(project.settings)  # the supervisor that keeps all of them
+    engine = await project.engine()
     old = "select count(*) from dbos.workflow_status where starts_with(workflow_uuid, 'old-')"
 
     async def all_gone() -> bool:
         return await value(engine, old) == 0
 
-    await until_found(all_gone, "the old runs are deleted", seconds=60)
+    await until_found(all_gone, "the old runs are deleted", seconds=90)
     assert await is_there(engine, leaf)
     await project.aclose()
 
@@ -474,8 +477,10 @@ async def test_versions_of_the_code_go_once_no_run_has_them(engine: Engine, fold
     with (folder / "workflows" / "deleting.py").open("a", encoding="utf-8") as file:
         file.write("\n# edited\n")
     await ended(engine, "leaf", text="new code")
-    for worker in processes_of(folder, "worker"):
+    workers = processes_of(folder, "worker")
+    for worker in workers:
         worker.terminate()
+    await until(lambda: not any(map(command_of, workers)), "they have ended")
     about = "select count(*) from durable_workflows.version_files where version = %s"
     long_ago = (
         "update durable_workflows.versions set used_at = clock_timestamp() - interval '2 days'"
@@ -521,13 +526,17 @@ async def prune_as_far_as_it_goes(engine: Engine) -> None:
 
 @pytest.mark.long
 async def test_a_refusal_of_the_database_stops_pruning_and_nothing_else(
-    engine: Engine, folder: Path
+    engine: Engine, project: Project, folder: Path
 ) -> None:
     copy_flow("deleting", folder)
     await ended(engine, "leaf", text="first")
     await value(engine, "alter table durable_workflows.sessions rename to other_sessions")
+    await lifecycle.shut_down(project.settings)
+    engine = await project.engine()  # a supervisor prunes once soon after its start
     log = folder / ".dbos" / "logs" / "supervisor.log"
-    await until(lambda: "Pruning stopped" in log.read_text(encoding="utf-8"), "it is said")
+    await until(
+        lambda: "Pruning stopped" in log.read_text(encoding="utf-8"), "it is said", seconds=60
+    )
     await value(engine, "alter table durable_workflows.other_sessions rename to sessions")
     await ended(engine, "leaf", text="second")
     assert [one.pid for one in processes_of(folder, "supervisor")] == [engine.connection.pid]

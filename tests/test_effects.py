@@ -188,9 +188,9 @@ async def test_a_step_whose_look_up_fails_stays_in_doubt_and_looks_again(engine:
     assert effect.problem == "ConnectionError: the bank does not answer"
     assert "Its look-up failed: ConnectionError" in str(run.waiting[0].prompt)
     assert not file_of(engine, "look-fails.looked").exists()
-    file_of(engine, "look-fails.broken").unlink()
     rest = await until_found(lambda: rest_of(engine, "look-fails"), "it is parked")
     assert rest.until is not None
+    file_of(engine, "look-fails.broken").unlink()
     await value(engine, "select durable_workflows.wake('doubt', 'look-fails', '2')")
     assert (await ended(engine, "look-fails")).output == {"receipt": "found"}
     assert effects_of(engine, "look-fails") == ["paid"]

@@ -71,6 +71,11 @@ async def ended(engine: Engine, workflow_id: str) -> str:
     return await until_found(found, f"{workflow_id} has ended")
 
 
+async def is_parked(engine: Engine, workflow_id: str) -> bool:
+    select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
+    return bool(await value(engine, select, workflow_id))
+
+
 async def run_of(engine: Engine, workflow_id: str) -> Run:
     return await engine.reader.run(workflow_id)
 
@@ -180,6 +185,8 @@ async def test_other_children_go_on(engine: Engine, workflow: str, how: str) -> 
 async def test_a_child_is_cancelled_as_dbos_cancels_a_run(engine: Engine) -> None:
     await start(engine, "ends_children", "ours", how="returns")
     await start(engine, "says_nothing_of_children", "theirs", how="returns")
+    for one in ("ours-child", "theirs-child"):
+        await until_found(lambda one=one: is_parked(engine, one), f"{one} is parked")
     with dbos_client_of(engine) as client:
         await client.cancel_workflows_async(["theirs-child"])
     await end(engine, "ours", "returns")

@@ -22,7 +22,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
 from durable_workflows.system.processes import MARKER
-from helpers import processes_of
+from helpers import log_of, processes_of
 from requirements import proves
 
 FLOW = '''
@@ -111,13 +111,13 @@ async def loaded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
     assert not processes_of(folder)
 
 
-async def ran(engine: Engine, name: str) -> tuple[object, list[tuple[str, str]]]:
-    """The result of a run, and its output: streams and texts."""
+async def ran(engine: Engine, name: str, *, lines: int = 0) -> tuple[object, list[tuple[str, str]]]:
+    """The result of a run, and its output, of at least so many lines: streams and texts."""
     started = await engine.start(StartRequest(name=name))
     (ended,) = (await engine.reader.wait([started.workflow_id], timeout_seconds=60)).done
     assert ended.status == "SUCCESS", ended.error
-    lines = await engine.reader.log(started.workflow_id)
-    return ended.output, [(line.stream, line.text) for line in lines]
+    log = await log_of(engine, started.workflow_id, count=lines) if lines else []
+    return ended.output, [(line.stream, line.text) for line in log]
 
 
 @proves("import:isolated")
@@ -146,12 +146,12 @@ async def test_a_file_that_fails_late_leaves_nothing_of_its_environment(loaded: 
 async def test_logging_that_one_file_sets_up_leaves_the_logs_of_all_runs_as_they_are(
     loaded: Engine,
 ) -> None:
-    assert (await ran(loaded, "others_log"))[1] == [
+    assert (await ran(loaded, "others_log", lines=3))[1] == [
         ("WARNING", "other warns"),
         ("WARNING", "dbos warns"),
         ("out", "other prints"),
     ]
-    assert (await ran(loaded, "logs_itself"))[1] == [
+    assert (await ran(loaded, "logs_itself", lines=2))[1] == [
         ("DEBUG", "in detail"),
         ("WARNING", "root warns"),
     ]
@@ -161,8 +161,9 @@ async def test_logging_that_one_file_sets_up_leaves_the_logs_of_all_runs_as_they
 
 @proves("log:kept")
 async def test_a_run_may_use_the_standard_streams_as_whole_text_files(loaded: Engine) -> None:
-    assert (await ran(loaded, "wraps_stdout"))[1] == [("out", "printed ä"), ("err", "to stderr")]
-    facts, said = await ran(loaded, "prints_bytes")
+    _, said = await ran(loaded, "wraps_stdout", lines=2)
+    assert said == [("out", "printed ä"), ("err", "to stderr")]
+    facts, said = await ran(loaded, "prints_bytes", lines=4)
     assert said == [("out", text) for text in ("ä", "\ufffd", "one", "two")]
     assert facts == ["strict", "w", "<stdout>", False, "wb", False, False, 1]
 

@@ -298,7 +298,12 @@ async def test_a_supervisor_with_nothing_to_do_leaves(folder: Path) -> None:
 @pytest.mark.long
 async def test_a_supervisor_whose_project_was_removed_leaves(engine: Engine, folder: Path) -> None:
     await engine.catalog()
-    shutil.rmtree(folder)
+
+    def is_removed() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)  # it may meet a file that is written just now
+        return not folder.exists()
+
+    await until(is_removed, "the project is removed")
     await until(lambda: not processes_of(folder), "all processes are gone", seconds=60)
 
 

@@ -507,8 +507,10 @@ async def test_a_list_of_all_is_read_page_by_page_as_it_is_taken(many: Engine) -
         async with await tables.connect(many.connection.database, role="test") as connection:
             rename = "update dbos.workflow_status set name = %s where workflow_uuid = 'mother'"
             await connection.execute(rename, ["renamed"])
-            lines = command.stdout.read().splitlines()
-            await connection.execute(rename, ["mothers"])
+            try:
+                lines = command.stdout.read().splitlines()
+            finally:
+                await connection.execute(rename, ["mothers"])
     assert command.wait() == 0
     assert [line.split()[:2] for line in lines if line.startswith("mother")] == [
         ["mother", "renamed"]

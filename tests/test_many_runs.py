@@ -340,13 +340,8 @@ async def test_a_call_whose_runs_wait_is_parked_and_goes_on(engine: Engine, way:
     workflow_id = f"parked-{way}"
     items = numbered(3, wait=True)
     await start(engine, way, workflow_id, items=items, limits={"concurrency": 2})
-    for _ in items:
-        await until_found(lambda: is_parked(engine, workflow_id), "the call is parked")
-        [(child, _), *_] = sorted(
-            (run, one)
-            for run, one in (await children(engine, workflow_id)).items()
-            if one.status == "PENDING"
-        )
+    for left in (2, 2, 1):
+        child, *_ = await until_waiting(engine, workflow_id, left)
         await engine.send(child, "go", 1)
         await until_found(lambda one=child: is_over(engine, one), f"{child} has ended")
     report = await output(engine, workflow_id)

@@ -16,16 +16,16 @@ pytestmark = pytest.mark.anyio
 
 @proves("wait:visible")
 async def test_a_plain_recv_shows_its_topic_since_when_and_until_when(shared: Engine) -> None:
-    began = datetime.now(UTC)
+    began = datetime.now(UTC) - timedelta(milliseconds=1)
     args = {"topic": "decision", "timeout_seconds": 300}
     started = await shared.start(StartRequest(name="wait_for", args=args))
     result = await shared.reader.wait([started.workflow_id], until="any")
     waiting = result.waiting[0]
     assert waiting.topic == "decision"
     assert waiting.since is not None
-    assert abs(waiting.since - began) < timedelta(seconds=10)
+    assert began <= waiting.since <= datetime.now(UTC)
     assert waiting.deadline is not None
-    assert abs(waiting.deadline - waiting.since - timedelta(seconds=300)) < timedelta(seconds=1)
+    assert abs(waiting.deadline - waiting.since - timedelta(seconds=300)) < timedelta(seconds=30)
     listed = await shared.reader.runs(waiting=True)
     assert (started.workflow_id, "decision") in [
         (r.workflow_id, r.waiting_on) for r in listed.workflows
@@ -59,15 +59,18 @@ async def test_a_wait_keeps_its_since_and_deadline_over_a_killed_worker(
 
 @proves("wait:visible")
 async def test_the_step_that_runs_now_is_shown(shared: Engine, folder: Path) -> None:
-    args = {"file": str(folder / "begun"), "seconds": 3}
-    started = await shared.start(StartRequest(name="one_slow_step", args=args))
+    go_on = folder / "go on"
+    args = {"begun": str(folder / "begun"), "go_on": str(go_on)}
+    started = await shared.start(StartRequest(name="works_async", args=args))
 
     async def running() -> Run | None:
         run = await shared.reader.run(started.workflow_id)
         return run if run.running else None
 
     run = await until_found(running, "the step is shown")
-    assert (run.running[0].step, run.running[0].name, run.running[0].attempt) == (1, "slow", 1)
+    go_on.touch()
+    assert (run.running[0].step, run.running[0].name) == (1, "work_async")
+    assert run.running[0].attempt == 1
     await shared.reader.wait([started.workflow_id])
     assert (await shared.reader.run(started.workflow_id)).running == []
 
@@ -119,15 +122,17 @@ async def test_a_cancelled_run_that_waits_ends_now_and_not_at_its_deadline(share
 async def test_a_wait_that_times_out_is_an_answer(
     until_: str, shared: Engine, folder: Path
 ) -> None:
-    args = {"file": str(folder / "begun"), "seconds": 4}
-    started = await shared.start(StartRequest(name="one_slow_step", args=args))
+    go_on = folder / "go on"
+    args = {"begun": str(folder / "begun"), "go_on": str(go_on)}
+    started = await shared.start(StartRequest(name="works_async", args=args))
     await until(lambda: (folder / "begun").exists(), "the step runs")
     while (
         result := await shared.reader.wait([started.workflow_id], until=until_, timeout_seconds=0.5)
     ).timed_out is False:
         assert until_ == "change"  # the step became visible
     assert result.running[0].workflow_id == started.workflow_id
-    await shared.cancel([started.workflow_id])
+    go_on.touch()
+    await shared.reader.wait([started.workflow_id])
 
 
 @pytest.mark.parametrize("name", ["wait_for", "collect"], ids=["sync", "async"])

@@ -86,7 +86,7 @@ async def test_a_named_sleep_is_parked_and_ends_at_its_recorded_time_after_a_cra
     engine: Engine, workflow: str
 ) -> None:
     name = f"crash-{workflow}"
-    await start(engine, workflow, name, seconds=62)
+    await start(engine, workflow, name, seconds=600)
     before = (await asleep(engine, name)).steps[0]
     await parked(engine, name)
     kill_worker(engine.project)

@@ -20,8 +20,8 @@ from durable_workflows.errors import DurableWorkflowsError
 from durable_workflows.models import Run, StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from durable_workflows.system import state
-from helpers import copy_flow, processes_of, until, until_found
+from durable_workflows.system import processes
+from helpers import copy_flow, kill_worker, processes_of, until, until_found
 from mcp import Client, StdioServerParameters
 from requirements import long, proves
 
@@ -149,13 +149,13 @@ async def test_what_a_killed_workers_step_had_started_is_ended_before_the_step_r
     commands: list[JsonValue] = [{"name": "long", "run": script, "timeout_seconds": 60}]
     started = await engine.start(StartRequest(name="run_commands", args={"commands": commands}))
     pids = folder / "lines.pids"
-    await until(pids.exists, "the command runs")
-    first = int(pids.read_text(encoding="utf-8").split()[0])
+    await until(lambda: lines_of(pids), "the command runs")
+    first = lines_of(pids)[0]
     kill(folder, ["worker"])
     await until(
         lambda: lines.read_text(encoding="utf-8").count("begun") == 2, "the step runs again"
     )
-    assert not psutil.pid_exists(first)
+    assert not processes.is_alive(first)
     await engine.cancel([started.workflow_id])
 
 
@@ -204,12 +204,15 @@ async def test_a_start_while_the_worker_is_away_is_taken_and_runs_when_it_is_bac
 ) -> None:
     copy_flow("odd", folder)
     await engine.catalog()
-    kill(folder, ["worker"])
-    await until(
-        lambda: "ended with" in " ".join(state.read_report(settings).values()), "it is noticed"
-    )
     another = Project(settings)
-    started = await (await another.engine()).start(StartRequest(name="noisy"))
+    [supervisor] = processes_of(folder, "supervisor")
+    supervisor.suspend()  # or the next worker would be there soon
+    try:
+        kill_worker(folder)
+        await until(lambda: not processes_of(folder, "worker"), "it is away")
+        started = await (await another.engine()).start(StartRequest(name="noisy"))
+    finally:
+        supervisor.resume()
     result = await engine.reader.wait([started.workflow_id], timeout_seconds=40)
     assert result.done[0].output == "said"
     await another.aclose()

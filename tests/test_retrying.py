@@ -158,7 +158,7 @@ async def test_the_time_of_the_next_attempt_is_kept_and_a_cancel_ends_the_wait(
         assert not left.exists()
         await engine.cancel([name])
         assert (await ended(engine, name)).status == "CANCELLED"
-        await until(left.exists, "its code has ended", seconds=10)
+        await until(left.exists, "its code has ended")
         left.unlink()
         await engine.resume([name])
     await assert_kept(engine, name, await retrying_step(engine, name))

@@ -139,6 +139,8 @@ async def test_a_step_that_has_run_prints_nothing_again_after_a_kill(
     )
     run = await engine.start(StartRequest(name="talk"))
     await log_with(engine, run.workflow_id, "line 1")
+    # The step has printed it before it is recorded.
+    await until_found(lambda: engine.reader.waits(run.workflow_id), "the step has ended")
     for process in processes_of(folder, "worker"):
         process.kill()
     await engine.send(run.workflow_id, "go", True)

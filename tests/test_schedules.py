@@ -73,7 +73,9 @@ async def test_what_a_paused_schedule_starts_is_run_now_once_with_its_context(
     assert greeting == "Hello"
     assert before <= datetime.fromisoformat(at) <= datetime.now(UTC)
     found = await engine.reader.runs(name="scheduled_greeting", since=before)
-    assert [one.workflow_id for one in found.workflows] == [started.workflow_id]
+    # Of the times before, a worker may hear later that they do not count any more.
+    run_now = [one.workflow_id for one in found.workflows if "-trigger-" in one.workflow_id]
+    assert run_now == [started.workflow_id]
     assert (await the_schedule(engine)).status == "PAUSED"
 
 

@@ -143,12 +143,17 @@ async def test_an_execution_that_has_lost_its_run_commits_nothing(
     hold.touch()
     workflow_id = await start(engine, "held", file=str(hold))
     await until((tmp_path / "hold.attempts").exists, "the step has begun")
+
+    async def runs() -> bool:
+        return bool((await engine.reader.run(workflow_id)).running)
+
+    await until_found(runs, "the step is shown")
     other = "update dbos.workflow_status set owner_xid = 'other' where workflow_uuid = %s"
     await value(engine, other, workflow_id)
     hold.unlink()
 
     async def has_given_up() -> bool:
-        return not (await engine.reader.run(workflow_id)).running
+        return not await runs()
 
     await until_found(has_given_up, "the step has ended")
     assert await orders(engine, workflow_id) == []

@@ -49,7 +49,7 @@ async def test_values_come_as_they_were_in_the_first_run_and_again_on_a_replay(
         assert run.status != "ERROR", run.error
         return bool(run.waiting) or None
 
-    await until_found(waits, "all values were made", seconds=240)
+    await until_found(waits, "all values were made", seconds=150)
     for worker in processes_of(folder, "durable_workflows.host.worker"):
         worker.kill()
     await engine.send("all", "go", None)

@@ -157,14 +157,20 @@ async def test_a_wait_for_a_change_lasts_until_something_changes(shared: Engine)
     assert same.timed_out
     assert len(same.waiting) == 1
     changes: list[bool] = []
+    looked = anyio.Event()
+
+    async def progress(_: str) -> None:
+        looked.set()
 
     async def waited() -> None:
-        found = await shared.reader.wait([parent], until="change", timeout_seconds=60)
+        found = await shared.reader.wait(
+            [parent], until="change", timeout_seconds=60, progress=progress
+        )
         changes.append(not found.timed_out)
 
     async with anyio.create_task_group() as group:
         group.start_soon(waited)
-        await anyio.wait_all_tasks_blocked()
+        await looked.wait()
         await shared.send(f"{parent}-child", "word", "yes")
     assert changes == [True]
     await shared.reader.wait([parent], timeout_seconds=60)

@@ -94,14 +94,8 @@ async def test_a_quiet_thread_looks_when_a_run_enters_a_queue(
 async def test_a_thread_that_looks_each_second_is_not_woken_by_every_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looked = threading.Event()
-
-    def until_due(least: float) -> float:
-        looked.set()
-        return least
-
-    jobs = Jobs(monkeypatch, until_due)
-    await until(looked.is_set, "it waits")
+    jobs = Jobs(monkeypatch, lambda least: least)
+    await until(lambda: "\0jobs" in jobs.bell._listening, "it waits")
     rang = jobs.bell.wait("\0jobs", 0, 0.0)
     for _ in range(100):
         jobs.look()

@@ -102,6 +102,7 @@ def test_start_with_wait_says_what_the_run_waits_for_and_goes_on_waiting(running
 @pytest.mark.long
 def test_a_list_in_a_pipe_has_a_line_for_each_run_and_cuts_nothing(running: Path) -> None:
     start(running, "wait_for", {"topic": "the topic of a message that has a long name"}, LONG_ID)
+    succeed("wait", LONG_ID, "--until", "any", folder=running)
     succeed("start", "noisy", "--wait", folder=running)
     output = succeed("list", folder=running)
     found = read("list", folder=running)["workflows"]

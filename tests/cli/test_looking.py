@@ -13,7 +13,7 @@ import pytest
 from durable_workflows.cli import dashboard
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import LogLine, Overview, RunLine, StartRequest
-from helpers import until_found
+from helpers import log_of, until_found
 
 from .command import begin, run, succeed
 
@@ -56,6 +56,7 @@ async def test_the_log_of_a_run_is_followed_until_it_has_ended(
 async def test_a_log_has_its_newest_lines(running: Path, runs: Engine) -> None:
     own = await begun(runs, "chatters", lines=30)
     await runs.reader.wait([own])
+    await log_of(runs, own, count=30)
     followed = succeed("logs", own, "--follow", "--lines", "2", folder=running).splitlines()
     assert [line.split()[-1] for line in followed] == ["28", "29"]
     shown = succeed("logs", own, "--lines", "1", folder=running)

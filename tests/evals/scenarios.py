@@ -168,6 +168,7 @@ async def _check_fanned_out(engine: Engine, said: str) -> None:
 async def _arrange_runaway(engine: Engine) -> None:
     await _start(engine, "poll-1", "poll_for_ever")
     await _start(engine, "order-1", "order", item="apple")
+    await engine.reader.wait(["order-1"], timeout_seconds=30)  # the other one alone is unfinished
     await engine.reader.wait(["poll-1"], until="change", timeout_seconds=30)
 
 

@@ -98,17 +98,17 @@ async def test_eight_workers_with_their_supervisors_and_servers_fit_into_a_postg
 @pytest.mark.long
 @proves("connections:few-are-enough")
 async def test_one_connection_for_all_runs_of_a_worker_is_enough_for_every_kind_of_step(
-    tmp_path: Path, postgres: native.Cluster
+    folder: Path, postgres: native.Cluster
 ) -> None:
     """Many at a time: steps, transactions of both kinds, which have connections of their own, and waits for messages. None waits for ever for another."""
     for flow in ("crowd", "messages"):
-        copy_flow(flow, tmp_path)
+        copy_flow(flow, folder)
     url = postgres.database(f"few_{secrets.token_hex(4)}")
-    project = Project(Settings(project=tmp_path, database_url=url, connections=1))
+    project = Project(Settings(project=folder, database_url=url, connections=1))
     engine = await project.engine()
     names = ("crowd_steps", "crowd_transactions", "crowd_transactions_async")
     wait = StartRequest(name="wait_for", args={"topic": "t"})
-    requests = [StartRequest(name=name, args={"file": str(tmp_path / name)}) for name in names * 8]
+    requests = [StartRequest(name=name, args={"file": str(folder / name)}) for name in names * 8]
     ids = [one.workflow_id for one in await engine.start_all([*requests, *[wait] * 8])]
     for waits in ids[len(requests) :]:
         await engine.send(waits, "t", "come")
@@ -147,10 +147,10 @@ def crowded(postgres: native.Cluster) -> Crowded:
 
 @pytest.mark.long
 @proves("connections:no-room")
-async def test_a_start_waits_for_room_and_then_goes_on(tmp_path: Path, crowded: Crowded) -> None:
+async def test_a_start_waits_for_room_and_then_goes_on(folder: Path, crowded: Crowded) -> None:
     crowded.allow(0)
     told: list[str] = []
-    settings = Settings(project=tmp_path, database_url=crowded.url)
+    settings = Settings(project=folder, database_url=crowded.url)
     async with anyio.create_task_group() as group:
 
         async def start() -> None:
@@ -176,14 +176,14 @@ async def test_a_start_without_room_says_so_after_a_while(tmp_path: Path, crowde
 @pytest.mark.parametrize(("room", "is_killed"), [(0, False), (3, False), (0, True)])
 @proves("connections:no-room")
 async def test_runs_go_on_once_there_is_room_again(
-    tmp_path: Path, crowded: Crowded, room: int, *, is_killed: bool
+    folder: Path, crowded: Crowded, room: int, *, is_killed: bool
 ) -> None:
     """All connections were ended, and others have taken their places: with some left, and with none; or the worker was killed as well."""
-    copy_flow("crowd", tmp_path)
-    settings = Settings(project=tmp_path, database_url=crowded.url)
+    copy_flow("crowd", folder)
+    settings = Settings(project=folder, database_url=crowded.url)
     project = Project(settings)
     engine = await project.engine()
-    lines = tmp_path / "lines"
+    lines = folder / "lines"
     names = ("crowd_steps", "crowd_transactions", "crowd_transactions_async")
     runs = [
         await engine.start(StartRequest(name=name, args={"file": f"{lines}-{name}"}))
@@ -194,7 +194,7 @@ async def test_runs_go_on_once_there_is_room_again(
     crowded.allow(room)
     crowded.end_all()
     if is_killed:
-        kill_worker(tmp_path)
+        kill_worker(folder)
     before = [len(lines_of(file)) for file in files]
     await anyio.sleep(6)  # how long it lasts, not a wait for something
     crowded.allow(-1)
@@ -210,7 +210,7 @@ def test_of_many_workers_one_has_the_turn_for_the_background_jobs_each_second(
     database_url: str,
 ) -> None:
     take = turns._TAKE.replace("{own}", "durable_workflows_project")
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(database_url) as connection:  # in one transaction, in which no time passes
 
         def taken(ago: str) -> bool:
             past = "update durable_workflows_project.turns set taken_at = now() - interval %s"
@@ -238,8 +238,12 @@ async def test_a_delayed_run_begins_and_one_whose_time_is_over_ends(
         result = await engine.reader.wait(ids, timeout_seconds=30)
         assert sorted(run.status for run in result.done) == ["CANCELLED", "SUCCESS"]
         with psycopg.connect(url, autocommit=True) as connection:
-            open_for_long = connection.execute(
-                "select application_name from pg_stat_activity where datname = current_database()"
-                " and state = 'idle in transaction' and now() - xact_start > interval '0.3 seconds'"
-            ).fetchall()
-        assert open_for_long == []
+
+            def none_is_open_for_long() -> bool:  # on a busy machine one may be for a moment
+                found = connection.execute(
+                    "select application_name from pg_stat_activity where datname = current_database()"
+                    " and state = 'idle in transaction' and now() - xact_start > interval '0.3 seconds'"
+                ).fetchall()
+                return found == []
+
+            await until(none_is_open_for_long, "no transaction is held open")

@@ -67,6 +67,11 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DURABLE_WORKFLOWS_CONCURRENCY", "4")
 
 
+def text_of(file: Path) -> str:
+    """What has been written into a file: it is there a moment before its text is."""
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
 async def is_alive(engine: Engine, directory: Path) -> bool:
     """Whether the worker of the machine was heard of lately."""
     statement = f"""select 1 from {{ours}}.workers where executor_id like '{identity(directory)}-%'
@@ -133,9 +138,8 @@ async def test_a_machine_that_stood_still_comes_back_and_begins_no_step(
         gate.touch()  # for both of them
         result = await engine.reader.wait([started.workflow_id], timeout_seconds=60)
         assert result.done[0].output == 55
-        ended = folder / "lines-ended"
-        await until(ended.exists, "the one that came back has noticed")
-        assert ended.read_text(encoding="utf-8") == "DBOSWorkflowConflictIDError"
+        await until(lambda: text_of(folder / "lines-ended"), "the one that came back has noticed")
+        assert text_of(folder / "lines-ended") == "DBOSWorkflowConflictIDError"
         assert Counter(lines_of(lines)) == Counter(range(1, 11))
         assert await executors(engine.connection) == {identity(elsewhere)}
 
@@ -153,12 +157,14 @@ async def test_a_machine_that_stood_still_between_two_attempts_makes_no_further_
     [here] = set(lines_of(attempts))
     with helping(elsewhere):
         await until_steady(engine, elsewhere)
+        tried = lines_of(attempts).count(here)
+        # Half a second before its next attempt: one that was allowed and had not begun would begin afterwards.
+        await until(lambda: lines_of(attempts).count(here) > tried, "it has just tried")
         with stopped(folder):
             before = lines_of(attempts).count(here)
-            await until(lambda: len(set(lines_of(attempts))) == 2, "the other tries", seconds=60)
-        ended = folder / "lines-ended"
-        await until(ended.exists, "the one that came back has noticed")
-        assert ended.read_text(encoding="utf-8") == "DBOSWorkflowConflictIDError"
+            await until(lambda: len(set(lines_of(attempts))) == 2, "the other tries", seconds=90)
+        await until(lambda: text_of(folder / "lines-ended"), "the one that came back has noticed")
+        assert text_of(folder / "lines-ended") == "DBOSWorkflowConflictIDError"
         gate.touch()
         result = await engine.reader.wait([started.workflow_id], timeout_seconds=60)
         assert result.done[0].output == 55
@@ -198,7 +204,7 @@ async def test_a_machine_that_was_cut_off_comes_back_and_repeats_at_most_the_ste
         helping(elsewhere, within=network.within),
     ):
         await until_steady(engine, elsewhere)
-        [[run, lines]] = (await start_ten_steps(engine, folder, 1, seconds=2.0)).items()
+        [[run, lines]] = (await start_ten_steps(engine, folder, 1, seconds=15.0)).items()
         await until(lambda: len(lines_of(lines)) >= 2, "it is under way there", seconds=60)
         network.cut()
         await engine.send(waits.workflow_id, "t", "the place is free")

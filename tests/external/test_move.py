@@ -29,13 +29,21 @@ from test_versions import write_flow
 
 pytestmark = pytest.mark.anyio
 
+# Stands still in the middle of the copy, until it is killed: the whole copy takes no time.
 MOVER = """
+import signal
 import sys
 from pathlib import Path
 import anyio
 from durable_workflows.processes import moving
 from durable_workflows.settings import Settings
-anyio.run(moving.move, Settings(project=Path(sys.argv[1])), sys.argv[2], lambda text: print(text, flush=True))
+
+def say(text: str) -> None:
+    print(text, flush=True)
+    if text.startswith("Copying"):
+        signal.pause()
+
+anyio.run(moving.move, Settings(project=Path(sys.argv[1])), sys.argv[2], say)
 """
 MIXED = '''
 
@@ -123,7 +131,7 @@ async def start_all_sorts(engine: Engine, home: Path) -> None:
     await start(engine, "collect", "collects", topic="t", count=3)
     await engine.send("collects", "t", "before the move")
     await engine.send("waits", "another topic", "unread")
-    await start(engine, "ten_steps", "steps", file=str(home / "steps"), seconds=0.3)
+    await start(engine, "ten_steps", "steps", file=str(home / "steps"), seconds=1.5)
     await until(lambda: len(lines_of(home / "steps")) >= 2, "steps are under way")
     await start(engine, "ten_steps", "queued", file=str(home / "queued"))
     delayed = StartRequest(
@@ -227,7 +235,7 @@ async def kill_mover_after(moment: str, home: Path, url: str) -> None:
             if moment in said:
                 break
         assert moment in said, said
-        if moment != "Copying":  # which takes no time
+        if moment != "Copying":
             await anyio.sleep(random.uniform(0, 0.5))
         mover.kill()
     await until(lambda: not processes_of(home, "pglite.mjs"), "its Node has gone")

@@ -34,10 +34,21 @@ async def test_a_message_that_dbos_was_not_told_of_is_found_once_it_listens_agai
     run = await engine.start(StartRequest(name="wait_for", args={"topic": "t"}))
     await until_found(lambda: engine.reader.waits(run.workflow_id), "it waits")
     with psycopg.connect(url, autocommit=True) as connection:
-        found = connection.execute(f"select pg_terminate_backend(pid) {LISTENERS}").fetchall()
-        assert found == [(True,)]
-        await engine.send(run.workflow_id, "t", "into the silence")
-        assert connection.execute(f"select pid {LISTENERS}").fetchall() == []
+
+        def listeners() -> list[tuple[int]]:
+            return connection.execute(f"select pid {LISTENERS}").fetchall()
+
+        await until(listeners, "it listens")
+        [worker] = processes_of(folder, "worker")
+        worker.suspend()  # so that it does not listen again before the message is there
+        try:
+            found = connection.execute(f"select pg_terminate_backend(pid) {LISTENERS}").fetchall()
+            assert found == [(True,)]
+            await until(lambda: not listeners(), "nobody listens")
+            await engine.send(run.workflow_id, "t", "into the silence")
+            assert listeners() == []
+        finally:
+            worker.resume()
     result = await engine.reader.wait([run.workflow_id], timeout_seconds=30)
     assert [one.output for one in result.done] == ["into the silence"]
     await project.aclose()
@@ -114,7 +125,7 @@ async def test_a_server_without_a_free_connection_is_said_as_what_it_is(
     engine = await project.engine()
     postgres.execute(
         "alter role crowd connection limit 0",
-        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'crowd'",
+        "select pg_terminate_backend(pid, 60000) from pg_stat_activity where usename = 'crowd'",
     )
     with pytest.raises(TooManyConnections, match="too many connections") as caught:
         await engine.reader.runs()

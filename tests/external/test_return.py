@@ -28,13 +28,34 @@ pytestmark = pytest.mark.anyio
 # Each of the six directions between three databases.
 ROUTE = ("pglite", "external", "postgres", "pglite", "postgres", "external", "pglite")
 MOVER = """
-import sys
+import sys, time
 from pathlib import Path
 import anyio
 from durable_workflows.processes import moving
 from durable_workflows.settings import Settings
 settings = Settings(project=Path(sys.argv[1]), database_url=sys.argv[2])
-anyio.run(moving.move, settings, sys.argv[3], lambda text: print(text, flush=True))
+
+def tell(text):
+    print(text, flush=True)
+    if sys.argv[4] in text:  # here it is killed
+        time.sleep(600)
+
+anyio.run(moving.move, settings, sys.argv[3], tell)
+"""
+# Ten steps, and between them one that lasts until there is a file: the run is under way until a test says otherwise.
+HELD = """
+
+@DBOS.step()
+def hold(file: str) -> None:
+    while not Path(f"{file}.go").exists():
+        time.sleep(0.02)
+
+
+@DBOS.workflow()
+def held_steps(file: str) -> int:
+    before = sum(write_line(file, number, 0.0) for number in range(1, 6))
+    hold(file)
+    return before + sum(write_line(file, number, 0.0) for number in range(6, 11))
 """
 RUN = """
 insert into dbos_project.workflow_status (workflow_uuid, name, status, application_name)
@@ -85,17 +106,23 @@ async def runs_in(settings: Settings) -> list[str]:
     return [run.workflow_id for run in found]
 
 
+def write_flow(folder: Path) -> None:
+    with copy_flow("ten_steps", folder).open("a", encoding="utf-8") as file:
+        file.write(HELD)
+
+
 async def begin(settings: Settings, workflow_id: str) -> None:
     project = Project(settings)
     file = settings.project / workflow_id
-    args = {"file": str(file), "seconds": 0.2}
+    args = {"file": str(file)}
     engine = await project.engine()
-    await engine.start(StartRequest(name="ten_steps", args=args, workflow_id=workflow_id))
+    await engine.start(StartRequest(name="held_steps", args=args, workflow_id=workflow_id))
     await until(lambda: lines_of(file), "it is under way", seconds=60)
     await project.aclose()
 
 
 async def end(settings: Settings, workflow_id: str) -> None:
+    (settings.project / f"{workflow_id}.go").touch()
     project = Project(settings)
     engine = await project.engine()
     assert (await engine.reader.wait([workflow_id], timeout_seconds=60)).done[0].output == 55
@@ -109,7 +136,7 @@ async def end(settings: Settings, workflow_id: str) -> None:
 async def test_runs_go_on_after_a_move_in_each_direction(
     projects: dict[str, Settings], away: Settings
 ) -> None:
-    copy_flow("ten_steps", away.project)
+    write_flow(away.project)
     project = Project(projects[ROUTE[0]])
     engine = await project.engine()
     request = StartRequest(name="approval", args={"request": "Deploy?"}, workflow_id="waits")
@@ -175,7 +202,7 @@ async def test_a_project_comes_back_from_a_postgres_that_refuses_changes_from_th
 async def test_a_move_back_that_is_killed_at_any_moment_is_made_by_the_next_one(
     projects: dict[str, Settings], away: Settings
 ) -> None:
-    copy_flow("ten_steps", away.project)
+    write_flow(away.project)
     there = projects["pglite"]
     await begin(away, "one")
     for moment in ("Making the new database", "Making the newest", "Copying"):
@@ -205,7 +232,8 @@ async def test_a_move_back_that_is_killed_at_any_moment_is_made_by_the_next_one(
 
 async def kill_mover_after(moment: str, settings: Settings, to: str) -> None:
     """Kill it once it has said that it does this."""
-    command = [sys.executable, "-c", MOVER, str(settings.project), external(settings).url, to]
+    words = [str(settings.project), external(settings).url, to, moment]
+    command = [sys.executable, "-c", MOVER, *words]
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as mover:
         assert mover.stdout is not None
         said = ""
@@ -250,7 +278,7 @@ async def test_what_cannot_be_brought_back_is_refused(
     with pytest.raises(UsageError, match="nothing to move"):
         await moving.move(away, "pglite")
     there = projects["pglite"]
-    copy_flow("ten_steps", away.project)
+    write_flow(away.project)
     await begin(there, "theirs")
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(RUN, ["waits"])

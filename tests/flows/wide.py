@@ -9,11 +9,12 @@ from dbos import DBOS, SetEnqueueOptions, WorkflowHandle
 
 Ran = dict[str, Any]
 
+# Without a limit of its own the worker that looks first may have all runs.
 LIMITS: dict[str, dict[str, Any]] = {
-    "wide_rate": {"limiter": {"limit": 4, "period": 2.0}},
-    "wide_partitions": {"partition_concurrency": 1},
+    "wide_rate": {"limiter": {"limit": 4, "period": 2.0}, "worker_concurrency": 2},
+    "wide_partitions": {"partition_concurrency": 1, "worker_concurrency": 3},
     "wide_priorities": {"global_concurrency": 1},
-    "wide_total": {"global_concurrency": 3},
+    "wide_total": {"global_concurrency": 3, "worker_concurrency": 2},
     "wide_each": {"worker_concurrency": 2},
 }
 

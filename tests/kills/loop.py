@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _END_SECONDS = 90.0
 _LATE_SECONDS = 60.0  # a run goes on so long after it could: it may be set apart, or in a queue, on a busy machine
-_STILL_SECONDS = 8.0  # a worker that has missed a hint looks after fifteen
+_STILL_SECONDS = 12.0  # a worker that has missed a hint looks after fifteen
 
 
 class Loop:

@@ -75,14 +75,14 @@ def work(seconds: float = 0) -> str:
 @DBOS.workflow()
 def works() -> None:
     """One long step."""
-    work(30)
+    work(600)
 
 
 @DBOS.workflow()
 def computes() -> None:
     """A long computation outside of a step."""
     work()
-    time.sleep(30)
+    time.sleep(600)
 
 
 @DBOS.step(retries_allowed=True, interval_seconds=300, max_attempts=4)
@@ -157,6 +157,7 @@ def ends_worker() -> None:
 '''
 FICKLE = '''
 import os
+import time
 from pathlib import Path
 
 from dbos import DBOS
@@ -167,6 +168,8 @@ if Path("unloadable").exists():
     raise ImportError("the library is gone")
 if Path("deadly").exists():
     os._exit(7)
+while Path("held").exists():
+    time.sleep(0.02)
 
 
 @DBOS.workflow()
@@ -411,11 +414,14 @@ async def test_a_run_whose_worker_was_killed_says_what_becomes_of_it(
 ) -> None:
     await engine.cancel([cause.workflow_id for cause in CAUSES])  # none of them shall go on
     await a_waiting_run(engine, "waits", "bereft")
+    held = engine.project / "held"  # the next worker is not up before this has gone
+    held.touch()
     kill(engine, "worker")
     following = await agent.told(
         "bereft",
         "interrupted: no worker of its version VERSION is running (it is being started); it was waiting on topic 'go'.",
     )
+    held.unlink()
     assert following == SERVER_STATUS
     await agent.told(
         "bereft",
@@ -550,6 +556,30 @@ async def test_a_run_whose_worker_does_not_come_up_says_so_and_so_does_a_start(
 # Nothing is there
 
 
+async def database_away(engine: Engine) -> locks.Lock:
+    """End the database, and hold its lock, without which the supervisor, which has noticed its end, cannot start it again."""
+    settings = Settings(project=engine.project)
+    lock, supervisor = places.database_lock(settings), psutil.Process(engine.connection.pid)
+
+    def said() -> str:
+        return state.read_report(settings).get("database", "")
+
+    def is_away() -> bool:
+        if said() == "up":
+            kill(engine, "pglite.mjs")
+        supervisor.suspend()  # its pause before the next start may be shorter than ours
+        if said().endswith("it is restarting") and locks.is_free_within(lock, 0):
+            return True
+        supervisor.resume()
+        return False
+
+    try:
+        await until(is_away, "the end of the database is noticed")
+        return locks.held_lock(lock)
+    finally:
+        supervisor.resume()
+
+
 async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_why(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,10 +588,8 @@ async def test_a_run_cannot_be_seen_while_the_database_is_away_and_inspect_says_
     async with Client(build_server(settings)) as client:
         agent = Agent(client)
         assert "has-ended: queues SUCCESS" in await agent.call("inspect", workflow_id="has-ended")
-        kill(engine, "pglite.mjs")
-        lock = await locks.awaited_lock(places.database_lock(settings), wait_seconds=5)
-        said = await agent.call("inspect", workflow_id="has-ended")
-        lock.close()
+        with await database_away(engine):
+            said = await agent.call("inspect", workflow_id="has-ended")
     assert said == (
         "The database ended with status -9; it is restarting."
         " Call again in a few seconds: nothing is lost. `durable-workflows status` shows its state."

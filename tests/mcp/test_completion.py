@@ -28,8 +28,9 @@ Reference = PromptReference | ResourceTemplateReference
 
 
 @pytest.fixture
-async def there(shared: Engine) -> Settings:
-    """The settings of the shared project."""
+async def there(shared: Engine, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings of the shared project, whose words are waited for: on a busy machine they may take more than a second."""
+    monkeypatch.setattr(completions, "_SECONDS", 30.0)
     return Settings(project=Path((await shared.reader.status()).project))
 
 

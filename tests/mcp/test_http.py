@@ -39,8 +39,8 @@ from transports import INITIALIZE, SECONDS, Served, envelope, serving
 pytestmark = pytest.mark.anyio
 Json = dict[str, Any]
 
-# Those who stop a server wait 2 s; a busy machine takes longer for everything.
-TO_LEAVE = 5.0
+# Those who stop a server wait 2 s; a busy machine takes longer for everything. What is open lasts longer than this.
+TO_LEAVE = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ async def test_of_a_client_that_has_gone_nothing_is_left(
 ) -> None:
     async with client_of(served, "auto") as client:
         await client.call_tool("list_workflows", {})  # the engine has its connections
-    await until(lambda: database_connections(served, shared) <= 2, "nobody subscribes")
+    await until(lambda: database_connections(served, shared) == 1, "only the engine is there")
     before = database_connections(served, shared)
     async with (
         served.client() as transport,
@@ -250,11 +250,11 @@ async def test_a_client_that_disappears_in_a_call_leaves_the_run_alone_and_nothi
     served: Served, shared: Engine, tmp_path: Path, mode: Mode
 ) -> None:
     run = f"left-alone-{mode}"
-    args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 100}
+    args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 1000}
     await shared.start(StartRequest(name="ten_steps", args=args, workflow_id=run))
     async with client_of(served, "auto") as client:
         await client.call_tool("list_workflows", {})  # the engine has its connections
-    await until(lambda: database_connections(served, shared) <= 2, "nobody else is there")
+    await until(lambda: database_connections(served, shared) == 1, "only the engine is there")
     before = database_connections(served, shared)
     # An earlier client may come back for an answer: of such a call nothing is left once its time is over.
     streams = await open_streams(served, run, timeout_seconds=2 if mode == "legacy" else 600)
@@ -492,7 +492,7 @@ async def test_a_signal_ends_it_whatever_is_open(
 ) -> None:
     settings = Settings(project=Path((await shared.reader.status()).project))
     run = f"open-{number}"
-    args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 60}
+    args = {"file": str(tmp_path / "lines"), "seconds": 0.5, "steps": 1000}
     await shared.start(StartRequest(name="ten_steps", args=args, workflow_id=run))
     with serving(settings) as served:
         streams = await open_streams(served, run)

@@ -18,7 +18,7 @@ from durable_workflows.mcp.tools import TOOLS
 from durable_workflows.models import ScheduleRequest, StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.settings import Settings
-from helpers import copy_flow, processes_of
+from helpers import copy_flow, processes_of, until_found
 from mcp import Client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -279,8 +279,14 @@ async def start_large_runs(engine: Engine) -> None:
         await engine.send("gets", "t", text)
         await engine.send("gets", "other", text)
     ended = ["steps", "echoes", "broken", "asks", "chooses", "prints", "tells"]
-    result = await engine.reader.wait(ended, timeout_seconds=60)
+    result = await engine.reader.wait(ended, timeout_seconds=150)
     assert not result.running
+
+    async def has_received_all() -> bool:
+        sent = [one for one in await engine.reader.messages("gets") if one.topic == "t"]
+        return all(one.consumed_by_step is not None for one in sent)
+
+    await until_found(has_received_all, "each message has been received", seconds=60)
 
 
 async def fill(connection: tables.Connection) -> None:

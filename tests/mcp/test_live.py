@@ -243,20 +243,22 @@ async def test_giving_up_a_wait_leaves_the_run_alone(
     shared: Engine, tmp_path: Path, transport: Transport, mode: Mode
 ) -> None:
     settings, run = Settings(project=shared.project), f"given-up-{transport}-{mode}"
-    args = {"file": str(tmp_path / "lines"), "seconds": 2.5}
+    args = {"begun": str(tmp_path / "lines"), "go_on": str(tmp_path / "go on")}
     async with reached(settings, transport) as server, Client(server, mode=mode) as client:
         agent = Agent(client)
-        await agent.call("start_workflow", name="one_slow_step", args=args, workflow_id=run)
+        await agent.call("start_workflow", name="works_async", args=args, workflow_id=run)
         async with anyio.create_task_group() as group:
             group.start_soon(partial(agent.call, "wait_for_workflows", workflow_ids=[run]))
             await until(
-                lambda: f"{run}: step 1 slow" in str(agent.progress), "the wait reports a step"
+                lambda: f"{run}: step 1 work_async" in str(agent.progress),
+                "the wait reports a step",
             )
             group.cancel_scope.cancel()
-        assert "**Why:** running step 1 slow since" in await agent.inspect(run)
+        assert "**Why:** running step 1 work_async since" in await agent.inspect(run)
+        (tmp_path / "go on").touch()
         ended = await agent.call("wait_for_workflows", workflow_ids=[run])
     assert ended["done"][0]["status"] == "SUCCESS"
-    assert (tmp_path / "lines").read_text(encoding="utf-8") == "begun\n"
+    assert (tmp_path / "lines").read_text(encoding="utf-8") == "begun\nended\n"
 
 
 @pytest.mark.long

@@ -312,7 +312,7 @@ async def test_an_answer_to_a_question_that_was_answered_meanwhile_is_not_taken_
 async def test_a_question_that_has_expired_takes_no_answer(
     shared: Engine, project_settings: Settings, mode: Mode
 ) -> None:
-    workflow_id = await asked(shared, "ask_order", timeout=2)
+    workflow_id = await asked(shared, "ask_order", timeout=5)
 
     class Slow(Person):
         async def __call__(

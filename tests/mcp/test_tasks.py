@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Runs as tasks, for clients that declare the extension; for others nothing is different."""
 
 import json
@@ -11,7 +12,7 @@ import pytest
 from durable_workflows.database import tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UnknownWorkflowId
-from durable_workflows.mcp import begun
+from durable_workflows.mcp import begun, tasks
 from durable_workflows.mcp.apps import APPS
 from durable_workflows.mcp.begun import Begun, Kind
 from durable_workflows.models import StartRequest
@@ -25,6 +26,8 @@ Launch = Callable[..., AbstractContextManager[Any]]
 
 TASKS = "io.modelcontextprotocol/tasks"
 NOTE = "durable-workflows/note"
+# A busy machine may need more than the two seconds for a run that takes none.
+PATIENT = "from durable_workflows.mcp import tasks; tasks._PLAIN_SECONDS = 30.0"
 
 
 class Caller:
@@ -136,20 +139,23 @@ async def test_a_task_is_cancelled(caller: Caller, shared: Engine) -> None:
 
 @proves("tasks:plain")
 async def test_a_call_whose_runs_end_within_two_seconds_is_answered_plainly(
-    caller: Caller, shared: Engine
+    project: Path, launch: Launch, shared: Engine
 ) -> None:
     args: Mapping[str, Any] = {"name": "noisy"}
-    ended = caller.start(TASKS, **args, workflow_id="task-5")
-    assert ended["resultType"] == "complete"
-    assert ended["structuredContent"]["status"] == "SUCCESS"
-    again = caller.start(TASKS, **args, workflow_id="task-5")["structuredContent"]
-    assert again["existing"]
-    batch = caller.start(TASKS, batch=[args, args])
-    assert [one["status"] for one in batch["structuredContent"]["workflows"]] == ["SUCCESS"] * 2
-    fork = caller.call("fork", TASKS, workflow_id="task-5", from_step=1)["structuredContent"]
-    assert (fork["forked_from"], fork["status"]) == ("task-5", "SUCCESS")
-    failed = caller.start(TASKS, name="fails", args={"message": "no card"})
-    assert failed["structuredContent"]["error"] == "ValueError: no card"
+    assert tasks._PLAIN_SECONDS == 2.0
+    with launch(project, extra=PATIENT) as server:
+        caller = Caller(server)
+        ended = caller.start(TASKS, **args, workflow_id="task-5")
+        assert ended["resultType"] == "complete"
+        assert ended["structuredContent"]["status"] == "SUCCESS"
+        again = caller.start(TASKS, **args, workflow_id="task-5")["structuredContent"]
+        assert again["existing"]
+        batch = caller.start(TASKS, batch=[args, args])["structuredContent"]
+        assert [one["status"] for one in batch["workflows"]] == ["SUCCESS"] * 2
+        fork = caller.call("fork", TASKS, workflow_id="task-5", from_step=1)["structuredContent"]
+        assert (fork["forked_from"], fork["status"]) == ("task-5", "SUCCESS")
+        failed = caller.start(TASKS, name="fails", args={"message": "no card"})
+        assert failed["structuredContent"]["error"] == "ValueError: no card"
 
 
 @pytest.mark.long
@@ -201,9 +207,10 @@ async def test_a_batch_is_one_task_that_tells_how_far_it_is(caller: Caller, shar
 
     async def told() -> Json | None:
         found = caller.get(task["taskId"])
-        return found if "1 of 2 runs ended" in found["statusMessage"] else None
+        parts = ("1 of 2 runs ended", "task-8 waits on 'go'")
+        return found if all(part in found["statusMessage"] for part in parts) else None
 
-    assert "task-8 waits on 'go'" in (await until_found(told, "one has ended"))["statusMessage"]
+    await until_found(told, "one has ended, and the other waits")
     await shared.send("task-8", "go", 8)
     ended = (await caller.ended(task["taskId"]))["result"]["structuredContent"]
     found = [(one["workflow_id"], one["output"]) for one in ended["workflows"]]

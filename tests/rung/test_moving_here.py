@@ -27,7 +27,13 @@ from pathlib import Path
 import anyio
 from durable_workflows.processes import moving
 from durable_workflows.settings import Settings
-anyio.run(moving.move, Settings(project=Path(sys.argv[1])), sys.argv[2], lambda text: print(text, flush=True))
+
+def say(text: str) -> None:
+    print(text, flush=True)
+    if sys.argv[3] in text:
+        sys.stdin.readline()  # until it is killed
+
+anyio.run(moving.move, Settings(project=Path(sys.argv[1])), sys.argv[2], say)
 """
 
 
@@ -45,7 +51,7 @@ async def projects(folder: Path) -> AsyncIterator[dict[DatabaseEngine, Project]]
 
 async def begin(project: Project, folder: Path, workflow_id: str) -> None:
     engine = await project.engine()
-    args = {"file": str(folder / workflow_id), "seconds": 0.2}
+    args = {"file": str(folder / workflow_id), "seconds": 0.5}
     await engine.start(StartRequest(name="ten_steps", args=args, workflow_id=workflow_id))
     await until(lambda: lines_of(folder / workflow_id), "it is under way", seconds=60)
 
@@ -113,7 +119,8 @@ async def test_a_move_in_the_folder_that_is_killed_is_made_by_the_next_one(
 
 
 async def kill_mover_after(moment: str, folder: Path) -> None:
-    command = [sys.executable, "-c", MOVER, str(folder), "postgres"]
+    """Kill it when it has said so, and stands still."""
+    command = [sys.executable, "-c", MOVER, str(folder), "postgres", moment]
     async with await anyio.open_process(command, stderr=subprocess.STDOUT) as mover:
         assert mover.stdout is not None
         said = ""

@@ -195,10 +195,7 @@ async def test_after_a_kill_only_the_request_that_was_interrupted_is_repeated(
     await until_found(asked, "the third request", seconds=90)
     kill_worker(project.folder)
     hold.unlink()
-    output = await until_found(
-        lambda: project.engine.reader.wait([workflow_id]), "it has ended", seconds=90
-    )
-    assert output.done[0].status == "SUCCESS", output.done[0].error
+    await project.output(workflow_id)
     assert requests_of(project, name) == before + 4
     names = [step for step, _ in await project.step_outputs(workflow_id)]
     assert sum(step in ("refund", "pay_back") for step in names) == 1

@@ -58,7 +58,7 @@ async def test_the_items_of_a_queue_are_all_done_once_and_in_their_order(project
     workflow_id = await project.start("queue_parallel")
 
     async def some_done() -> bool:
-        return 3 <= len(project.events(workflow_id, "progress")) < 50
+        return len(project.events(workflow_id, "progress")) >= 3
 
     await until_found(some_done, "some items are done")
     kill_worker(project)

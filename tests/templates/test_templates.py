@@ -2,6 +2,8 @@
 
 import ast
 import json
+from collections.abc import Iterator
+from threading import Event
 
 import pytest
 
@@ -99,7 +101,15 @@ async def test_the_basic_one_writes_its_report_and_shows_its_progress(
 async def test_a_step_that_fails_for_a_while_is_tried_again_and_each_attempt_can_be_seen(
     templates: Running,
 ) -> None:
-    with site(busy=iter([503, 503, "item,amount\na,1\n"])) as server:
+    seen = Event()
+
+    def busy() -> Iterator[str | int]:
+        yield 503
+        seen.wait(25)  # the second attempt lasts until it was seen
+        yield 503
+        yield "item,amount\na,1\n"
+
+    with site(busy=busy()) as server:
         sources = [{"name": "busy", "url": server.url("/busy")}]
         workflow_id = await templates.start("basic_workflow", sources=sources)
 
@@ -108,6 +118,7 @@ async def test_a_step_that_fails_for_a_while_is_tried_again_and_each_attempt_can
             return next((step for step in running if step.attempt == 2), None)
 
         step = await until_found(second_attempt, "the second attempt")
+        seen.set()
         assert (step.name, step.max_attempts) == ("fetch", 4)
         assert await templates.output(workflow_id) == [{"name": "busy", "rows": 1, "total": 1.0}]
         assert server.asked == ["/busy"] * 3

@@ -11,7 +11,7 @@ const { chromium } = packages("playwright-core");
 const { default: sparticuz } = await import(packages.resolve("@sparticuz/chromium"));
 const axe = await readFile(packages.resolve("axe-core/axe.min.js"), "utf8");
 
-const MILLISECONDS = 10_000; // until an element is there, or a page is loaded
+const MILLISECONDS = 30_000; // until an element is there, or a page is loaded
 
 // The package's own arguments are for small machines of others: one process for all, and no rules between origins. Here these rules are tested.
 const browser = await chromium.launch({

@@ -98,10 +98,12 @@ async def test_a_person_answers_in_the_client_and_that_is_recorded(
     await tab.click(framed("text=approve"))
     await tab.fill(framed('[data-path="/amount"]'), "12.5")
     await sees(tab, "given in this client, which counts less than in a terminal")
+    before = await tab.evaluate("client.calls.length")
     await tab.click(button("Send answer"))
     await sees(tab, "Answered: page_refund goes on.")
-    paths = await tab.evaluate("client.calls.map(({path}) => path)")
-    assert paths[paths.index("answer") - 1] == "waits", "a nonce lasts for minutes, a form for days"
+    paths = await tab.evaluate(f"client.calls.slice({before}).map(({{path}}) => path)")
+    asked = paths[: paths.index("answer")]  # among them may be the looks at what has changed
+    assert "waits" in asked, "a nonce lasts for minutes, a form for days"
     output = await site.output(run)
     assert isinstance(output, dict)
     assert output["amount"] == 12.5

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import httpx2
 import pytest
 
+import native
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import OpenWait
 from durable_workflows.processes import http_access
@@ -91,11 +92,11 @@ async def test_what_only_looks_at_a_link_does_not_use_it_up(served: Served) -> N
 @pytest.mark.long
 async def test_the_cookie_outlives_the_server_and_the_code_does_not(shared: Engine) -> None:
     settings = Settings(project=shared.project)
-    with serving(settings) as first:
+    port = native.free_port()  # not any: the system might give that one away meanwhile
+    with serving(settings, port=port) as first:
         unused = link_to(first)
         async with visiting(first) as browser:
             cookies = dict(browser.http.cookies)
-    port = httpx2.URL(first.url).port or 0
     with serving(settings, port=port) as second:
         async with stranger(second) as browser:
             assert (await browser.get(unused)).status_code == 401

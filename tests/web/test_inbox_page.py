@@ -61,7 +61,7 @@ async def test_a_form_says_what_is_wrong_before_it_is_sent_and_goes_there(
     await page.fill(field("/amount"), "many")
     await page.click(button("Send answer"))
     assert await page.texts(".problem") == ["This is needed.", "This is no number."]
-    assert await page.evaluate("document.activeElement.type") == "radio"
+    await page.see("input[type=radio]:focus", "attached")
     await page.click("text=approve")
     await page.fill(field("/amount"), "501")
     assert await page.texts(".problem") == ["This must be at most 500."]

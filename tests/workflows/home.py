@@ -17,7 +17,7 @@ from durable_workflows.models import StartRequest
 from durable_workflows.processes import lifecycle
 from durable_workflows.seam.patches import typed_values
 from durable_workflows.settings import Settings
-from helpers import processes_of, until
+from helpers import processes_of, until, until_found
 
 ENDED = ("SUCCESS", "ERROR", "CANCELLED")
 
@@ -48,10 +48,13 @@ class Home:
 
     async def ended(self, workflow_id: str, *, seconds: float = 40.0) -> WorkflowStatus:
         """The run, once it has ended."""
-        await self.engine.reader.wait([workflow_id], timeout_seconds=seconds)
-        run = await self.look(workflow_id)
-        assert run.status in ENDED, run
-        return run
+
+        async def look() -> WorkflowStatus | None:  # a child that asks is an end for `wait`
+            await self.engine.reader.wait([workflow_id], until="change", timeout_seconds=5)
+            run = await self.look(workflow_id)
+            return run if run.status in ENDED else None
+
+        return await until_found(look, f"{workflow_id} has ended", seconds=seconds)
 
     async def output(self, workflow_id: str, *, seconds: float = 40.0) -> Any:
         """The output of the run."""

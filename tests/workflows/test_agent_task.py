@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from durable_workflows.errors import InvalidArguments
+from durable_workflows.system import processes
 from helpers import until
 
 from .home import Home, a_home
@@ -406,16 +407,17 @@ async def test_secrets_of_the_environment_are_not_recorded(home: Home) -> None:
 @pytest.mark.long
 async def test_after_a_crash_the_agent_gets_its_task_again_and_can_notice(home: Home) -> None:
     before = len(calls(home))
-    args = task(home, "other", ["sleep"], timeout_seconds=1.5)
-    workflow_id = await home.start("agent_task", args)
+    workflow_id = await home.start("agent_task", task(home, "other", ["sleep"]))
     await until(lambda: len(calls(home)) > before, "the agent has begun")
     await home.kill_worker()
-    await home.ended(workflow_id)
+    await until(lambda: len(calls(home)) > before + 1, "it has its task again")
+    await home.engine.cancel([workflow_id])
+    await until_gone(home)
     first, second = calls(home)[before:]
     assert first["DURABLE_WORKFLOWS_WORKFLOW_ID"] == workflow_id
     assert second["DURABLE_WORKFLOWS_WORKFLOW_ID"] == workflow_id
     assert (first["DURABLE_WORKFLOWS_STEP"], second["DURABLE_WORKFLOWS_STEP"]) == ("1", "1")
-    assert not psutil.pid_exists(first["pid"])
+    assert not processes.is_alive(first["pid"])
 
 
 # --- Endpoints

@@ -122,21 +122,23 @@ def test_without_a_decision_it_times_out(host: Host) -> None:
 
 
 def test_messages_that_do_not_fit_do_not_put_off_the_deadline(host: Host) -> None:
-    workflow_id = ask(host, timeout_seconds=3)
-    wait_until(lambda: seconds_to(host.event(workflow_id, "request")) < 1.5, "half of the time")
+    workflow_id = ask(host, timeout_seconds=8)
+    wait_until(lambda: seconds_to(host.event(workflow_id, "request")) < 6, "a part of the time")
     host.client.send(workflow_id, "maybe", "approval")
     rejected(host, workflow_id)
     result = host.result(workflow_id)
     assert result["decision"] == "timed_out"
-    # A second wait of three seconds would end one and a half seconds late.
-    assert seconds_after_deadline(host, workflow_id, result["decided_at"]) < 1
+    # A second wait of eight seconds would end at least two seconds late, and as late as the message came.
+    assert seconds_after_deadline(host, workflow_id, result["decided_at"]) < 2
 
 
-def test_a_decision_in_the_last_second_counts(host: Host) -> None:
+def test_a_decision_in_the_last_second_counts(own_host: Host) -> None:
+    own_host.kill()  # the decision is there when the run begins
     arguments = {"request": "Deploy?", "timeout_seconds": 0.9, "by": "anyone"}
-    workflow_id = host.begin("approval", arguments)
-    host.client.send(workflow_id, "approve", "approval")
-    assert host.result(workflow_id)["decision"] == "approve"
+    workflow_id = own_host.begin("approval", arguments)
+    own_host.client.send(workflow_id, "approve", "approval")
+    own_host.start()
+    assert own_host.result(workflow_id)["decision"] == "approve"
 
 
 def test_a_decision_that_came_while_no_process_ran_is_read_at_the_restart(own_host: Host) -> None:
@@ -155,20 +157,20 @@ def test_a_decision_that_came_while_no_process_ran_is_read_at_the_restart(own_ho
 
 @pytest.mark.long
 def test_the_deadline_is_that_of_the_start_also_after_a_crash(own_host: Host) -> None:
-    workflow_id = ask(own_host, timeout_seconds=4)
+    workflow_id = ask(own_host, timeout_seconds=10)
     before = own_host.event(workflow_id, "request")
     own_host.client.send(workflow_id, "maybe", "approval")
     rejected(own_host, workflow_id)
-    wait_until(lambda: seconds_to(before) < 2, "the last two seconds")
+    wait_until(lambda: seconds_to(before) < 5, "the last five seconds")
     own_host.kill()
     own_host.start()
     restart = max(0.0, -seconds_to(before))
     result = own_host.result(workflow_id)
     assert own_host.event(workflow_id, "request") == before
     assert result["decision"] == "timed_out"
-    # A wait that began anew at the restart would end more than two seconds late.
+    # A wait that began anew at the restart would end more than five seconds late.
     late = seconds_after_deadline(own_host, workflow_id, result["decided_at"])
-    assert -1 <= late < restart + 2
+    assert -1 <= late < restart + 5
 
 
 def seconds_to(request: dict[str, Any] | None) -> float:

@@ -371,6 +371,11 @@ async def test_an_edit_in_the_middle_changes_nothing_for_runs_started_later(home
     items: list[Args] = [{"wait": True}, {}]
     args: Args = {"workflow": "edition", "items": items, "concurrency": 1}
     workflow_id = await home.start("fan_out", args)
+
+    async def has_begun() -> bool:
+        return f"{workflow_id}-0" in await home.children(workflow_id)
+
+    await until_found(has_begun, "the first run of the list has begun")
     flows = home.folder / "workflows" / "flows.py"
     flows.write_text(FLOWS.replace('"first"', '"second"'), encoding="utf-8")
     assert await home.run("edition", {}) == "second"
