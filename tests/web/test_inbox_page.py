@@ -150,6 +150,32 @@ async def test_questions_come_and_go_without_a_reload(page: Page, site: Site) ->
     await page.sees_text("This wait is over.")
 
 
+# The next answer still has a question that was over before the server looked again, which reports nothing then.
+TOO_EARLY = """
+const fetched = globalThis.fetch;
+globalThis.fetch = async (address, init) => {
+  const answer = await fetched(address, init);
+  const items = address === "/api/waits" ? await answer.clone().json() : [];
+  const item = items.find(({ wait }) => wait.workflow_id === "confirm-brief");
+  if (item === undefined) return answer;
+  globalThis.fetch = fetched;
+  const over = { ...item, wait: { ...item.wait, prompt: "Is it over?", step: 99 } };
+  return new Response(JSON.stringify([...items, over]));
+};
+"""
+
+
+async def test_a_question_that_was_over_before_the_next_look_of_the_server_goes_too(
+    page: Page, site: Site
+) -> None:
+    await page.goto(site.at("inbox"))
+    await page.see("text=/Has brief-1 arrived/", "detached")
+    await page.evaluate(TOO_EARLY)
+    await site.waits("page_confirms", "confirm-brief", order="brief-1")
+    await page.sees_text("Is it over?")
+    await page.see("text=Is it over?", "detached")
+
+
 async def test_keys_move_between_questions_and_into_the_form(page: Page, site: Site) -> None:
     for number in (1, 2):
         await site.waits("page_confirms", f"confirm-keys-{number}", order=f"keys-{number}")

@@ -95,6 +95,7 @@ export async function call(): Promise<Shown> {
 
 export const app: Host = {
   place: "in this client, which counts less than in a terminal",
+  blindMs: 1.2 * SLOWEST_MS,
   get: async (path, params) => (await asked(path, Object.fromEntries(params))).answer,
   post: async (path, body) => (await asked(path, body, path === "answer" ? await nonceOf(body as Posts["answer"][0]) : undefined)).answer,
   address: () => null, // nothing can be downloaded from inside a client

@@ -153,19 +153,36 @@ interface Fetched<T> {
   error?: ApiError;
 }
 
-/** As `useGet`, for any `fetch`; `key` names it. There is one fetch at a time: changes during a fetch cause another one after it. */
+/**
+ * As `useGet`, for any `fetch`; `key` names it. There is one fetch at a time: changes during a fetch cause another one after it.
+ * A wait may be over before the next look of the host, which then reports nothing, and a fetch may have met it. So waits are
+ * fetched again when they are new, until two answers so far apart are the same.
+ */
 export function useFetched<T>(key: string | null, fetch: () => Promise<T>, watch: Watch): Resource<T> {
   const state = useSignal<Fetched<T>>({ key: null });
   const latest = useRef({ key, fetch });
   latest.current = { key, fetch };
-  const flow = useRef({ busy: false, again: false });
+  const flow = useRef<Flow>({ busy: false, again: false, fleeting: watch.waits ?? false, timer: undefined });
   const load = (): void => {
     void fetchOnce(latest.current, flow.current, state, () => latest.current, load);
   };
   useEffect(load, [key]);
+  useEffect(() => () => window.clearTimeout(flow.current.timer), []);
   useChanges(watch, load);
   const { data, error } = state.value;
   return { data, error, stale: state.value.key !== key, reload: load };
+}
+
+interface Flow {
+  busy: boolean;
+  again: boolean;
+  /** Whether what is fetched may be over before a look. */
+  fleeting: boolean;
+  timer: number | undefined;
+}
+
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 interface Asked<T> {
@@ -175,7 +192,7 @@ interface Asked<T> {
 
 async function fetchOnce<T>(
   { key, fetch }: Asked<T>,
-  flow: { busy: boolean; again: boolean },
+  flow: Flow,
   state: { value: Fetched<T> },
   latest: () => Asked<T>,
   load: () => void,
@@ -188,7 +205,12 @@ async function fetchOnce<T>(
   flow.busy = true;
   try {
     const data = await fetch();
-    if (latest().key === key) state.value = { key, data };
+    if (latest().key !== key) return;
+    if (flow.fleeting && !isSame(state.value.data, data)) {
+      window.clearTimeout(flow.timer);
+      flow.timer = window.setTimeout(load, host.blindMs);
+    }
+    state.value = { key, data };
   } catch (error) {
     const problem = asApiError(error);
     if (latest().key === key) state.value = failed(state.value, key, problem);

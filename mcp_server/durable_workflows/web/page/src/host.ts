@@ -25,9 +25,11 @@ export interface Host {
   post(path: string, body: object): Promise<unknown>;
   /**
    * Report changes until the returned function is called. `state` is told whether the server is reachable. After it was told so,
-   * the listener misses nothing; it may have missed changes before.
+   * the listener misses nothing that lasts for `blindMs`; it may have missed changes before.
    */
   changes(watch: Watch, tell: (news: News) => void, state: (open: boolean) => void): () => void;
+  /** So far apart are the looks that find changes, at most. What begins and ends between two of them is not reported. */
+  blindMs: number;
   /** The address of something to download; null where nothing can be. */
   address(path: string, params: URLSearchParams): string | null;
   /** Where a person answers, as in "recorded as given ...". */
@@ -40,6 +42,7 @@ const AWAY = "The server does not answer.";
 
 export const browser: Host = {
   place: "on this page",
+  blindMs: 6000,
   get: (path, params) => asked(at(path, params), { method: "GET" }),
   post: (path, body) =>
     asked(`/api/${path}`, {
