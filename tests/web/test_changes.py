@@ -148,6 +148,15 @@ async def test_the_inbox_is_told_of_a_wait_and_of_its_end(visitor: Visitor, shar
         await ear.next(lambda news: news["waits"], "nobody asks any more")
 
 
+async def test_an_inbox_that_opens_is_told_once_of_what_may_be_over_already(
+    visitor: Visitor,
+) -> None:
+    """It may have read a wait that has begun and ended since the last look, which was for others."""
+    for _ in range(2):
+        async with listening(visitor, waits=1) as ear:
+            await ear.next(lambda news: news["waits"], "it is told of the waits")
+
+
 async def test_the_list_is_told_of_an_old_run_that_goes_on(
     visitor: Visitor, shared: Engine
 ) -> None:

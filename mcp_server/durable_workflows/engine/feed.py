@@ -113,6 +113,9 @@ class Feed:
         self._watched.update(dict.fromkeys(workflow_ids, count))
         self._watched = +self._watched
         self._lists += count if lists else 0
+        if waits and self._waits == 0:
+            # The last look may be old: a new watcher may have read waits that have begun and ended since.
+            self._wait_mark = None
         self._waits += count if waits else 0
         self._late &= self._watched.keys()
         self._rewatched.set()
