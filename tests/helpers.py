@@ -140,6 +140,19 @@ async def insert_lost_run(
         )
 
 
+async def is_parked(engine: Engine, workflow_id: str) -> bool:
+    select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
+    return bool(await value(engine, select, workflow_id))
+
+
+async def until_parked(engine: Engine, *workflow_ids: str) -> None:
+    """Return once these runs are parked."""
+    for workflow_id in workflow_ids:
+        await until_found(
+            lambda one=workflow_id: is_parked(engine, one), f"{workflow_id} is parked"
+        )
+
+
 async def newest_start(engine: Engine) -> list[str]:
     """The newest run that no other started. The counts of all runs change whenever a run of another test ends."""
     page = await engine.reader.page(limit=1, roots=True)

@@ -29,6 +29,7 @@ from helpers import (
     processes_of,
     until,
     until_found,
+    until_parked,
 )
 from helpers import value as sql
 from requirements import proves
@@ -89,14 +90,6 @@ async def steps(engine: Engine, name: str) -> list[str]:
     with dbos_client_of(engine) as client:
         found: list[Any] = await client.list_workflow_steps_async(name)
     return [one["function_name"] for one in found]
-
-
-async def until_parked(engine: Engine, name: str) -> None:
-    async def parked() -> bool:
-        select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-        return bool(await sql(engine, select, name))
-
-    await until_found(parked, f"{name} is parked")
 
 
 async def held(engine: Engine, name: str, moment: str) -> None:

@@ -29,7 +29,7 @@ from durable_workflows.errors import (
 )
 from durable_workflows.models import Ended, Imported, Resolution, StartRequest
 from durable_workflows.settings import Settings
-from helpers import dbos_client_of, running_project, until, until_found, value
+from helpers import dbos_client_of, running_project, until, until_found, until_parked, value
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -111,14 +111,6 @@ async def ended(engine: Engine, workflow_id: str) -> Ended:
         return (await engine.reader.wait([workflow_id], timeout_seconds=30)).done
 
     return (await until_found(done, f"{workflow_id} has ended", seconds=60))[0]
-
-
-async def parked(engine: Engine, *workflow_ids: str) -> None:
-    select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-    for workflow_id in workflow_ids:
-        await until_found(
-            lambda one=workflow_id: value(engine, select, one), f"{workflow_id} is parked"
-        )
 
 
 async def status(engine: Engine, workflow_id: str) -> str:
@@ -220,13 +212,13 @@ async def test_a_waiting_run_goes_on_where_it_was_imported_and_only_there(
 ) -> None:
     lines = home.project / "moves"
     await start(home, "parked_starts", "moves", file=str(lines))
-    await parked(home, "moves", "moves-2")
+    await until_parked(home, "moves", "moves-2")
     [exported] = [await home.export("moves", file, "cancel")]
     assert (exported.unfinished, exported.cancelled) == (2, True)
     assert [await status(home, one) for one in ("moves", "moves-2")] == ["CANCELLED"] * 2
     imported = await away.import_run(file)
     assert (imported.runs, imported.unfinished, imported.status) == (2, 2, "PENDING")
-    await parked(away, "moves", "moves-2")
+    await until_parked(away, "moves", "moves-2")
     await away.send("moves-2", "go", "went")
     assert (await ended(away, "moves")).output == "child: went"
     assert lines.read_text(encoding="utf-8").split("\n")[:-1] == [
@@ -241,7 +233,7 @@ async def test_a_wait_keeps_its_deadline_and_a_sleep_its_end(
     due = "select due_at from durable_workflows.parked where workflow_id = %s"
     for name in ("times_out", "sleeps"):
         await start(home, f"parked_{name}", name, file=str(home.project / name))
-        await parked(home, name)
+        await until_parked(home, name)
         await carry(home, away, file.with_name(name), name, "copy")
         assert await value(away, due, name) == await value(home, due, name)
     [wait] = await away.reader.waits("times_out")
@@ -270,7 +262,7 @@ async def test_a_message_for_which_no_worker_had_woken_the_run_is_received_there
     home: Engine, away: Engine, file: Path
 ) -> None:
     await start(home, "deleted_asker", "told")
-    await parked(home, "told")
+    await until_parked(home, "told")
     await home.export("told", file, "cancel")
     lines = lines_of(file)
     [version] = {
@@ -291,7 +283,7 @@ async def test_a_message_for_which_no_worker_had_woken_the_run_is_received_there
 @proves("carry:goes-on")
 async def test_values_are_of_the_same_types_there(home: Engine, away: Engine, file: Path) -> None:
     await start(home, "all_values", "values", seeds=[1, 2, 3])
-    await parked(home, "values")
+    await until_parked(home, "values")
     await carry(home, away, file, "values", "cancel")
     await away.send("values", "go", None)
     assert (await ended(away, "values")).output == []
@@ -360,7 +352,7 @@ async def test_attempts_are_counted_on_and_the_time_of_the_next_one_is_kept(
     home: Engine, away: Engine, file: Path
 ) -> None:
     await start(home, "retries_much_later", "retries", file=str(home.project / "retries"))
-    await parked(home, "retries")
+    await until_parked(home, "retries")
     await carry(home, away, file, "retries", "cancel")
     before, after = [(await rows_of(one, "retries"))["attempts"] for one in (home, away)]
     assert after == before
@@ -405,7 +397,7 @@ async def test_what_has_not_ended_is_exported_only_with_a_word_on_what_becomes_o
 async def test_a_run_that_waits_for_one_outside_of_the_file_stays(home: Engine, file: Path) -> None:
     lines = str(home.project / "gets")
     await start(home, "parked_gets", "gets", file=lines, of="not-there-yet")
-    await parked(home, "gets")
+    await until_parked(home, "gets")
     with pytest.raises(UsageError, match="gets waits for not-there-yet, which would not be in"):
         await home.export("gets", file, "cancel")
     assert list(file.parent.iterdir()) == []
@@ -417,7 +409,7 @@ async def test_a_run_that_waits_for_one_outside_of_the_file_stays(home: Engine, 
 async def test_an_export_cancels_as_dbos_does(home: Engine, file: Path) -> None:
     for one in ("cancelled-by-us", "cancelled-by-dbos"):
         await start(home, "deleted_asker", one)
-        await parked(home, one)
+        await until_parked(home, one)
     await home.export("cancelled-by-us", file, "cancel")
     with dbos_client_of(home) as client:
         client.cancel_workflow("cancelled-by-dbos")
@@ -722,7 +714,7 @@ async def test_an_export_onto_a_full_disk_leaves_no_file_and_cancels_nothing(
         pytest.skip("file systems cannot be mounted here")
     try:
         await start(home, "deleted_asker", "large")
-        await parked(home, "large")
+        await until_parked(home, "large")
         await add_steps(home, "large", 200, characters=3000)
         with pytest.raises(NoSpaceLeft, match="No space is left on the device"):
             await home.export("large", tmp_path / "run.gz", "cancel")

@@ -13,7 +13,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.errors import UsageError
 from durable_workflows.models import Run, StartRequest
 from durable_workflows.telling.causes import cause
-from helpers import dbos_client_of, kill_worker, parking_project, until_found, value
+from helpers import dbos_client_of, kill_worker, parking_project, until_found, until_parked, value
 from requirements import long, proves
 
 pytestmark = pytest.mark.anyio
@@ -69,11 +69,6 @@ async def ended(engine: Engine, workflow_id: str) -> str:
         return None if now in ("PENDING", "ENQUEUED") else now
 
     return await until_found(found, f"{workflow_id} has ended")
-
-
-async def is_parked(engine: Engine, workflow_id: str) -> bool:
-    select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-    return bool(await value(engine, select, workflow_id))
 
 
 async def run_of(engine: Engine, workflow_id: str) -> Run:
@@ -185,8 +180,7 @@ async def test_other_children_go_on(engine: Engine, workflow: str, how: str) -> 
 async def test_a_child_is_cancelled_as_dbos_cancels_a_run(engine: Engine) -> None:
     await start(engine, "ends_children", "ours", how="returns")
     await start(engine, "says_nothing_of_children", "theirs", how="returns")
-    for one in ("ours-child", "theirs-child"):
-        await until_found(lambda one=one: is_parked(engine, one), f"{one} is parked")
+    await until_parked(engine, "ours-child", "theirs-child")
     with dbos_client_of(engine) as client:
         await client.cancel_workflows_async(["theirs-child"])
     await end(engine, "ours", "returns")

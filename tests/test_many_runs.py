@@ -13,7 +13,15 @@ from dbos import WorkflowStatus
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, StartRequest
 from durable_workflows.settings import MAX_PAYLOAD_BYTES, Settings
-from helpers import dbos_client_of, kill_worker, processes_of, running_project, until, until_found
+from helpers import (
+    dbos_client_of,
+    is_parked,
+    kill_worker,
+    processes_of,
+    running_project,
+    until,
+    until_found,
+)
 from helpers import value as sql
 from requirements import proves
 
@@ -347,11 +355,6 @@ async def test_a_call_whose_runs_wait_is_parked_and_goes_on(engine: Engine, way:
     report = await output(engine, workflow_id)
     assert report["succeeded"] == 3
     assert len(await children(engine, workflow_id)) == 3
-
-
-async def is_parked(engine: Engine, workflow_id: str) -> bool:
-    parked = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-    return bool(await sql(engine, parked, workflow_id))
 
 
 async def is_over(engine: Engine, workflow_id: str) -> bool:

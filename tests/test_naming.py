@@ -11,7 +11,7 @@ from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, Run, StartRequest
 from durable_workflows.telling.causes import cause
 from durable_workflows.telling.traces import markdown
-from helpers import kill_worker, parking_project, until_found, value
+from helpers import kill_worker, parking_project, until_found, until_parked, value
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -49,14 +49,6 @@ async def asleep(engine: Engine, workflow_id: str) -> Run:
     return await until_found(found, f"{workflow_id} sleeps")
 
 
-async def parked(engine: Engine, workflow_id: str) -> None:
-    async def is_parked() -> bool:
-        select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-        return bool(await value(engine, select, workflow_id))
-
-    await until_found(is_parked, f"{workflow_id} is parked")
-
-
 async def called(engine: Engine, workflow_id: str) -> list[tuple[str, str | None]]:
     """The steps of a run, each with its scope."""
     return [(one.name, one.scope) for one in (await engine.reader.run(workflow_id)).steps]
@@ -88,7 +80,7 @@ async def test_a_named_sleep_is_parked_and_ends_at_its_recorded_time_after_a_cra
     name = f"crash-{workflow}"
     await start(engine, workflow, name, seconds=600)
     before = (await asleep(engine, name)).steps[0]
-    await parked(engine, name)
+    await until_parked(engine, name)
     kill_worker(engine.project)
     early = "update {} set due_at = now() where workflow_id = %s"
     await value(engine, early.format("durable_workflows.parked") + " returning 1", name)
@@ -135,7 +127,7 @@ async def test_a_deadline_that_has_passed_at_the_replay_is_the_same_step(
     file = tmp_path / "deadline"
     file.write_text((datetime.now(UTC) + timedelta(seconds=0.3)).isoformat(), encoding="utf-8")
     await start(engine, "deadline_is_over", "over", file=str(file))
-    await parked(engine, "over")
+    await until_parked(engine, "over")
     await engine.send("over", "word", "go")
     result = await ended(engine, "over")
     assert (result.status, result.error) == ("SUCCESS", None)
@@ -196,7 +188,7 @@ async def test_a_scope_may_be_renamed_while_a_run_is_under_way(
 ) -> None:
     file = tmp_path / "renamed"
     await start(engine, "scopes_that_change", "renamed", file=str(file))
-    await parked(engine, "renamed")
+    await until_parked(engine, "renamed")
     file.touch()
     await engine.send("renamed", "word", "go")
     assert (await ended(engine, "renamed")).error is None

@@ -15,12 +15,14 @@ from durable_workflows.settings import Settings
 from durable_workflows.telling.causes import cause
 from helpers import (
     copy_flow,
+    is_parked,
     kill_worker,
     log_of,
     parking_project,
     processes_of,
     until,
     until_found,
+    until_parked,
     value,
 )
 from requirements import proves
@@ -59,19 +61,6 @@ def lines_of(file: Path) -> list[str]:
 async def start(engine: Engine, name: str, file: Path, **more: Any) -> str:
     args: dict[str, JsonValue] = {"file": str(file), **more.pop("args", {})}
     return (await engine.start(StartRequest(name=f"parked_{name}", args=args, **more))).workflow_id
-
-
-async def is_parked(engine: Engine, workflow_id: str) -> bool:
-    select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-    return bool(await value(engine, select, workflow_id))
-
-
-async def parked(engine: Engine, *workflow_ids: str) -> None:
-    """Return once these runs are parked."""
-    for workflow_id in workflow_ids:
-        await until_found(
-            lambda one=workflow_id: is_parked(engine, one), f"{workflow_id} is parked"
-        )
 
 
 async def output(engine: Engine, workflow_id: str) -> object:
@@ -117,7 +106,7 @@ async def test_a_run_waits_longer_in_memory_the_more_a_replay_would_take(
     parking: Engine, file: Path
 ) -> None:
     workflow_id = await start(parking, "after_steps", file, args={"steps": 1500})
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     ended = "select extract(epoch from clock_timestamp()) * 1000 - max(completed_at_epoch_ms) from dbos.operation_outputs where workflow_uuid = %s and function_name = 'small'"
     assert await value(parking, ended, workflow_id) > 1500
     await send(parking, workflow_id)
@@ -146,7 +135,7 @@ async def test_a_parked_run_goes_on_when_what_it_waits_for_is_there_and_does_no_
 ) -> None:
     bring, result, steps = WAYS[name]
     workflow_id = await start(parking, name, file)
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     await bring(parking, workflow_id)
     assert await output(parking, workflow_id) == result
     assert lines_of(file) == steps
@@ -157,7 +146,7 @@ async def test_a_run_that_waits_for_an_event_is_parked_says_so_and_gets_it(
     parking: Engine, file: Path
 ) -> None:
     workflow_id = await start(parking, "gets", file, args={"of": "setter"})
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     run = await parking.reader.run(workflow_id)
     why = cause(run, run.updated_at)
     assert why.text.startswith("waits for an event: 'go' of setter since ")
@@ -172,7 +161,7 @@ async def test_an_async_run_that_waits_for_several_things_is_parked_as_a_whole(
 ) -> None:
     workflow_id = await start(parking, "branches", file)
     for topic in ("two", "one"):
-        await parked(parking, workflow_id)
+        await until_parked(parking, workflow_id)
         await parking.send(workflow_id, topic, topic)
     assert await output(parking, workflow_id) == "one two"
     assert lines_of(file) == ["a", "one two"]
@@ -182,7 +171,7 @@ async def test_an_async_run_that_waits_for_several_things_is_parked_as_a_whole(
 async def test_a_run_that_gathers_others_is_parked_with_them(parking: Engine, file: Path) -> None:
     workflow_id = await start(parking, "gathers", file)
     children = [f"{workflow_id}-2", f"{workflow_id}-3"]
-    await parked(parking, workflow_id, *children)
+    await until_parked(parking, workflow_id, *children)
     for child in children:
         await parking.send(child, "go", "went")
     assert await output(parking, workflow_id) == "children: went went"
@@ -201,7 +190,7 @@ async def test_the_log_of_a_parked_run_has_each_line_once(
     parking: Engine, file: Path, name: str
 ) -> None:
     workflow_id = await start(parking, name, file)
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     await WAYS[name][0](parking, workflow_id)
     await output(parking, workflow_id)
     log = await log_of(parking, workflow_id, count=len(LINES[name]))
@@ -212,7 +201,7 @@ async def test_a_run_that_differs_when_it_is_replayed_after_a_wait_says_so_and_w
     parking: Engine, file: Path
 ) -> None:
     workflow_id = await start(parking, "forgets", file)
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     await send(parking, workflow_id)
     [ended] = (await parking.reader.wait([workflow_id], timeout_seconds=30)).done
     assert ended.status == "ERROR"
@@ -231,12 +220,12 @@ async def test_a_run_that_differs_when_it_is_replayed_after_a_wait_says_so_and_w
 
 async def test_a_parked_run_can_be_cancelled_and_resumed(parking: Engine, file: Path) -> None:
     workflow_id = await start(parking, "receives", file)
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     await parking.cancel([workflow_id])
     assert not await value(parking, "select 1 from durable_workflows.parked where workflow_id = %s", workflow_id)  # fmt: skip
     assert (await parking.reader.run(workflow_id)).status == "CANCELLED"
     await parking.resume([workflow_id])
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     await send(parking, workflow_id)
     assert await output(parking, workflow_id) == "went"
     assert lines_of(file) == ["a", "went"]
@@ -245,7 +234,7 @@ async def test_a_parked_run_can_be_cancelled_and_resumed(parking: Engine, file: 
 @pytest.mark.long
 async def test_the_time_of_a_parked_run_may_be_over(parking: Engine, file: Path) -> None:
     workflow_id = await start(parking, "receives", file, timeout_seconds=1000)
-    await parked(parking, workflow_id)
+    await until_parked(parking, workflow_id)
     over = "update dbos.workflow_status set workflow_deadline_epoch_ms = 1 where workflow_uuid = %s"
     await value(parking, over, workflow_id)
     await bring_back(parking, workflow_id)
@@ -264,7 +253,7 @@ async def test_a_run_stays_in_memory_that_must_not_or_cannot_be_parked(
     stays = await start(parking, name, file)
     await until(lambda: lines_of(file), "it has begun")
     other = await start(parking, "receives", file.with_name("other"))
-    await parked(parking, other)
+    await until_parked(parking, other)
     assert not await is_parked(parking, stays)
     for workflow_id in (stays, other):
         await send(parking, workflow_id)
@@ -294,7 +283,7 @@ async def _send_later(engine: Engine, workflow_id: str, seconds: float) -> None:
 async def test_runs_that_wait_keep_no_other_run_from_running(engine: Engine, file: Path) -> None:
     waiting = [await start(engine, "receives", file) for _ in range(8)]
     assert await output(engine, await start(engine, "quick", file)) == "quick"
-    await parked(engine, *waiting)
+    await until_parked(engine, *waiting)
 
 
 @proves("park:no-place")
@@ -305,7 +294,7 @@ async def test_runs_that_found_no_place_have_those_that_become_free_at_the_same_
 ) -> None:
     """One that was woken, and two in the queue. They do not wait for the next look of their worker, a quarter of a minute later."""
     woken = await start(engine, "receives", file)
-    await parked(engine, woken)
+    await until_parked(engine, woken)
     until_ = file.with_name("until")
     works = [file.with_name(f"works-{number}") for number in range(2)]
     for one in works:
@@ -328,7 +317,7 @@ async def test_a_killed_worker_costs_a_parked_run_nothing(
     engine: Engine, folder: Path, file: Path
 ) -> None:
     workflow_id = await start(engine, "receives", file)
-    await parked(engine, workflow_id)
+    await until_parked(engine, workflow_id)
     await value(engine, LEFT, workflow_id)
     kill_worker(folder)
     await send(engine, workflow_id)
@@ -348,7 +337,7 @@ async def test_a_worker_without_work_leaves_and_a_message_brings_it_back(
     engine: Engine, folder: Path, file: Path
 ) -> None:
     workflow_id = await start(engine, "receives", file)
-    await parked(engine, workflow_id)
+    await until_parked(engine, workflow_id)
     await until(lambda: not processes_of(folder, "worker"), "the worker has left", seconds=60)
     code = folder / ".dbos" / "code"
     await until(lambda: not list(code.iterdir()), "its copy of the code is removed")
@@ -373,7 +362,7 @@ async def test_runs_of_many_old_versions_wait_without_a_worker_and_go_on_on_thei
         )
         notes = file.with_name(f"notes-{number}")
         runs[str(number)] = await start(engine, "receives", notes)
-        await parked(engine, runs[str(number)])
+        await until_parked(engine, runs[str(number)])
     for number, workflow_id in runs.items():
         await send(engine, workflow_id)
         assert await output(engine, workflow_id) == "went"
@@ -397,7 +386,7 @@ async def test_a_woken_run_that_ends_its_worker_is_accused(
     engine: Engine, folder: Path, file: Path
 ) -> None:
     workflow_id = await start(engine, "ends_its_worker", file)
-    await parked(engine, workflow_id)
+    await until_parked(engine, workflow_id)
     await send(engine, workflow_id)
 
     async def accused() -> bool:

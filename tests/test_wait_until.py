@@ -11,8 +11,7 @@ from pydantic import JsonValue
 
 from durable_workflows.engine.engine import Engine
 from durable_workflows.models import Ended, StartRequest
-from helpers import dbos_client_of, kill_worker, parking_project, until, until_found
-from helpers import value as sql
+from helpers import dbos_client_of, kill_worker, parking_project, until, until_found, until_parked
 from requirements import proves
 
 pytestmark = pytest.mark.anyio
@@ -116,12 +115,7 @@ async def test_after_a_crash_it_goes_on_and_repeats_no_recorded_look(
 async def test_a_long_pause_is_parked_and_its_end_is_kept(engine: Engine, tmp_path: Path) -> None:
     file = tmp_path / "looks"
     await start(engine, "polls", "parks", file=str(file), every=300)
-
-    async def parked() -> bool:
-        select = "select executor_id = 'parked' from dbos.workflow_status where workflow_uuid = %s"
-        return bool(await sql(engine, select, "parks"))
-
-    await until_found(parked, "it is parked")
+    await until_parked(engine, "parks")
     assert looks(file) == 1
     await engine.cancel(["parks"])
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +16,7 @@ import psutil
 import pytest
 from anyio.abc import Process
 
+import native
 from durable_workflows import content
 from durable_workflows.engine.engine import Engine
 from durable_workflows.mcp import uris
@@ -39,7 +38,6 @@ README = Path(__file__).parents[2] / "README.md"
 PROGRAM = Path(".bin", "inspector")  # what npx runs
 TOOL_FAILED = 5  # exit status
 SCHEMA_PROBLEM = 6
-PORTS = range(15_000, 30_000)  # none that a client's end of a connection may have
 QUIET = {"MCP_AUTO_OPEN_ENABLED": "false", "MCP_INSPECTOR_SECRET_STORE": "memory"}
 
 
@@ -278,18 +276,10 @@ def readme_words() -> list[str]:
     return found.split()
 
 
-def free_port() -> int:
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
 async def test_the_line_in_the_readme_opens_a_page_that_reaches_the_server(
     inspector: Inspector, there: Settings
 ) -> None:
-    ports = {"CLIENT_PORT": str(free_port()), "MCP_SANDBOX_PORT": "0"}
+    ports = {"CLIENT_PORT": str(native.free_port()), "MCP_SANDBOX_PORT": "0"}
 
     async def url() -> str | None:
         found = re.search(r"http://\S+\?MCP_INSPECTOR_API_TOKEN=\w+", inspector.output("out"))

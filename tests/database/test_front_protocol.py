@@ -43,7 +43,7 @@ def strict(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
 
 @pytest.fixture(scope="module")
 def hurried(front: Front, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """A front in which nobody logs in in time: it is for those who do not want to."""
+    """A front that gives a login too little time, for clients that do not log in."""
     data = copy_of_pristine(tmp_path_factory.mktemp("shared-hurried") / "pgdata")
     with own_front(data, login_seconds=0.5) as (own, _):
         yield own

@@ -10,9 +10,9 @@ from durable_workflows.database import run_files, tables
 from durable_workflows.engine.engine import Engine
 from durable_workflows.engine.project import Project
 from durable_workflows.settings import Settings
-from helpers import running_project, until
+from helpers import running_project, until, until_parked
 from requirements import proves
-from test_carrying import carry, ended, parked, start, status
+from test_carrying import carry, ended, start, status
 
 pytestmark = pytest.mark.anyio
 
@@ -44,9 +44,9 @@ async def test_a_waiting_run_goes_to_a_postgres_and_back_and_goes_on(
     home, there, last = projects
     lines = tmp_path / "lines"
     await start(home, "parked_starts", "travels", file=str(lines))
-    await parked(home, "travels", "travels-2")
+    await until_parked(home, "travels", "travels-2")
     await carry(home, there, tmp_path / "1.gz", "travels", "cancel")
-    await parked(there, "travels", "travels-2")
+    await until_parked(there, "travels", "travels-2")
     await carry(there, last, tmp_path / "2.gz", "travels", "cancel")
     assert [await status(one, "travels") for one in (home, there)] == ["CANCELLED"] * 2
     await last.send("travels-2", "go", "went")
@@ -64,9 +64,9 @@ async def test_a_run_under_way_in_a_postgres_records_no_step_after_its_export(
     home, there, last = projects
     lines, go = tmp_path / "lines", tmp_path / "go"
     await start(home, "parked_works_later", "late", file=str(lines), until=str(go))
-    await parked(home, "late")
+    await until_parked(home, "late")
     await carry(home, there, tmp_path / "1.gz", "late", "cancel")
-    await parked(there, "late")
+    await until_parked(there, "late")
     await there.send("late", "go", "went")
     await carry_under_way(there, last, tmp_path / "2.gz", lines)
     go.touch()
@@ -114,7 +114,7 @@ async def test_nobody_changes_a_run_while_it_is_exported_and_cancelled(
 ) -> None:
     home, there, _ = projects
     await start(home, "parked_starts", "locked", file=str(tmp_path / "lines"))
-    await parked(home, "locked", "locked-2")
+    await until_parked(home, "locked", "locked-2")
     await carry(home, there, tmp_path / "1.gz", "locked", "cancel")
     database = there.connection.database
     async with (

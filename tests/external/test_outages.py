@@ -44,7 +44,7 @@ async def test_a_message_that_dbos_was_not_told_of_is_found_once_it_listens_agai
         try:
             found = connection.execute(f"select pg_terminate_backend(pid) {LISTENERS}").fetchall()
             assert found == [(True,)]
-            await until(lambda: not listeners(), "nobody listens")
+            await until(lambda: not listeners(), "no listener is left")
             await engine.send(run.workflow_id, "t", "into the silence")
             assert listeners() == []
         finally:

@@ -92,7 +92,8 @@ async def test_what_only_looks_at_a_link_does_not_use_it_up(served: Served) -> N
 @pytest.mark.long
 async def test_the_cookie_outlives_the_server_and_the_code_does_not(shared: Engine) -> None:
     settings = Settings(project=shared.project)
-    port = native.free_port()  # not any: the system might give that one away meanwhile
+    # The system might give a port of its own choice to another program in between.
+    port = native.free_port()
     with serving(settings, port=port) as first:
         unused = link_to(first)
         async with visiting(first) as browser:
